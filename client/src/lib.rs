@@ -1,0 +1,1 @@
+//! The swarm engine: sans-IO core, piece store, peer connections, supernode client, get.

@@ -1,0 +1,2 @@
+//! `flotilla`: delivers container images and large files to many machines at once.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The container engines' proxy: pass-through, mirror mode, layers from the swarm, fallback to the registry.

@@ -1,0 +1,1 @@
+//! Registry and HTTP sources, cut-through ingest into a growing piece map, the supernode.

@@ -1,0 +1,1 @@
+//! What a torrent is: digests, piece geometry, piece maps, metainfo, bitfields, wire messages. No IO.

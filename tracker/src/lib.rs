@@ -1,0 +1,1 @@
+//! Announce, scrape, peer hand-out, swarm membership and statistics.
