@@ -1,1 +1,37 @@
-//! The swarm engine: sans-IO core, piece store, peer connections, supernode client, get.
+//! The swarm engine of flotilla.
+//!
+//! [`swarm`] decides, without IO; [`store`] keeps layers on the disk; [`Engine`] runs swarms
+//! over TCP; [`Node`] adds the supernodes; [`get`] is the command-line download.
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::cast_possible_truncation
+    )
+)]
+
+mod bans;
+mod engine;
+pub mod get;
+mod layer_reader;
+mod node;
+mod peer_connection;
+mod peer_io;
+pub mod rate_limit;
+mod rendezvous;
+pub mod store;
+mod supernode_client;
+mod supernode_session;
+pub mod swarm;
+mod swarm_handle;
+mod swarm_task;
+
+pub use self::engine::{Engine, EngineConfig, EngineError};
+pub use self::layer_reader::{LayerReader, ReadError};
+pub use self::node::{ContentRequest, Layer, Node, NodeConfig, OpenError, StartError};
+pub use self::store::{StoreError, StoredLayer};
+pub use self::supernode_client::SupernodeError;
+pub use self::swarm_handle::{OriginSwarm, SwarmCounters, SwarmHandle, SwarmState, SwarmStatus};

@@ -1,0 +1,325 @@
+//! A node of the cluster: an engine, the supernodes it asks, and the layers it has.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use flotilla_torrents::swarm_api::{Delivery, OpenRequest, OpenResponse, SwarmDescriptor};
+use flotilla_torrents::{ContentId, Digest, DigestHasher, Geometry, GeometryError, PieceHash};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use crate::engine::{Engine, EngineConfig, EngineError};
+use crate::layer_reader::LayerReader;
+use crate::store::StoredLayer;
+use crate::supernode_client::{Supernode, SupernodeError, Supernodes};
+use crate::supernode_session;
+use crate::swarm_handle::{SwarmHandle, SwarmState};
+
+/// What a [`Node`] needs to know.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Where layers are kept.
+    pub data_dir: PathBuf,
+    /// The supernodes, in any order.
+    pub supernodes: Vec<Url>,
+    /// The cluster's secret, when it has one.
+    pub join_token: Option<String>,
+    /// The name that operators see.
+    pub node_name: String,
+    /// Bytes that the layers may take.
+    pub cache_quota: u64,
+    /// Limit on bytes per second sent to peers.
+    pub upload_rate: Option<u64>,
+    /// Limit on bytes per second received from peers.
+    pub download_rate: Option<u64>,
+}
+
+/// What to deliver, and in whose name.
+#[derive(Clone, Debug)]
+pub struct ContentRequest {
+    /// Where the source has it.
+    pub url: Url,
+    /// The caller's credentials for the source.
+    pub headers: Vec<(String, String)>,
+    /// Its digest, when the URL names a blob or the caller knows it.
+    pub digest: Option<Digest>,
+}
+
+/// Why the swarm does not deliver; every one of them means: go to the source.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The source refuses this caller.
+    #[error("the source refuses: {status} {reason}")]
+    Refused {
+        /// Its HTTP status.
+        status: u16,
+        /// What it said.
+        reason: String,
+    },
+    /// The content does not fit into a swarm.
+    #[error("not for the swarm: {0}")]
+    Unswarmable(String),
+    /// The supernodes cannot help.
+    #[error(transparent)]
+    Supernode(#[from] SupernodeError),
+    /// The supernode described something impossible.
+    #[error("supernode described an impossible layer: {0}")]
+    Geometry(#[from] GeometryError),
+    /// The supernode described something else than what was asked for.
+    #[error("supernode answered with {found} instead of {wanted}")]
+    OtherContent {
+        /// What was asked for.
+        wanted: Digest,
+        /// What was described.
+        found: ContentId,
+    },
+    /// This host cannot store it.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// A node. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Node(Arc<NodeShared>);
+
+#[derive(Debug)]
+pub(crate) struct NodeShared {
+    pub(crate) engine: Engine,
+    pub(crate) supernodes: Supernodes,
+    pub(crate) shutdown: CancellationToken,
+    node_name: String,
+    /// Layers with a session that follows them.
+    followed: Mutex<HashMap<ContentId, ()>>,
+}
+
+impl Node {
+    /// Starts the engine and greets the supernodes. A supernode that cannot be reached now
+    /// is greeted when it is needed.
+    ///
+    /// # Errors
+    /// The engine cannot start, or a supernode says that this node is not a member.
+    pub async fn start(
+        config: NodeConfig,
+        peers: TcpListener,
+        shutdown: CancellationToken,
+    ) -> Result<Self, StartError> {
+        let supernodes = Supernodes::new(&config.supernodes, config.join_token.as_deref())?;
+        let engine = Engine::start(
+            EngineConfig {
+                data_dir: config.data_dir,
+                cache_quota: config.cache_quota,
+                upload_rate: config.upload_rate,
+                download_rate: config.download_rate,
+            },
+            peers,
+            shutdown.clone(),
+        )?;
+        let node = Self(Arc::new(NodeShared {
+            engine,
+            supernodes,
+            shutdown,
+            node_name: config.node_name,
+            followed: Mutex::new(HashMap::new()),
+        }));
+        for supernode in node.0.supernodes.all() {
+            match node.0.greet(supernode).await {
+                Ok(()) => {}
+                Err(error @ SupernodeError::NotAMember { .. }) => return Err(error.into()),
+                Err(error) => tracing::warn!(%error, "not greeted"),
+            }
+        }
+        Ok(node)
+    }
+
+    /// The swarms and the store of this node.
+    pub fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+
+    /// Asks the cluster for `request`; the answer comes as soon as the length is known. The
+    /// caller is authorized at the source by the supernode.
+    ///
+    /// # Errors
+    /// The swarm does not deliver; the caller goes to the source. Cancel safe.
+    pub async fn open(&self, request: ContentRequest) -> Result<Layer, OpenError> {
+        let (supernode, descriptor) = self.0.open_anywhere(&request).await?;
+        let wanted = request.digest.clone();
+        match &wanted {
+            Some(wanted) if descriptor.content.digest().as_ref() != Some(wanted) => {
+                Err(OpenError::OtherContent { wanted: wanted.clone(), found: descriptor.content })
+            }
+            _ if descriptor.delivery == Delivery::Whole => self.0.take_whole(&supernode, descriptor).await,
+            _ => self.0.follow(supernode, descriptor, request).await,
+        }
+    }
+
+    /// The layer, if it is complete and verified on this node's disk.
+    pub async fn local(&self, digest: &Digest) -> Option<Layer> {
+        let layer = self.0.engine.store().layer(&ContentId::blob(digest))?;
+        layer.sealed()?;
+        let joined = self.0.engine.join(layer.content(), layer.geometry()).await;
+        joined.ok().map(Layer)
+    }
+}
+
+impl NodeShared {
+    /// Learns whose tickets to trust.
+    pub(crate) async fn greet(&self, supernode: &Supernode) -> Result<(), SupernodeError> {
+        let hello = supernode.hello().await?;
+        self.engine.trust_tickets_of(hello.ticket_key);
+        Ok(())
+    }
+
+    /// Opens at the responsible supernode, or at its first healthy successor.
+    pub(crate) async fn open_anywhere(
+        &self,
+        request: &ContentRequest,
+    ) -> Result<(Supernode, SwarmDescriptor), OpenError> {
+        let key = request.digest.as_ref().map_or_else(|| request.url.to_string(), ToString::to_string);
+        let message = OpenRequest {
+            url: request.url.to_string(),
+            headers: request.headers.clone(),
+            digest: request.digest.clone(),
+            peer_id: self.engine.peer_id(),
+            node: self.node_name.clone(),
+        };
+        let mut last = SupernodeError::NoneHealthy;
+        for supernode in self.supernodes.for_key(&key) {
+            match supernode.open(&message).await {
+                Ok(OpenResponse::Open(descriptor)) => return Ok((supernode.clone(), descriptor)),
+                Ok(OpenResponse::Refused { status, reason }) => {
+                    return Err(OpenError::Refused { status, reason });
+                }
+                Ok(OpenResponse::Unswarmable { reason }) => return Err(OpenError::Unswarmable(reason)),
+                Err(error) => {
+                    tracing::warn!(%error, "asking the next supernode");
+                    last = error;
+                }
+            }
+        }
+        Err(last.into())
+    }
+
+    async fn follow(
+        self: &Arc<Self>,
+        supernode: Supernode,
+        descriptor: SwarmDescriptor,
+        request: ContentRequest,
+    ) -> Result<Layer, OpenError> {
+        let geometry = Geometry::new(descriptor.length, descriptor.piece_length)?;
+        let handle = self.engine.join(&descriptor.content, geometry).await?;
+        handle.set_ticket(descriptor.ticket.clone());
+        if self.lock_followed().insert(descriptor.content.clone(), ()).is_none() {
+            let node = Arc::clone(self);
+            let session = supernode_session::follow(node, handle.clone(), supernode, descriptor, request);
+            tokio::spawn(session);
+        }
+        Ok(Layer(handle))
+    }
+
+    pub(crate) fn unfollow(&self, content: &ContentId) {
+        self.lock_followed().remove(content);
+    }
+
+    /// Small content: not worth a swarm, the supernode hands it out whole.
+    async fn take_whole(&self, supernode: &Supernode, descriptor: SwarmDescriptor) -> Result<Layer, OpenError> {
+        let geometry = Geometry::new(descriptor.length, descriptor.piece_length)?;
+        let handle = self.engine.join(&descriptor.content, geometry).await?;
+        if handle.status().complete {
+            return Ok(Layer(handle));
+        }
+        let bytes = supernode.content(descriptor.swarm, &descriptor.ticket, descriptor.length).await?;
+        let sha256 = DigestHasher::sha256_of(&bytes);
+        let expected = descriptor.content.digest();
+        let found = expected.as_ref().map(|digest| digest.of_same_algorithm(&bytes));
+        if expected != found {
+            return Err(OpenError::Unswarmable("the supernode's bytes do not match the digest".to_owned()));
+        }
+        let layer = Arc::clone(handle.layer());
+        let stored = tokio::task::spawn_blocking(move || store_whole(&layer, &bytes, sha256));
+        match stored.await {
+            Ok(stored) => stored.map_err(EngineError::from)?,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+        // Opened anew, the swarm finds the layer complete on the disk.
+        self.engine.leave(&handle.swarm());
+        Ok(Layer(self.engine.join(&descriptor.content, geometry).await?))
+    }
+
+    fn lock_followed(&self) -> std::sync::MutexGuard<'_, HashMap<ContentId, ()>> {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn store_whole(layer: &StoredLayer, bytes: &[u8], sha256: Digest) -> Result<(), crate::StoreError> {
+    for piece in layer.geometry().pieces() {
+        let range = layer.geometry().piece_range(piece);
+        let range = usize::try_from(range.start).unwrap_or(0)..usize::try_from(range.end).unwrap_or(0);
+        let data = bytes.get(range).unwrap_or_default();
+        layer
+            .write_piece(piece, PieceHash::of(data), data)
+            .map_err(|source| crate::StoreError::Io { path: layer.data_path(), source })?;
+    }
+    layer.seal(sha256)
+}
+
+/// A layer that arrives, or has arrived. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Layer(SwarmHandle);
+
+impl Layer {
+    /// Its length in bytes.
+    pub fn length(&self) -> u64 {
+        self.0.geometry().length()
+    }
+
+    /// The swarm that brings it.
+    pub fn swarm(&self) -> &SwarmHandle {
+        &self.0
+    }
+
+    /// Whether it is complete and verified on this node's disk.
+    pub fn is_complete(&self) -> bool {
+        self.0.status().complete
+    }
+
+    /// The verified bytes of `range`, in order, as they come.
+    pub fn read(&self, range: Range<u64>) -> LayerReader {
+        self.0.read(range)
+    }
+
+    /// Waits until the layer is complete and verified.
+    ///
+    /// # Errors
+    /// The swarm is void; the reason.
+    pub async fn completed(&self) -> Result<(), String> {
+        let mut status = self.0.watch();
+        let settled = status.wait_for(|status| {
+            status.complete || matches!(status.state, SwarmState::Void(_))
+        });
+        match settled.await.map(|status| status.state.clone()) {
+            Ok(SwarmState::Void(reason)) => Err(reason),
+            Ok(_) => Ok(()),
+            Err(_) => Err("the node stops".to_owned()),
+        }
+    }
+}
+
+/// A node cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The engine cannot start.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A supernode does not accept this node.
+    #[error(transparent)]
+    Supernode(#[from] SupernodeError),
+    /// The HTTP client cannot be made.
+    #[error("HTTP client: {0}")]
+    Http(#[from] reqwest::Error),
+}

@@ -1,0 +1,220 @@
+//! Meeting a peer: TCP, the handshakes of BEP 3 and BEP 10, and the ticket.
+//!
+//! Nothing about a protected swarm leaves this host before the remote end has shown a
+//! ticket: no bitfield, no piece. A remote end without one may only give.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::{Bytes, BytesMut};
+use flotilla_torrents::peer_wire::{ExtendedHandshake, Handshake, Message, MessageDecoder};
+use flotilla_torrents::{InfoHash, PeerId, SignedTicket, TicketKeys};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::swarm::{OWN_BLOCK, PeerTraits, REQUEST_QUEUE, STRANGER_BLOCK};
+
+/// A host that does not answer by then is gone; the tracker names others.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
+/// Both handshakes are a few hundred bytes.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Unsent bytes that the kernel may hold per connection. More would take the choice whom
+/// to serve next away from the upload queue.
+const NOT_SENT_LOW_WATER: u32 = 64 * 1024;
+
+/// A peer whose handshakes are done.
+#[derive(Debug)]
+pub(crate) struct PeerConnection {
+    pub(crate) stream: TcpStream,
+    pub(crate) remote: SocketAddr,
+    pub(crate) peer_id: PeerId,
+    pub(crate) traits: PeerTraits,
+    /// This end opened the connection.
+    pub(crate) dialled: bool,
+    pub(crate) decoder: MessageDecoder,
+    /// Bytes that followed the handshakes.
+    pub(crate) received: BytesMut,
+}
+
+/// Why two ends did not become peers.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MeetError {
+    /// The connection failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The remote end did not finish the handshakes in time.
+    #[error("no handshake within {}s", HANDSHAKE_TIMEOUT.as_secs())]
+    Timeout,
+    /// The remote end spoke something else.
+    #[error("{0}")]
+    Protocol(String),
+    /// The remote end asked for a swarm that is not here.
+    #[error("no swarm {0} here")]
+    UnknownSwarm(InfoHash),
+    /// The connection leads back here.
+    #[error("connected to itself")]
+    Myself,
+    /// The remote end wants pieces and has no valid ticket.
+    #[error("no valid ticket: {0}")]
+    Ticket(String),
+    /// The remote end is shunned.
+    #[error("shunned peer {0}")]
+    Shunned(PeerId),
+}
+
+/// What this end shows.
+#[derive(Clone, Debug)]
+pub(crate) struct Introduction {
+    pub(crate) swarm: InfoHash,
+    pub(crate) peer_id: PeerId,
+    pub(crate) ticket: Option<SignedTicket>,
+    pub(crate) keys: TicketKeys,
+}
+
+/// Connects to `remote` and introduces this end.
+pub(crate) async fn dial(remote: SocketAddr, me: &Introduction) -> Result<PeerConnection, MeetError> {
+    let connect = tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect(remote));
+    let mut stream = connect.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    tune(&stream)?;
+    within_time(async {
+        send_introduction(&mut stream, me).await?;
+        let mut received = BytesMut::with_capacity(OWN_BLOCK as usize);
+        let theirs = read_handshake(&mut stream, &mut received).await?;
+        if theirs.info_hash != me.swarm {
+            return Err(MeetError::UnknownSwarm(theirs.info_hash));
+        }
+        finish(stream, remote, me, theirs, received, true).await
+    })
+    .await
+}
+
+/// Answers an incoming connection; `introduce` says how this end shows itself in the swarm
+/// that the remote end names.
+pub(crate) async fn answer(
+    mut stream: TcpStream,
+    remote: SocketAddr,
+    introduce: impl AsyncFnOnce(InfoHash, PeerId) -> Result<Introduction, MeetError>,
+) -> Result<(PeerConnection, InfoHash), MeetError> {
+    tune(&stream)?;
+    within_time(async {
+        let mut received = BytesMut::with_capacity(OWN_BLOCK as usize);
+        let theirs = read_handshake(&mut stream, &mut received).await?;
+        let me = introduce(theirs.info_hash, theirs.peer_id).await?;
+        send_introduction(&mut stream, &me).await?;
+        let swarm = me.swarm;
+        Ok((finish(stream, remote, &me, theirs, received, false).await?, swarm))
+    })
+    .await
+}
+
+async fn within_time<T>(meeting: impl Future<Output = Result<T, MeetError>>) -> Result<T, MeetError> {
+    tokio::time::timeout(HANDSHAKE_TIMEOUT, meeting).await.map_err(|_| MeetError::Timeout)?
+}
+
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    socket2::SockRef::from(stream).set_tcp_notsent_lowat(NOT_SENT_LOW_WATER)
+}
+
+async fn send_introduction(stream: &mut TcpStream, me: &Introduction) -> Result<(), MeetError> {
+    let handshake =
+        Handshake { info_hash: me.swarm, peer_id: me.peer_id, extended: true, fast: true };
+    let extended = ExtendedHandshake {
+        v: Some(concat!("flotilla ", env!("CARGO_PKG_VERSION")).to_owned()),
+        reqq: Some(u32::try_from(REQUEST_QUEUE).unwrap_or(u32::MAX)),
+        fl_ticket: me.ticket.as_ref().map(|ticket| ticket.as_bytes().to_vec()),
+        fl_block: Some(OWN_BLOCK),
+        ..ExtendedHandshake::default()
+    };
+    let mut bytes = BytesMut::from(handshake.encode().as_slice());
+    Message::Extended { id: 0, payload: Bytes::from(extended.to_bytes()) }.encode(&mut bytes);
+    Ok(stream.write_all(&bytes).await?)
+}
+
+async fn read_handshake(
+    stream: &mut TcpStream,
+    received: &mut BytesMut,
+) -> Result<Handshake, MeetError> {
+    while received.len() < Handshake::LENGTH {
+        // Clients that try encryption first wait for this close (SWARM: MSE) to retry in
+        // plain text.
+        if received.first().is_some_and(|byte| *byte != 19) {
+            return Err(MeetError::Protocol("not the BitTorrent protocol".to_owned()));
+        }
+        if stream.read_buf(received).await? == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+    }
+    let head = received.split_to(Handshake::LENGTH);
+    let head = head.first_chunk().ok_or(MeetError::Timeout)?;
+    Handshake::decode(head).map_err(|e| MeetError::Protocol(e.to_string()))
+}
+
+async fn finish(
+    mut stream: TcpStream,
+    remote: SocketAddr,
+    me: &Introduction,
+    theirs: Handshake,
+    mut received: BytesMut,
+    dialled: bool,
+) -> Result<PeerConnection, MeetError> {
+    if theirs.peer_id == me.peer_id {
+        return Err(MeetError::Myself);
+    }
+    if !theirs.extended {
+        return Err(MeetError::Ticket("the peer does not speak BEP 10".to_owned()));
+    }
+    let mut decoder = MessageDecoder::new(OWN_BLOCK + 1024);
+    let extended = loop {
+        let message = decoder
+            .decode(&mut received)
+            .map_err(|e| MeetError::Protocol(e.to_string()))?;
+        match message {
+            Some(Message::Extended { id: 0, payload }) => {
+                break ExtendedHandshake::from_bytes(&payload)
+                    .map_err(|e| MeetError::Protocol(e.to_string()))?;
+            }
+            Some(Message::KeepAlive) => {}
+            Some(_) => {
+                return Err(MeetError::Protocol("message before the extended handshake".to_owned()));
+            }
+            None => {
+                if stream.read_buf(&mut received).await? == 0 {
+                    return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+                }
+            }
+        }
+    };
+    let authorized = match &extended.fl_ticket {
+        Some(bytes) => {
+            check_ticket(bytes, me, theirs.peer_id).map_err(MeetError::Ticket)?;
+            true
+        }
+        // Who dials wants pieces; who is dialled may be a seeder without a ticket.
+        None if dialled => false,
+        None => return Err(MeetError::Ticket("none shown".to_owned())),
+    };
+    let block_length = extended.fl_block.unwrap_or(STRANGER_BLOCK).clamp(STRANGER_BLOCK, OWN_BLOCK);
+    let traits = PeerTraits {
+        authorized,
+        block_length,
+        request_queue: extended.reqq.unwrap_or(250).clamp(1, 4096),
+        fast: theirs.fast,
+    };
+    Ok(PeerConnection { stream, remote, peer_id: theirs.peer_id, traits, dialled, decoder, received })
+}
+
+fn check_ticket(bytes: &[u8], me: &Introduction, peer_id: PeerId) -> Result<(), String> {
+    let ticket = SignedTicket::from_bytes(bytes).map_err(|e| e.to_string())?;
+    me.keys
+        .verify(&ticket, unix_now(), me.swarm, peer_id)
+        .map(|_| ())
+        .map_err(|e| e.to_string())
+}
+
+/// Seconds since 1970.
+pub(crate) fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}

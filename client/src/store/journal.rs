@@ -1,0 +1,58 @@
+//! Which pieces of a layer are on the disk: an append-only file of fixed-size records.
+//!
+//! A record is written after the piece's data was synced (see `StoredLayer::sync`), so a
+//! record that survives a crash speaks of data that survived it too.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::path::Path;
+
+use flotilla_torrents::{Geometry, PieceHash, PieceIndex};
+
+/// Piece index (4 bytes, big endian), SHA-1 of the piece (20 bytes).
+const RECORD: usize = 24;
+
+/// The open journal of one layer.
+#[derive(Debug)]
+pub(super) struct Journal {
+    file: File,
+}
+
+impl Journal {
+    /// Opens or creates the journal and reads what it records. A torn record at the end, or
+    /// one outside the geometry, ends the reading: what follows is fetched again.
+    pub(super) fn open(
+        path: &Path,
+        geometry: &Geometry,
+    ) -> io::Result<(Self, Vec<(PieceIndex, PieceHash)>)> {
+        let mut file =
+            OpenOptions::new().read(true).append(true).create(true).open(path)?;
+        let cap = u64::from(geometry.piece_count()).saturating_mul(2 * RECORD as u64);
+        let mut bytes = Vec::new();
+        (&mut file).take(cap).read_to_end(&mut bytes)?;
+        let mut pieces = Vec::new();
+        for record in bytes.chunks_exact(RECORD) {
+            let Some((index, hash)) = parse(record) else { break };
+            let Some(piece) = geometry.piece(index) else { break };
+            pieces.push((piece, hash));
+        }
+        file.set_len((pieces.len() * RECORD) as u64)?;
+        Ok((Self { file }, pieces))
+    }
+
+    /// Appends records and syncs them.
+    pub(super) fn append(&mut self, pieces: &[(PieceIndex, PieceHash)]) -> io::Result<()> {
+        let mut bytes = Vec::with_capacity(pieces.len() * RECORD);
+        for (piece, hash) in pieces {
+            bytes.extend_from_slice(&piece.get().to_be_bytes());
+            bytes.extend_from_slice(hash.as_bytes());
+        }
+        self.file.write_all(&bytes)?;
+        self.file.sync_data()
+    }
+}
+
+fn parse(record: &[u8]) -> Option<(u32, PieceHash)> {
+    let (index, hash) = record.split_first_chunk::<4>()?;
+    Some((u32::from_be_bytes(*index), PieceHash::from_bytes(hash.try_into().ok()?)))
+}

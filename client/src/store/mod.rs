@@ -1,0 +1,166 @@
+//! The piece store: layers on the disk, within a quota.
+//!
+//! `<data-dir>/layers/<content>/` holds `data` (the bytes, sparse until complete), `pieces`
+//! (the [journal](journal)) and `layer.json`.
+
+mod journal;
+mod stored_layer;
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use flotilla_torrents::{ContentId, Geometry};
+
+pub use self::stored_layer::{Lease, StoredLayer};
+
+/// The store could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The disk refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// What was touched.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file of the store is not what this version writes.
+    #[error("{path} is malformed: {reason}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The quota is taken by layers in use.
+    #[error("cache quota of {quota} bytes has no room for {wanted} bytes beside the layers in use")]
+    Full {
+        /// The quota.
+        quota: u64,
+        /// The size asked for.
+        wanted: u64,
+    },
+}
+
+impl StoreError {
+    fn io(path: &Path, source: io::Error) -> Self {
+        Self::Io { path: path.to_owned(), source }
+    }
+}
+
+/// All layers of this host.
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+    quota: u64,
+    layers: Mutex<HashMap<ContentId, Arc<StoredLayer>>>,
+}
+
+impl Store {
+    /// Opens the store below `data_dir`, finding the layers of earlier runs. A layer that
+    /// cannot be understood is left alone and logged. `quota`: bytes.
+    ///
+    /// # Errors
+    /// The directory cannot be created or read.
+    pub fn open(data_dir: &Path, quota: u64) -> Result<Self, StoreError> {
+        let root = data_dir.join("layers");
+        std::fs::create_dir_all(&root).map_err(|e| StoreError::io(&root, e))?;
+        let mut layers = HashMap::new();
+        for entry in std::fs::read_dir(&root).map_err(|e| StoreError::io(&root, e))? {
+            let dir = entry.map_err(|e| StoreError::io(&root, e))?.path();
+            match StoredLayer::open(dir) {
+                Ok(layer) => {
+                    layers.insert(layer.content().clone(), Arc::new(layer));
+                }
+                Err(error) => tracing::warn!(%error, "layer left alone"),
+            }
+        }
+        Ok(Self { root, quota, layers: Mutex::new(layers) })
+    }
+
+    /// The layer, if anything of it is here.
+    pub fn layer(&self, content: &ContentId) -> Option<Arc<StoredLayer>> {
+        self.lock().get(content).cloned()
+    }
+
+    /// Every layer.
+    pub fn layers(&self) -> Vec<Arc<StoredLayer>> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// The layer with this geometry, created when it is not here; room is made by evicting
+    /// the least recently used layers that nobody uses. Also returns what was evicted.
+    ///
+    /// # Errors
+    /// The disk refused, or the quota is taken by layers in use.
+    pub fn layer_or_create(
+        &self,
+        content: &ContentId,
+        geometry: Geometry,
+    ) -> Result<(Arc<StoredLayer>, Vec<Arc<StoredLayer>>), StoreError> {
+        let mut layers = self.lock();
+        if let Some(layer) = layers.get(content) {
+            if layer.geometry() == geometry {
+                return Ok((Arc::clone(layer), Vec::new()));
+            }
+            // Same content, other cut: an older version's; nobody can use it any more.
+            remove(&mut layers, content)?;
+        }
+        let evicted = make_room(&mut layers, self.quota, geometry.length())?;
+        let dir = self.root.join(content.file_stem());
+        let layer = Arc::new(StoredLayer::create(dir, content.clone(), geometry)?);
+        layers.insert(content.clone(), Arc::clone(&layer));
+        Ok((layer, evicted))
+    }
+
+    /// Removes a layer (void, or no longer wanted). Readers that have it open keep their
+    /// file until they close it.
+    ///
+    /// # Errors
+    /// The disk refused.
+    pub fn remove(&self, content: &ContentId) -> Result<(), StoreError> {
+        remove(&mut self.lock(), content)
+    }
+
+    /// Bytes that the layers take when complete.
+    pub fn bytes(&self) -> u64 {
+        taken(&self.lock())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ContentId, Arc<StoredLayer>>> {
+        self.layers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+type Layers = HashMap<ContentId, Arc<StoredLayer>>;
+
+fn taken(layers: &Layers) -> u64 {
+    layers.values().map(|layer| layer.geometry().length()).sum()
+}
+
+fn make_room(layers: &mut Layers, quota: u64, wanted: u64) -> Result<Vec<Arc<StoredLayer>>, StoreError> {
+    let mut evicted = Vec::new();
+    while taken(layers).saturating_add(wanted) > quota {
+        let idle = layers.values().filter(|layer| !layer.is_leased());
+        let Some(oldest) = idle.min_by_key(|layer| layer.last_used()).cloned() else {
+            return Err(StoreError::Full { quota, wanted });
+        };
+        tracing::info!(content = %oldest.content(), "evicted");
+        remove(layers, oldest.content())?;
+        evicted.push(oldest);
+    }
+    Ok(evicted)
+}
+
+fn remove(layers: &mut Layers, content: &ContentId) -> Result<(), StoreError> {
+    let Some(layer) = layers.remove(content) else { return Ok(()) };
+    match std::fs::remove_dir_all(layer.dir()) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(StoreError::io(layer.dir(), error))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,274 @@
+//! One layer on the disk.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use flotilla_torrents::{Bitfield, ContentId, Digest, Geometry, InfoHash, PieceHash, PieceIndex};
+use serde::{Deserialize, Serialize};
+
+use super::StoreError;
+use super::journal::Journal;
+
+const DATA: &str = "data";
+const JOURNAL: &str = "pieces";
+const RECORD: &str = "layer.json";
+
+/// What `layer.json` says.
+#[derive(Debug, Serialize, Deserialize)]
+struct LayerRecord {
+    content: ContentId,
+    length: u64,
+    piece_length: u32,
+    /// SHA-256 of the whole, once it was compared with the digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sealed: Option<Digest>,
+}
+
+/// A layer's data file with its journal. Methods that touch the disk block: call them from
+/// a blocking thread.
+#[derive(Debug)]
+pub struct StoredLayer {
+    dir: PathBuf,
+    content: ContentId,
+    geometry: Geometry,
+    data: File,
+    inner: Mutex<Inner>,
+    in_use: AtomicUsize,
+    /// Unix milliseconds; for the least-recently-used order.
+    last_used: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Inner {
+    journal: Journal,
+    held: Bitfield,
+    hashes: Vec<Option<PieceHash>>,
+    unsynced: Vec<(PieceIndex, PieceHash)>,
+    sealed: Option<Digest>,
+}
+
+impl StoredLayer {
+    pub(super) fn create(dir: PathBuf, content: ContentId, geometry: Geometry) -> Result<Self, StoreError> {
+        fs::create_dir_all(&dir).map_err(|e| StoreError::io(&dir, e))?;
+        let record = LayerRecord {
+            content,
+            length: geometry.length(),
+            piece_length: geometry.piece_length(),
+            sealed: None,
+        };
+        write_record(&dir, &record)?;
+        Self::from_record(dir, record)
+    }
+
+    /// Opens what an earlier run left.
+    pub(super) fn open(dir: PathBuf) -> Result<Self, StoreError> {
+        let path = dir.join(RECORD);
+        let text = fs::read(&path).map_err(|e| StoreError::io(&path, e))?;
+        let record = serde_json::from_slice(&text)
+            .map_err(|e| StoreError::Malformed { path: path.clone(), reason: e.to_string() })?;
+        Self::from_record(dir, record)
+    }
+
+    fn from_record(dir: PathBuf, record: LayerRecord) -> Result<Self, StoreError> {
+        let geometry = Geometry::new(record.length, record.piece_length)
+            .map_err(|e| StoreError::Malformed { path: dir.clone(), reason: e.to_string() })?;
+        let path = dir.join(DATA);
+        let data = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(|e| StoreError::io(&path, e))?;
+        data.set_len(geometry.length()).map_err(|e| StoreError::io(&path, e))?;
+        let path = dir.join(JOURNAL);
+        let (journal, recorded) =
+            Journal::open(&path, &geometry).map_err(|e| StoreError::io(&path, e))?;
+        let mut held = Bitfield::empty(&geometry);
+        let mut hashes = vec![None; usize::try_from(geometry.piece_count()).unwrap_or(0)];
+        for (piece, hash) in recorded {
+            held.set(piece);
+            if let Some(slot) = hashes.get_mut(at(piece)) {
+                *slot = Some(hash);
+            }
+        }
+        let sealed = record.sealed.filter(|_| held.is_full());
+        Ok(Self {
+            dir,
+            content: record.content,
+            geometry,
+            data,
+            inner: Mutex::new(Inner { journal, held, hashes, unsynced: Vec::new(), sealed }),
+            in_use: AtomicUsize::new(0),
+            last_used: AtomicU64::new(now_millis()),
+        })
+    }
+
+    /// What the layer is.
+    pub fn content(&self) -> &ContentId {
+        &self.content
+    }
+
+    /// Its cut into pieces.
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// The swarm it belongs to.
+    pub fn swarm(&self) -> InfoHash {
+        InfoHash::of_swarm(&self.content, &self.geometry)
+    }
+
+    /// The data file, for hard links.
+    pub fn data_path(&self) -> PathBuf {
+        self.dir.join(DATA)
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The pieces held now.
+    pub fn held(&self) -> Bitfield {
+        self.lock().held.clone()
+    }
+
+    /// Whether `piece` is held.
+    pub fn has(&self, piece: PieceIndex) -> bool {
+        self.lock().held.has(piece)
+    }
+
+    /// The recorded hash of a held piece.
+    pub fn hash(&self, piece: PieceIndex) -> Option<PieceHash> {
+        self.lock().hashes.get(at(piece)).copied().flatten()
+    }
+
+    /// SHA-256 of the whole, when it is complete and was compared with the digest.
+    pub fn sealed(&self) -> Option<Digest> {
+        self.lock().sealed.clone()
+    }
+
+    /// Writes a verified piece. It counts as held at once, and after a restart only when
+    /// [`sync`](Self::sync) has recorded it.
+    ///
+    /// # Errors
+    /// The data file could not be written.
+    pub fn write_piece(&self, piece: PieceIndex, hash: PieceHash, data: &[u8]) -> io::Result<()> {
+        self.data.write_all_at(data, self.geometry.piece_offset(piece))?;
+        let mut inner = self.lock();
+        inner.held.set(piece);
+        if let Some(slot) = inner.hashes.get_mut(at(piece)) {
+            *slot = Some(hash);
+        }
+        inner.unsynced.push((piece, hash));
+        Ok(())
+    }
+
+    /// Reads `length` bytes at `offset`; the caller knows that the pieces are held.
+    ///
+    /// # Errors
+    /// The data file could not be read.
+    pub fn read(&self, offset: u64, length: usize) -> io::Result<Bytes> {
+        let mut buffer = vec![0; length];
+        self.data.read_exact_at(&mut buffer, offset)?;
+        Ok(buffer.into())
+    }
+
+    /// Bytes written since the last [`sync`](Self::sync).
+    pub fn unsynced_bytes(&self) -> u64 {
+        self.lock().unsynced.len() as u64 * u64::from(self.geometry.piece_length())
+    }
+
+    /// Makes the written pieces durable: first the data, then their records.
+    ///
+    /// # Errors
+    /// The disk refused.
+    pub fn sync(&self) -> io::Result<()> {
+        let written = std::mem::take(&mut self.lock().unsynced);
+        if written.is_empty() {
+            return Ok(());
+        }
+        let recorded =
+            self.data.sync_data().and_then(|()| self.lock().journal.append(&written));
+        if recorded.is_err() {
+            self.lock().unsynced.extend(written);
+        }
+        recorded
+    }
+
+    /// The whole was compared with its digest: `sha256` is the hash of all bytes.
+    ///
+    /// # Errors
+    /// The record could not be written.
+    pub fn seal(&self, sha256: Digest) -> Result<(), StoreError> {
+        self.sync().map_err(|e| StoreError::io(&self.dir, e))?;
+        write_record(
+            &self.dir,
+            &LayerRecord {
+                content: self.content.clone(),
+                length: self.geometry.length(),
+                piece_length: self.geometry.piece_length(),
+                sealed: Some(sha256.clone()),
+            },
+        )?;
+        self.lock().sealed = Some(sha256);
+        Ok(())
+    }
+
+    /// Keeps the layer from being evicted while the guard lives.
+    pub fn lease(self: &Arc<Self>) -> Lease {
+        self.in_use.fetch_add(1, Ordering::Relaxed);
+        self.last_used.store(now_millis(), Ordering::Relaxed);
+        Lease(Arc::clone(self))
+    }
+
+    pub(super) fn is_leased(&self) -> bool {
+        self.in_use.load(Ordering::Relaxed) > 0
+    }
+
+    pub(super) fn last_used(&self) -> u64 {
+        self.last_used.load(Ordering::Relaxed)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps a layer on the disk: it is being downloaded, read or uploaded.
+#[derive(Debug)]
+pub struct Lease(Arc<StoredLayer>);
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.in_use.fetch_sub(1, Ordering::Relaxed);
+        self.0.last_used.store(now_millis(), Ordering::Relaxed);
+    }
+}
+
+fn write_record(dir: &Path, record: &LayerRecord) -> Result<(), StoreError> {
+    let path = dir.join(RECORD);
+    let write = || -> io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(dir)?;
+        serde_json::to_writer(&mut file, record)?;
+        file.as_file().sync_all()?;
+        file.persist(&path)?;
+        File::open(dir)?.sync_all()
+    };
+    write().map_err(|e| StoreError::io(&path, e))
+}
+
+fn at(piece: PieceIndex) -> usize {
+    usize::try_from(piece.get()).unwrap_or(usize::MAX)
+}
+
+fn now_millis() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

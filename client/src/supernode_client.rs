@@ -1,0 +1,285 @@
+//! Speaks the cluster API of the supernodes, and knows which of them are healthy.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use flotilla_torrents::swarm_api::{Hello, OpenRequest, OpenResponse, SwarmEvent};
+use flotilla_torrents::tracker_wire::{AnnounceReply, AnnounceRequest};
+use flotilla_torrents::{InfoHash, SignedTicket};
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
+use reqwest::{StatusCode, header};
+use url::Url;
+
+use crate::rendezvous;
+
+/// A supernode in the same cluster answers a connection attempt in a millisecond.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// Opening waits for the source's answer; past this the caller is better off there itself.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+const CALL_TIMEOUT: Duration = Duration::from_secs(3);
+/// A supernode that failed is not asked again before this.
+const AVOIDED_FOR: Duration = Duration::from_secs(3);
+/// The largest answer that is read: an announce reply with 200 peers has 2 KiB, a line of
+/// the event stream with all hashes of the largest layer 40 MiB.
+const LARGEST_REPLY: usize = 256 * 1024;
+const LARGEST_EVENT: usize = 48 * 1024 * 1024;
+/// The supernode sends a heartbeat every second.
+const SILENCE: Duration = Duration::from_millis(2500);
+
+/// A call to a supernode failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SupernodeError {
+    /// It cannot be reached, or went silent.
+    #[error("supernode {supernode} cannot be reached: {reason}")]
+    Unreachable {
+        /// Its URL.
+        supernode: Url,
+        /// What happened.
+        reason: String,
+    },
+    /// It does not take this node for a member of the cluster.
+    #[error("supernode {supernode} refuses this node: wrong or missing join token (set FLOTILLA_JOIN_TOKEN or --join-token-file to the cluster's)")]
+    NotAMember {
+        /// Its URL.
+        supernode: Url,
+    },
+    /// It answered something that is not understood.
+    #[error("supernode {supernode} answered {what}")]
+    Unexpected {
+        /// Its URL.
+        supernode: Url,
+        /// The answer, in brief.
+        what: String,
+    },
+    /// None of them can be asked now.
+    #[error("no supernode can be reached")]
+    NoneHealthy,
+}
+
+/// One supernode.
+#[derive(Clone, Debug)]
+pub(crate) struct Supernode(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    url: Url,
+    authorization: Option<String>,
+    http: reqwest::Client,
+    failed: Mutex<Option<Instant>>,
+}
+
+impl Supernode {
+    fn new(url: Url, join_token: Option<&str>, http: reqwest::Client) -> Self {
+        let authorization = join_token.map(|token| format!("Bearer {token}"));
+        Self(Arc::new(Inner { url, authorization, http, failed: Mutex::new(None) }))
+    }
+
+    pub(crate) fn url(&self) -> &Url {
+        &self.0.url
+    }
+
+    /// Who it is and whose tickets to trust.
+    pub(crate) async fn hello(&self) -> Result<Hello, SupernodeError> {
+        let reply = self.call(self.get("v1/hello").timeout(CALL_TIMEOUT)).await?;
+        self.json(reply).await
+    }
+
+    /// Asks for a swarm; waits for the source's answer.
+    pub(crate) async fn open(&self, request: &OpenRequest) -> Result<OpenResponse, SupernodeError> {
+        let url = self.endpoint("v1/swarms");
+        let post = self.member(self.0.http.post(url)).timeout(OPEN_TIMEOUT).json(request);
+        let reply = self.call(post).await?;
+        self.json(reply).await
+    }
+
+    /// The events of a swarm until the supernode ends them or falls silent.
+    pub(crate) async fn events(
+        &self,
+        swarm: InfoHash,
+        ticket: &SignedTicket,
+    ) -> Result<BoxStream<'static, Result<SwarmEvent, SupernodeError>>, SupernodeError> {
+        let get = self.get(&format!("v1/swarms/{swarm}/events")).header("x-flotilla-ticket", ticket.to_string());
+        let sent = tokio::time::timeout(CALL_TIMEOUT, self.call(get)).await;
+        let reply = sent.map_err(|_| self.unreachable("no answer in time"))??;
+        Ok(Box::pin(events_of(self.clone(), reply)))
+    }
+
+    /// Small content, whole.
+    pub(crate) async fn content(
+        &self,
+        swarm: InfoHash,
+        ticket: &SignedTicket,
+        length: u64,
+    ) -> Result<Bytes, SupernodeError> {
+        let get = self
+            .get(&format!("v1/swarms/{swarm}/content"))
+            .header("x-flotilla-ticket", ticket.to_string())
+            .timeout(OPEN_TIMEOUT);
+        let reply = self.call(get).await?;
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let bytes = self.read_bounded(reply, length).await?;
+        if bytes.len() != length {
+            return Err(self.unexpected(format!("{} bytes of {length}", bytes.len())));
+        }
+        Ok(bytes)
+    }
+
+    /// Announces this node and hears of peers.
+    pub(crate) async fn announce(&self, request: &AnnounceRequest) -> Result<AnnounceReply, SupernodeError> {
+        let mut url = self.endpoint("announce");
+        url.set_query(Some(&request.to_query()));
+        let reply = self.call(self.member(self.0.http.get(url)).timeout(CALL_TIMEOUT)).await?;
+        let bytes = self.read_bounded(reply, LARGEST_REPLY).await?;
+        AnnounceReply::from_bytes(&bytes).map_err(|e| self.unexpected(e.to_string()))
+    }
+
+    /// Where its seeder listens.
+    pub(crate) async fn peer_address(&self, port: u16) -> Option<SocketAddr> {
+        let host = self.0.url.host_str()?;
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        if let Ok(ip) = bare.parse::<IpAddr>() {
+            return Some(SocketAddr::new(ip, port));
+        }
+        tokio::net::lookup_host((bare, port)).await.ok()?.next()
+    }
+
+    fn is_avoided(&self) -> bool {
+        let failed = self.0.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.is_some_and(|since| since.elapsed() < AVOIDED_FOR)
+    }
+
+    fn mark(&self, failed: bool) {
+        let mut mark = self.0.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        *mark = failed.then(Instant::now);
+    }
+
+    fn endpoint(&self, path: &str) -> Url {
+        let mut url = self.0.url.clone();
+        let base = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&format!("{base}/{path}"));
+        url
+    }
+
+    fn get(&self, path: &str) -> reqwest::RequestBuilder {
+        self.member(self.0.http.get(self.endpoint(path)))
+    }
+
+    fn member(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+        match &self.0.authorization {
+            Some(authorization) => request.header(header::AUTHORIZATION, authorization),
+            None => request,
+        }
+    }
+
+    async fn call(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, SupernodeError> {
+        let sent = request.send().await;
+        self.mark(sent.is_err());
+        let reply = sent.map_err(|e| self.unreachable(root_cause(&e)))?;
+        match reply.status() {
+            StatusCode::OK => Ok(reply),
+            StatusCode::UNAUTHORIZED => {
+                Err(SupernodeError::NotAMember { supernode: self.0.url.clone() })
+            }
+            status => {
+                let said = self.read_bounded(reply, 1024).await.unwrap_or_default();
+                let said = String::from_utf8_lossy(&said).trim().to_owned();
+                Err(self.unexpected(format!("{status} {said}")))
+            }
+        }
+    }
+
+    async fn json<T: serde::de::DeserializeOwned>(&self, reply: reqwest::Response) -> Result<T, SupernodeError> {
+        let bytes = self.read_bounded(reply, LARGEST_REPLY).await?;
+        serde_json::from_slice(&bytes).map_err(|e| self.unexpected(e.to_string()))
+    }
+
+    async fn read_bounded(&self, mut reply: reqwest::Response, cap: usize) -> Result<Bytes, SupernodeError> {
+        let mut bytes = BytesMut::new();
+        while let Some(part) = reply.chunk().await.map_err(|e| self.unreachable(root_cause(&e)))? {
+            if bytes.len() + part.len() > cap {
+                return Err(self.unexpected(format!("more than {cap} bytes")));
+            }
+            bytes.extend_from_slice(&part);
+        }
+        Ok(bytes.freeze())
+    }
+
+    fn unreachable(&self, reason: impl Into<String>) -> SupernodeError {
+        SupernodeError::Unreachable { supernode: self.0.url.clone(), reason: reason.into() }
+    }
+
+    fn unexpected(&self, what: String) -> SupernodeError {
+        SupernodeError::Unexpected { supernode: self.0.url.clone(), what }
+    }
+}
+
+/// Splits the reply's lines into events.
+fn events_of(
+    supernode: Supernode,
+    reply: reqwest::Response,
+) -> impl futures_util::Stream<Item = Result<SwarmEvent, SupernodeError>> + Send {
+    let state = (supernode, reply.bytes_stream().boxed(), BytesMut::new());
+    futures_util::stream::try_unfold(state, |(supernode, mut parts, mut lines)| async move {
+        loop {
+            if let Some(end) = lines.iter().position(|byte| *byte == b'\n') {
+                let line = lines.split_to(end + 1);
+                let event = serde_json::from_slice(&line).map_err(|e| supernode.unexpected(e.to_string()))?;
+                return Ok(Some((event, (supernode, parts, lines))));
+            }
+            if lines.len() > LARGEST_EVENT {
+                return Err(supernode.unexpected("an event without end".to_owned()));
+            }
+            let part = tokio::time::timeout(SILENCE, parts.next());
+            match part.await.map_err(|_| supernode.unreachable("it fell silent"))? {
+                Some(Ok(part)) => lines.extend_from_slice(&part),
+                Some(Err(error)) => {
+                    supernode.mark(true);
+                    return Err(supernode.unreachable(root_cause(&error)));
+                }
+                None => return Ok(None),
+            }
+        }
+    })
+}
+
+/// All supernodes of the cluster.
+#[derive(Clone, Debug)]
+pub(crate) struct Supernodes(Vec<Supernode>);
+
+impl Supernodes {
+    pub(crate) fn new(urls: &[Url], join_token: Option<&str>) -> Result<Self, reqwest::Error> {
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()?;
+        Ok(Self(urls.iter().map(|url| Supernode::new(url.clone(), join_token, http.clone())).collect()))
+    }
+
+    pub(crate) fn all(&self) -> &[Supernode] {
+        &self.0
+    }
+
+    /// The supernodes to ask for `key`, the responsible one first; those that failed a
+    /// moment ago are left out.
+    pub(crate) fn for_key(&self, key: &str) -> impl Iterator<Item = &Supernode> {
+        rendezvous::ranked(key, self.0.iter().map(|supernode| supernode.url().as_str()))
+            .into_iter()
+            .filter_map(|index| self.0.get(index))
+            .filter(|supernode| !supernode.is_avoided())
+    }
+}
+
+/// The innermost cause says "connection refused"; the outer ones repeat the URL.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,189 @@
+//! Follows one swarm at the supernodes: takes the piece map as it grows, announces this
+//! node, moves to the next supernode when one fails.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use flotilla_torrents::swarm_api::{SwarmDescriptor, SwarmEvent};
+use flotilla_torrents::tracker_wire::{AnnounceEvent, AnnounceReply, AnnounceRequest};
+use futures_util::StreamExt as _;
+
+use crate::node::{ContentRequest, NodeShared};
+use crate::supernode_client::{Supernode, SupernodeError};
+use crate::swarm_handle::{SwarmHandle, SwarmState};
+
+/// Pause between attempts to find a supernode for a swarm that lost its own.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// Attempts before a swarm without supernode is left to its peers.
+const RETRIES: u32 = 240;
+/// Announce interval when the tracker names none.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// Peers asked for: enough for a random graph of small diameter (40 neighbours, simulated).
+const NUMWANT: u32 = 50;
+
+/// Runs until the node stops or the swarm is void.
+pub(crate) async fn follow(
+    node: Arc<NodeShared>,
+    swarm: SwarmHandle,
+    supernode: Supernode,
+    descriptor: SwarmDescriptor,
+    request: ContentRequest,
+) {
+    let content = swarm.content().clone();
+    let session = Session { node: Arc::clone(&node), swarm, request };
+    node.shutdown.clone().run_until_cancelled(session.run(supernode, descriptor)).await;
+    node.unfollow(&content);
+}
+
+struct Session {
+    node: Arc<NodeShared>,
+    swarm: SwarmHandle,
+    request: ContentRequest,
+}
+
+impl Session {
+    async fn run(&self, mut supernode: Supernode, mut descriptor: SwarmDescriptor) {
+        loop {
+            let outcome = self.attend(&supernode, &descriptor).await;
+            if self.is_over() {
+                return;
+            }
+            self.swarm.set_supernode_alive(false);
+            if let Err(error) = outcome {
+                tracing::warn!(content = %self.swarm.content(), %error, "supernode lost");
+            }
+            match self.reopen().await {
+                Some((next, described)) => (supernode, descriptor) = (next, described),
+                None => return,
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.swarm.status().state, SwarmState::Void(_)) || self.swarm.is_closed()
+    }
+
+    /// Follows the events and announces, both until one of them fails.
+    async fn attend(&self, supernode: &Supernode, descriptor: &SwarmDescriptor) -> Result<(), SupernodeError> {
+        self.node.greet(supernode).await?;
+        self.swarm.set_ticket(descriptor.ticket.clone());
+        self.swarm.set_supernode_alive(true);
+        if let Some(origin) = supernode.peer_address(descriptor.peer_port).await {
+            self.swarm.add_peers(vec![origin]).await;
+        }
+        tokio::select! {
+            followed = self.take_events(supernode, descriptor) => followed,
+            () = self.announce_until_closed(supernode, descriptor) => Ok(()),
+        }
+    }
+
+    async fn take_events(&self, supernode: &Supernode, descriptor: &SwarmDescriptor) -> Result<(), SupernodeError> {
+        let mut events = supernode.events(self.swarm.swarm(), &descriptor.ticket).await?;
+        while let Some(event) = events.next().await {
+            match event? {
+                SwarmEvent::Pieces { first, hashes } => {
+                    if let Err(reason) = self.swarm.publish_hashes(first, hashes.into()).await {
+                        self.swarm.void(format!("the supernode contradicts itself: {reason}")).await;
+                        return Ok(());
+                    }
+                }
+                SwarmEvent::Sealed { sha256, .. } => {
+                    self.swarm.sealed(sha256).await;
+                    // Nothing more will be published; announcing goes on.
+                    std::future::pending::<()>().await;
+                }
+                SwarmEvent::Void { reason } => {
+                    self.swarm.void(reason).await;
+                    return Ok(());
+                }
+                SwarmEvent::Heartbeat {} => {}
+            }
+        }
+        Err(SupernodeError::Unreachable {
+            supernode: supernode.url().clone(),
+            reason: "it ended the event stream".to_owned(),
+        })
+    }
+
+    async fn announce_until_closed(&self, supernode: &Supernode, descriptor: &SwarmDescriptor) {
+        let mut event = Some(AnnounceEvent::Started);
+        let mut status = self.swarm.watch();
+        let mut told_complete = false;
+        let origin = supernode.peer_address(descriptor.peer_port).await;
+        while !self.swarm.is_closed() {
+            let complete = self.swarm.status().complete;
+            if complete && !told_complete {
+                told_complete = true;
+                event = event.or(Some(AnnounceEvent::Completed));
+            }
+            let interval = match supernode.announce(&self.announcement(descriptor, event)).await {
+                Ok(AnnounceReply::Peers(reply)) => {
+                    event = None;
+                    let peers = reply.peers.into_iter().chain(origin).collect();
+                    self.swarm.add_peers(peers).await;
+                    Duration::from_secs(u64::from(reply.interval)).clamp(Duration::from_secs(1), Duration::from_secs(1800))
+                }
+                Ok(AnnounceReply::Failure(reason)) => {
+                    tracing::warn!(content = %self.swarm.content(), reason, "announce refused");
+                    INTERVAL
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "not announced");
+                    INTERVAL
+                }
+            };
+            // Completion is news; everything else can wait for its turn.
+            let news = async {
+                if status.wait_for(|status| status.complete && !told_complete).await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            let _ = tokio::time::timeout(interval, news).await;
+        }
+    }
+
+    fn announcement(&self, descriptor: &SwarmDescriptor, event: Option<AnnounceEvent>) -> AnnounceRequest {
+        let engine = &self.node.engine;
+        let listen = engine.listen_addr();
+        let counters = self.swarm.counters();
+        let geometry = self.swarm.geometry();
+        let status = self.swarm.status();
+        let left = u64::from(geometry.piece_count().saturating_sub(status.held))
+            .saturating_mul(u64::from(geometry.piece_length()))
+            .min(geometry.length());
+        AnnounceRequest {
+            info_hash: self.swarm.swarm(),
+            peer_id: engine.peer_id(),
+            port: listen.port(),
+            ip: (!listen.ip().is_unspecified()).then_some(listen.ip()),
+            uploaded: counters.uploaded.load(Ordering::Relaxed),
+            downloaded: counters.downloaded.load(Ordering::Relaxed),
+            left,
+            event,
+            numwant: Some(NUMWANT),
+            compact: true,
+            key: None,
+            ticket: Some(descriptor.ticket.to_string()),
+        }
+    }
+
+    /// Finds a supernode that takes the swarm over. None: the swarm is left to its peers.
+    async fn reopen(&self) -> Option<(Supernode, SwarmDescriptor)> {
+        for _ in 0..RETRIES {
+            if self.swarm.status().complete || self.is_over() {
+                return None;
+            }
+            if let Ok((supernode, descriptor)) = self.node.open_anywhere(&self.request).await {
+                if descriptor.swarm == self.swarm.swarm() {
+                    return Some((supernode, descriptor));
+                }
+                // The content at the URL has changed: these pieces will never be complete.
+                self.swarm.void("the content at the source has changed".to_owned()).await;
+                return None;
+            }
+            tokio::time::sleep(RETRY_AFTER).await;
+        }
+        None
+    }
+}

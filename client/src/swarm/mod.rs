@@ -1,0 +1,483 @@
+//! The swarm's decisions, without IO: which piece, from whom, whom to serve, whom to ban.
+//!
+//! [`Swarm`] holds no socket, file, timer, clock or source of randomness. The same code is
+//! driven by tokio on a node and by virtual time in the tests.
+
+mod config;
+mod peer;
+mod piece_picker;
+mod super_seeding;
+mod upload_queue;
+
+#[cfg(test)]
+mod scenario_tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use flotilla_torrents::peer_wire::Message;
+use flotilla_torrents::{Bitfield, Block, Geometry, PieceIndex};
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+
+pub use self::config::{STRANGER_BLOCK, SwarmConfig, REQUEST_QUEUE, OWN_BLOCK};
+pub use self::peer::{PeerKey, PeerTraits};
+use self::peer::{BlockLatency, Outstanding, Peer};
+use self::piece_picker::{Arrival, PiecePicker};
+use self::super_seeding::SuperSeeder;
+use self::upload_queue::UploadQueue;
+
+/// How this host takes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Its pieces come from the source; it shows them one by one (super-seeding).
+    Origin,
+    /// Its pieces come from the peers; it shows all it has.
+    Node,
+}
+
+/// What to put on a connection.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Transmit {
+    /// A message as it is.
+    Message(PeerKey, Message),
+    /// Read this block from the store and send it; then call [`Swarm::handle_block_sent`].
+    Block(PeerKey, Block),
+}
+
+/// What the driver has to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event {
+    /// All blocks of the piece are here: compare its hash and store it, then call
+    /// [`Swarm::handle_piece_stored`] or [`Swarm::handle_piece_corrupt`].
+    PieceReceived(PieceIndex),
+    /// Close this connection.
+    Disconnect(PeerKey, Farewell),
+}
+
+/// Why a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    /// Both ends have everything.
+    NothingToExchange,
+    /// It owed blocks and sent none for too long.
+    Snubbed,
+    /// It broke the protocol; do not reconnect soon.
+    Misbehaved(&'static str),
+    /// It sent a piece that does not match its hash: shun it.
+    CorruptPiece,
+}
+
+/// What became of a block's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockOutcome {
+    /// Put them into the piece.
+    Keep,
+    /// Nobody needs them.
+    Discard,
+}
+
+/// One swarm as one host sees it.
+///
+/// Feed it with `handle_*`, each with the present time; after every call drain
+/// [`poll_transmit`](Self::poll_transmit) and [`poll_event`](Self::poll_event), and call
+/// [`handle_timeout`](Self::handle_timeout) at [`poll_timeout`](Self::poll_timeout).
+#[derive(Debug)]
+pub struct Swarm {
+    config: SwarmConfig,
+    geometry: Geometry,
+    peers: BTreeMap<PeerKey, Peer>,
+    picker: PiecePicker,
+    uploads: UploadQueue,
+    super_seeder: Option<SuperSeeder>,
+    latency: BlockLatency,
+    transmits: VecDeque<Transmit>,
+    events: VecDeque<Event>,
+    next_tick: Instant,
+    rng: SmallRng,
+}
+
+/// How often late blocks, silent peers and stale offers are looked for. Nothing on a
+/// piece's normal path waits for it.
+const TICK: Duration = Duration::from_millis(50);
+
+impl Swarm {
+    /// A swarm that holds `held` already. `seed` makes its random choices repeatable.
+    pub fn new(
+        config: SwarmConfig,
+        role: Role,
+        geometry: Geometry,
+        held: Bitfield,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
+        let super_seeder = (role == Role::Origin)
+            .then(|| SuperSeeder::new(held.iter_set(), geometry.piece_length()));
+        Self {
+            picker: PiecePicker::new(geometry, held, config.window_pieces),
+            uploads: UploadQueue::new(config.upload_slots, config.blocks_in_socket),
+            config,
+            geometry,
+            peers: BTreeMap::new(),
+            super_seeder,
+            latency: BlockLatency::new(),
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+            next_tick: now + TICK,
+            rng: SmallRng::seed_from_u64(seed),
+        }
+    }
+
+    /// The pieces held, verified and stored.
+    pub fn held(&self) -> &Bitfield {
+        self.picker.held()
+    }
+
+    /// Connected peers.
+    pub fn peer_count(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Whether a peer is being sent something.
+    pub fn is_uploading(&self) -> bool {
+        self.uploads.is_active()
+    }
+
+    /// The first `known` pieces have a published hash.
+    pub fn handle_hashes_known(&mut self, now: Instant, known: u32) {
+        self.picker.set_known(known);
+        self.request_from_all(now);
+    }
+
+    /// A reader waits for piece `next` (`None`: the reader is gone).
+    pub fn handle_reader(&mut self, now: Instant, reader: u64, next: Option<PieceIndex>) {
+        self.picker.set_reader(reader, next);
+        self.request_from_all(now);
+    }
+
+    /// A connection whose handshakes are done.
+    pub fn handle_connected(&mut self, now: Instant, key: PeerKey, traits: PeerTraits) {
+        self.peers.insert(key, Peer::new(now, traits, Bitfield::empty(&self.geometry)));
+        if !traits.authorized {
+            return;
+        }
+        let greeting = if self.super_seeder.is_some() || self.held().count() == 0 {
+            if traits.fast { Some(Message::HaveNone) } else { None }
+        } else {
+            Some(Message::Bitfield(self.held().to_wire().into()))
+        };
+        if let Some(greeting) = greeting {
+            self.send(key, greeting);
+        }
+        self.send(key, Message::Unchoke);
+        self.offer(now);
+    }
+
+    /// The connection is gone; its requests go elsewhere.
+    pub fn handle_disconnected(&mut self, now: Instant, key: PeerKey) {
+        let Some(peer) = self.peers.remove(&key) else { return };
+        self.uploads.remove(key);
+        for piece in peer.has.iter_set() {
+            self.picker.remove_copy(piece);
+        }
+        for outstanding in &peer.outstanding {
+            self.picker.unrequest(key, outstanding.block);
+        }
+        if let Some(seeder) = &mut self.super_seeder {
+            seeder.take_back(&peer.offers, &self.picker);
+        }
+        self.request_from_all(now);
+        self.offer(now);
+    }
+
+    /// A message other than a block.
+    pub fn handle_message(&mut self, now: Instant, key: PeerKey, message: &Message) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        peer.last_heard = now;
+        match message {
+            Message::Choke => peer.choking_us = true,
+            Message::Unchoke => {
+                peer.choking_us = false;
+                self.request_from(now, key);
+            }
+            Message::Have(index) => match self.geometry.piece(*index) {
+                Some(piece) => self.peer_has(now, key, std::iter::once(piece)),
+                None => self.misbehaved(key, "have outside the geometry"),
+            },
+            Message::Bitfield(bits) => match Bitfield::from_wire(&self.geometry, bits) {
+                Ok(bits) => self.peer_has(now, key, bits.iter_set()),
+                Err(_) => self.misbehaved(key, "malformed bitfield"),
+            },
+            Message::HaveAll => self.peer_has(now, key, self.geometry.pieces()),
+            Message::Request { index, begin, length } => {
+                self.handle_request(now, key, *index, *begin, *length);
+            }
+            Message::Cancel { index, begin, length } => {
+                if let Some(block) = self.geometry.block(*index, *begin, *length) {
+                    peer.uploads.retain(|queued| *queued != block);
+                }
+            }
+            Message::Reject { index, begin, length } => {
+                if let Some(block) = self.geometry.block(*index, *begin, *length)
+                    && peer.settle(now, block).is_some()
+                {
+                    self.picker.unrequest(key, block);
+                }
+            }
+            // Interest changes nothing, since nobody is choked; the others are hints.
+            _ => {}
+        }
+    }
+
+    /// Bytes of `block` arrived; keep them in the piece's buffer when told so.
+    pub fn handle_block(&mut self, now: Instant, key: PeerKey, block: Block) -> BlockOutcome {
+        let Some(peer) = self.peers.get_mut(&key) else { return BlockOutcome::Discard };
+        peer.last_heard = now;
+        peer.received.record(now, u64::from(block.length));
+        let Some(waited) = peer.settle(now, block) else {
+            // Cancelled while it was on its way, or never asked for: harmless either way.
+            return BlockOutcome::Discard;
+        };
+        self.latency.record(waited);
+        let arrival = self.picker.arrived(key, block);
+        if arrival == Arrival::Useless {
+            self.request_from(now, key);
+            return BlockOutcome::Discard;
+        }
+        self.cancel_duplicates(now, key, block);
+        if arrival == Arrival::Completed {
+            self.events.push_back(Event::PieceReceived(block.piece));
+        }
+        self.request_from(now, key);
+        BlockOutcome::Keep
+    }
+
+    /// The piece is verified and can be read from the store.
+    pub fn handle_piece_stored(&mut self, now: Instant, piece: PieceIndex) {
+        if !self.picker.hold(piece) {
+            return;
+        }
+        if let Some(seeder) = &mut self.super_seeder {
+            seeder.add(piece);
+            self.offer(now);
+            return;
+        }
+        let announce: Vec<PeerKey> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.traits.authorized)
+            .map(|(key, _)| *key)
+            .collect();
+        for key in announce {
+            self.send(key, Message::Have(piece.get()));
+        }
+        if self.picker.is_complete() {
+            self.part_from_seeders();
+        }
+    }
+
+    /// The piece does not match its hash: fetch it again, and shun the peer if there is
+    /// only one to blame. The next try comes from one peer, so that a second corruption
+    /// has a single author.
+    pub fn handle_piece_corrupt(&mut self, now: Instant, piece: PieceIndex) {
+        let contributors = self.picker.discard(piece);
+        if let [culprit] = contributors.as_slice() {
+            self.events.push_back(Event::Disconnect(*culprit, Farewell::CorruptPiece));
+        }
+        self.request_from_all(now);
+    }
+
+    /// The connection of `key` has written `block`.
+    pub fn handle_block_sent(&mut self, now: Instant, key: PeerKey, block: Block) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.in_socket = peer.in_socket.saturating_sub(1);
+            peer.sent.record(now, u64::from(block.length));
+        }
+        self.uploads.progressed(now, key);
+        self.offer(now);
+    }
+
+    /// Looks for late blocks, silent peers and stale offers.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if now < self.next_tick {
+            return;
+        }
+        self.next_tick = now + TICK;
+        if let Some(seeder) = &mut self.super_seeder {
+            seeder.expire(now, &mut self.peers, &self.picker);
+            self.offer(now);
+        }
+        let snub = self.config.snub_timeout;
+        let snubbed = self.peers.iter().filter(|(_, peer)| {
+            !peer.outstanding.is_empty() && now.saturating_duration_since(peer.last_heard) > snub
+        });
+        let snubbed: Vec<PeerKey> = snubbed.map(|(key, _)| *key).collect();
+        for key in snubbed {
+            self.events.push_back(Event::Disconnect(key, Farewell::Snubbed));
+        }
+        self.request_from_all(now);
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        (!self.peers.is_empty()).then_some(self.next_tick)
+    }
+
+    /// The next thing to send.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
+        if let Some(transmit) = self.transmits.pop_front() {
+            return Some(transmit);
+        }
+        let (key, block) = self.uploads.next(now, &mut self.peers)?;
+        Some(Transmit::Block(key, block))
+    }
+
+    /// The next thing to do.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    fn send(&mut self, key: PeerKey, message: Message) {
+        self.transmits.push_back(Transmit::Message(key, message));
+    }
+
+    fn misbehaved(&mut self, key: PeerKey, what: &'static str) {
+        self.events.push_back(Event::Disconnect(key, Farewell::Misbehaved(what)));
+    }
+
+    fn peer_has(&mut self, now: Instant, key: PeerKey, pieces: impl Iterator<Item = PieceIndex>) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let mut interesting = false;
+        for piece in pieces {
+            if peer.has.set(piece) {
+                self.picker.add_copy(piece);
+                interesting |= !self.picker.held().has(piece);
+            }
+            peer.offers.retain(|offer| offer.piece != piece);
+        }
+        let complete = peer.has.is_full();
+        if interesting && !peer.told_interest {
+            peer.told_interest = true;
+            self.send(key, Message::Interested);
+        }
+        if complete && self.picker.is_complete() {
+            self.events.push_back(Event::Disconnect(key, Farewell::NothingToExchange));
+            return;
+        }
+        self.offer(now);
+        self.request_from(now, key);
+    }
+
+    fn part_from_seeders(&mut self) {
+        for (key, peer) in &self.peers {
+            if peer.has.is_full() {
+                self.events.push_back(Event::Disconnect(*key, Farewell::NothingToExchange));
+            }
+        }
+    }
+
+    fn handle_request(&mut self, now: Instant, key: PeerKey, index: u32, begin: u32, length: u32) {
+        let Some(block) = self.geometry.block(index, begin, length) else {
+            return self.misbehaved(key, "request outside the geometry");
+        };
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        if length > self.config.block_length {
+            return self.misbehaved(key, "request larger than announced");
+        }
+        if peer.uploads.len() >= self.config.request_queue {
+            return self.misbehaved(key, "more requests than announced");
+        }
+        if !peer.traits.authorized || !self.picker.held().has(block.piece) {
+            return self.send(key, Message::Reject { index, begin, length });
+        }
+        if !peer.uploads.contains(&block) {
+            peer.uploads.push_back(block);
+            self.uploads.enqueue(key);
+        }
+        self.uploads.progressed(now, key);
+    }
+
+    fn offer(&mut self, now: Instant) {
+        let Some(seeder) = &mut self.super_seeder else { return };
+        while let Some((key, piece)) =
+            seeder.next_offer(now, self.uploads.is_idle(), &mut self.peers, &self.picker)
+        {
+            self.transmits.push_back(Transmit::Message(key, Message::Have(piece.get())));
+        }
+    }
+
+    fn request_from_all(&mut self, now: Instant) {
+        if self.picker.is_complete() {
+            return;
+        }
+        let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
+        for key in keys {
+            self.request_from(now, key);
+        }
+    }
+
+    /// Fills the pipeline of one peer.
+    fn request_from(&mut self, now: Instant, key: PeerKey) {
+        if self.picker.is_complete() {
+            return;
+        }
+        loop {
+            let Some(peer) = self.peers.get(&key) else { return };
+            if peer.choking_us || peer.outstanding_bytes >= self.pipeline(peer) {
+                return;
+            }
+            let length = self.config.block_length.min(peer.traits.block_length);
+            let may_start = self.picker.fetching_bytes() < self.config.in_flight_cap;
+            let picked = self.picker.pick(key, &peer.has, length, may_start, &mut self.rng);
+            let Some(block) = picked.or_else(|| self.late_block(now, key)) else { return };
+            let Some(peer) = self.peers.get_mut(&key) else { return };
+            peer.outstanding.push(Outstanding { block, since: now });
+            peer.outstanding_bytes += u64::from(block.length);
+            let Block { piece, offset, length } = block;
+            self.send(key, Message::Request { index: piece.get(), begin: offset, length });
+        }
+    }
+
+    /// Bytes that may be outstanding at `peer`: what it delivers in the pipeline time, and
+    /// at least one piece and the beginning of the next.
+    fn pipeline(&self, peer: &Peer) -> u64 {
+        let block = u64::from(self.config.block_length.min(peer.traits.block_length));
+        let least = u64::from(self.geometry.piece_length()).min(512 * 1024) + block;
+        let most = u64::from(peer.traits.request_queue).saturating_mul(block);
+        peer.received.bytes_in(self.config.pipeline_time).max(least).min(most.max(block))
+    }
+
+    /// A block that another peer is late with and that `key` has: the end game, and the
+    /// rescue from a peer that slowed down.
+    fn late_block(&mut self, now: Instant, key: PeerKey) -> Option<Block> {
+        let late_after = self.latency.late_after();
+        let asker = self.peers.get(&key)?;
+        let late = self
+            .peers
+            .iter()
+            .filter(|(other, _)| **other != key)
+            .flat_map(|(_, peer)| &peer.outstanding)
+            .filter(|o| {
+                now.saturating_duration_since(o.since) > late_after
+                    && asker.has.has(o.block.piece)
+                    && o.block.length <= asker.traits.block_length
+                    && !asker.outstanding.iter().any(|mine| mine.block == o.block)
+            })
+            .min_by_key(|o| o.since)?
+            .block;
+        self.picker.duplicate(late).then_some(late)
+    }
+
+    fn cancel_duplicates(&mut self, now: Instant, winner: PeerKey, block: Block) {
+        let mut cancelled = Vec::new();
+        for (key, peer) in &mut self.peers {
+            if *key != winner && peer.settle(now, block).is_some() {
+                cancelled.push(*key);
+            }
+        }
+        for key in cancelled {
+            let Block { piece, offset, length } = block;
+            self.send(key, Message::Cancel { index: piece.get(), begin: offset, length });
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! What the rest of the host sees of a swarm: its state, its counters, its input.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use flotilla_torrents::{
+    ContentId, Digest, Geometry, InfoHash, PieceHash, PieceIndex, PieceMap, SignedTicket,
+};
+use tokio::sync::{mpsc, watch};
+
+use crate::layer_reader::LayerReader;
+use crate::store::StoredLayer;
+use crate::swarm_task::Input;
+
+/// How far a swarm is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SwarmState {
+    /// The piece map grows, or the whole was not compared with its digest yet.
+    Growing,
+    /// The whole matches its digest; its SHA-256.
+    Sealed(Digest),
+    /// The whole cannot be had this way; nothing is kept.
+    Void(String),
+}
+
+/// What watchers of a swarm are told at each change.
+#[derive(Clone, Debug)]
+pub struct SwarmStatus {
+    /// Pieces with a published hash.
+    pub known: u32,
+    /// Pieces held.
+    pub held: u32,
+    /// How far it is.
+    pub state: SwarmState,
+    /// The whole is held here, compared with its digest and recorded so on the disk.
+    pub complete: bool,
+}
+
+/// Bytes that went through one swarm on this host.
+#[derive(Debug, Default)]
+pub struct SwarmCounters {
+    /// Verified bytes from peers (the supernode is one of them).
+    pub downloaded: AtomicU64,
+    /// Bytes of blocks sent to peers.
+    pub uploaded: AtomicU64,
+    /// Bytes received that were of no use: duplicates and corrupt pieces.
+    pub wasted: AtomicU64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) content: ContentId,
+    pub(crate) geometry: Geometry,
+    pub(crate) swarm: InfoHash,
+    pub(crate) layer: Arc<StoredLayer>,
+    pub(crate) map: Mutex<PieceMap>,
+    pub(crate) status: watch::Sender<SwarmStatus>,
+    pub(crate) counters: SwarmCounters,
+    pub(crate) ticket: RwLock<Option<SignedTicket>>,
+    pub(crate) input: mpsc::Sender<Input>,
+    started: Instant,
+    /// Milliseconds after `started`.
+    last_progress: AtomicU64,
+    supernode_alive: AtomicBool,
+    next_reader: AtomicU64,
+}
+
+/// One swarm on this host. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct SwarmHandle(pub(crate) Arc<Shared>);
+
+impl SwarmHandle {
+    pub(crate) fn new(layer: Arc<StoredLayer>, map: PieceMap, input: mpsc::Sender<Input>) -> Self {
+        let held = layer.held();
+        let sealed = layer.sealed();
+        let status = SwarmStatus {
+            known: map.known(),
+            held: held.count(),
+            state: sealed.clone().map_or(SwarmState::Growing, SwarmState::Sealed),
+            complete: held.is_full() && sealed.is_some(),
+        };
+        Self(Arc::new(Shared {
+            content: layer.content().clone(),
+            geometry: layer.geometry(),
+            swarm: layer.swarm(),
+            layer,
+            map: Mutex::new(map),
+            status: watch::Sender::new(status),
+            counters: SwarmCounters::default(),
+            ticket: RwLock::new(None),
+            input,
+            started: Instant::now(),
+            last_progress: AtomicU64::new(0),
+            supernode_alive: AtomicBool::new(true),
+            next_reader: AtomicU64::new(0),
+        }))
+    }
+
+    /// What the swarm delivers.
+    pub fn content(&self) -> &ContentId {
+        &self.0.content
+    }
+
+    /// The cut into pieces.
+    pub fn geometry(&self) -> Geometry {
+        self.0.geometry
+    }
+
+    /// The name of the swarm on the wire.
+    pub fn swarm(&self) -> InfoHash {
+        self.0.swarm
+    }
+
+    /// The layer on the disk.
+    pub fn layer(&self) -> &Arc<StoredLayer> {
+        &self.0.layer
+    }
+
+    /// The bytes that went through.
+    pub fn counters(&self) -> &SwarmCounters {
+        &self.0.counters
+    }
+
+    /// The present status.
+    pub fn status(&self) -> SwarmStatus {
+        self.0.status.borrow().clone()
+    }
+
+    /// Told at every change.
+    pub fn watch(&self) -> watch::Receiver<SwarmStatus> {
+        self.0.status.subscribe()
+    }
+
+    /// The published hashes from piece `first` on.
+    pub fn hashes_from(&self, first: u32) -> Vec<PieceHash> {
+        self.0.lock_map().hashes_from(first).to_vec()
+    }
+
+    /// A copy of the piece map.
+    pub fn piece_map(&self) -> PieceMap {
+        self.0.lock_map().clone()
+    }
+
+    /// Verified bytes of `range`, in order, as they come.
+    pub fn read(&self, range: std::ops::Range<u64>) -> LayerReader {
+        LayerReader::new(self.clone(), range)
+    }
+
+    /// Adds hashes as published by the supernode; `first` is the index of the first one.
+    /// Hashes that are known already have to agree.
+    ///
+    /// # Errors
+    /// The hashes leave a gap, exceed the geometry or contradict what was published before.
+    pub async fn publish_hashes(&self, first: u32, hashes: Vec<PieceHash>) -> Result<(), String> {
+        let known = {
+            let mut map = self.0.lock_map();
+            for (index, hash) in (first..).zip(hashes) {
+                let Some(piece) = self.0.geometry.piece(index) else {
+                    return Err(format!("piece {index} is outside the geometry"));
+                };
+                let stored = self.0.layer.hash(piece);
+                if self.0.layer.has(piece) && stored != Some(hash) {
+                    return Err(format!("piece {index} on the disk has another hash"));
+                }
+                match map.hash(piece) {
+                    Some(known) if known == hash => {}
+                    Some(_) => return Err(format!("piece {index} was published with another hash")),
+                    None if index == map.known() => {
+                        map.push(hash).map_err(|e| e.to_string())?;
+                    }
+                    None => return Err(format!("piece {index} leaves a gap")),
+                }
+            }
+            map.known()
+        };
+        self.progressed();
+        self.send(Input::HashesKnown(known)).await;
+        Ok(())
+    }
+
+    /// The whole was compared with its digest at the supernode.
+    pub async fn sealed(&self, sha256: Digest) {
+        self.send(Input::Sealed(sha256)).await;
+    }
+
+    /// The content cannot be delivered by the swarm.
+    pub async fn void(&self, reason: String) {
+        self.send(Input::Void(reason)).await;
+    }
+
+    /// Peers to connect to.
+    pub async fn add_peers(&self, peers: Vec<SocketAddr>) {
+        self.send(Input::Peers(peers)).await;
+    }
+
+    /// Shows `ticket` to peers from now on.
+    pub fn set_ticket(&self, ticket: SignedTicket) {
+        *self.0.ticket.write().unwrap_or_else(PoisonError::into_inner) = Some(ticket);
+    }
+
+    /// Says whether a supernode follows this swarm.
+    pub fn set_supernode_alive(&self, alive: bool) {
+        self.0.supernode_alive.store(alive, Ordering::Relaxed);
+    }
+
+    /// Whether a supernode follows this swarm.
+    pub fn is_supernode_alive(&self) -> bool {
+        self.0.supernode_alive.load(Ordering::Relaxed)
+    }
+
+    /// Time since anything happened in the swarm that brings it forward.
+    pub fn idle_for(&self) -> Duration {
+        let last = self.0.last_progress.load(Ordering::Relaxed);
+        Duration::from_millis(self.0.millis().saturating_sub(last))
+    }
+
+    pub(crate) fn progressed(&self) {
+        self.0.last_progress.store(self.0.millis(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn reader_number(&self) -> u64 {
+        self.0.next_reader.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Tells the picker where a reader is. Lost when the swarm is very busy: it is a hint.
+    pub(crate) fn reader_at(&self, reader: u64, next: Option<PieceIndex>) {
+        let _ = self.0.input.try_send(Input::Reader(reader, next));
+    }
+
+    pub(crate) async fn send(&self, input: Input) {
+        let _ = self.0.input.send(input).await;
+    }
+}
+
+impl Shared {
+    pub(crate) fn lock_map(&self) -> std::sync::MutexGuard<'_, PieceMap> {
+        self.map.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn ticket(&self) -> Option<SignedTicket> {
+        self.ticket.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn millis(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// The supernode's side of a swarm: pieces come from the source, in order.
+#[derive(Clone, Debug)]
+pub struct OriginSwarm(pub(crate) SwarmHandle);
+
+impl OriginSwarm {
+    /// The swarm itself.
+    pub fn handle(&self) -> &SwarmHandle {
+        &self.0
+    }
+
+    /// Pieces that are on the disk, hashed and published.
+    pub fn published(&self) -> u32 {
+        self.0.status().known
+    }
+
+    /// Hashes, stores and publishes the next piece; `data` is exactly that piece.
+    ///
+    /// # Errors
+    /// `data` has another size than the next piece, or the disk refused.
+    pub async fn publish(&self, data: Bytes) -> std::io::Result<()> {
+        let shared = &self.0.0;
+        let index = shared.lock_map().known();
+        let piece = shared.geometry.piece(index).filter(|piece| {
+            usize::try_from(shared.geometry.piece_size(*piece)) == Ok(data.len())
+        });
+        let piece = piece.ok_or_else(|| {
+            let bytes = data.len();
+            std::io::Error::other(format!("{bytes} bytes are not piece {index} of the layer"))
+        })?;
+        let layer = Arc::clone(&shared.layer);
+        let hash = tokio::task::spawn_blocking(move || {
+            let hash = PieceHash::of(&data);
+            layer.write_piece(piece, hash, &data).map(|()| hash)
+        })
+        .await??;
+        shared.lock_map().push(hash).map_err(std::io::Error::other)?;
+        self.0.progressed();
+        self.0.send(Input::Published(piece)).await;
+        Ok(())
+    }
+
+    /// The whole matches its digest. `sha256` is the SHA-256 of all bytes.
+    ///
+    /// # Errors
+    /// The disk refused to record it.
+    pub async fn seal(&self, sha256: Digest) -> Result<(), crate::StoreError> {
+        let layer = Arc::clone(&self.0.0.layer);
+        let recorded = sha256.clone();
+        match tokio::task::spawn_blocking(move || layer.seal(recorded)).await {
+            Ok(sealed) => sealed?,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+        self.0.send(Input::Sealed(sha256)).await;
+        Ok(())
+    }
+
+    /// The content is not what its digest says, or cannot be had: nothing is kept.
+    pub async fn void(&self, reason: String) {
+        self.0.void(reason).await;
+    }
+}

@@ -1,0 +1,512 @@
+//! Drives one [`Swarm`] with tokio: a single task owns the state machine; connections,
+//! readers and the supernode session send it [`Input`].
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use flotilla_torrents::peer_wire::Message;
+use flotilla_torrents::{Block, Digest, DigestHasher, PeerId, PieceHash, PieceIndex};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::bans::Bans;
+use crate::engine::EngineShared;
+use crate::peer_connection::{self, Introduction, MeetError, PeerConnection};
+use crate::peer_io::{self, Outgoing};
+use crate::store::Lease;
+use crate::swarm::{
+    BlockOutcome, Event, Farewell, PeerKey, Role, Swarm, SwarmConfig, Transmit,
+};
+use crate::swarm_handle::{SwarmHandle, SwarmState};
+
+/// What happens to a swarm.
+#[derive(Debug)]
+pub(crate) enum Input {
+    Connected(Box<PeerConnection>),
+    Message(PeerKey, Message),
+    BlockSent(PeerKey, Block),
+    Closed { peer: PeerKey, misbehaved: bool },
+    DialFailed(SocketAddr, MeetError),
+    PieceChecked(PieceIndex, PieceCheck),
+    Verified(Result<Digest, String>),
+    Published(PieceIndex),
+    HashesKnown(u32),
+    Sealed(Digest),
+    Void(String),
+    Peers(Vec<SocketAddr>),
+    Reader(u64, Option<PieceIndex>),
+}
+
+/// What came of comparing a piece with its hash.
+#[derive(Debug)]
+pub(crate) enum PieceCheck {
+    Stored,
+    Corrupt,
+    Disk(std::io::Error),
+}
+
+/// Outgoing messages and blocks that may wait for one connection. A peer that does not
+/// read its haves for so long is as good as gone.
+const OUTGOING_QUEUE: usize = 8192;
+/// Connections that this host opens per swarm. Simulated: 40 neighbours bring the makespan
+/// within 3 % of the bound; twenty-node clusters are fully connected.
+const MOST_DIALS: usize = 40;
+/// Connections per swarm, incoming ones included.
+const MOST_PEERS: usize = 200;
+/// An address that failed is not dialled again before this.
+const REDIAL_AFTER: Duration = Duration::from_secs(2);
+/// Written pieces become durable at the latest after this.
+const SYNC_EVERY: Duration = Duration::from_secs(2);
+
+struct Connected {
+    peer_id: PeerId,
+    remote: SocketAddr,
+    dialled: bool,
+    outgoing: mpsc::Sender<Outgoing>,
+    closing: CancellationToken,
+}
+
+struct PieceBuffer {
+    data: BytesMut,
+}
+
+pub(crate) struct SwarmTask {
+    handle: SwarmHandle,
+    engine: Arc<EngineShared>,
+    swarm: Swarm,
+    role: Role,
+    input: mpsc::Receiver<Input>,
+    peers: HashMap<PeerKey, Connected>,
+    buffers: HashMap<PieceIndex, PieceBuffer>,
+    dialling: HashSet<SocketAddr>,
+    failed: HashMap<SocketAddr, Instant>,
+    next_key: u64,
+    synced: Instant,
+    verifying: bool,
+    sealed: Option<Digest>,
+    /// Held while pieces arrive or leave, so that the layer is not evicted under them.
+    lease: Option<Lease>,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+impl SwarmTask {
+    pub(crate) fn new(
+        handle: SwarmHandle,
+        engine: Arc<EngineShared>,
+        role: Role,
+        input: mpsc::Receiver<Input>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let now = Instant::now();
+        let held = handle.layer().held();
+        let mut swarm = Swarm::new(
+            SwarmConfig::default(),
+            role,
+            handle.geometry(),
+            held,
+            rand::random(),
+            now,
+        );
+        swarm.handle_hashes_known(now, handle.status().known);
+        let sealed = handle.layer().sealed();
+        let lease = Some(handle.layer().lease());
+        Self {
+            handle,
+            engine,
+            swarm,
+            role,
+            input,
+            peers: HashMap::new(),
+            buffers: HashMap::new(),
+            dialling: HashSet::new(),
+            failed: HashMap::new(),
+            next_key: 0,
+            synced: now,
+            verifying: false,
+            sealed,
+            lease,
+            tasks: TaskTracker::new(),
+            shutdown,
+        }
+    }
+
+    pub(crate) async fn run(mut self) {
+        loop {
+            let timeout = self.swarm.poll_timeout().map(tokio::time::Instant::from_std);
+            let quiet = tokio::time::Instant::now() + SYNC_EVERY;
+            tokio::select! {
+                () = self.shutdown.cancelled() => break,
+                input = self.input.recv() => {
+                    let Some(input) = input else { break };
+                    self.handle(input);
+                    // Whatever else waits: one look at the outputs for all of it.
+                    for _ in 0..64 {
+                        let Ok(input) = self.input.try_recv() else { break };
+                        self.handle(input);
+                    }
+                }
+                () = tokio::time::sleep_until(timeout.unwrap_or(quiet)) => {
+                    self.swarm.handle_timeout(Instant::now());
+                }
+            }
+            self.drain_outputs();
+            self.sync_when_due();
+            self.hold_lease();
+        }
+        for peer in self.peers.values() {
+            peer.closing.cancel();
+        }
+        self.peers.clear();
+        self.tasks.close();
+        let layer = Arc::clone(self.handle.layer());
+        let _ = tokio::task::spawn_blocking(move || layer.sync()).await;
+    }
+
+    fn handle(&mut self, input: Input) {
+        let now = Instant::now();
+        match input {
+            Input::Message(key, Message::Piece { index, begin, data }) => {
+                self.handle_block(now, key, index, begin, &data);
+            }
+            Input::Message(key, message) => {
+                if matches!(message, Message::Have(_) | Message::Bitfield(_)) {
+                    self.handle.progressed();
+                }
+                self.swarm.handle_message(now, key, &message);
+            }
+            Input::BlockSent(key, block) => {
+                let uploaded = &self.handle.counters().uploaded;
+                uploaded.fetch_add(u64::from(block.length), Ordering::Relaxed);
+                self.swarm.handle_block_sent(now, key, block);
+            }
+            Input::Connected(connection) => self.connected(now, *connection),
+            Input::Closed { peer, misbehaved } => {
+                if misbehaved {
+                    self.shun(peer);
+                }
+                self.disconnect(now, peer);
+            }
+            Input::DialFailed(remote, error) => {
+                tracing::debug!(peer.addr = %remote, %error, "not connected");
+                self.dialling.remove(&remote);
+                self.failed.insert(remote, now);
+            }
+            Input::PieceChecked(piece, check) => self.piece_checked(now, piece, check),
+            Input::Published(piece) => {
+                self.swarm.handle_piece_stored(now, piece);
+                let known = piece.get() + 1;
+                self.update(|status| {
+                    status.known = known;
+                    status.held = status.held.max(known);
+                });
+            }
+            Input::HashesKnown(known) => {
+                self.swarm.handle_hashes_known(now, known);
+                self.update(|status| status.known = known);
+            }
+            Input::Sealed(sha256) => {
+                self.sealed = Some(sha256.clone());
+                self.update(|status| status.state = SwarmState::Sealed(sha256));
+                self.finish_when_whole();
+            }
+            Input::Verified(outcome) => self.verified(outcome),
+            Input::Void(reason) => self.void(reason),
+            Input::Peers(peers) => self.dial(now, peers),
+            Input::Reader(reader, next) => self.swarm.handle_reader(now, reader, next),
+        }
+    }
+
+    fn handle_block(&mut self, now: Instant, key: PeerKey, index: u32, begin: u32, data: &Bytes) {
+        let geometry = self.handle.geometry();
+        let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
+        let Some(block) = geometry.block(index, begin, length) else {
+            self.shun(key);
+            return self.disconnect(now, key);
+        };
+        match self.swarm.handle_block(now, key, block) {
+            BlockOutcome::Keep => {
+                self.handle.progressed();
+                let size = usize::try_from(geometry.piece_size(block.piece)).unwrap_or(0);
+                let buffer = self
+                    .buffers
+                    .entry(block.piece)
+                    .or_insert_with(|| PieceBuffer { data: BytesMut::zeroed(size) });
+                let start = usize::try_from(begin).unwrap_or(usize::MAX);
+                if let Some(target) = buffer.data.get_mut(start..start.saturating_add(data.len())) {
+                    target.copy_from_slice(data);
+                }
+            }
+            BlockOutcome::Discard => {
+                let wasted = &self.handle.counters().wasted;
+                wasted.fetch_add(u64::from(length), Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn piece_checked(&mut self, now: Instant, piece: PieceIndex, check: PieceCheck) {
+        let size = u64::from(self.handle.geometry().piece_size(piece));
+        match check {
+            PieceCheck::Stored => {
+                self.handle.counters().downloaded.fetch_add(size, Ordering::Relaxed);
+                self.handle.progressed();
+                self.swarm.handle_piece_stored(now, piece);
+                let held = self.swarm.held().count();
+                self.update(|status| status.held = held);
+                self.finish_when_whole();
+            }
+            PieceCheck::Corrupt => {
+                tracing::debug!(%piece, "corrupt piece");
+                self.handle.counters().wasted.fetch_add(size, Ordering::Relaxed);
+                self.swarm.handle_piece_corrupt(now, piece);
+            }
+            PieceCheck::Disk(error) => {
+                tracing::error!(%error, "piece not stored");
+                self.void(format!("the layer cannot be stored: {error}"));
+            }
+        }
+    }
+
+    /// Once all pieces are here and the supernode has sealed the map, the whole is compared
+    /// with its digest on this host too.
+    fn finish_when_whole(&mut self) {
+        let whole = self.swarm.held().is_full() && !self.verifying;
+        if !whole || self.handle.status().complete {
+            return;
+        }
+        let Some(sealed) = self.sealed.clone() else { return };
+        if self.role == Role::Origin {
+            return self.update(|status| status.complete = true);
+        }
+        self.verifying = true;
+        let layer = Arc::clone(self.handle.layer());
+        let input = self.handle.0.input.clone();
+        self.tasks.spawn(async move {
+            let outcome = tokio::task::spawn_blocking(move || {
+                let expected = layer.content().digest().unwrap_or_else(|| sealed.clone());
+                let found = whole_digest(&layer, &expected).map_err(|e| e.to_string())?;
+                if found != expected {
+                    return Err(format!("the bytes are {found}, not {expected}"));
+                }
+                layer.seal(sealed.clone()).map_err(|e| e.to_string())?;
+                Ok(sealed)
+            });
+            let outcome = outcome.await.unwrap_or_else(|e| Err(e.to_string()));
+            let _ = input.send(Input::Verified(outcome)).await;
+        });
+    }
+
+    fn verified(&mut self, outcome: Result<Digest, String>) {
+        self.verifying = false;
+        match outcome {
+            Ok(_) => {
+                self.update(|status| status.complete = true);
+                tracing::info!(content = %self.handle.content(), "layer complete");
+            }
+            Err(reason) => self.void(reason),
+        }
+    }
+
+    fn void(&mut self, reason: String) {
+        tracing::warn!(content = %self.handle.content(), reason, "swarm void");
+        self.update(|status| status.state = SwarmState::Void(reason));
+        self.engine.forget(&self.handle);
+        self.shutdown.cancel();
+    }
+
+    fn update(&self, change: impl FnOnce(&mut crate::SwarmStatus)) {
+        self.handle.0.status.send_modify(change);
+    }
+
+    fn connected(&mut self, now: Instant, connection: PeerConnection) {
+        if connection.dialled {
+            self.dialling.remove(&connection.remote);
+        }
+        if self.peers.len() >= MOST_PEERS || !self.wins_over_twin(now, &connection) {
+            return;
+        }
+        self.next_key += 1;
+        let key = PeerKey(self.next_key);
+        let PeerConnection { stream, remote, peer_id, traits, dialled, decoder, received } = connection;
+        tracing::debug!(peer.addr = %remote, peer.id = %peer_id, dialled, "connected");
+        let (outgoing, to_write) = mpsc::channel(OUTGOING_QUEUE);
+        let closing = CancellationToken::new();
+        let (read_half, write_half) = stream.into_split();
+        let input = self.handle.0.input.clone();
+        let limits = &self.engine.limits;
+        let reader = peer_io::read_messages(
+            key, read_half, decoder, received, limits.download.clone(), input.clone(),
+        );
+        let layer = Arc::clone(self.handle.layer());
+        let writer = peer_io::write_messages(
+            key, write_half, to_write, layer, limits.upload.clone(), input,
+        );
+        self.tasks.spawn(closing.clone().run_until_cancelled_owned(reader));
+        self.tasks.spawn(closing.clone().run_until_cancelled_owned(writer));
+        self.peers.insert(key, Connected { peer_id, remote, dialled, outgoing, closing });
+        self.swarm.handle_connected(now, key, traits);
+    }
+
+    /// Two ends that dial each other at once keep the connection that the lower peer id
+    /// opened; both ends come to the same answer.
+    fn wins_over_twin(&mut self, now: Instant, new: &PeerConnection) -> bool {
+        let twin = self.peers.iter().find(|(_, peer)| peer.peer_id == new.peer_id);
+        let Some((key, twin)) = twin.map(|(key, peer)| (*key, peer)) else { return true };
+        let lower_dials = self.engine.peer_id < new.peer_id;
+        if twin.dialled == new.dialled || new.dialled != lower_dials {
+            return false;
+        }
+        self.disconnect(now, key);
+        true
+    }
+
+    fn disconnect(&mut self, now: Instant, key: PeerKey) {
+        if let Some(peer) = self.peers.remove(&key) {
+            peer.closing.cancel();
+            if peer.dialled {
+                self.failed.insert(peer.remote, now);
+            }
+            self.swarm.handle_disconnected(now, key);
+        }
+    }
+
+    fn shun(&self, key: PeerKey) {
+        if let Some(peer) = self.peers.get(&key) {
+            tracing::warn!(peer.addr = %peer.remote, peer.id = %peer.peer_id, "peer shunned");
+            self.engine.bans.shun(peer.peer_id, peer.dialled.then_some(peer.remote));
+        }
+    }
+
+    fn dial(&mut self, now: Instant, peers: Vec<SocketAddr>) {
+        if self.swarm.held().is_full() {
+            return;
+        }
+        self.failed.retain(|_, since| now.saturating_duration_since(*since) < REDIAL_AFTER);
+        for remote in peers {
+            let connected = self.peers.values().filter(|peer| peer.dialled);
+            let dials = connected.clone().count() + self.dialling.len();
+            if dials >= MOST_DIALS
+                || self.failed.contains_key(&remote)
+                || self.engine.bans.is_shunned_address(remote)
+                || connected.clone().any(|peer| peer.remote == remote)
+                || !self.dialling.insert(remote)
+            {
+                continue;
+            }
+            let me = self.introduction();
+            let input = self.handle.0.input.clone();
+            let bans: Bans = self.engine.bans.clone();
+            let shutdown = self.shutdown.clone();
+            self.tasks.spawn(async move {
+                let dialled = peer_connection::dial(remote, &me);
+                let outcome = shutdown.run_until_cancelled(dialled).await;
+                let told = match outcome {
+                    Some(Ok(peer)) if bans.is_shunned(peer.peer_id) => {
+                        Input::DialFailed(remote, MeetError::Shunned(peer.peer_id))
+                    }
+                    Some(Ok(peer)) => Input::Connected(Box::new(peer)),
+                    Some(Err(error)) => Input::DialFailed(remote, error),
+                    None => return,
+                };
+                let _ = input.send(told).await;
+            });
+        }
+    }
+
+    fn introduction(&self) -> Introduction {
+        self.engine.introduction(&self.handle)
+    }
+
+    fn drain_outputs(&mut self) {
+        let now = Instant::now();
+        loop {
+            while let Some(event) = self.swarm.poll_event() {
+                match event {
+                    Event::PieceReceived(piece) => self.check(piece),
+                    Event::Disconnect(key, farewell) => {
+                        tracing::debug!(peer = key.0, ?farewell, "parting");
+                        if matches!(farewell, Farewell::CorruptPiece | Farewell::Misbehaved(_)) {
+                            self.shun(key);
+                        }
+                        self.disconnect(now, key);
+                    }
+                }
+            }
+            let Some(transmit) = self.swarm.poll_transmit(now) else { return };
+            let (key, outgoing) = match transmit {
+                Transmit::Message(key, message) => (key, Outgoing::Message(message)),
+                Transmit::Block(key, block) => (key, Outgoing::Block(block)),
+            };
+            let Some(peer) = self.peers.get(&key) else { continue };
+            if peer.outgoing.try_send(outgoing).is_err() {
+                self.disconnect(now, key);
+            }
+        }
+    }
+
+    /// Compares a piece with its hash and stores it, away from the reactor.
+    fn check(&mut self, piece: PieceIndex) {
+        let Some(buffer) = self.buffers.remove(&piece) else { return };
+        let expected = self.handle.0.lock_map().hash(piece);
+        let layer = Arc::clone(self.handle.layer());
+        let input = self.handle.0.input.clone();
+        self.tasks.spawn(async move {
+            let checked = tokio::task::spawn_blocking(move || {
+                let hash = PieceHash::of(&buffer.data);
+                if expected != Some(hash) {
+                    return PieceCheck::Corrupt;
+                }
+                match layer.write_piece(piece, hash, &buffer.data) {
+                    Ok(()) => PieceCheck::Stored,
+                    Err(error) => PieceCheck::Disk(error),
+                }
+            });
+            if let Ok(check) = checked.await {
+                let _ = input.send(Input::PieceChecked(piece, check)).await;
+            }
+        });
+    }
+
+    fn sync_when_due(&mut self) {
+        if self.synced.elapsed() < SYNC_EVERY || self.handle.layer().unsynced_bytes() == 0 {
+            return;
+        }
+        self.synced = Instant::now();
+        let layer = Arc::clone(self.handle.layer());
+        self.tasks.spawn_blocking(move || {
+            if let Err(error) = layer.sync() {
+                tracing::error!(%error, content = %layer.content(), "pieces not recorded");
+            }
+        });
+    }
+
+    fn hold_lease(&mut self) {
+        let busy = !self.handle.status().complete || self.swarm.is_uploading();
+        match (&self.lease, busy) {
+            (None, true) => self.lease = Some(self.handle.layer().lease()),
+            (Some(_), false) => self.lease = None,
+            _ => {}
+        }
+    }
+}
+
+/// Bytes hashed at a time when a whole layer is read back.
+const READ_BACK: usize = 1024 * 1024;
+
+/// The digest of a complete layer, of the algorithm of `like`.
+fn whole_digest(layer: &crate::StoredLayer, like: &Digest) -> std::io::Result<Digest> {
+    let mut hasher = DigestHasher::new(like.algorithm());
+    let length = layer.geometry().length();
+    let mut offset = 0;
+    while offset < length {
+        let part = usize::try_from(length - offset).unwrap_or(READ_BACK).min(READ_BACK);
+        hasher.update(&layer.read(offset, part)?);
+        offset += part as u64;
+    }
+    Ok(hasher.finish())
+}
