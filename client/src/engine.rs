@@ -78,7 +78,7 @@ impl Engine {
     /// # Errors
     /// The store cannot be opened, or the listener has no address.
     pub fn start(
-        config: EngineConfig,
+        config: &EngineConfig,
         listener: TcpListener,
         shutdown: CancellationToken,
     ) -> Result<Self, EngineError> {

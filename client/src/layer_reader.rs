@@ -16,13 +16,6 @@ use crate::swarm_handle::{SwarmHandle, SwarmState, SwarmStatus};
 
 /// Bytes handed out at a time.
 const PART: u64 = 256 * 1024;
-/// No supernode and no progress for this long: nobody will bring the missing pieces.
-const ABANDONED_AFTER: Duration = Duration::from_secs(1);
-/// The supernode lives, yet nothing moves although pieces are published: go elsewhere.
-const STUCK_AFTER: Duration = Duration::from_secs(3);
-/// All published pieces are here and the supernode waits for the source: the source would
-/// not answer this node faster, so be patient.
-const SOURCE_PATIENCE: Duration = Duration::from_secs(15);
 /// The swarm moves, yet this reader's piece does not come.
 const STARVED_AFTER: Duration = Duration::from_secs(15);
 /// How often a waiting reader looks at the clock.
@@ -119,7 +112,7 @@ impl Cursor {
                 if layer.has(piece) {
                     break;
                 }
-                if let Some(reason) = self.stalled(&status) {
+                if let Some(reason) = self.swarm.stalled() {
                     return Err(ReadError::Stalled(reason));
                 }
                 if tokio::time::Instant::now() > starving {
@@ -135,17 +128,6 @@ impl Cursor {
         let bytes = read.await.map_err(std::io::Error::other)??;
         self.position += part;
         Ok(Some(bytes))
-    }
-
-    fn stalled(&self, status: &SwarmStatus) -> Option<&'static str> {
-        let idle = self.swarm.idle_for();
-        if !self.swarm.is_supernode_alive() {
-            return (idle > ABANDONED_AFTER).then_some("no supernode, and no peer brings pieces");
-        }
-        if status.held >= status.known {
-            return (idle > SOURCE_PATIENCE).then_some("the supernode waits for the source");
-        }
-        (idle > STUCK_AFTER).then_some("no peer brings pieces")
     }
 }
 

@@ -109,7 +109,7 @@ impl Node {
     ) -> Result<Self, StartError> {
         let supernodes = Supernodes::new(&config.supernodes, config.join_token.as_deref())?;
         let engine = Engine::start(
-            EngineConfig {
+            &EngineConfig {
                 data_dir: config.data_dir,
                 cache_quota: config.cache_quota,
                 upload_rate: config.upload_rate,

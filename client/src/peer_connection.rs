@@ -40,7 +40,7 @@ pub(crate) struct PeerConnection {
 /// Why two ends did not become peers.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum MeetError {
+pub(crate) enum MeetError {
     /// The connection failed.
     #[error(transparent)]
     Io(#[from] io::Error),

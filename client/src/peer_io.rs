@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use flotilla_torrents::Block;
 use flotilla_torrents::peer_wire::{Message, MessageDecoder, PeerWireError, encode_piece_header};
 use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -137,7 +137,7 @@ async fn write_block(
     let data: Bytes =
         tokio::task::spawn_blocking(move || layer.read(offset, length)).await??;
     let header = encode_piece_header(block.piece.get(), block.offset, block.length);
-    let mut frame = header.as_slice().chain(data);
+    let mut frame = bytes::Buf::chain(header.as_slice(), data);
     socket.write_all_buf(&mut frame).await?;
     let _ = swarm.send(Input::BlockSent(key, block)).await;
     Ok(())

@@ -15,6 +15,14 @@ use crate::layer_reader::LayerReader;
 use crate::store::StoredLayer;
 use crate::swarm_task::Input;
 
+/// No supernode and no progress for this long: nobody will bring the missing pieces.
+const ABANDONED_AFTER: Duration = Duration::from_secs(1);
+/// The supernode lives, yet nothing moves although pieces are published: go elsewhere.
+const STUCK_AFTER: Duration = Duration::from_secs(3);
+/// All published pieces are here and the supernode waits for the source: the source would
+/// not answer this node faster, so be patient.
+const SOURCE_PATIENCE: Duration = Duration::from_secs(15);
+
 /// How far a swarm is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SwarmState {
@@ -215,6 +223,38 @@ impl SwarmHandle {
     pub fn idle_for(&self) -> Duration {
         let last = self.0.last_progress.load(Ordering::Relaxed);
         Duration::from_millis(self.0.millis().saturating_sub(last))
+    }
+
+    /// Whether the swarm does not run here any more.
+    pub fn is_closed(&self) -> bool {
+        self.0.input.is_closed()
+    }
+
+    /// Why the missing pieces will not come, if that is so.
+    pub fn stalled(&self) -> Option<&'static str> {
+        let status = self.status();
+        let idle = self.idle_for();
+        if status.complete {
+            return None;
+        }
+        if self.is_closed() {
+            return Some("the swarm has ended");
+        }
+        if !self.is_supernode_alive() {
+            return (idle > ABANDONED_AFTER).then_some("no supernode, and no peer brings pieces");
+        }
+        if status.held >= status.known {
+            return (idle > SOURCE_PATIENCE).then_some("the supernode waits for the source");
+        }
+        (idle > STUCK_AFTER).then_some("no peer brings pieces")
+    }
+
+    /// Bytes held from the beginning on without a gap.
+    pub fn held_prefix(&self) -> u64 {
+        let geometry = self.geometry();
+        let held = self.0.layer.held();
+        let missing = geometry.piece(0).and_then(|first| held.first_missing_from(first));
+        missing.map_or(geometry.length(), |piece| geometry.piece_offset(piece))
     }
 
     pub(crate) fn progressed(&self) {

@@ -1,1 +1,49 @@
-//! The container engines' proxy: pass-through, mirror mode, layers from the swarm, fallback to the registry.
+//! The container engines' proxy.
+//!
+//! Everything passes through to the registry unchanged, except `GET` of a layer blob: that
+//! comes from the swarm, and from the registry inside the same response where the swarm does
+//! not deliver.
+//!
+//! ```text
+//! server -> dispatch -> target            where does this request go
+//!                    -> connect           CONNECT: an opaque tunnel
+//!                    -> blob_request      a layer? then
+//!                       layer_response    authorize, open, answer
+//!                       layer_body        bytes: swarm, else fallback (registry)
+//!                    -> forward           everything else
+//! ```
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::cast_possible_truncation
+    )
+)]
+
+mod blob_request;
+mod body;
+mod connect;
+mod continue_gate;
+mod dispatch;
+mod fallback;
+mod forward;
+mod header_rules;
+mod layer_body;
+mod layer_response;
+mod layer_source;
+mod mirror_hosts;
+mod node_layers;
+mod oci_error;
+mod range;
+mod server;
+mod stats;
+mod target;
+mod upstream;
+mod upstream_tls;
+
+pub use self::layer_source::{LayerRequest, LayerSource, NotDelivered, ReadFailure, SwarmLayer};
+pub use self::server::{Proxy, ProxyConfig};
+pub use self::stats::{ProxyCounts, ProxyStats};

@@ -32,18 +32,18 @@ pub const OWN_BLOCK: u32 = 64 * 1024;
 /// Request size towards other clients (BEP 3: larger requests may close the connection).
 pub const STRANGER_BLOCK: u32 = 16 * 1024;
 /// Simulated: 8 to 32 pieces cost 2 % of the makespan when the origin super-seeds.
-pub const WINDOW_PIECES: u32 = 16;
+const WINDOW_PIECES: u32 = 16;
 /// Few, so that a piece leaves whole before the next one starts; more than one, so that a
 /// slow receiver does not idle the uplink.
-pub const UPLOAD_SLOTS: usize = 3;
+const UPLOAD_SLOTS: usize = 3;
 /// Two blocks: one being written, one ready.
-pub const BLOCKS_IN_SOCKET: usize = 2;
+const BLOCKS_IN_SOCKET: usize = 2;
 /// Bounds the memory of one download.
-pub const IN_FLIGHT_CAP: u64 = 64 * 1024 * 1024;
+const IN_FLIGHT_CAP: u64 = 64 * 1024 * 1024;
 /// Round trip and service jitter that a pipeline has to cover.
-pub const PIPELINE_TIME: Duration = Duration::from_millis(150);
+const PIPELINE_TIME: Duration = Duration::from_millis(150);
 /// Long enough for a queue of other peers at a slow uploader, short enough to free the pipeline.
-pub const SNUB_TIMEOUT: Duration = Duration::from_secs(20);
+const SNUB_TIMEOUT: Duration = Duration::from_secs(20);
 /// As BEP 10's `reqq`: what we announce and enforce.
 pub const REQUEST_QUEUE: usize = 2048;
 

@@ -9,8 +9,6 @@ mod piece_picker;
 mod super_seeding;
 mod upload_queue;
 
-#[cfg(test)]
-mod scenario_tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};

@@ -82,10 +82,6 @@ impl PiecePicker {
         &self.held
     }
 
-    pub(super) fn known(&self) -> u32 {
-        self.known
-    }
-
     pub(super) fn is_complete(&self) -> bool {
         self.held.is_full()
     }
@@ -121,11 +117,6 @@ impl PiecePicker {
             Some(piece) => self.readers.insert(reader, piece),
             None => self.readers.remove(&reader),
         };
-    }
-
-    /// Whether `has` holds a piece that is not held here.
-    pub(super) fn is_interesting(&self, has: &Bitfield) -> bool {
-        has.iter_set().any(|piece| !self.held.has(piece))
     }
 
     /// The next block to ask `peer` for, now marked as requested: the rest of a piece it is

@@ -1,0 +1,122 @@
+//! `CONNECT`: an opaque tunnel, RFC 9110 section 9.3.6.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use http::uri::Authority;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+
+use crate::body::{self, ProxyBody};
+use crate::oci_error::Refusal;
+
+/// For the name and all its addresses.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// For one address, so that the next one gets its turn.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(4);
+const BUFFER: usize = 64 * 1024;
+
+/// A tunnel cannot be opened.
+#[derive(Debug, thiserror::Error)]
+enum DialError {
+    #[error("tunnels to link-local addresses are refused: {0}")]
+    LinkLocal(String),
+    #[error("{0} does not answer in time")]
+    TimedOut(String),
+    #[error("{0} cannot be reached: {1}")]
+    Unreachable(String, io::Error),
+}
+
+impl From<DialError> for Refusal {
+    fn from(error: DialError) -> Self {
+        let (status, code) = match error {
+            DialError::LinkLocal(_) => (StatusCode::FORBIDDEN, "DENIED"),
+            DialError::TimedOut(_) => (StatusCode::GATEWAY_TIMEOUT, "UNAVAILABLE"),
+            DialError::Unreachable(..) => (StatusCode::BAD_GATEWAY, "UNAVAILABLE"),
+        };
+        Self::new(status, code, error.to_string())
+    }
+}
+
+/// Dials `target` and, once the client has read the answer, copies both ways until both
+/// sides have ended. A side that ends first leaves the other direction open.
+pub(crate) async fn tunnel(
+    request: Request<Incoming>,
+    target: Authority,
+    tunnels: &TaskTracker,
+) -> Response<ProxyBody> {
+    let dialled = tokio::time::timeout(DIAL_TIMEOUT, dial(&target)).await;
+    let mut server = match dialled.unwrap_or_else(|_| Err(DialError::TimedOut(target.to_string()))) {
+        Ok(server) => server,
+        Err(error) => {
+            tracing::debug!(%error, "no tunnel");
+            return Refusal::from(error).into();
+        }
+    };
+    let copying = async move {
+        let client = match hyper::upgrade::on(request).await {
+            Ok(client) => client,
+            Err(error) => return tracing::debug!(%error, "the client left before its tunnel was open"),
+        };
+        let mut client = TokioIo::new(client);
+        let copied = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut server, BUFFER, BUFFER).await;
+        match copied {
+            Ok((sent, received)) => tracing::debug!(sent, received, "tunnel closed"),
+            Err(error) => tracing::debug!(%error, "tunnel broke"),
+        }
+    };
+    tunnels.spawn(copying.instrument(tracing::debug_span!("tunnel", server.addr = %target)));
+    Response::new(body::empty())
+}
+
+async fn dial(target: &Authority) -> Result<TcpStream, DialError> {
+    let unreachable = |error| DialError::Unreachable(target.to_string(), error);
+    let host = target.host().trim_start_matches('[').trim_end_matches(']');
+    let port = target.port_u16().unwrap_or(443);
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await.map_err(unreachable)?.collect();
+    let mut last = DialError::Unreachable(target.to_string(), io::Error::other("it has no address"));
+    for address in addresses {
+        last = if is_link_local(address.ip()) {
+            DialError::LinkLocal(address.to_string())
+        } else {
+            match tokio::time::timeout(ADDRESS_TIMEOUT, TcpStream::connect(address)).await {
+                Ok(Ok(server)) => {
+                    server.set_nodelay(true).map_err(unreachable)?;
+                    return Ok(server);
+                }
+                Ok(Err(error)) => unreachable(error),
+                Err(_) => DialError::TimedOut(target.to_string()),
+            }
+        };
+    }
+    Err(last)
+}
+
+/// Link-local addresses are where clouds answer with a machine's credentials.
+fn is_link_local(ip: IpAddr) -> bool {
+    let v4 = |ip: Ipv4Addr| ip.is_link_local();
+    match ip {
+        IpAddr::V4(ip) => v4(ip),
+        IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.to_ipv4_mapped().is_some_and(v4),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn link_local_addresses_are_known_in_every_form() {
+        for ip in ["169.254.169.254", "::ffff:169.254.169.254", "fe80::1"] {
+            assert!(is_link_local(ip.parse().unwrap()), "{ip}");
+        }
+        for ip in ["127.0.0.1", "10.0.0.1", "::1", "fd00::1"] {
+            assert!(!is_link_local(ip.parse().unwrap()), "{ip}");
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Where layers come from, as far as the proxy needs to know.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use flotilla_torrents::Digest;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use url::Url;
+
+/// The swarm, seen from the proxy.
+pub trait LayerSource: Send + Sync + 'static {
+    /// The layer, if it is complete and verified on this node's disk. The caller has yet to
+    /// be authorized.
+    fn local(&self, digest: &Digest) -> BoxFuture<'_, Option<Box<dyn SwarmLayer>>>;
+
+    /// Opens a layer in the caller's name; an open layer means that the registry lets this
+    /// caller have it.
+    fn open(&self, request: LayerRequest) -> BoxFuture<'_, Result<Box<dyn SwarmLayer>, NotDelivered>>;
+
+    /// Whether a supernode answers right now. Asked when [`LayerSource::open`] takes long, to
+    /// tell a slow registry (wait: going there would not help) from a dead supernode (go).
+    fn is_answering(&self) -> BoxFuture<'_, bool>;
+}
+
+/// A layer that arrives, or has arrived.
+pub trait SwarmLayer: Send + Sync {
+    /// Its length in bytes.
+    fn length(&self) -> u64;
+
+    /// The verified bytes of `range`, in order, as they come. After an error the stream is
+    /// not polled again.
+    fn read(&self, range: Range<u64>) -> BoxStream<'static, Result<Bytes, ReadFailure>>;
+}
+
+/// What to open, and in whose name.
+#[derive(Clone, Debug)]
+pub struct LayerRequest {
+    /// The blob at the registry.
+    pub url: Url,
+    /// The caller's `Authorization`, when there is one.
+    pub headers: Vec<(String, String)>,
+    /// The blob's digest.
+    pub digest: Digest,
+}
+
+/// The swarm does not deliver; the reason, for the log. The request goes to the registry.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NotDelivered(pub String);
+
+/// The swarm stopped delivering; the reason, for the log. The response goes on from the
+/// registry.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ReadFailure(pub String);

@@ -1,0 +1,163 @@
+//! Which registries mirror requests may name.
+//!
+//! `ns` is written by the client: without a list it would let any local program send requests
+//! to any host in this node's name.
+
+use std::str::FromStr;
+
+use http::Uri;
+use http::uri::{Authority, Scheme};
+
+/// Docker Hub's name in image references, and the host that serves it.
+const DOCKER_HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
+
+/// The base of a registry: scheme and authority.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Registry {
+    pub(crate) scheme: Scheme,
+    pub(crate) authority: Authority,
+}
+
+/// One entry of the list: `registry.example.com[:port]` or `*.example.com`, optionally with
+/// `http://` before it for a registry without TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HostPattern {
+    scheme: Scheme,
+    /// Lower case; begins with a dot if the entry had a wildcard.
+    host: String,
+}
+
+/// An entry of the list of mirror hosts is not understood.
+#[derive(Debug, thiserror::Error)]
+#[error("mirror host {0:?} is neither HOST[:PORT] nor *.DOMAIN, with http:// or https:// before it if need be")]
+pub(crate) struct HostPatternError(String);
+
+impl FromStr for HostPattern {
+    type Err = HostPatternError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let malformed = || HostPatternError(text.to_owned());
+        let (scheme, host) = match text.split_once("://") {
+            None => (Scheme::HTTPS, text),
+            Some(("https", host)) => (Scheme::HTTPS, host),
+            Some(("http", host)) => (Scheme::HTTP, host),
+            Some(_) => return Err(malformed()),
+        };
+        let name = host.strip_prefix("*.").unwrap_or(host);
+        let authority: Authority = name.parse().map_err(|_| malformed())?;
+        if name.contains(['*', '@']) || authority.host().is_empty() {
+            return Err(malformed());
+        }
+        let host = host.strip_prefix('*').unwrap_or(host).to_ascii_lowercase();
+        Ok(Self { scheme, host })
+    }
+}
+
+impl HostPattern {
+    fn matches(&self, name: &str) -> bool {
+        if self.host.starts_with('.') { name.ends_with(&self.host) } else { name == self.host }
+    }
+}
+
+/// The registries that this proxy is a mirror of.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct MirrorHosts {
+    pub(crate) default: Option<Registry>,
+    pub(crate) allowed: Vec<HostPattern>,
+}
+
+impl MirrorHosts {
+    /// The registry that `ns` names, if requests may go there.
+    pub(crate) fn named(&self, ns: &Authority) -> Option<Registry> {
+        let name = ns.as_str().to_ascii_lowercase();
+        if let Some(default) = &self.default
+            && is_same(&name, default)
+        {
+            return Some(default.clone());
+        }
+        let pattern = self.allowed.iter().find(|pattern| pattern.matches(&name))?;
+        let authority = if name == DOCKER_HUB.0 { Authority::from_static(DOCKER_HUB.1) } else { ns.clone() };
+        Some(Registry { scheme: pattern.scheme.clone(), authority })
+    }
+}
+
+/// Whether a name means the default registry; its default port may be written or left out.
+fn is_same(name: &str, registry: &Registry) -> bool {
+    let port = default_port(&registry.scheme);
+    let with_port = |name: &str| {
+        let has_port = name.parse::<Authority>().is_ok_and(|authority| authority.port().is_some());
+        if has_port { name.to_owned() } else { format!("{name}:{port}") }
+    };
+    with_port(name) == with_port(&registry.authority.as_str().to_ascii_lowercase())
+}
+
+/// The port that need not be written: RFC 9110 section 4.2.
+pub(crate) fn default_port(scheme: &Scheme) -> u16 {
+    if *scheme == Scheme::HTTPS { 443 } else { 80 }
+}
+
+impl Registry {
+    /// The registry that `--registry` names.
+    pub(crate) fn from_url(url: &url::Url) -> Option<Self> {
+        let uri: Uri = url.as_str().parse().ok()?;
+        let parts = uri.into_parts();
+        let is_bare = parts.path_and_query.is_none_or(|path| path.as_str() == "/");
+        let scheme = parts.scheme.filter(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS)?;
+        let authority = parts.authority.filter(|authority| !authority.as_str().contains('@'))?;
+        is_bare.then_some(Self { scheme, authority })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hosts(default: Option<&str>, allowed: &[&str]) -> MirrorHosts {
+        MirrorHosts {
+            default: default.map(|url| Registry::from_url(&url.parse().unwrap()).unwrap()),
+            allowed: allowed.iter().map(|pattern| pattern.parse().unwrap()).collect(),
+        }
+    }
+
+    fn named(hosts: &MirrorHosts, ns: &str) -> Option<String> {
+        let registry = hosts.named(&ns.parse().unwrap())?;
+        Some(format!("{}://{}", registry.scheme, registry.authority))
+    }
+
+    #[test]
+    fn only_listed_hosts_may_be_named() {
+        let hosts = hosts(None, &["harbor.example.com", "http://plain.test:5000", "*.corp.test"]);
+        assert_eq!(named(&hosts, "harbor.example.com").as_deref(), Some("https://harbor.example.com"));
+        assert_eq!(named(&hosts, "Plain.test:5000").as_deref(), Some("http://Plain.test:5000"));
+        assert_eq!(named(&hosts, "a.corp.test").as_deref(), Some("https://a.corp.test"));
+        for refused in ["corp.test", "evilcorp.test", "plain.test", "169.254.169.254", "harbor.example.com:81"] {
+            assert_eq!(named(&hosts, refused), None, "{refused}");
+        }
+    }
+
+    #[test]
+    fn the_default_registry_may_always_be_named_and_keeps_its_scheme() {
+        let hosts = hosts(Some("http://reg.test:5000"), &[]);
+        assert_eq!(named(&hosts, "reg.test:5000").as_deref(), Some("http://reg.test:5000"));
+        assert_eq!(named(&hosts, "reg.test"), None);
+    }
+
+    #[test]
+    fn the_default_port_need_not_be_written() {
+        let hosts = hosts(Some("https://reg.test"), &[]);
+        assert_eq!(named(&hosts, "reg.test:443").as_deref(), Some("https://reg.test"));
+    }
+
+    #[test]
+    fn docker_hub_is_served_by_another_host() {
+        let hosts = hosts(None, &["docker.io"]);
+        assert_eq!(named(&hosts, "docker.io").as_deref(), Some("https://registry-1.docker.io"));
+    }
+
+    #[test]
+    fn malformed_patterns_are_refused() {
+        for pattern in ["", "*", "*.", "ftp://a", "a/b", "u@a", "a.*.b"] {
+            assert!(pattern.parse::<HostPattern>().is_err(), "{pattern}");
+        }
+    }
+}

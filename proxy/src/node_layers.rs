@@ -1,0 +1,48 @@
+//! A node of the cluster as the proxy's source of layers.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use flotilla_client::{ContentRequest, Layer, Node};
+use flotilla_torrents::Digest;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
+
+use crate::layer_source::{LayerRequest, LayerSource, NotDelivered, ReadFailure, SwarmLayer};
+
+impl LayerSource for Node {
+    fn local(&self, digest: &Digest) -> BoxFuture<'_, Option<Box<dyn SwarmLayer>>> {
+        let digest = digest.clone();
+        async move { Some(boxed(Node::local(self, &digest).await?)) }.boxed()
+    }
+
+    fn open(&self, request: LayerRequest) -> BoxFuture<'_, Result<Box<dyn SwarmLayer>, NotDelivered>> {
+        let LayerRequest { url, headers, digest } = request;
+        let request = ContentRequest { url, headers, digest: Some(digest) };
+        async move {
+            let opened = Node::open(self, request).await;
+            opened.map(boxed).map_err(|error| NotDelivered(error.to_string()))
+        }
+        .boxed()
+    }
+
+    fn is_answering(&self) -> BoxFuture<'_, bool> {
+        // The node bounds each call to a supernode itself.
+        std::future::ready(true).boxed()
+    }
+}
+
+impl SwarmLayer for Layer {
+    fn length(&self) -> u64 {
+        Layer::length(self)
+    }
+
+    fn read(&self, range: Range<u64>) -> BoxStream<'static, Result<Bytes, ReadFailure>> {
+        Layer::read(self, range).map_err(|error| ReadFailure(error.to_string())).boxed()
+    }
+}
+
+fn boxed(layer: Layer) -> Box<dyn SwarmLayer> {
+    Box::new(layer)
+}

@@ -1,0 +1,191 @@
+//! What a request asks for: RFC 9112 section 3.2, and containerd's `ns` for mirrors.
+
+use std::borrow::Cow;
+
+use http::header::HeaderValue;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Method, Request, StatusCode, Uri};
+use url::form_urlencoded;
+
+use crate::mirror_hosts::{MirrorHosts, Registry, default_port};
+use crate::oci_error::Refusal;
+
+/// Where a request goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// To an HTTP server, as this absolute URI.
+    Upstream(Uri),
+    /// Through a tunnel.
+    Tunnel(Authority),
+}
+
+impl Target {
+    pub(crate) fn of<B>(request: &Request<B>, mirrors: &MirrorHosts) -> Result<Self, Refusal> {
+        let uri = request.uri();
+        if request.method() == Method::CONNECT {
+            let authority = uri.authority().filter(|authority| authority.port_u16().is_some());
+            let authority = authority.ok_or_else(|| malformed("CONNECT needs HOST:PORT"))?;
+            return Ok(Self::Tunnel(authority.clone()));
+        }
+        match (uri.scheme(), uri.authority()) {
+            (Some(scheme), Some(authority)) => absolute(uri, scheme, authority),
+            _ => mirrored(uri, mirrors),
+        }
+        .map(Self::Upstream)
+    }
+}
+
+/// The `Host` of an upstream request: the authority without user and default port.
+pub(crate) fn host_header(target: &Uri) -> HeaderValue {
+    let authority = target.authority().map_or("", Authority::as_str);
+    let default = target.scheme().map_or(80, default_port);
+    let written = authority.strip_suffix(&format!(":{default}")).unwrap_or(authority);
+    HeaderValue::from_str(written).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+fn absolute(uri: &Uri, scheme: &Scheme, authority: &Authority) -> Result<Uri, Refusal> {
+    if *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS {
+        return Err(malformed(format!("scheme {scheme} is not http or https")));
+    }
+    let authority = match authority.as_str().rsplit_once('@') {
+        None => authority.clone(),
+        Some((_, bare)) => bare.parse().map_err(|_| malformed("the host is malformed"))?,
+    };
+    let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    assemble(scheme.clone(), authority, path)
+}
+
+/// Origin-form: the proxy is addressed as a registry mirror.
+fn mirrored(uri: &Uri, mirrors: &MirrorHosts) -> Result<Uri, Refusal> {
+    if uri.path() == "*" {
+        return Err(malformed("requests for * have no target here"));
+    }
+    let (namespaces, query) = take_namespaces(uri.query());
+    let registry = match namespaces.as_slice() {
+        [] => mirrors.default.clone().ok_or_else(no_default_registry)?,
+        [ns] => named(ns, mirrors)?,
+        _ => return Err(malformed("more than one ns")),
+    };
+    let path = match query {
+        None => Cow::Borrowed(uri.path()),
+        Some(query) => Cow::Owned(format!("{}?{query}", uri.path())),
+    };
+    let path = PathAndQuery::try_from(path.as_ref()).map_err(|_| malformed("the path is malformed"))?;
+    assemble(registry.scheme, registry.authority, path)
+}
+
+fn named(ns: &str, mirrors: &MirrorHosts) -> Result<Registry, Refusal> {
+    let authority: Option<Authority> = ns.parse().ok();
+    let authority = authority.filter(|authority| !authority.as_str().contains('@'));
+    let authority = authority.ok_or_else(|| malformed("ns is not HOST[:PORT]"))?;
+    mirrors.named(&authority).ok_or_else(|| {
+        Refusal::new(
+            StatusCode::MISDIRECTED_REQUEST,
+            "UNSUPPORTED",
+            format!(
+                "this flotilla proxy is no mirror of {authority}: add it to mirror_hosts in the proxy's configuration"
+            ),
+        )
+    })
+}
+
+/// Takes each `ns` out of a query; the other parameters stay byte for byte.
+fn take_namespaces(query: Option<&str>) -> (Vec<String>, Option<String>) {
+    let Some(query) = query else { return (Vec::new(), None) };
+    let (ours, theirs): (Vec<_>, Vec<_>) = query.split('&').partition(|pair| pair.starts_with("ns="));
+    if ours.is_empty() {
+        return (Vec::new(), Some(query.to_owned()));
+    }
+    let decoded = ours.iter().flat_map(|pair| form_urlencoded::parse(pair.as_bytes()));
+    let namespaces = decoded.map(|(_, value)| value.into_owned()).collect();
+    (namespaces, (!theirs.is_empty()).then(|| theirs.join("&")))
+}
+
+fn assemble(scheme: Scheme, authority: Authority, path: PathAndQuery) -> Result<Uri, Refusal> {
+    let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(path).build();
+    uri.map_err(|_| malformed("the request target is malformed"))
+}
+
+fn malformed(message: impl Into<String>) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, "UNSUPPORTED", message)
+}
+
+fn no_default_registry() -> Refusal {
+    Refusal::new(
+        StatusCode::NOT_FOUND,
+        "NAME_UNKNOWN",
+        "this flotilla proxy does not know which registry is meant: start it with --registry URL, or name the registry with ns",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(method: &str, uri: &str, registry: Option<&str>) -> Result<Target, Refusal> {
+        let request = Request::builder().method(method).uri(uri).body(()).unwrap();
+        let default = registry.map(|url| Registry::from_url(&url.parse().unwrap()).unwrap());
+        let mirrors = MirrorHosts { default, allowed: vec!["other.test".parse().unwrap()] };
+        Target::of(&request, &mirrors)
+    }
+
+    fn upstream(uri: &str) -> Result<Target, Refusal> {
+        Ok(Target::Upstream(uri.parse().unwrap()))
+    }
+
+    #[test]
+    fn an_absolute_target_is_taken_as_it_is() {
+        let uri = "http://reg.test:5000/v2/a%2Fb//c?_state=a%3D%3D&ns=x";
+        assert_eq!(target("GET", uri, None), upstream(uri));
+        assert_eq!(target("GET", "http://user:secret@reg.test/x", None), upstream("http://reg.test/x"));
+    }
+
+    #[test]
+    fn ns_names_the_registry_and_is_not_forwarded() {
+        let found = target("GET", "/v2/a/blobs/x?ns=other.test", None);
+        assert_eq!(found, upstream("https://other.test/v2/a/blobs/x"));
+        let found = target("GET", "/v2//a?n=1&ns=reg.test%3A5000&last=a%2fb", Some("http://reg.test:5000"));
+        assert_eq!(found, upstream("http://reg.test:5000/v2//a?n=1&last=a%2fb"));
+    }
+
+    #[test]
+    fn without_ns_the_registry_option_decides() {
+        assert_eq!(target("GET", "/v2/?", Some("http://reg.test:5000")), upstream("http://reg.test:5000/v2/?"));
+        let refusal = target("GET", "/v2/", None).unwrap_err();
+        assert_eq!(refusal.status, StatusCode::NOT_FOUND);
+        assert!(refusal.message.contains("--registry"));
+    }
+
+    #[test]
+    fn an_unknown_ns_is_misdirected() {
+        let refusal = target("GET", "/v2/?ns=169.254.169.254", Some("http://reg.test:5000")).unwrap_err();
+        assert_eq!(refusal.status, StatusCode::MISDIRECTED_REQUEST);
+        assert!(refusal.message.contains("mirror_hosts"));
+    }
+
+    #[test]
+    fn malformed_targets_are_refused() {
+        for uri in ["ftp://a/b", "/v2/?ns=a%2Fb", "/v2/?ns=u@other.test", "/v2/?ns=other.test&ns=other.test", "*"] {
+            let refusal = target("GET", uri, Some("http://reg.test")).unwrap_err();
+            assert_eq!(refusal.status, StatusCode::BAD_REQUEST, "{uri}");
+        }
+    }
+
+    #[test]
+    fn connect_needs_a_port() {
+        assert_eq!(target("CONNECT", "[::1]:443", None), Ok(Target::Tunnel("[::1]:443".parse().unwrap())));
+        assert!(target("CONNECT", "reg.test", None).is_err());
+    }
+
+    #[test]
+    fn the_host_header_leaves_the_default_port_out() {
+        for (uri, host) in [
+            ("http://reg.test:80/", "reg.test"),
+            ("http://reg.test:443/", "reg.test:443"),
+            ("https://reg.test:443/", "reg.test"),
+            ("http://[::1]:5000/", "[::1]:5000"),
+        ] {
+            assert_eq!(host_header(&uri.parse().unwrap()), host);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The HTTP client towards registries and whatever else engines ask for.
+
+use std::error::Error as _;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::{Method, Request, Response, StatusCode, Version};
+use hyper::body::{Body as _, Incoming};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+use crate::body::{self, ProxyBody};
+use crate::oci_error::Refusal;
+use crate::server::{LARGEST_HEAD, MOST_HEADERS};
+
+/// As long as dockerd would wait for the registry itself is too long to find out that it is
+/// down: half of what engines give a mirror.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Below the keep-alive of the servers in use (nginx 75 s, Go none), so that they do not
+/// close a connection just as it is used again.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+const MOST_IDLE: usize = 16;
+
+/// Sends requests; two clients, as not every request may be sent twice.
+#[derive(Clone, Debug)]
+pub(crate) struct Upstream {
+    /// Keeps connections for the next request.
+    kept: Client<HttpsConnector<HttpConnector>, ProxyBody>,
+    /// A connection of its own for each request, which cannot have been closed meanwhile.
+    fresh: Client<HttpsConnector<HttpConnector>, ProxyBody>,
+}
+
+/// A request got no response.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UpstreamError {
+    #[error("{host} cannot be reached: {reason}")]
+    Unreachable { host: String, reason: String },
+    #[error("{host} does not answer in time")]
+    TimedOut { host: String },
+    #[error("{host} broke off before it answered: {reason}")]
+    BrokeOff { host: String, reason: String },
+}
+
+impl From<UpstreamError> for Refusal {
+    fn from(error: UpstreamError) -> Self {
+        let status = match error {
+            UpstreamError::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
+            UpstreamError::Unreachable { .. } | UpstreamError::BrokeOff { .. } => StatusCode::BAD_GATEWAY,
+        };
+        Self::new(status, "UNAVAILABLE", error.to_string())
+    }
+}
+
+impl Upstream {
+    pub(crate) fn new(extra_roots: &[PathBuf], insecure_skip_verify: bool) -> anyhow::Result<Self> {
+        let tls = crate::upstream_tls::client_config(extra_roots, insecure_skip_verify)?;
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_keepalive(Some(Duration::from_secs(60)));
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let connector =
+            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .set_host(false)
+            .http1_preserve_header_case(true)
+            .http1_max_buf_size(LARGEST_HEAD)
+            .http1_max_headers(MOST_HEADERS);
+        Ok(Self {
+            kept: builder.pool_max_idle_per_host(MOST_IDLE).build(connector.clone()),
+            fresh: builder.pool_max_idle_per_host(0).build(connector),
+        })
+    }
+
+    /// Sends a request with an absolute URI. What has neither body nor effect is sent again
+    /// if a kept connection breaks; everything else is sent at most once.
+    pub(crate) async fn send(&self, request: Request<ProxyBody>) -> Result<Response<Incoming>, UpstreamError> {
+        let host = request.uri().authority().map_or_else(String::new, ToString::to_string);
+        let (mut parts, body) = request.into_parts();
+        parts.version = Version::HTTP_11;
+        let is_repeatable = matches!(parts.method, Method::GET | Method::HEAD) && body.is_end_stream();
+        let sent = if is_repeatable {
+            let again = Request::from_parts(parts.clone(), body::empty());
+            match self.kept.request(Request::from_parts(parts, body)).await {
+                Err(error) if !error.is_connect() => self.fresh.request(again).await,
+                settled => settled,
+            }
+        } else {
+            self.fresh.request(Request::from_parts(parts, body)).await
+        };
+        sent.map_err(|error| blame(host, &error))
+    }
+}
+
+fn blame(host: String, error: &hyper_util::client::legacy::Error) -> UpstreamError {
+    let mut cause: &dyn std::error::Error = error;
+    let mut timed_out = false;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+        timed_out |= cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::TimedOut);
+    }
+    let reason = cause.to_string();
+    match (timed_out, error.is_connect()) {
+        (true, _) => UpstreamError::TimedOut { host },
+        (false, true) => UpstreamError::Unreachable { host, reason },
+        (false, false) => UpstreamError::BrokeOff { host, reason },
+    }
+}
