@@ -479,3 +479,6 @@ impl Swarm {
         }
     }
 }
+
+#[cfg(test)]
+mod scenario_tests;

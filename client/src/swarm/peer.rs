@@ -29,7 +29,7 @@ pub(super) struct Outstanding {
     pub(super) since: Instant,
 }
 
-/// A piece that the origin showed to one peer and that this peer does not have yet.
+/// A piece that was pointed out to one peer and that this peer does not have yet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Offer {
     pub(super) piece: PieceIndex,

@@ -22,6 +22,9 @@ const OFFER_TIME: Duration = Duration::from_millis(250);
 /// An offer that was not even asked for within this time goes to somebody else.
 const OFFER_EXPIRY: Duration = Duration::from_secs(2);
 
+/// The source pauses: no piece came for so long although the uplink was free.
+const SOURCE_PAUSE: Duration = Duration::from_millis(250);
+
 /// What was shown to whom.
 #[derive(Debug)]
 pub(super) struct SuperSeeder {
@@ -30,11 +33,13 @@ pub(super) struct SuperSeeder {
     piece_length: u32,
     /// The peer that was served last, so that equals take turns.
     last: Option<PeerKey>,
+    /// Since when the uplink has had nothing to do.
+    idle_since: Option<Instant>,
 }
 
 impl SuperSeeder {
     pub(super) fn new(held: impl Iterator<Item = PieceIndex>, piece_length: u32) -> Self {
-        Self { unsent: held.collect(), piece_length, last: None }
+        Self { unsent: held.collect(), piece_length, last: None, idle_since: None }
     }
 
     /// A new piece can be shown.
@@ -70,6 +75,8 @@ impl SuperSeeder {
     }
 
     /// The next piece to show, and to whom. `idle`: the uplink has nothing else to do.
+    /// While the layer still arrives, a second copy would delay the first copy of the piece
+    /// that comes next, so it waits for a pause of the source.
     pub(super) fn next_offer(
         &mut self,
         now: Instant,
@@ -77,8 +84,13 @@ impl SuperSeeder {
         peers: &mut BTreeMap<PeerKey, Peer>,
         picker: &PiecePicker,
     ) -> Option<(PeerKey, PieceIndex)> {
+        let since = *self.idle_since.get_or_insert(now);
+        if !idle {
+            self.idle_since = None;
+        }
+        let paused = picker.is_complete() || now.saturating_duration_since(since) > SOURCE_PAUSE;
         let offer = self.first_copy(peers).or_else(|| {
-            if idle { self.further_copy(peers, picker) } else { None }
+            if idle && paused { self.further_copy(peers, picker) } else { None }
         })?;
         self.last = Some(offer.0);
         let peer = peers.get_mut(&offer.0)?;
