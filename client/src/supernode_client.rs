@@ -1,6 +1,7 @@
 //! Speaks the cluster API of the supernodes, and knows which of them are healthy.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,9 @@ use crate::rendezvous;
 /// A supernode in the same cluster answers a connection attempt in a millisecond.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// Opening waits for the source's answer; past this the caller is better off there itself.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+const OPEN_TIMEOUT: Duration = Duration::from_secs(25);
+/// While it waits for the source, the supernode sends white space twice a second.
+const OPEN_SILENCE: Duration = Duration::from_millis(1500);
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 /// A supernode that failed is not asked again before this.
 const AVOIDED_FOR: Duration = Duration::from_secs(3);
@@ -70,12 +73,13 @@ struct Inner {
     authorization: Option<String>,
     http: reqwest::Client,
     failed: Mutex<Option<Instant>>,
+    greeted: AtomicBool,
 }
 
 impl Supernode {
     fn new(url: Url, join_token: Option<&str>, http: reqwest::Client) -> Self {
         let authorization = join_token.map(|token| format!("Bearer {token}"));
-        Self(Arc::new(Inner { url, authorization, http, failed: Mutex::new(None) }))
+        Self(Arc::new(Inner { url, authorization, http, failed: Mutex::new(None), greeted: AtomicBool::new(false) }))
     }
 
     pub(crate) fn url(&self) -> &Url {
@@ -85,15 +89,25 @@ impl Supernode {
     /// Who it is and whose tickets to trust.
     pub(crate) async fn hello(&self) -> Result<Hello, SupernodeError> {
         let reply = self.call(self.get("v1/hello").timeout(CALL_TIMEOUT)).await?;
-        self.json(reply).await
+        let bytes = self.read_bounded(reply, LARGEST_REPLY).await?;
+        let hello = serde_json::from_slice(&bytes).map_err(|e| self.unexpected(e.to_string()))?;
+        self.0.greeted.store(true, Ordering::Relaxed);
+        Ok(hello)
+    }
+
+    /// Whether it said hello since it last failed; it may have come back with another key.
+    pub(crate) fn is_greeted(&self) -> bool {
+        self.0.greeted.load(Ordering::Relaxed)
     }
 
     /// Asks for a swarm; waits for the source's answer.
     pub(crate) async fn open(&self, request: &OpenRequest) -> Result<OpenResponse, SupernodeError> {
         let url = self.endpoint("v1/swarms");
         let post = self.member(self.0.http.post(url)).timeout(OPEN_TIMEOUT).json(request);
-        let reply = self.call(post).await?;
-        self.json(reply).await
+        let answered = tokio::time::timeout(OPEN_SILENCE, self.call(post)).await;
+        let reply = answered.map_err(|_| self.silent())??;
+        let bytes = self.read(reply, LARGEST_REPLY, OPEN_SILENCE).await?;
+        serde_json::from_slice(&bytes).map_err(|e| self.unexpected(e.to_string()))
     }
 
     /// The events of a swarm until the supernode ends them or falls silent.
@@ -104,7 +118,7 @@ impl Supernode {
     ) -> Result<BoxStream<'static, Result<SwarmEvent, SupernodeError>>, SupernodeError> {
         let get = self.get(&format!("v1/swarms/{swarm}/events")).header("x-flotilla-ticket", ticket.to_string());
         let sent = tokio::time::timeout(CALL_TIMEOUT, self.call(get)).await;
-        let reply = sent.map_err(|_| self.unreachable("no answer in time"))??;
+        let reply = sent.map_err(|_| self.silent())??;
         Ok(Box::pin(events_of(self.clone(), reply)))
     }
 
@@ -153,6 +167,9 @@ impl Supernode {
     }
 
     fn mark(&self, failed: bool) {
+        if failed {
+            self.0.greeted.store(false, Ordering::Relaxed);
+        }
         let mut mark = self.0.failed.lock().unwrap_or_else(PoisonError::into_inner);
         *mark = failed.then(Instant::now);
     }
@@ -192,20 +209,32 @@ impl Supernode {
         }
     }
 
-    async fn json<T: serde::de::DeserializeOwned>(&self, reply: reqwest::Response) -> Result<T, SupernodeError> {
-        let bytes = self.read_bounded(reply, LARGEST_REPLY).await?;
-        serde_json::from_slice(&bytes).map_err(|e| self.unexpected(e.to_string()))
+    async fn read_bounded(&self, reply: reqwest::Response, cap: usize) -> Result<Bytes, SupernodeError> {
+        self.read(reply, cap, OPEN_TIMEOUT).await
     }
 
-    async fn read_bounded(&self, mut reply: reqwest::Response, cap: usize) -> Result<Bytes, SupernodeError> {
+    /// Reads a whole reply of at most `cap` bytes with no pause longer than `silence`.
+    async fn read(
+        &self,
+        mut reply: reqwest::Response,
+        cap: usize,
+        silence: Duration,
+    ) -> Result<Bytes, SupernodeError> {
         let mut bytes = BytesMut::new();
-        while let Some(part) = reply.chunk().await.map_err(|e| self.unreachable(root_cause(&e)))? {
+        loop {
+            let part = tokio::time::timeout(silence, reply.chunk()).await.map_err(|_| self.silent())?;
+            let Some(part) = part.map_err(|e| self.unreachable(root_cause(&e)))? else { break };
             if bytes.len() + part.len() > cap {
                 return Err(self.unexpected(format!("more than {cap} bytes")));
             }
             bytes.extend_from_slice(&part);
         }
         Ok(bytes.freeze())
+    }
+
+    fn silent(&self) -> SupernodeError {
+        self.mark(true);
+        self.unreachable("it fell silent")
     }
 
     fn unreachable(&self, reason: impl Into<String>) -> SupernodeError {
@@ -234,7 +263,7 @@ fn events_of(
                 return Err(supernode.unexpected("an event without end".to_owned()));
             }
             let part = tokio::time::timeout(SILENCE, parts.next());
-            match part.await.map_err(|_| supernode.unreachable("it fell silent"))? {
+            match part.await.map_err(|_| supernode.silent())? {
                 Some(Ok(part)) => lines.extend_from_slice(&part),
                 Some(Err(error)) => {
                     supernode.mark(true);

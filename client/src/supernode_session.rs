@@ -66,7 +66,9 @@ impl Session {
 
     /// Follows the events and announces, both until one of them fails.
     async fn attend(&self, supernode: &Supernode, descriptor: &SwarmDescriptor) -> Result<(), SupernodeError> {
-        self.node.greet(supernode).await?;
+        if !supernode.is_greeted() {
+            self.node.greet(supernode).await?;
+        }
         self.swarm.set_ticket(descriptor.ticket.clone());
         self.swarm.set_supernode_alive(true);
         if let Some(origin) = supernode.peer_address(descriptor.peer_port).await {

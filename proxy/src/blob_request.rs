@@ -2,8 +2,8 @@
 
 use flotilla_torrents::Digest;
 use http::header::{
-    self, CONTENT_LENGTH, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
-    RANGE, TRANSFER_ENCODING,
+    self, CONTENT_LENGTH, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    IF_UNMODIFIED_SINCE, RANGE, TRANSFER_ENCODING,
 };
 use http::{HeaderMap, Method, Uri};
 
@@ -24,7 +24,11 @@ impl BlobRequest {
     /// None for everything that only the registry can answer: other methods and paths,
     /// conditional requests, ranges that registries treat differently, unusual forms.
     pub(crate) fn recognise(method: &Method, target: &Uri, headers: &HeaderMap) -> Option<Self> {
-        if method != Method::GET || target.query().is_some() || has_body(headers) || is_conditional(headers) {
+        if method != Method::GET
+            || target.query().is_some()
+            || has_body(headers)
+            || is_conditional(headers)
+        {
             return None;
         }
         let rest = target.path().strip_prefix("/v2/")?;
@@ -37,19 +41,31 @@ impl BlobRequest {
             None => None,
             Some(range) => Some(ByteRange::parse(range)?),
         };
-        Some(Self { repository: repository.to_owned(), digest, range })
+        Some(Self {
+            repository: repository.to_owned(),
+            digest,
+            range,
+        })
     }
 }
 
 fn has_body(headers: &HeaderMap) -> bool {
     headers.contains_key(TRANSFER_ENCODING)
-        || headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0")
+        || headers
+            .get(CONTENT_LENGTH)
+            .is_some_and(|length| length != "0")
 }
 
 fn is_conditional(headers: &HeaderMap) -> bool {
-    [IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE, IF_RANGE]
-        .iter()
-        .any(|name| headers.contains_key(name))
+    [
+        IF_MATCH,
+        IF_NONE_MATCH,
+        IF_MODIFIED_SINCE,
+        IF_UNMODIFIED_SINCE,
+        IF_RANGE,
+    ]
+    .iter()
+    .any(|name| headers.contains_key(name))
 }
 
 /// The value of a header that may stand once; None if it stands twice or is not text.
@@ -71,10 +87,11 @@ fn is_repository_name(name: &str) -> bool {
 fn is_path_component(component: &str) -> bool {
     let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let bytes = component.as_bytes();
-    let edges_are_words = bytes.first().is_some_and(|b| is_word(*b)) && bytes.last().is_some_and(|b| is_word(*b));
-    let separators_are_legal = bytes
-        .split(|byte| is_word(*byte))
-        .all(|run| matches!(run, b"" | b"." | b"_" | b"__") || run.iter().all(|byte| *byte == b'-'));
+    let edges_are_words =
+        bytes.first().is_some_and(|b| is_word(*b)) && bytes.last().is_some_and(|b| is_word(*b));
+    let separators_are_legal = bytes.split(|byte| is_word(*byte)).all(|run| {
+        matches!(run, b"" | b"." | b"_" | b"__") || run.iter().all(|byte| *byte == b'-')
+    });
     edges_are_words && separators_are_legal
 }
 
@@ -137,11 +154,20 @@ mod tests {
     #[test]
     fn conditions_and_odd_ranges_are_left_to_the_registry() {
         let path = format!("/v2/a/blobs/{DIGEST}");
-        assert_eq!(recognise(&path, &[(RANGE, "bytes=4-")]).unwrap().range, Some(ByteRange::From(4)));
+        assert_eq!(
+            recognise(&path, &[(RANGE, "bytes=4-")]).unwrap().range,
+            Some(ByteRange::From(4))
+        );
         assert_eq!(recognise(&path, &[(IF_NONE_MATCH, "\"x\"")]), None);
-        assert_eq!(recognise(&path, &[(IF_RANGE, "\"x\""), (RANGE, "bytes=4-")]), None);
+        assert_eq!(
+            recognise(&path, &[(IF_RANGE, "\"x\""), (RANGE, "bytes=4-")]),
+            None
+        );
         assert_eq!(recognise(&path, &[(RANGE, "bytes=0-1,3-4")]), None);
-        assert_eq!(recognise(&path, &[(RANGE, "bytes=0-1"), (RANGE, "bytes=3-4")]), None);
+        assert_eq!(
+            recognise(&path, &[(RANGE, "bytes=0-1"), (RANGE, "bytes=3-4")]),
+            None
+        );
         assert_eq!(recognise(&path, &[(CONTENT_LENGTH, "3")]), None);
         assert!(recognise(&path, &[(CONTENT_LENGTH, "0")]).is_some());
     }

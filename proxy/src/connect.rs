@@ -5,14 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use http::uri::Authority;
-use http::{Request, Response, StatusCode};
+use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio_util::task::TaskTracker;
-use tracing::Instrument as _;
 
-use crate::body::{self, ProxyBody};
 use crate::oci_error::Refusal;
 
 /// For the name and all its addresses.
@@ -43,43 +40,43 @@ impl From<DialError> for Refusal {
     }
 }
 
-/// Dials `target` and, once the client has read the answer, copies both ways until both
-/// sides have ended. A side that ends first leaves the other direction open.
-pub(crate) async fn tunnel(
-    request: Request<Incoming>,
-    target: Authority,
-    tunnels: &TaskTracker,
-) -> Response<ProxyBody> {
-    let dialled = tokio::time::timeout(DIAL_TIMEOUT, dial(&target)).await;
-    let mut server = match dialled.unwrap_or_else(|_| Err(DialError::TimedOut(target.to_string()))) {
-        Ok(server) => server,
-        Err(error) => {
-            tracing::debug!(%error, "no tunnel");
-            return Refusal::from(error).into();
-        }
-    };
-    let copying = async move {
-        let client = match hyper::upgrade::on(request).await {
-            Ok(client) => client,
-            Err(error) => return tracing::debug!(%error, "the client left before its tunnel was open"),
-        };
-        let mut client = TokioIo::new(client);
-        let copied = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut server, BUFFER, BUFFER).await;
-        match copied {
-            Ok((sent, received)) => tracing::debug!(sent, received, "tunnel closed"),
-            Err(error) => tracing::debug!(%error, "tunnel broke"),
-        }
-    };
-    tunnels.spawn(copying.instrument(tracing::debug_span!("tunnel", server.addr = %target)));
-    Response::new(body::empty())
+/// Connects to the server at the far end.
+///
+/// # Errors
+/// The answer to give: refused, out of reach, or silent.
+pub(crate) async fn dial(target: &Authority) -> Result<TcpStream, Refusal> {
+    let dialled = tokio::time::timeout(DIAL_TIMEOUT, connect(target)).await;
+    let dialled = dialled.unwrap_or_else(|_| Err(DialError::TimedOut(target.to_string())));
+    dialled.map_err(|error| {
+        tracing::debug!(%error, "no tunnel");
+        Refusal::from(error)
+    })
 }
 
-async fn dial(target: &Authority) -> Result<TcpStream, DialError> {
+/// Copies both ways until both sides have ended. A side that ends first leaves the other
+/// direction open.
+pub(crate) async fn tunnel(request: Request<Incoming>, mut server: TcpStream) {
+    let client = match hyper::upgrade::on(request).await {
+        Ok(client) => client,
+        Err(error) => return tracing::debug!(%error, "the client left before its tunnel was open"),
+    };
+    let mut client = TokioIo::new(client);
+    match tokio::io::copy_bidirectional_with_sizes(&mut client, &mut server, BUFFER, BUFFER).await {
+        Ok((sent, received)) => tracing::debug!(sent, received, "tunnel closed"),
+        Err(error) => tracing::debug!(%error, "tunnel broke"),
+    }
+}
+
+async fn connect(target: &Authority) -> Result<TcpStream, DialError> {
     let unreachable = |error| DialError::Unreachable(target.to_string(), error);
     let host = target.host().trim_start_matches('[').trim_end_matches(']');
     let port = target.port_u16().unwrap_or(443);
-    let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await.map_err(unreachable)?.collect();
-    let mut last = DialError::Unreachable(target.to_string(), io::Error::other("it has no address"));
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port))
+        .await
+        .map_err(unreachable)?
+        .collect();
+    let mut last =
+        DialError::Unreachable(target.to_string(), io::Error::other("it has no address"));
     for address in addresses {
         last = if is_link_local(address.ip()) {
             DialError::LinkLocal(address.to_string())

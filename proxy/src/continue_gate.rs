@@ -22,16 +22,22 @@ const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The request with its body held back, if it expects `100-continue`.
 pub(crate) fn hold_back(request: Request<Incoming>) -> Request<ProxyBody> {
-    let expects = request.headers().get(EXPECT).is_some_and(|value| {
-        value.as_bytes().eq_ignore_ascii_case(b"100-continue")
-    });
+    let expects = request
+        .headers()
+        .get(EXPECT)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     if !expects {
         return request.map(streamed);
     }
     let (wanted, answer) = oneshot::channel();
     let wanted = Mutex::new(Some(wanted));
     let gate = Box::pin(tokio::time::timeout(CONTINUE_PATIENCE, answer));
-    let mut request = request.map(|body| boxed(HeldBody { gate: Some(gate), body }));
+    let mut request = request.map(|body| {
+        boxed(HeldBody {
+            gate: Some(gate),
+            body,
+        })
+    });
     // hyper drops the callback with the final response, which closes the gate.
     hyper::ext::on_informational(&mut request, move |response| {
         if response.status() == StatusCode::CONTINUE {
@@ -66,7 +72,9 @@ impl Body for HeldBody {
                 Ok(Err(_)) => return Poll::Ready(Some(Err(NotWanted.into()))),
             }
         }
-        Pin::new(&mut self.body).poll_frame(context).map_err(Into::into)
+        Pin::new(&mut self.body)
+            .poll_frame(context)
+            .map_err(Into::into)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -5,11 +5,11 @@ use http::{HeaderValue, Request, Response, Uri, Version};
 use hyper::body::{Body as _, Incoming};
 
 use crate::body::{ProxyBody, streamed};
+use crate::continue_gate;
 use crate::header_rules;
 use crate::oci_error::Refusal;
 use crate::target::host_header;
 use crate::upstream::Upstream;
-use crate::continue_gate;
 
 /// Sends `request` to `target`. Its own extensions carry the case of the header names.
 pub(crate) async fn forward(

@@ -1,8 +1,8 @@
 //! Which header fields cross the proxy: RFC 9110 section 7.6.
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
-    VIA,
+    CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -11,7 +11,11 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 
 /// The headers for the next hop of a request: hop-by-hop fields out, the target's `Host` in,
 /// the proxy's `Via` appended; everything else as it was, duplicates in their order.
-pub(crate) fn request_headers(received: &HeaderMap, host: HeaderValue, via: HeaderValue) -> HeaderMap {
+pub(crate) fn request_headers(
+    received: &HeaderMap,
+    host: HeaderValue,
+    via: HeaderValue,
+) -> HeaderMap {
     let mut headers = end_to_end(received);
     if accepts_trailers(received) {
         headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -38,7 +42,10 @@ pub(crate) fn end_to_end(received: &HeaderMap) -> HeaderMap {
 
 /// Whether a `Via` shows that the request has been here before.
 pub(crate) fn has_passed(received: &HeaderMap, pseudonym: &str) -> bool {
-    let hops = received.get_all(VIA).iter().filter_map(|value| value.to_str().ok());
+    let hops = received
+        .get_all(VIA)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
     hops.flat_map(|value| value.split(','))
         .any(|hop| hop.split_ascii_whitespace().nth(1) == Some(pseudonym))
 }
@@ -60,7 +67,10 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 /// What `Connection` names is for this hop only, except the fields without which the message
 /// would become another one.
 fn named_by_connection(received: &HeaderMap) -> Vec<HeaderName> {
-    let values = received.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let values = received
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
     values
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
@@ -69,8 +79,13 @@ fn named_by_connection(received: &HeaderMap) -> Vec<HeaderName> {
 }
 
 fn accepts_trailers(received: &HeaderMap) -> bool {
-    let values = received.get_all(TE).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+    let values = received
+        .get_all(TE)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    values
+        .flat_map(|value| value.split(','))
+        .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
 }
 
 #[cfg(test)]
@@ -80,7 +95,10 @@ mod tests {
     fn map(fields: &[(&str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
-            headers.append(HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap());
+            headers.append(
+                HeaderName::try_from(*name).unwrap(),
+                HeaderValue::from_str(value).unwrap(),
+            );
         }
         headers
     }
@@ -98,32 +116,59 @@ mod tests {
             ("Trailer", "X-Sum"),
             ("X-End", "1"),
         ]);
-        assert_eq!(end_to_end(&received), map(&[("Trailer", "X-Sum"), ("X-End", "1")]));
+        assert_eq!(
+            end_to_end(&received),
+            map(&[("Trailer", "X-Sum"), ("X-End", "1")])
+        );
     }
 
     #[test]
     fn connection_cannot_take_the_framing_away() {
-        let received = map(&[("Connection", "content-length, host"), ("Content-Length", "3"), ("Host", "a")]);
-        assert_eq!(end_to_end(&received), map(&[("Content-Length", "3"), ("Host", "a")]));
+        let received = map(&[
+            ("Connection", "content-length, host"),
+            ("Content-Length", "3"),
+            ("Host", "a"),
+        ]);
+        assert_eq!(
+            end_to_end(&received),
+            map(&[("Content-Length", "3"), ("Host", "a")])
+        );
     }
 
     #[test]
     fn the_order_and_all_duplicates_are_kept() {
-        let received = map(&[("Accept", "a"), ("Host", "x"), ("Accept", "b"), ("Connection", "y"), ("Z", "1")]);
+        let received = map(&[
+            ("Accept", "a"),
+            ("Host", "x"),
+            ("Accept", "b"),
+            ("Connection", "y"),
+            ("Z", "1"),
+        ]);
         let sent = request_headers(
             &received,
             HeaderValue::from_static("registry"),
             HeaderValue::from_static("1.1 flotilla-1"),
         );
-        let sent: Vec<_> = sent.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
-        let expected =
-            [("accept", "a"), ("accept", "b"), ("host", "registry"), ("z", "1"), ("via", "1.1 flotilla-1")];
+        let sent: Vec<_> = sent
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+            .collect();
+        let expected = [
+            ("accept", "a"),
+            ("accept", "b"),
+            ("host", "registry"),
+            ("z", "1"),
+            ("via", "1.1 flotilla-1"),
+        ];
         assert_eq!(sent, expected);
     }
 
     #[test]
     fn a_loop_is_seen_in_any_via() {
-        let received = map(&[("Via", "1.0 fred, 1.1 flotilla-1 (comment)"), ("Via", "1.1 other")]);
+        let received = map(&[
+            ("Via", "1.0 fred, 1.1 flotilla-1 (comment)"),
+            ("Via", "1.1 other"),
+        ]);
         assert!(has_passed(&received, "flotilla-1"));
         assert!(!has_passed(&received, "flotilla-2"));
     }

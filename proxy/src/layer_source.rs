@@ -16,7 +16,10 @@ pub trait LayerSource: Send + Sync + 'static {
 
     /// Opens a layer in the caller's name; an open layer means that the registry lets this
     /// caller have it.
-    fn open(&self, request: LayerRequest) -> BoxFuture<'_, Result<Box<dyn SwarmLayer>, NotDelivered>>;
+    fn open(
+        &self,
+        request: LayerRequest,
+    ) -> BoxFuture<'_, Result<Box<dyn SwarmLayer>, NotDelivered>>;
 
     /// Whether a supernode answers right now. Asked when [`LayerSource::open`] takes long, to
     /// tell a slow registry (wait: going there would not help) from a dead supernode (go).

@@ -25,6 +25,7 @@
 
 mod blob_request;
 mod body;
+mod caller_check;
 mod connect;
 mod continue_gate;
 mod dispatch;

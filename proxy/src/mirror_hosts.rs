@@ -29,7 +29,9 @@ pub(crate) struct HostPattern {
 
 /// An entry of the list of mirror hosts is not understood.
 #[derive(Debug, thiserror::Error)]
-#[error("mirror host {0:?} is neither HOST[:PORT] nor *.DOMAIN, with http:// or https:// before it if need be")]
+#[error(
+    "mirror host {0:?} is neither HOST[:PORT] nor *.DOMAIN, with http:// or https:// before it if need be"
+)]
 pub(crate) struct HostPatternError(String);
 
 impl FromStr for HostPattern {
@@ -55,7 +57,11 @@ impl FromStr for HostPattern {
 
 impl HostPattern {
     fn matches(&self, name: &str) -> bool {
-        if self.host.starts_with('.') { name.ends_with(&self.host) } else { name == self.host }
+        if self.host.starts_with('.') {
+            name.ends_with(&self.host)
+        } else {
+            name == self.host
+        }
     }
 }
 
@@ -76,8 +82,15 @@ impl MirrorHosts {
             return Some(default.clone());
         }
         let pattern = self.allowed.iter().find(|pattern| pattern.matches(&name))?;
-        let authority = if name == DOCKER_HUB.0 { Authority::from_static(DOCKER_HUB.1) } else { ns.clone() };
-        Some(Registry { scheme: pattern.scheme.clone(), authority })
+        let authority = if name == DOCKER_HUB.0 {
+            Authority::from_static(DOCKER_HUB.1)
+        } else {
+            ns.clone()
+        };
+        Some(Registry {
+            scheme: pattern.scheme.clone(),
+            authority,
+        })
     }
 }
 
@@ -85,8 +98,14 @@ impl MirrorHosts {
 fn is_same(name: &str, registry: &Registry) -> bool {
     let port = default_port(&registry.scheme);
     let with_port = |name: &str| {
-        let has_port = name.parse::<Authority>().is_ok_and(|authority| authority.port().is_some());
-        if has_port { name.to_owned() } else { format!("{name}:{port}") }
+        let has_port = name
+            .parse::<Authority>()
+            .is_ok_and(|authority| authority.port().is_some());
+        if has_port {
+            name.to_owned()
+        } else {
+            format!("{name}:{port}")
+        }
     };
     with_port(name) == with_port(&registry.authority.as_str().to_ascii_lowercase())
 }
@@ -102,8 +121,12 @@ impl Registry {
         let uri: Uri = url.as_str().parse().ok()?;
         let parts = uri.into_parts();
         let is_bare = parts.path_and_query.is_none_or(|path| path.as_str() == "/");
-        let scheme = parts.scheme.filter(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS)?;
-        let authority = parts.authority.filter(|authority| !authority.as_str().contains('@'))?;
+        let scheme = parts
+            .scheme
+            .filter(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS)?;
+        let authority = parts
+            .authority
+            .filter(|authority| !authority.as_str().contains('@'))?;
         is_bare.then_some(Self { scheme, authority })
     }
 }
@@ -115,7 +138,10 @@ mod tests {
     fn hosts(default: Option<&str>, allowed: &[&str]) -> MirrorHosts {
         MirrorHosts {
             default: default.map(|url| Registry::from_url(&url.parse().unwrap()).unwrap()),
-            allowed: allowed.iter().map(|pattern| pattern.parse().unwrap()).collect(),
+            allowed: allowed
+                .iter()
+                .map(|pattern| pattern.parse().unwrap())
+                .collect(),
         }
     }
 
@@ -126,11 +152,33 @@ mod tests {
 
     #[test]
     fn only_listed_hosts_may_be_named() {
-        let hosts = hosts(None, &["harbor.example.com", "http://plain.test:5000", "*.corp.test"]);
-        assert_eq!(named(&hosts, "harbor.example.com").as_deref(), Some("https://harbor.example.com"));
-        assert_eq!(named(&hosts, "Plain.test:5000").as_deref(), Some("http://Plain.test:5000"));
-        assert_eq!(named(&hosts, "a.corp.test").as_deref(), Some("https://a.corp.test"));
-        for refused in ["corp.test", "evilcorp.test", "plain.test", "169.254.169.254", "harbor.example.com:81"] {
+        let hosts = hosts(
+            None,
+            &[
+                "harbor.example.com",
+                "http://plain.test:5000",
+                "*.corp.test",
+            ],
+        );
+        assert_eq!(
+            named(&hosts, "harbor.example.com").as_deref(),
+            Some("https://harbor.example.com")
+        );
+        assert_eq!(
+            named(&hosts, "Plain.test:5000").as_deref(),
+            Some("http://Plain.test:5000")
+        );
+        assert_eq!(
+            named(&hosts, "a.corp.test").as_deref(),
+            Some("https://a.corp.test")
+        );
+        for refused in [
+            "corp.test",
+            "evilcorp.test",
+            "plain.test",
+            "169.254.169.254",
+            "harbor.example.com:81",
+        ] {
             assert_eq!(named(&hosts, refused), None, "{refused}");
         }
     }
@@ -138,20 +186,29 @@ mod tests {
     #[test]
     fn the_default_registry_may_always_be_named_and_keeps_its_scheme() {
         let hosts = hosts(Some("http://reg.test:5000"), &[]);
-        assert_eq!(named(&hosts, "reg.test:5000").as_deref(), Some("http://reg.test:5000"));
+        assert_eq!(
+            named(&hosts, "reg.test:5000").as_deref(),
+            Some("http://reg.test:5000")
+        );
         assert_eq!(named(&hosts, "reg.test"), None);
     }
 
     #[test]
     fn the_default_port_need_not_be_written() {
         let hosts = hosts(Some("https://reg.test"), &[]);
-        assert_eq!(named(&hosts, "reg.test:443").as_deref(), Some("https://reg.test"));
+        assert_eq!(
+            named(&hosts, "reg.test:443").as_deref(),
+            Some("https://reg.test")
+        );
     }
 
     #[test]
     fn docker_hub_is_served_by_another_host() {
         let hosts = hosts(None, &["docker.io"]);
-        assert_eq!(named(&hosts, "docker.io").as_deref(), Some("https://registry-1.docker.io"));
+        assert_eq!(
+            named(&hosts, "docker.io").as_deref(),
+            Some("https://registry-1.docker.io")
+        );
     }
 
     #[test]

@@ -17,12 +17,25 @@ impl LayerSource for Node {
         async move { Some(boxed(Node::local(self, &digest).await?)) }.boxed()
     }
 
-    fn open(&self, request: LayerRequest) -> BoxFuture<'_, Result<Box<dyn SwarmLayer>, NotDelivered>> {
-        let LayerRequest { url, headers, digest } = request;
-        let request = ContentRequest { url, headers, digest: Some(digest) };
+    fn open(
+        &self,
+        request: LayerRequest,
+    ) -> BoxFuture<'_, Result<Box<dyn SwarmLayer>, NotDelivered>> {
+        let LayerRequest {
+            url,
+            headers,
+            digest,
+        } = request;
+        let request = ContentRequest {
+            url,
+            headers,
+            digest: Some(digest),
+        };
         async move {
             let opened = Node::open(self, request).await;
-            opened.map(boxed).map_err(|error| NotDelivered(error.to_string()))
+            opened
+                .map(boxed)
+                .map_err(|error| NotDelivered(error.to_string()))
         }
         .boxed()
     }
@@ -39,7 +52,9 @@ impl SwarmLayer for Layer {
     }
 
     fn read(&self, range: Range<u64>) -> BoxStream<'static, Result<Bytes, ReadFailure>> {
-        Layer::read(self, range).map_err(|error| ReadFailure(error.to_string())).boxed()
+        Layer::read(self, range)
+            .map_err(|error| ReadFailure(error.to_string()))
+            .boxed()
     }
 }
 

@@ -15,7 +15,11 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into() }
+        Self {
+            status,
+            code,
+            message: message.into(),
+        }
     }
 
     /// The body that container engines print.
@@ -29,8 +33,14 @@ impl Refusal {
             code: &'a str,
             message: &'a str,
         }
-        let errors = Errors { errors: [Error { code: self.code, message: &self.message }] };
-        let mut json = serde_json::to_string(&errors).unwrap_or_else(|_| String::from("{\"errors\":[]}"));
+        let errors = Errors {
+            errors: [Error {
+                code: self.code,
+                message: &self.message,
+            }],
+        };
+        let mut json =
+            serde_json::to_string(&errors).unwrap_or_else(|_| String::from("{\"errors\":[]}"));
         json.push('\n');
         json
     }

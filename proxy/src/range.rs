@@ -44,13 +44,19 @@ impl ByteRange {
             Self::From(first) => first..length,
             Self::Last(count) => length.saturating_sub(count)..length,
         };
-        if range.start < range.end { Ok(range) } else { Err(Unsatisfiable) }
+        if range.start < range.end {
+            Ok(range)
+        } else {
+            Err(Unsatisfiable)
+        }
     }
 }
 
 /// Digits only: `u64::from_str` would take a plus sign.
 fn number(text: &str) -> Option<u64> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| text.parse().ok())?
 }
 
 #[cfg(test)]
@@ -59,7 +65,10 @@ mod tests {
 
     #[test]
     fn the_three_forms_are_understood() {
-        assert_eq!(ByteRange::parse("bytes=0-0"), Some(ByteRange::Between(0, 0)));
+        assert_eq!(
+            ByteRange::parse("bytes=0-0"),
+            Some(ByteRange::Between(0, 0))
+        );
         assert_eq!(ByteRange::parse("bytes=7-"), Some(ByteRange::From(7)));
         assert_eq!(ByteRange::parse("Bytes=-3"), Some(ByteRange::Last(3)));
     }
@@ -67,8 +76,18 @@ mod tests {
     #[test]
     fn everything_else_is_left_to_the_registry() {
         for header in [
-            "", "bytes", "bytes=", "bytes=-", "bytes=5-4", "bytes=0-1,4-5", "bytes=+1-2", "bytes= 0-1",
-            "items=0-1", "bytes=a-b", "bytes=1-2-3", "bytes=0-18446744073709551616",
+            "",
+            "bytes",
+            "bytes=",
+            "bytes=-",
+            "bytes=5-4",
+            "bytes=0-1,4-5",
+            "bytes=+1-2",
+            "bytes= 0-1",
+            "items=0-1",
+            "bytes=a-b",
+            "bytes=1-2-3",
+            "bytes=0-18446744073709551616",
         ] {
             assert_eq!(ByteRange::parse(header), None, "{header}");
         }

@@ -44,7 +44,8 @@ impl ProxyStats {
     }
 
     pub(crate) fn count_fallback_bytes(&self, bytes: usize) {
-        self.fallback_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.fallback_bytes
+            .fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     pub(crate) fn count_layer(&self) {

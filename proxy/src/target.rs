@@ -23,7 +23,9 @@ impl Target {
     pub(crate) fn of<B>(request: &Request<B>, mirrors: &MirrorHosts) -> Result<Self, Refusal> {
         let uri = request.uri();
         if request.method() == Method::CONNECT {
-            let authority = uri.authority().filter(|authority| authority.port_u16().is_some());
+            let authority = uri
+                .authority()
+                .filter(|authority| authority.port_u16().is_some());
             let authority = authority.ok_or_else(|| malformed("CONNECT needs HOST:PORT"))?;
             return Ok(Self::Tunnel(authority.clone()));
         }
@@ -39,7 +41,9 @@ impl Target {
 pub(crate) fn host_header(target: &Uri) -> HeaderValue {
     let authority = target.authority().map_or("", Authority::as_str);
     let default = target.scheme().map_or(80, default_port);
-    let written = authority.strip_suffix(&format!(":{default}")).unwrap_or(authority);
+    let written = authority
+        .strip_suffix(&format!(":{default}"))
+        .unwrap_or(authority);
     HeaderValue::from_str(written).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
@@ -49,9 +53,14 @@ fn absolute(uri: &Uri, scheme: &Scheme, authority: &Authority) -> Result<Uri, Re
     }
     let authority = match authority.as_str().rsplit_once('@') {
         None => authority.clone(),
-        Some((_, bare)) => bare.parse().map_err(|_| malformed("the host is malformed"))?,
+        Some((_, bare)) => bare
+            .parse()
+            .map_err(|_| malformed("the host is malformed"))?,
     };
-    let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let path = uri
+        .path_and_query()
+        .cloned()
+        .unwrap_or_else(|| PathAndQuery::from_static("/"));
     assemble(scheme.clone(), authority, path)
 }
 
@@ -70,7 +79,8 @@ fn mirrored(uri: &Uri, mirrors: &MirrorHosts) -> Result<Uri, Refusal> {
         None => Cow::Borrowed(uri.path()),
         Some(query) => Cow::Owned(format!("{}?{query}", uri.path())),
     };
-    let path = PathAndQuery::try_from(path.as_ref()).map_err(|_| malformed("the path is malformed"))?;
+    let path =
+        PathAndQuery::try_from(path.as_ref()).map_err(|_| malformed("the path is malformed"))?;
     assemble(registry.scheme, registry.authority, path)
 }
 
@@ -91,18 +101,27 @@ fn named(ns: &str, mirrors: &MirrorHosts) -> Result<Registry, Refusal> {
 
 /// Takes each `ns` out of a query; the other parameters stay byte for byte.
 fn take_namespaces(query: Option<&str>) -> (Vec<String>, Option<String>) {
-    let Some(query) = query else { return (Vec::new(), None) };
-    let (ours, theirs): (Vec<_>, Vec<_>) = query.split('&').partition(|pair| pair.starts_with("ns="));
+    let Some(query) = query else {
+        return (Vec::new(), None);
+    };
+    let (ours, theirs): (Vec<_>, Vec<_>) =
+        query.split('&').partition(|pair| pair.starts_with("ns="));
     if ours.is_empty() {
         return (Vec::new(), Some(query.to_owned()));
     }
-    let decoded = ours.iter().flat_map(|pair| form_urlencoded::parse(pair.as_bytes()));
+    let decoded = ours
+        .iter()
+        .flat_map(|pair| form_urlencoded::parse(pair.as_bytes()));
     let namespaces = decoded.map(|(_, value)| value.into_owned()).collect();
     (namespaces, (!theirs.is_empty()).then(|| theirs.join("&")))
 }
 
 fn assemble(scheme: Scheme, authority: Authority, path: PathAndQuery) -> Result<Uri, Refusal> {
-    let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(path).build();
+    let uri = Uri::builder()
+        .scheme(scheme)
+        .authority(authority)
+        .path_and_query(path)
+        .build();
     uri.map_err(|_| malformed("the request target is malformed"))
 }
 
@@ -125,7 +144,10 @@ mod tests {
     fn target(method: &str, uri: &str, registry: Option<&str>) -> Result<Target, Refusal> {
         let request = Request::builder().method(method).uri(uri).body(()).unwrap();
         let default = registry.map(|url| Registry::from_url(&url.parse().unwrap()).unwrap());
-        let mirrors = MirrorHosts { default, allowed: vec!["other.test".parse().unwrap()] };
+        let mirrors = MirrorHosts {
+            default,
+            allowed: vec!["other.test".parse().unwrap()],
+        };
         Target::of(&request, &mirrors)
     }
 
@@ -137,20 +159,30 @@ mod tests {
     fn an_absolute_target_is_taken_as_it_is() {
         let uri = "http://reg.test:5000/v2/a%2Fb//c?_state=a%3D%3D&ns=x";
         assert_eq!(target("GET", uri, None), upstream(uri));
-        assert_eq!(target("GET", "http://user:secret@reg.test/x", None), upstream("http://reg.test/x"));
+        assert_eq!(
+            target("GET", "http://user:secret@reg.test/x", None),
+            upstream("http://reg.test/x")
+        );
     }
 
     #[test]
     fn ns_names_the_registry_and_is_not_forwarded() {
         let found = target("GET", "/v2/a/blobs/x?ns=other.test", None);
         assert_eq!(found, upstream("https://other.test/v2/a/blobs/x"));
-        let found = target("GET", "/v2//a?n=1&ns=reg.test%3A5000&last=a%2fb", Some("http://reg.test:5000"));
+        let found = target(
+            "GET",
+            "/v2//a?n=1&ns=reg.test%3A5000&last=a%2fb",
+            Some("http://reg.test:5000"),
+        );
         assert_eq!(found, upstream("http://reg.test:5000/v2//a?n=1&last=a%2fb"));
     }
 
     #[test]
     fn without_ns_the_registry_option_decides() {
-        assert_eq!(target("GET", "/v2/?", Some("http://reg.test:5000")), upstream("http://reg.test:5000/v2/?"));
+        assert_eq!(
+            target("GET", "/v2/?", Some("http://reg.test:5000")),
+            upstream("http://reg.test:5000/v2/?")
+        );
         let refusal = target("GET", "/v2/", None).unwrap_err();
         assert_eq!(refusal.status, StatusCode::NOT_FOUND);
         assert!(refusal.message.contains("--registry"));
@@ -158,14 +190,25 @@ mod tests {
 
     #[test]
     fn an_unknown_ns_is_misdirected() {
-        let refusal = target("GET", "/v2/?ns=169.254.169.254", Some("http://reg.test:5000")).unwrap_err();
+        let refusal = target(
+            "GET",
+            "/v2/?ns=169.254.169.254",
+            Some("http://reg.test:5000"),
+        )
+        .unwrap_err();
         assert_eq!(refusal.status, StatusCode::MISDIRECTED_REQUEST);
         assert!(refusal.message.contains("mirror_hosts"));
     }
 
     #[test]
     fn malformed_targets_are_refused() {
-        for uri in ["ftp://a/b", "/v2/?ns=a%2Fb", "/v2/?ns=u@other.test", "/v2/?ns=other.test&ns=other.test", "*"] {
+        for uri in [
+            "ftp://a/b",
+            "/v2/?ns=a%2Fb",
+            "/v2/?ns=u@other.test",
+            "/v2/?ns=other.test&ns=other.test",
+            "*",
+        ] {
             let refusal = target("GET", uri, Some("http://reg.test")).unwrap_err();
             assert_eq!(refusal.status, StatusCode::BAD_REQUEST, "{uri}");
         }
@@ -173,7 +216,10 @@ mod tests {
 
     #[test]
     fn connect_needs_a_port() {
-        assert_eq!(target("CONNECT", "[::1]:443", None), Ok(Target::Tunnel("[::1]:443".parse().unwrap())));
+        assert_eq!(
+            target("CONNECT", "[::1]:443", None),
+            Ok(Target::Tunnel("[::1]:443".parse().unwrap()))
+        );
         assert!(target("CONNECT", "reg.test", None).is_err());
     }
 

@@ -1,6 +1,5 @@
 //! The HTTP client towards registries and whatever else engines ask for.
 
-use std::error::Error as _;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -48,7 +47,9 @@ impl From<UpstreamError> for Refusal {
     fn from(error: UpstreamError) -> Self {
         let status = match error {
             UpstreamError::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
-            UpstreamError::Unreachable { .. } | UpstreamError::BrokeOff { .. } => StatusCode::BAD_GATEWAY,
+            UpstreamError::Unreachable { .. } | UpstreamError::BrokeOff { .. } => {
+                StatusCode::BAD_GATEWAY
+            }
         };
         Self::new(status, "UNAVAILABLE", error.to_string())
     }
@@ -62,8 +63,11 @@ impl Upstream {
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(Duration::from_secs(60)));
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
         let mut builder = Client::builder(TokioExecutor::new());
         builder
             .pool_timer(TokioTimer::new())
@@ -73,18 +77,27 @@ impl Upstream {
             .http1_max_buf_size(LARGEST_HEAD)
             .http1_max_headers(MOST_HEADERS);
         Ok(Self {
-            kept: builder.pool_max_idle_per_host(MOST_IDLE).build(connector.clone()),
+            kept: builder
+                .pool_max_idle_per_host(MOST_IDLE)
+                .build(connector.clone()),
             fresh: builder.pool_max_idle_per_host(0).build(connector),
         })
     }
 
     /// Sends a request with an absolute URI. What has neither body nor effect is sent again
     /// if a kept connection breaks; everything else is sent at most once.
-    pub(crate) async fn send(&self, request: Request<ProxyBody>) -> Result<Response<Incoming>, UpstreamError> {
-        let host = request.uri().authority().map_or_else(String::new, ToString::to_string);
+    pub(crate) async fn send(
+        &self,
+        request: Request<ProxyBody>,
+    ) -> Result<Response<Incoming>, UpstreamError> {
+        let host = request
+            .uri()
+            .authority()
+            .map_or_else(String::new, ToString::to_string);
         let (mut parts, body) = request.into_parts();
         parts.version = Version::HTTP_11;
-        let is_repeatable = matches!(parts.method, Method::GET | Method::HEAD) && body.is_end_stream();
+        let is_repeatable =
+            matches!(parts.method, Method::GET | Method::HEAD) && body.is_end_stream();
         let sent = if is_repeatable {
             let again = Request::from_parts(parts.clone(), body::empty());
             match self.kept.request(Request::from_parts(parts, body)).await {
@@ -103,7 +116,9 @@ fn blame(host: String, error: &hyper_util::client::legacy::Error) -> UpstreamErr
     let mut timed_out = false;
     while let Some(inner) = cause.source() {
         cause = inner;
-        timed_out |= cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::TimedOut);
+        timed_out |= cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|e| e.kind() == io::ErrorKind::TimedOut);
     }
     let reason = cause.to_string();
     match (timed_out, error.is_connect()) {

@@ -11,17 +11,26 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 /// The platform's roots, and those in the PEM files `extra_roots`.
-pub(crate) fn client_config(extra_roots: &[PathBuf], insecure_skip_verify: bool) -> anyhow::Result<ClientConfig> {
+pub(crate) fn client_config(
+    extra_roots: &[PathBuf],
+    insecure_skip_verify: bool,
+) -> anyhow::Result<ClientConfig> {
     let provider = Arc::new(ring::default_provider());
-    let config = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()?;
     if insecure_skip_verify {
         tracing::warn!("TLS certificates of registries are not verified");
         let verifier = Arc::new(AnyCertificate(provider.signature_verification_algorithms));
-        return Ok(config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth());
+        return Ok(config
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth());
     }
     let extra = read_roots(extra_roots)?;
     let config = match platform_verifier(extra, provider) {
-        Ok(verifier) => config.dangerous().with_custom_certificate_verifier(Arc::new(verifier)),
+        Ok(verifier) => config
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier)),
         // A host without any root may still use registries without TLS.
         Err(error) => {
             tracing::warn!(%error, "no registry can be verified, all https registries will be refused");
@@ -41,9 +50,15 @@ fn platform_verifier(
 fn read_roots(files: &[PathBuf]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let mut roots = Vec::new();
     for file in files {
-        let certificates = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-        let certificates = certificates.with_context(|| format!("registry CA {}", file.display()))?;
-        anyhow::ensure!(!certificates.is_empty(), "registry CA {}: no PEM certificate in it", file.display());
+        let certificates =
+            CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        let certificates =
+            certificates.with_context(|| format!("registry CA {}", file.display()))?;
+        anyhow::ensure!(
+            !certificates.is_empty(),
+            "registry CA {}: no PEM certificate in it",
+            file.display()
+        );
         roots.extend(certificates);
     }
     Ok(roots)

@@ -1,57 +1,75 @@
-//! What a swarm delivers.
+//! The name of what a swarm brings.
 
 use std::fmt;
 use std::str::FromStr;
 
-use data_encoding::HEXLOWER;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::Digest;
+use crate::{Digest, DigestError};
 
-const URL_PREFIX: &str = "url-sha256:";
+/// Names content that has no digest: a URL as it was at one time.
+const URL_PREFIX: &str = "url-";
 
-/// Names content: a blob by its digest, anything else behind a URL by what the source says
-/// of its present version.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// Text that names no content.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("content id is neither a digest nor url-sha256:<hex>: {0}")]
+#[non_exhaustive]
+pub struct ContentIdError(#[from] DigestError);
+
+/// Text that names the content of a swarm: `sha256:<hex>` or `sha512:<hex>` for a blob,
+/// `url-sha256:<hex>` for a file at a URL.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContentId(String);
 
-/// Text is not a content id.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected a digest or {URL_PREFIX}<64 hex digits>")]
-pub struct ContentIdError;
-
 impl ContentId {
-    /// A blob.
+    /// The content with this digest.
     pub fn blob(digest: &Digest) -> Self {
         Self(digest.to_string())
     }
 
-    /// What `url` delivers while its validator (`ETag`, else `Last-Modified`, else empty;
-    /// RFC 9110 section 8.8) and length stay the same.
+    /// The `length` bytes at `url` while the source gives them this `validator`: the `ETag`, else
+    /// `Last-Modified`, else nothing (RFC 9110 section 8.8).
     pub fn url(url: &str, validator: &str, length: u64) -> Self {
-        let mut hash = Sha256::new();
-        hash.update(url);
-        hash.update([0]);
-        hash.update(validator);
-        hash.update([0]);
-        hash.update(length.to_be_bytes());
-        Self(format!("{URL_PREFIX}{}", HEXLOWER.encode(&hash.finalize())))
+        let mut hasher = Sha256::new();
+        hasher.update(url);
+        hasher.update([0]);
+        hasher.update(validator);
+        hasher.update([0]);
+        hasher.update(length.to_be_bytes());
+        Self(format!(
+            "{URL_PREFIX}{}",
+            Digest::sha256_from(hasher.finalize().into())
+        ))
     }
 
-    /// The text form.
+    /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// A file name for it.
+    /// The text as a file name: `-` for `:`.
     pub fn file_stem(&self) -> String {
         self.0.replace(':', "-")
     }
 
-    /// The digest, when the content is a blob.
+    /// The digest that the whole must have; none for a URL.
     pub fn digest(&self) -> Option<Digest> {
         self.0.parse().ok()
+    }
+}
+
+impl FromStr for ContentId {
+    type Err = ContentIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.strip_prefix(URL_PREFIX) {
+            // Only SHA-256 names a URL.
+            Some(rest) if rest.starts_with("sha512:") => return Err(DigestError::Algorithm.into()),
+            Some(rest) => rest.parse::<Digest>()?,
+            None => text.parse::<Digest>()?,
+        };
+        Ok(Self(text.to_owned()))
     }
 }
 
@@ -63,31 +81,75 @@ impl fmt::Display for ContentId {
 
 impl fmt::Debug for ContentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for ContentId {
-    type Err = ContentIdError;
-
-    fn from_str(text: &str) -> Result<Self, ContentIdError> {
-        let checked = match text.strip_prefix(URL_PREFIX) {
-            Some(hex) => format!("sha256:{hex}"),
-            None => text.to_owned(),
-        };
-        checked.parse::<Digest>().map_err(|_| ContentIdError)?;
-        Ok(Self(text.to_owned()))
+        write!(f, "ContentId({self})")
     }
 }
 
 impl Serialize for ContentId {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0)
     }
 }
 
 impl<'de> Deserialize<'de> for ContentId {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::DigestHasher;
+
+    #[test]
+    fn a_blob_is_named_by_its_digest() {
+        let digest = DigestHasher::sha256_of(b"abc");
+        let content = ContentId::blob(&digest);
+        assert_eq!(content.as_str(), digest.to_string());
+        assert_eq!(content.digest(), Some(digest));
+        assert!(content.file_stem().starts_with("sha256-ba7816bf"));
+    }
+
+    #[test]
+    fn a_url_has_no_digest_and_changes_with_its_validator() {
+        let content = ContentId::url("https://example.org/a", "\"1\"", 5);
+        assert_eq!(content.digest(), None);
+        assert!(content.file_stem().starts_with("url-sha256-"));
+        assert_ne!(content, ContentId::url("https://example.org/a", "\"2\"", 5));
+        assert_ne!(content, ContentId::url("https://example.org/a", "\"1\"", 6));
+    }
+
+    #[test]
+    fn paths_are_no_content() {
+        for text in [
+            "",
+            "../../etc/passwd",
+            "url-",
+            "url-sha512:00",
+            "url-url-sha256:00",
+            "sha256:",
+        ] {
+            assert!(text.parse::<ContentId>().is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn text_round_trips(url: String, validator: String, length: u64) {
+            let content = ContentId::url(&url, &validator, length);
+            prop_assert_eq!(content.to_string().parse(), Ok(content.clone()));
+            let json = serde_json::to_string(&content).unwrap();
+            prop_assert_eq!(serde_json::from_str::<ContentId>(&json).unwrap(), content);
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text: String) {
+            let _ = text.parse::<ContentId>();
+            let _ = format!("url-{text}").parse::<ContentId>();
+        }
     }
 }

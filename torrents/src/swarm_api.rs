@@ -1,84 +1,91 @@
-//! The cluster API: JSON messages between nodes and supernodes.
+//! The messages of the cluster's HTTP API, JSON.
+//!
+//! Whoever reads one caps the bytes of the body before it is parsed.
 
-use data_encoding::HEXLOWER;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::fmt;
 
-use crate::{ContentId, Digest, InfoHash, PeerId, PieceHash, SignedTicket, TicketKey};
+use serde::{Deserialize, Serialize};
 
-/// Who a supernode is: the answer to `GET /v1/hello`.
+use crate::{
+    ContentId, Digest, Geometry, HexError, InfoHash, PeerId, PieceHash, SignedTicket, TicketKey,
+};
+
+/// `GET /v1/hello`: who a supernode is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
-    /// Version of the software.
+    /// The program's version.
     pub version: String,
-    /// Its name on the wire.
+    /// The peer id of its seeder.
     pub peer_id: PeerId,
-    /// What its tickets are checked with.
+    /// What its tickets are verified with.
     pub ticket_key: TicketKey,
-    /// Where its seeder listens.
+    /// Where its seeder listens, on the host that answered.
     pub peer_port: u16,
 }
 
-/// Asks for a swarm: `POST /v1/swarms`.
+/// `POST /v1/swarms`: asks for a swarm that brings `url`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenRequest {
-    /// Where the source has the content.
+    /// What to fetch: http or https.
     pub url: String,
-    /// The caller's credentials for the source.
+    /// The caller's own headers for the source: its `Authorization`.
     pub headers: Vec<(String, String)>,
-    /// The blob's digest, when the URL names a blob.
+    /// What the whole must hash to, when that is known.
     pub digest: Option<Digest>,
-    /// The node that asks.
+    /// The peer that will take part.
     pub peer_id: PeerId,
-    /// The node's name for operators.
+    /// The node's name, shown to operators.
     pub node: String,
 }
 
-impl std::fmt::Debug for OpenRequest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // URL queries and headers hold credentials.
+// The headers hold credentials.
+impl fmt::Debug for OpenRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OpenRequest")
+            .field("url", &self.url)
             .field("digest", &self.digest)
+            .field("peer_id", &self.peer_id)
             .field("node", &self.node)
             .finish_non_exhaustive()
     }
 }
 
-/// The answer to [`OpenRequest`].
+/// What comes of an [`OpenRequest`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case")]
 pub enum OpenResponse {
-    /// Join this swarm.
+    /// The swarm is open to the caller.
     Open(SwarmDescriptor),
     /// The source refuses this caller.
     Refused {
-        /// The source's HTTP status.
+        /// The source's status code.
         status: u16,
-        /// In brief.
+        /// What it said.
         reason: String,
     },
-    /// The content does not fit into a swarm; go to the source.
+    /// No swarm can bring this, for example because its length is unknown: go to the source.
     Unswarmable {
-        /// In brief.
+        /// Why.
         reason: String,
     },
 }
 
-/// A swarm, and the leave to join it.
+/// What a node needs to take part in a swarm.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SwarmDescriptor {
-    /// Its name on the wire.
+    /// The swarm's id.
     pub swarm: InfoHash,
-    /// What it delivers.
+    /// What it brings.
     pub content: ContentId,
     /// Bytes of the content.
     pub length: u64,
-    /// Bytes of a piece.
+    /// Bytes of each piece but the last.
     pub piece_length: u32,
     /// How the content is handed out.
     pub delivery: Delivery,
-    /// Admits the node that asked.
+    /// Admits the caller.
     pub ticket: SignedTicket,
-    /// Where the supernode's seeder listens.
+    /// Where the supernode's seeder listens, on the host that answered.
     pub peer_port: u16,
 }
 
@@ -86,42 +93,48 @@ pub struct SwarmDescriptor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Delivery {
-    /// By the swarm.
+    /// By a swarm.
     Pieces,
-    /// Whole, by the supernode: too small for a swarm.
+    /// Whole, by the supernode: too small to be worth a swarm.
     Whole,
 }
 
-/// One line of `GET /v1/swarms/{swarm}/events`.
+/// One line of `GET /v1/swarms/{id}/events`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SwarmEvent {
-    /// The piece map has grown.
+    /// More pieces are known.
     Pieces {
-        /// Number of the first piece named.
+        /// The index of the first hash.
         first: u32,
-        /// Its hash and those of its followers.
+        /// The hashes from there on.
         hashes: PieceHashes,
     },
-    /// The whole matches its digest; nothing more will be published.
+    /// The whole matches its digest: nothing will be added.
     Sealed {
         /// The info hash of the standard torrent.
         info_hash: InfoHash,
         /// SHA-256 of the whole.
         sha256: Digest,
     },
-    /// The swarm will never be complete; nothing of it is to be kept.
+    /// The content is not what it should be, or cannot be had: forget it.
     Void {
-        /// In brief.
+        /// Why.
         reason: String,
     },
-    /// The supernode lives.
+    /// The supernode is alive.
     Heartbeat {},
 }
 
-/// Piece hashes as one hexadecimal text.
+/// Piece hashes in order; in JSON one string of 40 hexadecimal digits for each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PieceHashes(pub Vec<PieceHash>);
+
+impl From<Vec<PieceHash>> for PieceHashes {
+    fn from(hashes: Vec<PieceHash>) -> Self {
+        Self(hashes)
+    }
+}
 
 impl From<PieceHashes> for Vec<PieceHash> {
     fn from(hashes: PieceHashes) -> Self {
@@ -129,24 +142,162 @@ impl From<PieceHashes> for Vec<PieceHash> {
     }
 }
 
-impl Serialize for PieceHashes {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut text = String::with_capacity(self.0.len() * 40);
-        for hash in &self.0 {
-            HEXLOWER.encode_append(hash.as_bytes(), &mut text);
+impl fmt::Display for PieceHashes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|hash| write!(f, "{hash}"))
+    }
+}
+
+impl std::str::FromStr for PieceHashes {
+    type Err = HexError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const DIGITS: usize = 2 * PieceHash::LENGTH;
+        let most = usize::try_from(Geometry::MOST_PIECES).unwrap_or(usize::MAX);
+        let (hashes, rest) = text.as_bytes().as_chunks::<DIGITS>();
+        if !rest.is_empty() || hashes.len() > most {
+            let expected = hashes.len().min(most) * PieceHash::LENGTH;
+            let found = text.len().div_ceil(2);
+            return Err(HexError::Length {
+                what: "piece hashes",
+                expected,
+                found,
+            });
         }
-        serializer.serialize_str(&text)
+        let decode = |digits| {
+            let digits = std::str::from_utf8(digits);
+            digits
+                .map_err(|_| HexError::Digits {
+                    what: "piece hashes",
+                })?
+                .parse()
+        };
+        hashes
+            .iter()
+            .map(|digits| decode(digits.as_slice()))
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+}
+
+impl Serialize for PieceHashes {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
 impl<'de> Deserialize<'de> for PieceHashes {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let bytes = HEXLOWER.decode(text.as_bytes()).map_err(de::Error::custom)?;
-        let (hashes, rest) = bytes.as_chunks::<20>();
-        if !rest.is_empty() {
-            return Err(de::Error::custom("piece hashes of 20 bytes each expected"));
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn events_are_lines_of_json() {
+        let hash = PieceHash::from_bytes([0xab; 20]);
+        let digest = format!("sha256:{}", "cd".repeat(32));
+        let cases = [
+            (
+                SwarmEvent::Pieces {
+                    first: 3,
+                    hashes: vec![hash, hash].into(),
+                },
+                format!(
+                    r#"{{"pieces":{{"first":3,"hashes":"{}"}}}}"#,
+                    "ab".repeat(40)
+                ),
+            ),
+            (
+                SwarmEvent::Sealed {
+                    info_hash: InfoHash::from_bytes([1; 20]),
+                    sha256: digest.parse().unwrap(),
+                },
+                format!(
+                    r#"{{"sealed":{{"info_hash":"{}","sha256":"{digest}"}}}}"#,
+                    "01".repeat(20)
+                ),
+            ),
+            (
+                SwarmEvent::Void {
+                    reason: "gone".to_owned(),
+                },
+                r#"{"void":{"reason":"gone"}}"#.to_owned(),
+            ),
+            (SwarmEvent::Heartbeat {}, r#"{"heartbeat":{}}"#.to_owned()),
+        ];
+        for (event, json) in cases {
+            assert_eq!(serde_json::to_string(&event).unwrap(), json);
+            assert_eq!(serde_json::from_str::<SwarmEvent>(&json).unwrap(), event);
         }
-        Ok(Self(hashes.iter().copied().map(PieceHash::from_bytes).collect()))
+    }
+
+    #[test]
+    fn an_open_swarm_round_trips() {
+        let (signer, _) = crate::TicketSigner::generate().unwrap();
+        let swarm = InfoHash::from_bytes([1; 20]);
+        let peer_id = PeerId::from_bytes([2; 20]);
+        let open = OpenResponse::Open(SwarmDescriptor {
+            swarm,
+            content: ContentId::url("https://example.org/a", "", 5),
+            length: 5,
+            piece_length: 1 << 18,
+            delivery: Delivery::Whole,
+            ticket: signer.sign(&crate::Ticket {
+                swarm,
+                peer_id,
+                expires: 7,
+            }),
+            peer_port: 9001,
+        });
+        let json = serde_json::to_string(&open).unwrap();
+        assert!(
+            json.starts_with(r#"{"outcome":"open","swarm":"0101"#),
+            "{json}"
+        );
+        assert!(json.contains(r#""delivery":"whole""#), "{json}");
+        assert_eq!(serde_json::from_str::<OpenResponse>(&json).unwrap(), open);
+    }
+
+    #[test]
+    fn the_debug_form_of_a_request_hides_its_headers() {
+        let request = OpenRequest {
+            url: "https://example.org/a".to_owned(),
+            headers: vec![("authorization".to_owned(), "Bearer secret".to_owned())],
+            digest: None,
+            peer_id: PeerId::from_bytes([2; 20]),
+            node: "node-1".to_owned(),
+        };
+        assert!(!format!("{request:?}").contains("secret"));
+        let json = serde_json::to_string(&request).unwrap();
+        assert_eq!(serde_json::from_str::<OpenRequest>(&json).unwrap(), request);
+    }
+
+    #[test]
+    fn piece_hashes_cut_short_are_refused() {
+        assert!("ab".parse::<PieceHashes>().is_err());
+        assert!("zz".repeat(20).parse::<PieceHashes>().is_err());
+        assert!("é".repeat(20).parse::<PieceHashes>().is_err());
+        assert_eq!("".parse(), Ok(PieceHashes::default()));
+    }
+
+    proptest! {
+        #[test]
+        fn piece_hashes_round_trip(hashes: Vec<[u8; 20]>) {
+            let hashes = PieceHashes(hashes.into_iter().map(PieceHash::from_bytes).collect());
+            prop_assert_eq!(hashes.to_string().parse(), Ok(hashes));
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text: String) {
+            let _ = text.parse::<PieceHashes>();
+            let _ = serde_json::from_str::<SwarmEvent>(&text);
+        }
     }
 }

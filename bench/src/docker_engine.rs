@@ -1,0 +1,205 @@
+//! A real Docker engine (package docker.io) on a host, without networks of its own.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+
+use crate::host::Host;
+use crate::namespace::output_of;
+use crate::process::Process;
+use crate::registry::{Login, Registry};
+
+/// Two cores may start five engines at once.
+const READY: Duration = Duration::from_secs(60);
+const STOPPED: Duration = Duration::from_secs(30);
+
+/// How an engine reaches its registry.
+#[derive(Clone, Debug, Default)]
+pub struct EngineOptions {
+    /// `address:port` of registries that speak plain HTTP.
+    pub plain_registries: Vec<String>,
+    /// `HTTP_PROXY` of the engine.
+    pub http_proxy: Option<String>,
+}
+
+impl EngineOptions {
+    /// Straight to `registry`.
+    pub fn direct(registry: &Registry) -> Self {
+        Self {
+            plain_registries: vec![registry.address()],
+            http_proxy: None,
+        }
+    }
+
+    /// To `registry` through the node's flotilla proxy.
+    pub fn proxied(registry: &Registry) -> Self {
+        Self {
+            http_proxy: Some("http://127.0.0.1:65001".to_owned()),
+            ..Self::direct(registry)
+        }
+    }
+}
+
+/// A running engine with an image store of its own.
+#[derive(Debug)]
+pub struct DockerEngine {
+    process: Process,
+    directory: PathBuf,
+    socket: PathBuf,
+}
+
+impl DockerEngine {
+    /// Starts an engine whose store is empty and returns without waiting for it.
+    ///
+    /// # Errors
+    /// `dockerd` is missing.
+    pub fn start(host: &Host, options: &EngineOptions) -> Result<Self> {
+        let directory = host.directory().join("docker");
+        fs::create_dir_all(directory.join("client")).context("cannot create docker's directory")?;
+        let socket = directory.join("docker.sock");
+        let configuration = directory.join("daemon.json");
+        let settings = json!({
+            "data-root": directory.join("data"),
+            "exec-root": directory.join("exec"),
+            "pidfile": directory.join("docker.pid"),
+            "hosts": [format!("unix://{}", socket.display())],
+            "bridge": "none",
+            "iptables": false,
+            "insecure-registries": options.plain_registries,
+        });
+        fs::write(&configuration, settings.to_string()).context("cannot write daemon.json")?;
+        let mut command = host.service("dockerd");
+        command.arg("--config-file").arg(&configuration);
+        for variable in ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"] {
+            command.env_remove(variable);
+            command.env_remove(variable.to_ascii_lowercase());
+        }
+        if let Some(proxy) = &options.http_proxy {
+            command.env("HTTP_PROXY", proxy);
+        }
+        Ok(Self {
+            process: Process::start("dockerd", host.directory(), command)?,
+            directory,
+            socket,
+        })
+    }
+
+    /// Waits until the engine answers.
+    ///
+    /// # Errors
+    /// It does not start; with its log.
+    pub fn wait_ready(&mut self) -> Result<()> {
+        let mut version = self.client(&["version"]);
+        self.process.wait_ready(READY, |_| {
+            version
+                .output()
+                .is_ok_and(|output| output.status.success())
+        })
+    }
+
+    /// The `docker` command of this engine.
+    pub fn client(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("docker");
+        command.arg("--host").arg(format!("unix://{}", self.socket.display()));
+        command.arg("--config").arg(self.directory.join("client"));
+        command.args(arguments);
+        command
+    }
+
+    /// `docker login`.
+    ///
+    /// # Errors
+    /// Refused.
+    pub fn login(&self, registry: &str, login: Login) -> Result<()> {
+        let mut command = self.client(&["login", "-u", login.user, "--password-stdin", registry]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().context("cannot run docker login")?;
+        child
+            .stdin
+            .take()
+            .context("docker login takes no password")?
+            .write_all(login.password.as_bytes())?;
+        let output = child.wait_with_output()?;
+        if !output.status.success() {
+            bail!("docker login: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(())
+    }
+
+    /// `docker logout`: later pulls carry no credentials.
+    ///
+    /// # Errors
+    /// The client fails.
+    pub fn logout(&self, registry: &str) -> Result<()> {
+        output_of(&mut self.client(&["logout", registry])).map(drop)
+    }
+
+    /// `docker pull`, and how long it took.
+    ///
+    /// # Errors
+    /// The pull failed.
+    pub fn pull(&self, reference: &str) -> Result<Duration> {
+        let started = Instant::now();
+        output_of(&mut self.client(&["pull", "--quiet", reference]))?;
+        Ok(started.elapsed())
+    }
+
+    /// `docker pull` whose failure is of interest.
+    ///
+    /// # Errors
+    /// Only that docker cannot be run.
+    pub fn try_pull(&self, reference: &str) -> Result<Output> {
+        self.client(&["pull", "--quiet", reference])
+            .output()
+            .context("cannot run docker pull")
+    }
+
+    /// `docker push`.
+    ///
+    /// # Errors
+    /// The push failed.
+    pub fn push(&self, reference: &str) -> Result<()> {
+        output_of(&mut self.client(&["push", reference])).map(drop)
+    }
+
+    /// `docker load` of an archive.
+    ///
+    /// # Errors
+    /// The archive is refused.
+    pub fn load(&self, archive: &Path) -> Result<()> {
+        let mut command = self.client(&["load", "--quiet", "--input"]);
+        output_of(command.arg(archive)).map(drop)
+    }
+
+    /// The image's id: the digest of its configuration, which names the digest of each layer.
+    ///
+    /// # Errors
+    /// There is no such image.
+    pub fn image_id(&self, reference: &str) -> Result<String> {
+        #[rustfmt::skip]
+        let id = output_of(&mut self.client(&["image", "inspect", "--format", "{{.Id}}", reference]))?;
+        Ok(id.trim().to_owned())
+    }
+
+    /// Removes the image and whatever no other image needs.
+    ///
+    /// # Errors
+    /// The image is in use or unknown.
+    pub fn remove_image(&self, reference: &str) -> Result<()> {
+        output_of(&mut self.client(&["image", "rm", "--force", reference]))?;
+        output_of(&mut self.client(&["image", "prune", "--all", "--force"])).map(drop)
+    }
+
+    /// Stops the engine; its store stays until the testbed is cleared.
+    ///
+    /// # Errors
+    /// It does not stop.
+    pub fn stop(mut self) -> Result<()> {
+        self.process.terminate(STOPPED).map(drop)
+    }
+}

@@ -1,0 +1,117 @@
+//! A real registry (package docker-registry) that requires a login.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use crate::deadline::wait_until;
+use crate::host::Host;
+use crate::namespace::output_of;
+use crate::process::Process;
+use crate::registry_log::{BlobTraffic, RegistryLog};
+
+const PORT: u16 = 5000;
+const READY: Duration = Duration::from_secs(20);
+/// A request that is still being answered when traffic is asked for has this long to finish.
+const SETTLED: Duration = Duration::from_secs(30);
+
+/// A user name and its password.
+#[derive(Clone, Copy, Debug)]
+pub struct Login {
+    /// User name.
+    pub user: &'static str,
+    /// Password.
+    pub password: &'static str,
+}
+
+/// The user that every registry of the testbed knows.
+const OPERATOR: Login = Login {
+    user: "operator",
+    password: "harbour-light",
+};
+
+/// A running registry with Basic login over plain HTTP, storing files on its host.
+#[derive(Debug)]
+pub struct Registry {
+    host: Host,
+    process: Process,
+}
+
+impl Registry {
+    /// Starts an empty registry on `host`.
+    ///
+    /// # Errors
+    /// `docker-registry` or `htpasswd` is missing, or it does not start.
+    pub fn start(host: &Host) -> Result<Self> {
+        let directory = host.directory().join("registry");
+        fs::create_dir_all(&directory).context("cannot create the registry's directory")?;
+        let passwords = directory.join("htpasswd");
+        fs::write(&passwords, password_file(OPERATOR)?).context("cannot write htpasswd")?;
+        let configuration = directory.join("config.json");
+        let settings = json!({
+            "version": 0.1,
+            "log": {"level": "info", "formatter": "json", "accesslog": {"disabled": true}},
+            "storage": {"filesystem": {"rootdirectory": directory.join("blobs")}},
+            "http": {"addr": format!("{}:{PORT}", host.address())},
+            "auth": {"htpasswd": {"realm": "flotilla testbed", "path": passwords}},
+        });
+        // The registry reads YAML, of which JSON is a part.
+        fs::write(&configuration, settings.to_string()).context("cannot write configuration")?;
+        let mut command = host.service("docker-registry");
+        command.arg("serve").arg(&configuration);
+        let mut process = Process::start("registry", host.directory(), command)?;
+        process.wait_ready(READY, |registry| registry.errors().contains("listening on"))?;
+        Ok(Self {
+            host: host.clone(),
+            process,
+        })
+    }
+
+    /// `address:port`, the first part of an image's reference.
+    pub fn address(&self) -> String {
+        format!("{}:{PORT}", self.host.address())
+    }
+
+    /// The user it accepts.
+    pub fn login(&self) -> Login {
+        OPERATOR
+    }
+
+    /// The host it runs on.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Where its requests and responses are logged, one JSON object a line.
+    pub fn log_file(&self) -> PathBuf {
+        self.process.error_file().to_owned()
+    }
+
+    /// Blob bytes and requests so far, once every request that was let in has been answered: the
+    /// registry logs a response's bytes when it ends.
+    ///
+    /// # Errors
+    /// A request is still being answered after half a minute.
+    pub fn traffic(&self) -> Result<BlobTraffic> {
+        wait_until("the registry answers what it was asked", SETTLED, || {
+            let log = RegistryLog::parse(&self.process.errors());
+            Ok((log.in_flight == 0).then_some(log.traffic))
+        })
+    }
+
+    /// Blob bytes and requests that are already logged, without waiting.
+    pub fn traffic_so_far(&self) -> BlobTraffic {
+        RegistryLog::parse(&self.process.errors()).traffic
+    }
+}
+
+fn password_file(login: Login) -> Result<String> {
+    let mut command = Command::new("htpasswd");
+    command.args(["-Bbn", login.user, login.password]);
+    command.stderr(Stdio::null());
+    output_of(&mut command).context("htpasswd (package apache2-utils)")
+}

@@ -1,0 +1,189 @@
+//! Answers the `GET` of a layer from the swarm, if this caller may have it.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flotilla_torrents::Digest;
+use futures_util::future::{self, Either};
+use http::header::{
+    ACCEPT_RANGES, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Uri};
+use http_body_util::StreamBody;
+use url::Url;
+
+use crate::blob_request::BlobRequest;
+use crate::body::{ProxyBody, boxed};
+use crate::caller_check::CallerCheck;
+use crate::fallback::RegistryBlob;
+use crate::layer_body::LayerBody;
+use crate::layer_source::{LayerRequest, LayerSource, NotDelivered, SwarmLayer};
+use crate::oci_error::Refusal;
+use crate::range::Unsatisfiable;
+use crate::stats::ProxyStats;
+use crate::upstream::Upstream;
+
+/// A supernode opens a layer within this, unless it waits for the registry.
+const OPEN_PATIENCE: Duration = Duration::from_millis(700);
+/// For a supernode to say that it is alive. Together with the above: the second by which a
+/// dead supernode may delay a pull.
+const ANSWER_PATIENCE: Duration = Duration::from_millis(300);
+/// The longest wait for a supernode that waits for the registry. Engines give up on headers
+/// after 30 seconds.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+
+const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+
+/// Answers for layers.
+pub(crate) struct Layers {
+    pub(crate) source: Arc<dyn LayerSource>,
+    pub(crate) callers: CallerCheck,
+    pub(crate) upstream: Upstream,
+    pub(crate) stats: Arc<ProxyStats>,
+}
+
+impl Layers {
+    /// The response, or why the request goes to the registry as it came.
+    ///
+    /// # Errors
+    /// The caller is not, or not yet, let in; or the swarm does not deliver. In both cases the
+    /// registry's own answer is the right one.
+    pub(crate) async fn answer(
+        &self,
+        blob: &BlobRequest,
+        target: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<Response<ProxyBody>, NotDelivered> {
+        let url =
+            Url::parse(&target.to_string()).map_err(|error| NotDelivered(error.to_string()))?;
+        let authorization = single_authorization(headers)?;
+        let layer = match self.source.local(&blob.digest).await {
+            Some(layer) => {
+                self.callers.admit(&url, authorization).await?;
+                layer
+            }
+            None => self.open(url, authorization, &blob.digest).await?,
+        };
+        let length = layer.length();
+        let range = match blob.range.map(|range| range.resolve(length)) {
+            None => 0..length,
+            Some(Ok(range)) => range,
+            Some(Err(Unsatisfiable)) => return Ok(unsatisfiable(length)),
+        };
+        let registry =
+            RegistryBlob::new(self.upstream.clone(), target.clone(), authorization, length);
+        let body = LayerBody::new(layer, range.clone(), registry, Arc::clone(&self.stats));
+        self.stats.count_layer();
+        let mut response = Response::new(boxed(StreamBody::new(body.frames())));
+        describe(
+            &mut response,
+            &blob.digest,
+            length,
+            &range,
+            blob.range.is_some(),
+        );
+        Ok(response)
+    }
+
+    /// Asks the cluster, and gives a silent one up soon.
+    async fn open(
+        &self,
+        url: Url,
+        authorization: Option<&HeaderValue>,
+        digest: &Digest,
+    ) -> Result<Box<dyn SwarmLayer>, NotDelivered> {
+        let headers = match authorization.map(HeaderValue::to_str) {
+            None => Vec::new(),
+            Some(Ok(value)) => vec![("Authorization".to_owned(), value.to_owned())],
+            Some(Err(_)) => return Err(NotDelivered("the Authorization is not text".to_owned())),
+        };
+        let request = LayerRequest {
+            url,
+            headers,
+            digest: digest.clone(),
+        };
+        let opening = tokio::time::timeout(OPEN_TIMEOUT, self.source.open(request));
+        let watching = std::pin::pin!(self.supernode_is_lost());
+        match future::select(std::pin::pin!(opening), watching).await {
+            Either::Left((Ok(opened), _)) => opened,
+            Either::Left((Err(_), _)) => Err(NotDelivered("opening takes too long".to_owned())),
+            Either::Right(((), _)) => Err(NotDelivered("no supernode answers".to_owned())),
+        }
+    }
+
+    /// Returns once opening takes longer than it should and no supernode answers; never while
+    /// one does.
+    async fn supernode_is_lost(&self) {
+        tokio::time::sleep(OPEN_PATIENCE).await;
+        loop {
+            let answers = tokio::time::timeout(ANSWER_PATIENCE, self.source.is_answering()).await;
+            if !answers.unwrap_or(false) {
+                return;
+            }
+            tokio::time::sleep(OPEN_PATIENCE).await;
+        }
+    }
+}
+
+/// The caller's credentials. With two of them the registry shall say which one counts.
+fn single_authorization(headers: &HeaderMap) -> Result<Option<&HeaderValue>, NotDelivered> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    match (values.next(), values.next()) {
+        (value, None) => Ok(value),
+        _ => Err(NotDelivered("more than one Authorization".to_owned())),
+    }
+}
+
+/// The headers that registries send with a blob.
+fn describe(
+    response: &mut Response<ProxyBody>,
+    digest: &Digest,
+    length: u64,
+    range: &Range<u64>,
+    is_partial: bool,
+) {
+    if is_partial {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
+    let headers = response.headers_mut();
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("max-age=31536000"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/octet-stream"),
+    );
+    headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+    let texts = [
+        (DOCKER_CONTENT_DIGEST, Some(digest.to_string())),
+        (ETAG, Some(format!("\"{digest}\""))),
+        (
+            CONTENT_RANGE,
+            is_partial.then(|| {
+                format!(
+                    "bytes {}-{}/{length}",
+                    range.start,
+                    range.end.saturating_sub(1)
+                )
+            }),
+        ),
+    ];
+    for (name, text) in texts {
+        if let Some(value) = text.and_then(|text| HeaderValue::try_from(text).ok()) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+/// RFC 9110 section 15.5.17.
+fn unsatisfiable(length: u64) -> Response<ProxyBody> {
+    let message = format!("the blob has {length} bytes");
+    let refusal = Refusal::new(StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID", message);
+    let mut response: Response<ProxyBody> = refusal.into();
+    if let Ok(range) = HeaderValue::try_from(format!("bytes */{length}")) {
+        response.headers_mut().insert(CONTENT_RANGE, range);
+    }
+    response
+}

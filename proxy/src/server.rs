@@ -1,0 +1,229 @@
+//! The proxy's listener and its connections.
+
+use std::convert::Infallible;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use url::Url;
+
+use crate::caller_check::CallerCheck;
+use crate::dispatch::Dispatch;
+use crate::layer_response::Layers;
+use crate::layer_source::LayerSource;
+use crate::mirror_hosts::{MirrorHosts, Registry};
+use crate::stats::ProxyStats;
+use crate::upstream::Upstream;
+
+/// Harbor's tokens for many repositories have 16 KiB, signed URLs 2 KiB more.
+pub(crate) const LARGEST_HEAD: usize = 256 * 1024;
+pub(crate) const MOST_HEADERS: usize = 256;
+/// An idle or half-written request head; engines keep connections for minutes.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+const MOST_CONNECTIONS: usize = 4096;
+/// What a response under way may still take after the shutdown has begun.
+const DRAIN_GRACE: Duration = Duration::from_secs(10);
+/// After an accept that failed, most likely for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Configuration of a [`Proxy`].
+///
+/// # Defaults
+/// No default registry, no mirror hosts, the platform's certificate authorities only.
+#[derive(Clone, Debug, Default)]
+pub struct ProxyConfig {
+    /// The registry of mirror requests that name none with `ns`: `http[s]://HOST[:PORT]`.
+    pub registry: Option<Url>,
+    /// Further registries that mirror requests may name: `HOST[:PORT]` or `*.DOMAIN`, with
+    /// `http://` before it for a registry without TLS.
+    pub mirror_hosts: Vec<String>,
+    /// PEM files with certificate authorities of registries, besides the platform's.
+    pub registry_ca: Vec<PathBuf>,
+    /// Do not verify the TLS certificates of registries.
+    pub insecure_skip_verify: bool,
+}
+
+/// The proxy: give it a listener with [`Proxy::serve`].
+pub struct Proxy {
+    dispatch: Arc<Dispatch>,
+}
+
+impl std::fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Proxy")
+            .field("stats", &self.stats().counts())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Proxy {
+    /// A proxy that takes layers from `source`.
+    ///
+    /// # Errors
+    /// The registry is not `http[s]://HOST[:PORT]`, a mirror host is malformed, or a CA file
+    /// cannot be read; each names the value.
+    pub fn new(config: ProxyConfig, source: impl LayerSource) -> anyhow::Result<Self> {
+        let upstream = Upstream::new(&config.registry_ca, config.insecure_skip_verify)?;
+        let callers = CallerCheck::new(&config.registry_ca, config.insecure_skip_verify)?;
+        let stats = Arc::new(ProxyStats::default());
+        let layers = Layers {
+            source: Arc::new(source),
+            callers,
+            upstream,
+            stats,
+        };
+        let mirrors = mirror_hosts(&config)?;
+        let pseudonym = format!("flotilla-{:016x}", random_number());
+        let (tunnels, closed) = (TaskTracker::new(), CancellationToken::new());
+        let dispatch = Dispatch {
+            mirrors,
+            layers,
+            tunnels,
+            closed,
+            pseudonym,
+        };
+        Ok(Self {
+            dispatch: Arc::new(dispatch),
+        })
+    }
+
+    /// What the proxy has done so far.
+    pub fn stats(&self) -> Arc<ProxyStats> {
+        Arc::clone(&self.dispatch.layers.stats)
+    }
+
+    /// Serves until `shutdown`, then lets responses and tunnels under way finish within ten
+    /// seconds.
+    ///
+    /// # Errors
+    /// None at present: a connection that fails fails alone.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let connections = TaskTracker::new();
+        let permits = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        loop {
+            let accepting = async {
+                let permit = Arc::clone(&permits).acquire_owned().await;
+                (permit, listener.accept().await)
+            };
+            let (permit, accepted) = tokio::select! {
+                () = shutdown.cancelled() => break,
+                accepted = accepting => accepted,
+            };
+            match accepted {
+                Ok((stream, client)) => {
+                    let serving = serve_connection(
+                        Arc::clone(&self.dispatch),
+                        stream,
+                        client,
+                        shutdown.clone(),
+                    );
+                    let closed = self.dispatch.closed.clone();
+                    connections.spawn(async move {
+                        closed.run_until_cancelled(serving).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "accepting a client failed");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(listener);
+        self.drain(&connections).await;
+        Ok(())
+    }
+
+    async fn drain(&self, connections: &TaskTracker) {
+        let tunnels = &self.dispatch.tunnels;
+        tracing::info!(
+            connections = connections.len(),
+            tunnels = tunnels.len(),
+            "draining"
+        );
+        connections.close();
+        tunnels.close();
+        let drained = async {
+            connections.wait().await;
+            tunnels.wait().await;
+        };
+        if tokio::time::timeout(DRAIN_GRACE, drained).await.is_err() {
+            let (connections, tunnels) = (connections.len(), tunnels.len());
+            tracing::warn!(connections, tunnels, "closing what has not ended in time");
+            self.dispatch.closed.cancel();
+        }
+        tracing::info!(counts = ?self.stats().counts(), "proxy stopped");
+    }
+}
+
+/// Answers one client until it leaves; after `shutdown` only what it has asked already.
+async fn serve_connection(
+    dispatch: Arc<Dispatch>,
+    stream: TcpStream,
+    client: SocketAddr,
+    shutdown: CancellationToken,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "no TCP_NODELAY");
+    }
+    let service = service_fn(move |request| {
+        let dispatch = Arc::clone(&dispatch);
+        async move { Ok::<_, Infallible>(dispatch.answer(request, client).await) }
+    });
+    let connection = http1::Builder::new()
+        .half_close(true)
+        .preserve_header_case(true)
+        .max_buf_size(LARGEST_HEAD)
+        .max_headers(MOST_HEADERS)
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(client.addr = %client, %error, "connection ended");
+    }
+}
+
+fn mirror_hosts(config: &ProxyConfig) -> anyhow::Result<MirrorHosts> {
+    let default = match &config.registry {
+        None => None,
+        Some(url) => Some(
+            Registry::from_url(url)
+                .with_context(|| format!("registry {url} is not http[s]://HOST[:PORT]"))?,
+        ),
+    };
+    let allowed = config
+        .mirror_hosts
+        .iter()
+        .map(|pattern| pattern.parse())
+        .collect::<Result<_, _>>()?;
+    Ok(MirrorHosts { default, allowed })
+}
+
+/// The standard library seeds its hash maps with the operating system's randomness.
+fn random_number() -> u64 {
+    RandomState::new().build_hasher().finish()
+}

@@ -1,0 +1,227 @@
+//! Magnet links (BEP 9).
+
+use std::fmt;
+use std::str::FromStr;
+
+use librqbit_core::magnet::Magnet as LibrqbitMagnet;
+use url::Url;
+use url::form_urlencoded::byte_serialize;
+
+use crate::InfoHash;
+
+/// Longest magnet link that is read.
+const MOST_BYTES: usize = 8 * 1024;
+/// Most trackers that are kept.
+const MOST_TRACKERS: usize = 64;
+
+/// Text that is no magnet link of a v1 torrent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MagnetError {
+    /// Longer than any sensible link.
+    #[error("magnet link of {0} bytes, expected at most {MOST_BYTES}")]
+    TooLong(usize),
+    /// Not a URI of the scheme `magnet`.
+    #[error("not a magnet link, expected magnet:?xt=urn:btih:<info hash>")]
+    NotMagnet,
+    /// No v1 info hash, or a malformed one.
+    #[error("magnet link without xt=urn:btih: and 40 hexadecimal or 32 base32 digits")]
+    InfoHash,
+    /// More trackers than the cap.
+    #[error("magnet link with more than {MOST_TRACKERS} trackers")]
+    Trackers,
+}
+
+/// A magnet link of a v1 torrent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Magnet {
+    info_hash: InfoHash,
+    name: Option<String>,
+    trackers: Vec<String>,
+}
+
+impl Magnet {
+    /// A link to a torrent, with the name to show and the trackers to ask.
+    pub fn new(info_hash: InfoHash, name: Option<String>, trackers: Vec<String>) -> Self {
+        Self {
+            info_hash,
+            name,
+            trackers,
+        }
+    }
+
+    /// The torrent's info hash.
+    pub fn info_hash(&self) -> InfoHash {
+        self.info_hash
+    }
+
+    /// The name to show until the metainfo is here.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// The trackers.
+    pub fn trackers(&self) -> &[String] {
+        &self.trackers
+    }
+}
+
+impl FromStr for Magnet {
+    type Err = MagnetError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.len() > MOST_BYTES {
+            return Err(MagnetError::TooLong(text.len()));
+        }
+        let url = Url::parse(text).map_err(|_| MagnetError::NotMagnet)?;
+        if url.scheme() != "magnet" {
+            return Err(MagnetError::NotMagnet);
+        }
+        let safe = without_traps(&url)?;
+        let parsed = LibrqbitMagnet::parse(safe.as_str()).map_err(|_| MagnetError::InfoHash)?;
+        let info_hash = parsed.as_id20().ok_or(MagnetError::InfoHash)?;
+        if parsed.trackers.len() > MOST_TRACKERS {
+            return Err(MagnetError::Trackers);
+        }
+        let info_hash = InfoHash::from_bytes(info_hash.0);
+        Ok(Self {
+            info_hash,
+            name: parsed.name,
+            trackers: parsed.trackers,
+        })
+    }
+}
+
+/// The link with nothing that the library's parser panics or allocates without bound on (seen in
+/// librqbit-core 9.1.0): padded base32 in `btih` and `btmh`, ranges in `so`. Unknown `xt` are left
+/// out too: it would refuse the whole link for one.
+fn without_traps(url: &Url) -> Result<Url, MagnetError> {
+    let mut safe = Url::parse("magnet:?").map_err(|_| MagnetError::NotMagnet)?;
+    let mut found = false;
+    for (key, value) in url.query_pairs() {
+        let keep = match key.as_ref() {
+            "xt" => match value.strip_prefix("urn:btih:") {
+                Some(hash) if !is_info_hash(hash) => return Err(MagnetError::InfoHash),
+                // The last one would win: two torrents in one link are not one torrent.
+                Some(_) if found => return Err(MagnetError::InfoHash),
+                Some(_) => {
+                    found = true;
+                    true
+                }
+                None => false,
+            },
+            "dn" | "tr" => true,
+            _ => false,
+        };
+        if keep {
+            safe.query_pairs_mut().append_pair(&key, &value);
+        }
+    }
+    Ok(safe)
+}
+
+fn is_info_hash(text: &str) -> bool {
+    let hex = text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let base32 = text.len() == 32 && text.bytes().all(|b| matches!(b, b'A'..=b'Z' | b'2'..=b'7'));
+    hex || base32
+}
+
+impl fmt::Display for Magnet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the library's: it writes trackers unescaped and leaves out the name.
+        write!(f, "magnet:?xt=urn:btih:{}", self.info_hash)?;
+        let name = self.name.iter().map(|name| ("dn", name));
+        for (key, value) in name.chain(self.trackers.iter().map(|tracker| ("tr", tracker))) {
+            write!(f, "&{key}=")?;
+            byte_serialize(value.as_bytes()).try_for_each(|part| f.write_str(part))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HEX: &str = "123456789abcdef123456789abcdef123456789a";
+    /// python3: `base64.b32encode(bytes.fromhex(HEX))`.
+    const BASE32: &str = "CI2FM6E2XTPPCI2FM6E2XTPPCI2FM6E2";
+
+    fn refused(text: &str) -> MagnetError {
+        text.parse::<Magnet>().unwrap_err()
+    }
+
+    #[test]
+    fn a_link_is_read_in_hexadecimal_and_base32() {
+        let hex = format!("magnet:?xt=urn:btih:{HEX}&dn=a+b&tr=http%3A%2F%2Ft.test%2Fa&tr=udp://u");
+        let read: Magnet = hex.parse().unwrap();
+        assert_eq!(read.info_hash().to_string(), HEX);
+        assert_eq!(read.name(), Some("a b"));
+        assert_eq!(read.trackers(), ["http://t.test/a", "udp://u"]);
+        let base32: Magnet = format!("magnet:?xt=urn:btih:{BASE32}").parse().unwrap();
+        assert_eq!(base32.info_hash(), read.info_hash());
+    }
+
+    /// Each of these makes the library's own parser panic or allocate without bound.
+    #[test]
+    fn what_breaks_the_librarys_parser_is_kept_from_it() {
+        let padded = format!("{}====", "A".repeat(28));
+        assert_eq!(
+            refused(&format!("magnet:?xt=urn:btih:{padded}")),
+            MagnetError::InfoHash
+        );
+        let v2 = "A".repeat(56);
+        let v2 = format!("magnet:?xt=urn:btih:{HEX}&xt=urn:btmh:1220{v2}");
+        assert_eq!(v2.parse::<Magnet>().unwrap().info_hash().to_string(), HEX);
+        let select = format!("magnet:?xt=urn:btih:{HEX}&so=0-18446744073709551615");
+        assert!(select.parse::<Magnet>().is_ok());
+    }
+
+    #[test]
+    fn what_is_no_link_to_one_v1_torrent_is_refused() {
+        assert_eq!(refused(HEX), MagnetError::NotMagnet);
+        assert_eq!(
+            refused("https://example.org/?xt=urn:btih:"),
+            MagnetError::NotMagnet
+        );
+        assert_eq!(refused("magnet:?dn=a"), MagnetError::InfoHash);
+        assert_eq!(refused("magnet:?xt=urn:btih:abc"), MagnetError::InfoHash);
+        let two = format!(
+            "magnet:?xt=urn:btih:{HEX}&xt=urn:btih:{}",
+            HEX.replace('1', "2")
+        );
+        assert_eq!(refused(&two), MagnetError::InfoHash);
+        let many = format!(
+            "magnet:?xt=urn:btih:{HEX}{}",
+            "&tr=a".repeat(MOST_TRACKERS + 1)
+        );
+        assert_eq!(refused(&many), MagnetError::Trackers);
+        assert!(matches!(
+            refused(&"a".repeat(MOST_BYTES + 1)),
+            MagnetError::TooLong(_)
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(
+            info_hash: [u8; 20],
+            name in prop::option::of("\\PC{1,20}"),
+            trackers in prop::collection::vec("\\PC{0,20}", 0..4),
+        ) {
+            let magnet = Magnet::new(InfoHash::from_bytes(info_hash), name, trackers);
+            prop_assert_eq!(magnet.to_string().parse(), Ok(magnet));
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text: String, likely in "[A-Za-z0-9=&:%.-]{0,80}") {
+            let _ = text.parse::<Magnet>();
+            let _ = format!("magnet:?{text}").parse::<Magnet>();
+            for start in ["xt=urn:btih:", "xt=urn:btmh:1220", ""] {
+                let _ = format!("magnet:?{start}{likely}").parse::<Magnet>();
+            }
+        }
+    }
+}
