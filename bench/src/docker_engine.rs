@@ -4,15 +4,17 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde_json::json;
 
 use crate::host::Host;
 use crate::namespace::output_of;
 use crate::process::Process;
 use crate::registry::{Login, Registry};
+use crate::sweep::unmount_below;
 
 /// Two cores may start five engines at once.
 const READY: Duration = Duration::from_secs(60);
@@ -45,6 +47,24 @@ impl EngineOptions {
     }
 }
 
+/// Pulls on all engines at the same time; the time each one took.
+///
+/// # Errors
+/// A pull failed.
+pub fn pull_all(engines: &[DockerEngine], reference: &str) -> Result<Vec<Duration>> {
+    thread::scope(|scope| {
+        let pulls: Vec<_> = engines
+            .iter()
+            .map(|engine| scope.spawn(|| engine.pull(reference)))
+            .collect();
+        pulls.into_iter().map(joined).collect()
+    })
+}
+
+fn joined<T>(pull: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    pull.join().map_err(|_| anyhow!("a pull panicked"))?
+}
+
 /// A running engine with an image store of its own.
 #[derive(Debug)]
 pub struct DockerEngine {
@@ -54,12 +74,13 @@ pub struct DockerEngine {
 }
 
 impl DockerEngine {
-    /// Starts an engine whose store is empty and returns without waiting for it.
+    /// Starts an engine with the store `store` of this host, a new one when there is none, and
+    /// returns without waiting for it.
     ///
     /// # Errors
     /// `dockerd` is missing.
-    pub fn start(host: &Host, options: &EngineOptions) -> Result<Self> {
-        let directory = host.directory().join("docker");
+    pub fn start(host: &Host, store: &str, options: &EngineOptions) -> Result<Self> {
+        let directory = host.directory().join(store);
         fs::create_dir_all(directory.join("client")).context("cannot create docker's directory")?;
         let socket = directory.join("docker.sock");
         let configuration = directory.join("daemon.json");
@@ -96,16 +117,16 @@ impl DockerEngine {
     pub fn wait_ready(&mut self) -> Result<()> {
         let mut version = self.client(&["version"]);
         self.process.wait_ready(READY, |_| {
-            version
-                .output()
-                .is_ok_and(|output| output.status.success())
+            version.output().is_ok_and(|output| output.status.success())
         })
     }
 
     /// The `docker` command of this engine.
     pub fn client(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("docker");
-        command.arg("--host").arg(format!("unix://{}", self.socket.display()));
+        command
+            .arg("--host")
+            .arg(format!("unix://{}", self.socket.display()));
         command.arg("--config").arg(self.directory.join("client"));
         command.args(arguments);
         command
@@ -117,7 +138,10 @@ impl DockerEngine {
     /// Refused.
     pub fn login(&self, registry: &str, login: Login) -> Result<()> {
         let mut command = self.client(&["login", "-u", login.user, "--password-stdin", registry]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().context("cannot run docker login")?;
         child
             .stdin
@@ -126,7 +150,10 @@ impl DockerEngine {
             .write_all(login.password.as_bytes())?;
         let output = child.wait_with_output()?;
         if !output.status.success() {
-            bail!("docker login: {}", String::from_utf8_lossy(&output.stderr).trim());
+            bail!(
+                "docker login: {}",
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
         }
         Ok(())
     }
@@ -195,11 +222,23 @@ impl DockerEngine {
         output_of(&mut self.client(&["image", "prune", "--all", "--force"])).map(drop)
     }
 
-    /// Stops the engine; its store stays until the testbed is cleared.
+    /// Stops the engine; its store stays for the next one, or until the testbed is cleared.
     ///
     /// # Errors
     /// It does not stop.
     pub fn stop(mut self) -> Result<()> {
         self.process.terminate(STOPPED).map(drop)
+    }
+
+    /// Stops the engine and removes its store, for the room it takes.
+    ///
+    /// # Errors
+    /// It does not stop, or something stays mounted.
+    pub fn discard(self) -> Result<()> {
+        let directory = self.directory.clone();
+        self.stop()?;
+        unmount_below(&directory)?;
+        fs::remove_dir_all(&directory)
+            .with_context(|| format!("cannot remove {}", directory.display()))
     }
 }

@@ -32,7 +32,10 @@ impl Flotilla {
         let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/flotilla");
         let binary = std::env::var_os(BINARY_VARIABLE).map_or(built, PathBuf::from);
         if !binary.is_file() {
-            bail!("no flotilla binary at {}: run `make build`", binary.display());
+            bail!(
+                "no flotilla binary at {}: run `make build`",
+                binary.display()
+            );
         }
         Ok(Self {
             binary: binary.canonicalize()?,

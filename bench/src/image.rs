@@ -15,7 +15,9 @@ use sha2::{Digest, Sha256};
 use crate::namespace::{output_of, run};
 use crate::registry::Registry;
 
-/// Larger files would make layers overshoot their size.
+/// Files below this would make an engine's pull a test of its file system.
+const SMALLEST_FILE: u64 = 16 << 10;
+/// Files above this would make layers overshoot their size.
 const LARGEST_FILE: u64 = 32 << 20;
 const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
@@ -62,7 +64,11 @@ impl ImageBuilder {
         let mut files = Vec::new();
         let sysroot = run("rustc", &["--print", "sysroot"]).unwrap_or_default();
         let toolchain = Path::new(sysroot.trim()).join("lib");
-        for root in [toolchain.as_path(), Path::new("/usr/lib"), Path::new("/usr/share")] {
+        for root in [
+            toolchain.as_path(),
+            Path::new("/usr/lib"),
+            Path::new("/usr/share"),
+        ] {
             if root.is_absolute() && root.is_dir() {
                 list_files(root, &mut files)?;
             }
@@ -90,7 +96,8 @@ impl ImageBuilder {
         let number = self.next_layer;
         self.next_layer += 1;
         let file = self.directory.join(format!("layer-{number}.tar.gz"));
-        let sink = File::create(&file).with_context(|| format!("cannot create {}", file.display()))?;
+        let sink =
+            File::create(&file).with_context(|| format!("cannot create {}", file.display()))?;
         // gzip's fastest level: the engines, not the builder, are to have the work.
         let gzip = GzEncoder::new(Hashing::new(BufWriter::new(sink)), Compression::fast());
         let mut archive = tar::Builder::new(Hashing::new(gzip));
@@ -101,7 +108,9 @@ impl ImageBuilder {
             };
             self.next_file += 1;
             // Vanished or not a file any more: the machine is in use.
-            let Ok(content) = fs::read(path) else { continue };
+            let Ok(content) = fs::read(path) else {
+                continue;
+            };
             let mut header = tar::Header::new_gnu();
             header.set_size(u64::try_from(content.len())?);
             header.set_mode(0o644);
@@ -140,23 +149,31 @@ impl ImageBuilder {
             "config": {"Cmd": ["/bin/true"]},
             "rootfs": {"type": "layers", "diff_ids": diff_ids},
         });
-        let config = write_blob(&blobs, CONFIG_TYPE, &config)?;
+        let config = write_blob(&blobs, &config)?;
         let described: Vec<Value> = layers
             .iter()
             .map(|layer| json!({"mediaType": LAYER_TYPE, "digest": layer.digest, "size": layer.size}))
             .collect();
         #[rustfmt::skip]
-        let manifest = write_blob(&blobs, MANIFEST_TYPE, &json!({
+        let manifest = write_blob(&blobs, &json!({
             "schemaVersion": 2,
             "mediaType": MANIFEST_TYPE,
-            "config": config.described,
+            "config": {"mediaType": CONFIG_TYPE, "digest": config.digest, "size": config.size},
             "layers": described,
         }))?;
-        let mut entry = manifest.described;
-        entry["annotations"] = json!({"org.opencontainers.image.ref.name": LAYOUT_TAG});
+        #[rustfmt::skip]
+        let entry = json!({
+            "mediaType": MANIFEST_TYPE,
+            "digest": manifest.digest,
+            "size": manifest.size,
+            "annotations": {"org.opencontainers.image.ref.name": LAYOUT_TAG},
+        });
         let index = json!({"schemaVersion": 2, "manifests": [entry]});
         fs::write(layout.join("index.json"), index.to_string())?;
-        fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        fs::write(
+            layout.join("oci-layout"),
+            r#"{"imageLayoutVersion":"1.0.0"}"#,
+        )?;
         Ok(Image {
             layout,
             blob_bytes: config.size + layers.iter().map(|layer| layer.size).sum::<u64>(),
@@ -175,9 +192,16 @@ impl Image {
         let reference = format!("{}/{repository}:{tag}", registry.address());
         let login = registry.login();
         let mut command = registry.host().command("skopeo");
-        command.args(["--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false"]);
+        command.args([
+            "--insecure-policy",
+            "copy",
+            "--quiet",
+            "--dest-tls-verify=false",
+        ]);
         command.arg(format!("--dest-creds={}:{}", login.user, login.password));
-        command.arg(self.source()).arg(format!("docker://{reference}"));
+        command
+            .arg(self.source())
+            .arg(format!("docker://{reference}"));
         output_of(&mut command)?;
         Ok(reference)
     }
@@ -202,17 +226,19 @@ impl Image {
 }
 
 struct Blob {
-    described: Value,
+    digest: String,
     size: u64,
 }
 
-fn write_blob(blobs: &Path, media_type: &str, content: &Value) -> Result<Blob> {
+fn write_blob(blobs: &Path, content: &Value) -> Result<Blob> {
     let text = content.to_string();
     let hex = HEXLOWER.encode(&Sha256::digest(text.as_bytes()));
     let size = u64::try_from(text.len())?;
-    let described = json!({"mediaType": media_type, "digest": format!("sha256:{hex}"), "size": size});
-    fs::write(blobs.join(hex), text).context("cannot write a blob")?;
-    Ok(Blob { described, size })
+    fs::write(blobs.join(&hex), text).context("cannot write a blob")?;
+    Ok(Blob {
+        digest: format!("sha256:{hex}"),
+        size,
+    })
 }
 
 /// Files of a tree in a fixed order, symbolic links not followed.
@@ -225,7 +251,7 @@ fn list_files(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
         let metadata = entry.metadata()?;
         if metadata.is_dir() {
             list_files(&entry.path(), files)?;
-        } else if metadata.is_file() && (1..=LARGEST_FILE).contains(&metadata.len()) {
+        } else if metadata.is_file() && (SMALLEST_FILE..=LARGEST_FILE).contains(&metadata.len()) {
             files.push(entry.path());
         }
     }
@@ -289,7 +315,8 @@ impl<W: Write> Write for Hashing<W> {
 /// The disk is full.
 pub fn random_file(file: &Path, size: u64) -> Result<()> {
     let source = File::open("/dev/urandom").context("/dev/urandom")?;
-    let mut sink = File::create(file).with_context(|| format!("cannot create {}", file.display()))?;
+    let mut sink =
+        File::create(file).with_context(|| format!("cannot create {}", file.display()))?;
     io::copy(&mut source.take(size), &mut sink).context("cannot fill the file")?;
     Ok(())
 }

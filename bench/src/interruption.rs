@@ -1,5 +1,6 @@
 //! SIGINT, SIGTERM and SIGHUP: clear the testbeds of this process, then exit.
 
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
 use std::thread;
@@ -16,6 +17,21 @@ const SIGNAL_EXIT_BASE: i32 = 128;
 /// Whether a signal is ending this process: errors from now on are its consequence.
 pub fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::Acquire)
+}
+
+/// Ends a command-line program: its error printed once, exit code 1; after a signal the exit code
+/// is left to whoever clears up.
+pub fn conclude(outcome: anyhow::Result<()>) -> ExitCode {
+    while interrupted() {
+        thread::park();
+    }
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// From now on a signal clears `testbed` before the process exits.

@@ -64,7 +64,9 @@ impl NginxOrigin {
         let file = host.directory().join("nginx/nginx.conf");
         fs::write(&file, configuration).context("cannot write nginx.conf")?;
         let mut command = host.service("nginx");
-        command.arg("-e").arg(host.directory().join("nginx/error.log"));
+        command
+            .arg("-e")
+            .arg(host.directory().join("nginx/error.log"));
         command.arg("-c").arg(&file);
         let mut process = Process::start("nginx", host.directory(), command)?;
         process.wait_ready(READY, |_| id.exists())?;

@@ -176,7 +176,10 @@ impl Process {
         let log = format!("{}{}", self.output(), self.errors());
         let cut = log.len().saturating_sub(LOG_EXCERPT);
         let start = (cut..=log.len()).find(|&at| log.is_char_boundary(at));
-        start.and_then(|at| log.get(at..)).unwrap_or_default().to_owned()
+        start
+            .and_then(|at| log.get(at..))
+            .unwrap_or_default()
+            .to_owned()
     }
 }
 

@@ -67,7 +67,10 @@ impl RegistryLog {
     pub(crate) fn parse(log: &str) -> Self {
         let mut parsed = Self::default();
         let mut open = HashSet::new();
-        for entry in log.lines().filter_map(|line| serde_json::from_str(line).ok()) {
+        for entry in log
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+        {
             let entry: Entry = entry;
             let request = entry.request.clone().unwrap_or_default();
             match entry.msg.as_str() {

@@ -88,7 +88,7 @@ fn end_processes(testbed: &str) -> Result<()> {
 }
 
 /// Unmounts what engines have mounted below `directory`, the innermost first.
-fn unmount_below(directory: &Path) -> Result<()> {
+pub(crate) fn unmount_below(directory: &Path) -> Result<()> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").context("/proc/self/mountinfo")?;
     // Field 5 is the mount point (proc(5)); our own paths hold nothing that would be escaped.
     let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
@@ -126,7 +126,10 @@ fn namespaces_of(testbed: &str) -> Result<Vec<String>> {
 fn existing_testbeds() -> Result<Vec<String>> {
     let mut found = names_in(&PathBuf::from(NAMESPACE_DIR))?;
     found.extend(names_in(&scratch_root())?);
-    let mut names: Vec<String> = found.iter().filter_map(|name| owner_and_name(name)).collect();
+    let mut names: Vec<String> = found
+        .iter()
+        .filter_map(|name| owner_and_name(name))
+        .collect();
     names.sort();
     names.dedup();
     Ok(names)

@@ -20,7 +20,7 @@ use crate::peer_connection::{self, Introduction, MeetError};
 use crate::rate_limit::RateLimiter;
 use crate::store::{Store, StoreError, StoredLayer};
 use crate::swarm::Role;
-use crate::swarm_handle::{OriginSwarm, SwarmHandle};
+use crate::swarm_handle::SwarmHandle;
 use crate::swarm_task::{Input, SwarmTask};
 
 /// Inputs that may wait for one swarm before its connections have to.
@@ -149,7 +149,8 @@ impl Engine {
     }
 
     /// Opens a swarm as its origin: pieces come from the source, by
-    /// [`OriginSwarm::publish`]. The pieces that an earlier run stored are published already.
+    /// [`SwarmHandle::begin_ingest`]. The pieces that an earlier run stored are published
+    /// already.
     ///
     /// # Errors
     /// The layer cannot be stored.
@@ -158,12 +159,12 @@ impl Engine {
         content: &ContentId,
         geometry: Geometry,
         own_ticket: Option<SignedTicket>,
-    ) -> Result<OriginSwarm, EngineError> {
+    ) -> Result<SwarmHandle, EngineError> {
         let handle = self.open(content, geometry, Role::Origin).await?;
         if let Some(ticket) = own_ticket {
             handle.set_ticket(ticket);
         }
-        Ok(OriginSwarm(handle))
+        Ok(handle)
     }
 
     /// Leaves a swarm; its layer stays on the disk.

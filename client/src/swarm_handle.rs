@@ -73,6 +73,7 @@ pub(crate) struct Shared {
     /// Milliseconds after `started`.
     last_progress: AtomicU64,
     supernode_alive: AtomicBool,
+    ingesting: AtomicBool,
     next_reader: AtomicU64,
 }
 
@@ -103,6 +104,7 @@ impl SwarmHandle {
             started: Instant::now(),
             last_progress: AtomicU64::new(0),
             supernode_alive: AtomicBool::new(true),
+            ingesting: AtomicBool::new(false),
             next_reader: AtomicU64::new(0),
         }))
     }
@@ -257,6 +259,12 @@ impl SwarmHandle {
         missing.map_or(geometry.length(), |piece| geometry.piece_offset(piece))
     }
 
+    /// The right to publish this swarm's pieces, which one ingest at a time has.
+    pub fn begin_ingest(&self) -> Option<OriginSwarm> {
+        let taken = self.0.ingesting.swap(true, Ordering::AcqRel);
+        (!taken).then(|| OriginSwarm(self.clone()))
+    }
+
     pub(crate) fn progressed(&self) {
         self.0.last_progress.store(self.0.millis(), Ordering::Relaxed);
     }
@@ -289,9 +297,15 @@ impl Shared {
     }
 }
 
-/// The supernode's side of a swarm: pieces come from the source, in order.
-#[derive(Clone, Debug)]
-pub struct OriginSwarm(pub(crate) SwarmHandle);
+/// The right to publish a swarm's pieces: they come from the source, in order.
+#[derive(Debug)]
+pub struct OriginSwarm(SwarmHandle);
+
+impl Drop for OriginSwarm {
+    fn drop(&mut self) {
+        self.0.0.ingesting.store(false, Ordering::Release);
+    }
+}
 
 impl OriginSwarm {
     /// The swarm itself.

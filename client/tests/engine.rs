@@ -88,7 +88,8 @@ fn ticket(signer: &TicketSigner, swarm: InfoHash, peer_id: PeerId) -> SignedTick
 
 async fn origin(host: &Host, signer: &TicketSigner, layer: &Layer) -> OriginSwarm {
     let own = ticket(signer, layer.swarm(), host.engine.peer_id());
-    host.engine.create_origin(&layer.content, layer.geometry, Some(own)).await.unwrap()
+    let handle = host.engine.create_origin(&layer.content, layer.geometry, Some(own)).await.unwrap();
+    handle.begin_ingest().unwrap()
 }
 
 async fn join(host: &Host, signer: &TicketSigner, layer: &Layer, peers: &[&Host]) -> SwarmHandle {

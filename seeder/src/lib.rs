@@ -1,1 +1,21 @@
-//! Registry and HTTP sources, cut-through ingest into a growing piece map, the supernode.
+//! The supernode: registry and HTTP sources, cut-through ingest into a growing piece map,
+//! cluster API.
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::cast_possible_truncation
+    )
+)]
+
+mod api;
+pub mod authorization;
+mod ingest;
+mod openings;
+pub mod source;
+mod supernode;
+
+pub use self::supernode::{Supernode, SupernodeConfig};

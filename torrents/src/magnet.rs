@@ -93,8 +93,8 @@ impl FromStr for Magnet {
 }
 
 /// The link with nothing that the library's parser panics or allocates without bound on (seen in
-/// librqbit-core 9.1.0): padded base32 in `btih` and `btmh`, ranges in `so`. Unknown `xt` are left
-/// out too: it would refuse the whole link for one.
+/// librqbit-core 9.1.0): base32 in `btih` or `btmh` that decodes to another length than a hash has,
+/// ranges in `so`. Unknown `xt` are left out too: it would refuse the whole link for one.
 fn without_traps(url: &Url) -> Result<Url, MagnetError> {
     let mut safe = Url::parse("magnet:?").map_err(|_| MagnetError::NotMagnet)?;
     let mut found = false;

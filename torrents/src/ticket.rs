@@ -174,6 +174,23 @@ impl TicketKey {
         swarm: InfoHash,
         peer_id: PeerId,
     ) -> Result<Ticket, TicketError> {
+        let ticket = self.verify_any_peer(ticket, now_unix, swarm)?;
+        if ticket.peer_id != peer_id {
+            return Err(TicketError::OtherPeer(ticket.peer_id));
+        }
+        Ok(ticket)
+    }
+
+    /// As [`verify`](Self::verify), for a holder who does not say which peer he is.
+    ///
+    /// # Errors
+    /// Why it does not admit.
+    pub fn verify_any_peer(
+        &self,
+        ticket: &SignedTicket,
+        now_unix: u64,
+        swarm: InfoHash,
+    ) -> Result<Ticket, TicketError> {
         let (body, signature) = ticket.0.split_first_chunk().ok_or(TicketError::Signature)?;
         UnparsedPublicKey::new(&ED25519, &self.0)
             .verify(&signed_message(body), signature)
@@ -181,9 +198,6 @@ impl TicketKey {
         let ticket = Ticket::from_bytes(body).ok_or(TicketError::Signature)?;
         if ticket.swarm != swarm {
             return Err(TicketError::OtherSwarm(ticket.swarm));
-        }
-        if ticket.peer_id != peer_id {
-            return Err(TicketError::OtherPeer(ticket.peer_id));
         }
         if now_unix >= ticket.expires {
             return Err(TicketError::Expired(ticket.expires));
@@ -274,6 +288,18 @@ mod tests {
         assert_eq!(other_swarm, Err(TicketError::OtherSwarm(TICKET.swarm)));
         let other_peer = key.verify(&signed, 0, TICKET.swarm, peer_id);
         assert_eq!(other_peer, Err(TicketError::OtherPeer(TICKET.peer_id)));
+    }
+
+    #[test]
+    fn a_holder_without_peer_id_needs_the_same_swarm_and_time() {
+        let signed = signer().sign(&TICKET);
+        let key = signer().public_key();
+        let check = |now, swarm| key.verify_any_peer(&signed, now, swarm);
+        assert_eq!(check(0, TICKET.swarm), Ok(TICKET));
+        let expired = check(TICKET.expires, TICKET.swarm);
+        assert_eq!(expired, Err(TicketError::Expired(TICKET.expires)));
+        let other_swarm = check(0, InfoHash::from_bytes([2; 20]));
+        assert_eq!(other_swarm, Err(TicketError::OtherSwarm(TICKET.swarm)));
     }
 
     #[test]

@@ -1,0 +1,103 @@
+//! A swarm in memory, which fails when told to.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use flotilla_proxy::{LayerRequest, LayerSource, NotDelivered, ReadFailure, SwarmLayer};
+use flotilla_torrents::Digest;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt, StreamExt};
+
+const PART: usize = 64 * 1024;
+
+/// What becomes of `open`.
+#[derive(Clone)]
+pub enum Opening {
+    Layer(FakeLayer),
+    Fails,
+    /// Never answers, though a supernode may say that it is alive.
+    Hangs { supernode_answers: bool },
+}
+
+/// The swarm; what it was asked for stays readable from a clone.
+#[derive(Clone)]
+pub struct FakeSwarm {
+    local: Option<FakeLayer>,
+    opening: Opening,
+    opened: Arc<Mutex<Vec<LayerRequest>>>,
+}
+
+impl FakeSwarm {
+    pub fn absent() -> Self {
+        Self::opening(Opening::Fails)
+    }
+
+    pub fn opening(opening: Opening) -> Self {
+        Self { local: None, opening, opened: Arc::default() }
+    }
+
+    pub fn with_local(layer: FakeLayer) -> Self {
+        Self { local: Some(layer), ..Self::absent() }
+    }
+
+    pub fn opened(&self) -> Vec<LayerRequest> {
+        self.opened.lock().unwrap().clone()
+    }
+}
+
+impl LayerSource for FakeSwarm {
+    fn local(&self, _digest: &Digest) -> BoxFuture<'_, Option<Box<dyn SwarmLayer>>> {
+        let local = self.local.clone();
+        async move { Some(Box::new(local?) as Box<dyn SwarmLayer>) }.boxed()
+    }
+
+    fn open(&self, request: LayerRequest) -> BoxFuture<'_, Result<Box<dyn SwarmLayer>, NotDelivered>> {
+        self.opened.lock().unwrap().push(request);
+        match self.opening.clone() {
+            Opening::Layer(layer) => async { Ok(Box::new(layer) as Box<dyn SwarmLayer>) }.boxed(),
+            Opening::Fails => async { Err(NotDelivered("no swarm here".to_owned())) }.boxed(),
+            Opening::Hangs { .. } => std::future::pending().boxed(),
+        }
+    }
+
+    fn is_answering(&self) -> BoxFuture<'_, bool> {
+        let answering = !matches!(self.opening, Opening::Hangs { supernode_answers: false });
+        async move { answering }.boxed()
+    }
+}
+
+/// A layer of which the swarm may have only the front.
+#[derive(Clone)]
+pub struct FakeLayer {
+    bytes: Bytes,
+    has: usize,
+    length: u64,
+}
+
+impl FakeLayer {
+    pub fn whole(bytes: &[u8]) -> Self {
+        Self { bytes: Bytes::copy_from_slice(bytes), has: bytes.len(), length: bytes.len() as u64 }
+    }
+
+    /// Stalls after the first `has` bytes.
+    pub fn until(bytes: &[u8], has: usize) -> Self {
+        Self { has, ..Self::whole(bytes) }
+    }
+}
+
+impl SwarmLayer for FakeLayer {
+    fn length(&self) -> u64 {
+        self.length
+    }
+
+    fn read(&self, range: Range<u64>) -> BoxStream<'static, Result<Bytes, ReadFailure>> {
+        let (first, end) = (usize::try_from(range.start).unwrap(), usize::try_from(range.end).unwrap());
+        let available = self.bytes.slice(first.min(self.has)..end.min(self.has));
+        let stalls = end > self.has;
+        let parts: Vec<_> = available.chunks(PART).map(|part| Ok(Bytes::copy_from_slice(part))).collect();
+        let stall = stalls.then(|| Err(ReadFailure("the swarm stalled".to_owned())));
+        stream::iter(parts.into_iter().chain(stall)).boxed()
+    }
+}

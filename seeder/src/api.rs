@@ -1,0 +1,244 @@
+//! The cluster API over HTTP.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Json, Path, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use bytes::Bytes;
+use flotilla_client::{SwarmHandle, SwarmState};
+use flotilla_torrents::swarm_api::{Hello, OpenRequest, PieceHashes, SwarmEvent};
+use flotilla_torrents::{InfoHash, PieceMap, SignedTicket, TicketKey};
+use flotilla_tracker::Tracker;
+use futures_util::{Stream, StreamExt as _, stream};
+use sha2::{Digest as _, Sha256};
+
+use crate::openings::{Openings, unix_now};
+
+/// An open request carries credentials of up to 16 KiB each.
+const LARGEST_REQUEST: usize = 64 * 1024;
+/// A node takes a supernode for dead that is silent for 2.5 of these.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// White space in front of an answer that waits for the source.
+const STILL_THERE: Duration = Duration::from_millis(500);
+const TICKET: &str = "x-flotilla-ticket";
+
+/// What the handlers share.
+pub(crate) struct Api {
+    openings: Openings,
+    tracker: Tracker,
+    /// SHA-256 of the join token: comparing hashes takes the same time wherever they differ.
+    join_token: Option<[u8; 32]>,
+    ticket_key: TicketKey,
+    peer_port: u16,
+}
+
+impl Api {
+    pub(crate) fn new(openings: Openings, tracker: Tracker, join_token: Option<String>, peer_port: u16) -> Arc<Self> {
+        let ticket_key = openings.signer.public_key();
+        let join_token = join_token.map(|token| Sha256::digest(token).into());
+        Arc::new(Self { openings, tracker, join_token, ticket_key, peer_port })
+    }
+
+    fn is_member(&self, headers: &HeaderMap) -> bool {
+        let Some(expected) = self.join_token else { return true };
+        let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let shown = shown.and_then(|value| value.strip_prefix("Bearer "));
+        shown.is_some_and(|token| <[u8; 32]>::from(Sha256::digest(token)) == expected)
+    }
+}
+
+/// Every route of a supernode.
+pub(crate) fn router(api: Arc<Api>) -> Router {
+    let members = Router::new()
+        .route("/v1/hello", get(hello))
+        .route("/v1/swarms", post(open).layer(DefaultBodyLimit::max(LARGEST_REQUEST)))
+        .route("/v1/swarms/{swarm}/events", get(events))
+        .route("/v1/swarms/{swarm}/content", get(content))
+        .route("/v1/swarms/{swarm}/torrent", get(torrent))
+        .route("/v1/stats", get(stats))
+        .layer(middleware::from_fn_with_state(Arc::clone(&api), members_only))
+        .with_state(Arc::clone(&api));
+    Router::new()
+        .route("/v1/health", get(async || Json(serde_json::json!({ "status": "ok" }))))
+        .merge(api.tracker.router())
+        .merge(members)
+}
+
+async fn members_only(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    if api.is_member(request.headers()) {
+        return next.run(request).await;
+    }
+    refusal(StatusCode::UNAUTHORIZED, "join token wrong or missing")
+}
+
+fn refusal(status: StatusCode, error: &str) -> Response {
+    (status, Json(serde_json::json!({ "error": error }))).into_response()
+}
+
+async fn hello(State(api): State<Arc<Api>>) -> Json<Hello> {
+    Json(Hello {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        peer_id: api.openings.engine.peer_id(),
+        ticket_key: api.ticket_key,
+        peer_port: api.peer_port,
+    })
+}
+
+/// Answers when the source has; until then white space tells the node that this supernode
+/// lives. The work goes on when the node that asked first goes away: others wait for it.
+async fn open(State(api): State<Arc<Api>>, Json(request): Json<OpenRequest>) -> Response {
+    api.tracker.with(|members| members.name_node(request.peer_id, &request.node));
+    let opening = tokio::spawn(async move {
+        let answer = api.openings.open(&request).await;
+        serde_json::to_vec(&answer).unwrap_or_default()
+    });
+    let body = stream::unfold(Some(opening), |opening| async {
+        let mut opening = opening?;
+        match tokio::time::timeout(STILL_THERE, &mut opening).await {
+            Ok(Ok(answer)) => Some((Ok::<_, std::io::Error>(Bytes::from(answer)), None)),
+            Ok(Err(error)) => Some((Err(std::io::Error::other(error)), None)),
+            Err(_) => Some((Ok(Bytes::from_static(b" ")), Some(opening))),
+        }
+    });
+    ([(header::CONTENT_TYPE, "application/json")], Body::from_stream(body)).into_response()
+}
+
+async fn events(State(api): State<Arc<Api>>, Path(swarm): Path<String>, headers: HeaderMap) -> Response {
+    let handle = match admitted(&api, &swarm, &headers) {
+        Ok(handle) => handle,
+        Err(refused) => return *refused,
+    };
+    let lines = event_stream(handle).map(|event| {
+        let mut line = serde_json::to_vec(&event).unwrap_or_default();
+        line.push(b'\n');
+        Ok::<_, std::io::Error>(Bytes::from(line))
+    });
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+}
+
+/// The events of a swarm from its beginning; ends after it is sealed or void.
+fn event_stream(handle: SwarmHandle) -> impl Stream<Item = SwarmEvent> + Send {
+    let status = handle.watch();
+    stream::unfold(Some((handle, status, 0_u32)), |state| async {
+        let (handle, mut status, mut told) = state?;
+        let beat = tokio::time::Instant::now() + HEARTBEAT;
+        loop {
+            let now = status.borrow_and_update().clone();
+            if let SwarmState::Void(reason) = now.state {
+                return Some((SwarmEvent::Void { reason }, None));
+            }
+            if now.known > told {
+                let hashes = handle.hashes_from(told);
+                let first = told;
+                told = told.saturating_add(u32::try_from(hashes.len()).unwrap_or(u32::MAX));
+                let event = SwarmEvent::Pieces { first, hashes: PieceHashes(hashes) };
+                return Some((event, Some((handle, status, told))));
+            }
+            if let SwarmState::Sealed(sha256) = now.state {
+                let info_hash = sealed_torrent(&handle.piece_map(), &handle).map(|(info_hash, _)| info_hash);
+                let info_hash = info_hash.unwrap_or_else(|_| handle.swarm());
+                return Some((SwarmEvent::Sealed { info_hash, sha256 }, None));
+            }
+            if handle.is_closed() {
+                return None;
+            }
+            match tokio::time::timeout_at(beat, status.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return None,
+                Err(_) => return Some((SwarmEvent::Heartbeat {}, Some((handle, status, told)))),
+            }
+        }
+    })
+}
+
+/// Small content, whole, as soon as it was compared with its digest.
+async fn content(State(api): State<Arc<Api>>, Path(swarm): Path<String>, headers: HeaderMap) -> Response {
+    let handle = match admitted(&api, &swarm, &headers) {
+        Ok(handle) => handle,
+        Err(refused) => return *refused,
+    };
+    let mut status = handle.watch();
+    let settled = status.wait_for(|status| status.complete || matches!(status.state, SwarmState::Void(_)));
+    match settled.await.map(|status| status.complete) {
+        Ok(true) => {}
+        _ => return refusal(StatusCode::GONE, "the content cannot be had"),
+    }
+    let length = handle.geometry().length();
+    let body = Body::from_stream(handle.read(0..length));
+    ([(header::CONTENT_LENGTH, length)], body).into_response()
+}
+
+async fn torrent(State(api): State<Arc<Api>>, Path(swarm): Path<String>, headers: HeaderMap) -> Response {
+    let handle = match admitted(&api, &swarm, &headers) {
+        Ok(handle) => handle,
+        Err(refused) => return *refused,
+    };
+    if !matches!(handle.status().state, SwarmState::Sealed(_)) {
+        return refusal(StatusCode::CONFLICT, "the piece map still grows");
+    }
+    match sealed_torrent(&handle.piece_map(), &handle) {
+        Ok((_, bytes)) => ([(header::CONTENT_TYPE, "application/x-bittorrent")], bytes).into_response(),
+        Err(reason) => refusal(StatusCode::CONFLICT, &reason),
+    }
+}
+
+/// The standard torrent of a sealed map: private, named by the content, without dates.
+fn sealed_torrent(map: &PieceMap, handle: &SwarmHandle) -> Result<(InfoHash, Vec<u8>), String> {
+    let metainfo = map.seal(&handle.content().file_stem(), &[], &[]).map_err(|e| e.to_string())?;
+    Ok((metainfo.info_hash(), metainfo.to_bytes()))
+}
+
+async fn stats(State(api): State<Arc<Api>>) -> Response {
+    let engine = &api.openings.engine;
+    let counters = api.openings.source.counters();
+    let layers: Vec<_> = engine.swarms().iter().map(layer_stats).collect();
+    let uploaded: u64 = layers.iter().filter_map(|layer| layer.get("uploaded")?.as_u64()).sum();
+    let tracker = api.tracker.with(|members| members.statistics(Instant::now()));
+    let stats = serde_json::json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "source_requests": counters.requests.load(Ordering::Relaxed),
+        "source_bytes": counters.bytes.load(Ordering::Relaxed),
+        "uploaded": uploaded,
+        "cached_bytes": engine.store().bytes(),
+        "shunned_peers": engine.shunned(),
+        "layers": layers,
+        "swarms": tracker.swarms,
+        "nodes": tracker.nodes,
+    });
+    Json(stats).into_response()
+}
+
+fn layer_stats(handle: &SwarmHandle) -> serde_json::Value {
+    let status = handle.status();
+    serde_json::json!({
+        "swarm": handle.swarm(),
+        "content": handle.content(),
+        "length": handle.geometry().length(),
+        "pieces": handle.geometry().piece_count(),
+        "published": status.known,
+        "complete": status.complete,
+        "uploaded": handle.counters().uploaded.load(Ordering::Relaxed),
+    })
+}
+
+/// The swarm that a member with a ticket names.
+fn admitted(api: &Api, swarm: &str, headers: &HeaderMap) -> Result<SwarmHandle, Box<Response>> {
+    let refuse = |status, error: &str| Box::new(refusal(status, error));
+    let swarm: InfoHash = swarm
+        .parse()
+        .map_err(|_| refuse(StatusCode::BAD_REQUEST, "a swarm is named by 40 hexadecimal digits"))?;
+    let shown = headers.get(TICKET).and_then(|value| value.to_str().ok());
+    let ticket: Option<SignedTicket> = shown.and_then(|text| text.parse().ok());
+    let admits = |ticket: &SignedTicket| api.ticket_key.verify_any_peer(ticket, unix_now(), swarm).is_ok();
+    if !ticket.as_ref().is_some_and(admits) {
+        return Err(refuse(StatusCode::FORBIDDEN, "no valid ticket for this swarm"));
+    }
+    api.openings.running(&swarm).ok_or_else(|| refuse(StatusCode::NOT_FOUND, "no such swarm here"))
+}

@@ -1,0 +1,160 @@
+//! Who may have what: the source decides, for every caller.
+//!
+//! A yes is kept for a minute at most, and never longer than the token it was given to.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use data_encoding::BASE64URL_NOPAD;
+use moka::Expiry;
+use moka::future::Cache;
+use sha2::{Digest as _, Sha256};
+use url::Url;
+
+use crate::source::{Permission, Source, SourceError};
+
+/// A revoked permission to a blob ends at the latest after this.
+const BLOB_KEPT_FOR: Duration = Duration::from_secs(60);
+/// The content behind other URLs may change: its validator is asked for again after this.
+const URL_KEPT_FOR: Duration = Duration::from_secs(5);
+/// Permissions kept; each takes about 200 bytes.
+const MOST_KEPT: u64 = 100_000;
+/// Harbor's tokens for many scopes reach 16 KiB.
+const LONGEST_TOKEN: usize = 64 * 1024;
+
+/// What was asked: URL and a hash of the caller's credentials.
+type Key = (String, [u8; 32]);
+
+/// Asks sources whether callers may have their content. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Authorizer {
+    source: Source,
+    granted: Cache<Key, Granted>,
+    kept_for: Duration,
+    follow: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Granted {
+    permission: Permission,
+    lifetime: Duration,
+}
+
+struct Lifetime;
+
+impl Expiry<Key, Granted> for Lifetime {
+    fn expire_after_create(&self, _key: &Key, granted: &Granted, _now: Instant) -> Option<Duration> {
+        Some(granted.lifetime)
+    }
+}
+
+impl Authorizer {
+    /// Asks registries for blobs.
+    pub fn for_blobs(source: Source) -> Self {
+        Self::new(source, BLOB_KEPT_FOR, false)
+    }
+
+    /// Asks any server, whose content may change.
+    pub fn for_urls(source: Source) -> Self {
+        Self::new(source, URL_KEPT_FOR, true)
+    }
+
+    fn new(source: Source, kept_for: Duration, follow: bool) -> Self {
+        let granted = Cache::builder().max_capacity(MOST_KEPT).expire_after(Lifetime).build();
+        Self { source, granted, kept_for, follow }
+    }
+
+    /// Whether a caller with `headers` may have `url`: by a one-byte request, or by a yes
+    /// that was given a moment ago. Callers with the same credentials share one request.
+    ///
+    /// # Errors
+    /// The source does not say yes.
+    pub async fn check(&self, url: &Url, headers: &[(String, String)]) -> Result<Permission, Arc<SourceError>> {
+        let asked = async {
+            let permission = self.source.probe(url, headers, self.follow).await?;
+            Ok(Granted { permission, lifetime: lifetime(headers).min(self.kept_for) })
+        };
+        let granted = self.granted.try_get_with(key(url, headers), asked).await?;
+        if granted.lifetime.is_zero() {
+            self.granted.invalidate(&key(url, headers)).await;
+        }
+        Ok(granted.permission)
+    }
+
+    /// Notes a yes that the source gave in another way: it delivered.
+    pub async fn grant(&self, url: &Url, headers: &[(String, String)], permission: Permission) {
+        let lifetime = lifetime(headers).min(self.kept_for);
+        if !lifetime.is_zero() {
+            self.granted.insert(key(url, headers), Granted { permission, lifetime }).await;
+        }
+    }
+}
+
+/// Every header counts: any of them may be a credential.
+fn key(url: &Url, headers: &[(String, String)]) -> Key {
+    let mut sorted: Vec<(String, &str)> =
+        headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.as_str())).collect();
+    sorted.sort_unstable();
+    let mut hash = Sha256::new();
+    for (name, value) in sorted {
+        for text in [name.as_str(), value] {
+            hash.update((text.len() as u64).to_be_bytes());
+            hash.update(text);
+        }
+    }
+    (url.to_string(), hash.finalize().into())
+}
+
+/// How long a yes to these credentials may be kept.
+fn lifetime(headers: &[(String, String)]) -> Duration {
+    let bearer = headers.iter().find_map(|(name, value)| {
+        name.eq_ignore_ascii_case("authorization").then(|| value.strip_prefix("Bearer "))?
+    });
+    let Some(expires) = bearer.and_then(expiry_of_jwt) else { return Duration::MAX };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Duration::from_secs(expires).saturating_sub(now)
+}
+
+/// The `exp` of a JWT (RFC 7519 section 4.1.4). Not verified: the source has done that, and
+/// a forged one can only shorten the time.
+fn expiry_of_jwt(token: &str) -> Option<u64> {
+    if token.len() > LONGEST_TOKEN {
+        return None;
+    }
+    #[derive(serde::Deserialize)]
+    struct Claims {
+        exp: u64,
+    }
+    let payload = token.split('.').nth(1)?;
+    let json = BASE64URL_NOPAD.decode(payload.trim_end_matches('=').as_bytes()).ok()?;
+    serde_json::from_slice::<Claims>(&json).ok().map(|claims| claims.exp)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bearer(exp: u64) -> Vec<(String, String)> {
+        let payload = BASE64URL_NOPAD.encode(format!("{{\"exp\":{exp}}}").as_bytes());
+        vec![("Authorization".to_owned(), format!("Bearer head.{payload}.signature"))]
+    }
+
+    fn now() -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+    }
+
+    #[test]
+    fn a_yes_is_not_kept_longer_than_the_token_lives() {
+        assert!(lifetime(&bearer(now() + 10)) <= Duration::from_secs(10));
+        assert_eq!(lifetime(&bearer(now() - 1)), Duration::ZERO);
+        assert_eq!(lifetime(&[]), Duration::MAX);
+    }
+
+    #[test]
+    fn other_credentials_have_another_key() {
+        let url = Url::parse("http://registry/v2/a/blobs/x").unwrap();
+        let with = |value: &str| key(&url, &[("Authorization".to_owned(), value.to_owned())]);
+        assert_ne!(with("Basic a"), with("Basic b"));
+        assert_ne!(with("Basic a"), key(&url, &[]));
+    }
+}

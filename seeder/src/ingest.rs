@@ -1,0 +1,191 @@
+//! Cut-through: the source's bytes become pieces, and pieces are published, while they
+//! arrive.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use flotilla_client::OriginSwarm;
+use flotilla_torrents::{Digest, DigestAlgorithm, DigestHasher};
+use futures_util::StreamExt as _;
+use url::Url;
+
+use crate::source::{Source, SourceBody, SourceError};
+
+/// Pauses between attempts after the connection to the source broke.
+const BACKOFF: [Duration; 5] = [
+    Duration::from_millis(100),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+];
+/// Bytes read back at a time when an earlier run's pieces are hashed again.
+const READ_BACK: usize = 1024 * 1024;
+
+/// One content on its way from the source into a swarm.
+pub(crate) struct Ingest {
+    pub(crate) source: Source,
+    pub(crate) url: Url,
+    /// The credentials of the last caller that the source let in: tokens expire.
+    pub(crate) headers: Mutex<Vec<(String, String)>>,
+    pub(crate) origin: OriginSwarm,
+}
+
+/// Why an ingest ends without the whole.
+#[derive(Debug, thiserror::Error)]
+enum IngestError {
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error("the connection to the source ended after {0} bytes")]
+    Short(u64),
+    #[error("the source sent more than {0} bytes")]
+    Long(u64),
+    #[error("the bytes are {found}, not {expected}")]
+    Digest { expected: Digest, found: Digest },
+    #[error("the layer cannot be stored: {0}")]
+    Disk(#[from] std::io::Error),
+}
+
+/// The hashes of everything read so far: SHA-256, and the digest's own when it is another.
+#[derive(Clone)]
+struct WholeHash {
+    sha256: DigestHasher,
+    other: Option<DigestHasher>,
+}
+
+impl WholeHash {
+    fn new(expected: Option<&Digest>) -> Self {
+        let other = expected.map(Digest::algorithm).filter(|own| *own != DigestAlgorithm::Sha256);
+        Self { sha256: DigestHasher::new(DigestAlgorithm::Sha256), other: other.map(DigestHasher::new) }
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        self.sha256.update(bytes);
+        if let Some(other) = &mut self.other {
+            other.update(bytes);
+        }
+    }
+
+    /// The SHA-256, if the whole is what it has to be.
+    fn finish(self, expected: Option<Digest>) -> Result<Digest, IngestError> {
+        let sha256 = self.sha256.finish();
+        let found = self.other.map_or_else(|| sha256.clone(), DigestHasher::finish);
+        match expected {
+            Some(expected) if expected != found => Err(IngestError::Digest { expected, found }),
+            _ => Ok(sha256),
+        }
+    }
+}
+
+impl Ingest {
+    /// The newest credentials that the source accepted.
+    pub(crate) fn refresh_credentials(&self, headers: &[(String, String)]) {
+        headers.clone_into(&mut self.headers.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Reads the source to its end, `body` first. Seals the swarm, or declares it void.
+    pub(crate) async fn run(&self, body: SourceBody) {
+        let content = self.origin.handle().content().clone();
+        match self.read_whole(body).await {
+            Ok(sha256) => match self.origin.seal(sha256).await {
+                Ok(()) => tracing::info!(%content, "sealed"),
+                Err(error) => self.origin.void(error.to_string()).await,
+            },
+            Err(error) => {
+                tracing::warn!(%content, %error, "ingest failed");
+                self.origin.void(error.to_string()).await;
+            }
+        }
+    }
+
+    async fn read_whole(&self, body: SourceBody) -> Result<Digest, IngestError> {
+        let expected = self.origin.handle().content().digest();
+        let mut hash = self.hash_stored(WholeHash::new(expected.as_ref())).await?;
+        let mut body = Some(body);
+        let mut failures = 0;
+        loop {
+            let before = self.origin.published();
+            let outcome = match body.take() {
+                Some(body) => self.read(body, &mut hash).await,
+                None => self.reopen(&mut hash).await,
+            };
+            let error = match outcome {
+                Ok(()) => return hash.finish(expected),
+                Err(error @ (IngestError::Source(SourceError::Unreachable(_)) | IngestError::Short(_))) => error,
+                Err(error) => return Err(error),
+            };
+            // Progress starts the count anew: a source that drops each connection after a
+            // while still delivers.
+            failures = if self.origin.published() > before { 0 } else { failures + 1 };
+            let Some(pause) = BACKOFF.get(failures) else { return Err(error) };
+            tracing::info!(%error, "asking the source again");
+            tokio::time::sleep(*pause).await;
+        }
+    }
+
+    async fn reopen(&self, hash: &mut WholeHash) -> Result<(), IngestError> {
+        let headers = self.headers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let body = self.source.open(&self.url, &headers, self.position()).await?;
+        let length = self.origin.handle().geometry().length();
+        match body.total {
+            Some(total) if total != length => Err(IngestError::Source(SourceError::Nonsense("another length than before"))),
+            _ => self.read(body, hash).await,
+        }
+    }
+
+    /// Bytes published so far: where the source is asked to go on.
+    fn position(&self) -> u64 {
+        let geometry = self.origin.handle().geometry();
+        let next = geometry.piece(self.origin.published());
+        next.map_or(geometry.length(), |piece| geometry.piece_offset(piece))
+    }
+
+    /// Publishes `body` piece by piece.
+    async fn read(&self, mut body: SourceBody, hash: &mut WholeHash) -> Result<(), IngestError> {
+        let geometry = self.origin.handle().geometry();
+        let mut buffer = BytesMut::new();
+        while let Some(next) = geometry.piece(self.origin.published()) {
+            let size = usize::try_from(geometry.piece_size(next)).unwrap_or(usize::MAX);
+            buffer.reserve(size.saturating_sub(buffer.len()));
+            while buffer.len() < size {
+                match body.bytes.next().await {
+                    Some(bytes) => buffer.extend_from_slice(&bytes?),
+                    None => return Err(IngestError::Short(self.position() + buffer.len() as u64)),
+                }
+            }
+            let piece = buffer.split_to(size).freeze();
+            let (published, hashed) =
+                tokio::join!(self.origin.publish(piece.clone()), update(hash.clone(), piece));
+            published?;
+            *hash = hashed;
+        }
+        if buffer.is_empty() { Ok(()) } else { Err(IngestError::Long(geometry.length())) }
+    }
+
+    /// The hash of what an earlier run stored.
+    async fn hash_stored(&self, mut hash: WholeHash) -> Result<WholeHash, IngestError> {
+        let layer = self.origin.handle().layer().clone();
+        let end = self.position();
+        let hashed = tokio::task::spawn_blocking(move || {
+            let mut offset = 0;
+            while offset < end {
+                let part = usize::try_from(end - offset).unwrap_or(READ_BACK).min(READ_BACK);
+                hash.update(&layer.read(offset, part)?);
+                offset += part as u64;
+            }
+            Ok::<_, std::io::Error>(hash)
+        });
+        Ok(hashed.await.map_err(std::io::Error::other)??)
+    }
+}
+
+async fn update(mut hash: WholeHash, piece: Bytes) -> WholeHash {
+    let kept = hash.clone();
+    let updated = tokio::task::spawn_blocking(move || {
+        hash.update(&piece);
+        hash
+    });
+    // Only a stopping runtime drops the task; the digest then fails to match.
+    updated.await.unwrap_or(kept)
+}

@@ -1,0 +1,233 @@
+//! What a request to open a swarm leads to: one `GET` at the source for the first caller,
+//! a check of his credentials for every other.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use flotilla_client::{Engine, SwarmHandle, SwarmState};
+use flotilla_torrents::swarm_api::{Delivery, OpenRequest, OpenResponse, SwarmDescriptor};
+use flotilla_torrents::{ContentId, Geometry, InfoHash, PeerId, SignedTicket, Ticket, TicketSigner};
+use url::Url;
+
+use crate::authorization::Authorizer;
+use crate::ingest::Ingest;
+use crate::source::{Permission, Source, SourceBody, SourceError};
+
+/// Content below this is not worth a swarm.
+const LEAST_SWARM: u64 = 1024 * 1024;
+/// Long enough to connect to every peer of a large download, short enough that a node that
+/// lost its right cannot join for long. Nodes ask again for a new one.
+const TICKET_LIFETIME: Duration = Duration::from_secs(15 * 60);
+/// The supernode's own ticket; it is the authority.
+const OWN_TICKET_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// Opens swarms.
+pub(crate) struct Openings {
+    pub(crate) engine: Engine,
+    pub(crate) source: Source,
+    pub(crate) signer: TicketSigner,
+    peer_port: u16,
+    blobs: Authorizer,
+    urls: Authorizer,
+    /// By digest or URL; the lock is held while the source is asked, so that it is asked once.
+    known: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Known>>>>>,
+}
+
+/// A swarm that was opened before.
+struct Known {
+    handle: SwarmHandle,
+    validator: String,
+    ingest: Option<Arc<Ingest>>,
+}
+
+impl Openings {
+    pub(crate) fn new(engine: Engine, source: Source, signer: TicketSigner, peer_port: u16) -> Self {
+        Self {
+            blobs: Authorizer::for_blobs(source.clone()),
+            urls: Authorizer::for_urls(source.clone()),
+            engine,
+            source,
+            signer,
+            peer_port,
+            known: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// The answer to a node.
+    pub(crate) async fn open(&self, request: &OpenRequest) -> OpenResponse {
+        let opened = match Url::parse(&request.url) {
+            Ok(url) => self.swarm_for(&url, request).await,
+            Err(error) => Err(Unopened::Unswarmable(error.to_string())),
+        };
+        match opened {
+            Ok(handle) => OpenResponse::Open(self.describe(&handle, request.peer_id)),
+            Err(Unopened::Source(SourceError::Refused { status })) => {
+                OpenResponse::Refused { status, reason: "refused by the source".to_owned() }
+            }
+            Err(Unopened::Source(error)) => OpenResponse::Unswarmable { reason: error.to_string() },
+            Err(Unopened::Unswarmable(reason)) => OpenResponse::Unswarmable { reason },
+        }
+    }
+
+    /// The swarm of content that was opened before, or is on the disk whole.
+    pub(crate) fn running(&self, swarm: &InfoHash) -> Option<SwarmHandle> {
+        self.engine.swarm(swarm)
+    }
+
+    async fn swarm_for(&self, url: &Url, request: &OpenRequest) -> Result<SwarmHandle, Unopened> {
+        let key = request.digest.as_ref().map_or_else(|| url.to_string(), ToString::to_string);
+        let slot = Arc::clone(self.lock_known().entry(key).or_default());
+        let mut known = slot.lock().await;
+        if let Some(known) = known.as_ref().filter(|known| is_usable(&known.handle)) {
+            let (authorizer, must_match) = match request.digest {
+                Some(_) => (&self.blobs, None),
+                None => (&self.urls, Some(known.validator.clone())),
+            };
+            let handle = known.handle.clone();
+            let ingest = known.ingest.clone();
+            let total = handle.geometry().length();
+            let permission = authorizer.check(url, &request.headers).await;
+            let permission = permission.map_err(|error| Unopened::Source(SourceError::clone(&error)))?;
+            let same = must_match.is_none_or(|validator| {
+                permission.validator.as_ref() == Some(&validator) && permission.total.is_none_or(|found| found == total)
+            });
+            if same {
+                if let Some(ingest) = ingest {
+                    ingest.refresh_credentials(&request.headers);
+                }
+                return Ok(handle);
+            }
+        }
+        let opened = self.open_at_source(url, request).await?;
+        let handle = opened.handle.clone();
+        *known = Some(opened);
+        Ok(handle)
+    }
+
+    async fn open_at_source(&self, url: &Url, request: &OpenRequest) -> Result<Known, Unopened> {
+        if let Some(digest) = &request.digest {
+            let stored = self.engine.store().layer(&ContentId::blob(digest));
+            if let Some(layer) = stored.as_ref().filter(|layer| layer.sealed().is_some()) {
+                // Whole on the disk from an earlier run.
+                let permission = self.blobs.check(url, &request.headers).await;
+                permission.map_err(|error| Unopened::Source(SourceError::clone(&error)))?;
+                return self.run(layer.content(), layer.geometry()).await;
+            }
+            if let Some(layer) = stored {
+                let geometry = layer.geometry();
+                let known = self.run(layer.content(), geometry).await?;
+                let next = geometry.piece(known.handle.status().known);
+                let offset = next.map_or(0, |piece| geometry.piece_offset(piece));
+                let body = self.source.open(url, &request.headers, offset).await?;
+                if body.total == Some(geometry.length()) {
+                    return Ok(self.start(known.handle, url, request, body).await);
+                }
+                return Err(Unopened::Unswarmable("the source names another length than before".to_owned()));
+            }
+        }
+        let body = self.source.open(url, &request.headers, 0).await?;
+        let total = body.total.ok_or_else(|| Unopened::Unswarmable("the source does not tell the length".to_owned()))?;
+        let geometry = Geometry::for_length(total).map_err(|error| Unopened::Unswarmable(error.to_string()))?;
+        let content = match &request.digest {
+            Some(digest) => ContentId::blob(digest),
+            None => ContentId::url(url.as_str(), &body.validator, total),
+        };
+        let known = self.run(&content, geometry).await?;
+        let published = known.handle.status().known;
+        let body = match geometry.piece(published) {
+            Some(_) if published == 0 => body,
+            // An earlier run has the beginning.
+            Some(next) => {
+                let validator = body.validator;
+                let rest = self.source.open(url, &request.headers, geometry.piece_offset(next)).await?;
+                if rest.validator != validator || rest.total != Some(total) {
+                    return Err(Unopened::Unswarmable("the content at the source has just changed".to_owned()));
+                }
+                rest
+            }
+            None => return Ok(Known { validator: body.validator, ..known }),
+        };
+        Ok(self.start(known.handle, url, request, body).await)
+    }
+
+    async fn run(&self, content: &ContentId, geometry: Geometry) -> Result<Known, Unopened> {
+        let swarm = InfoHash::of_swarm(content, &geometry);
+        let own = self.ticket(swarm, self.engine.peer_id(), OWN_TICKET_LIFETIME);
+        let handle = self.engine.create_origin(content, geometry, Some(own)).await;
+        let handle = handle.map_err(|error| Unopened::Unswarmable(error.to_string()))?;
+        Ok(Known { handle, validator: String::new(), ingest: None })
+    }
+
+    /// Starts the ingest of what the source has begun to send.
+    async fn start(&self, handle: SwarmHandle, url: &Url, request: &OpenRequest, body: SourceBody) -> Known {
+        let permission = Permission { total: body.total, validator: Some(body.validator.clone()) };
+        let authorizer = if request.digest.is_some() { &self.blobs } else { &self.urls };
+        authorizer.grant(url, &request.headers, permission).await;
+        let validator = body.validator.clone();
+        let Some(origin) = handle.begin_ingest() else {
+            return Known { handle, validator, ingest: None };
+        };
+        let ingest = Arc::new(Ingest {
+            source: self.source.clone(),
+            url: url.clone(),
+            headers: Mutex::new(request.headers.clone()),
+            origin,
+        });
+        tracing::info!(content = %handle.content(), bytes = handle.geometry().length(), "ingest");
+        let running = Arc::clone(&ingest);
+        tokio::spawn(async move { running.run(body).await });
+        Known { handle, validator, ingest: Some(ingest) }
+    }
+
+    fn describe(&self, handle: &SwarmHandle, peer_id: PeerId) -> SwarmDescriptor {
+        let geometry = handle.geometry();
+        SwarmDescriptor {
+            swarm: handle.swarm(),
+            content: handle.content().clone(),
+            length: geometry.length(),
+            piece_length: geometry.piece_length(),
+            delivery: if geometry.length() < LEAST_SWARM { Delivery::Whole } else { Delivery::Pieces },
+            ticket: self.ticket(handle.swarm(), peer_id, TICKET_LIFETIME),
+            peer_port: self.peer_port,
+        }
+    }
+
+    fn ticket(&self, swarm: InfoHash, peer_id: PeerId, lifetime: Duration) -> SignedTicket {
+        let expires = unix_now().saturating_add(lifetime.as_secs());
+        self.signer.sign(&Ticket { swarm, peer_id, expires })
+    }
+
+    fn lock_known(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<tokio::sync::Mutex<Option<Known>>>>> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        // Entries that nobody waits for and whose swarm has ended are of no use.
+        if known.len() > 10_000 {
+            known.retain(|_, slot| {
+                Arc::strong_count(slot) > 1
+                    || slot.try_lock().is_ok_and(|known| known.as_ref().is_some_and(|known| is_usable(&known.handle)))
+            });
+        }
+        known
+    }
+}
+
+/// Why no swarm was opened.
+enum Unopened {
+    Source(SourceError),
+    Unswarmable(String),
+}
+
+impl From<SourceError> for Unopened {
+    fn from(error: SourceError) -> Self {
+        Self::Source(error)
+    }
+}
+
+fn is_usable(handle: &SwarmHandle) -> bool {
+    !handle.is_closed() && !matches!(handle.status().state, SwarmState::Void(_))
+}
+
+/// Seconds since 1970.
+pub(crate) fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}

@@ -1,0 +1,295 @@
+//! Registries and other HTTP servers, as the supernode reads them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use flotilla_client::rate_limit::RateLimiter;
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::StatusCode;
+use url::{Host, Url};
+
+/// A source that does not accept a connection by then is unreachable.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A source that sends nothing for so long has broken the connection.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// Object stores answer after one redirect; more than these are a loop.
+const MOST_REDIRECTS: usize = 5;
+
+/// How to reach sources.
+#[derive(Clone, Debug, Default)]
+pub struct SourceConfig {
+    /// PEM files with further certificate authorities.
+    pub registry_ca: Vec<PathBuf>,
+    /// Accept any certificate.
+    pub insecure_skip_verify: bool,
+    /// Limit on bytes per second read from all sources together.
+    pub rate: Option<u64>,
+}
+
+/// What went over the wire from all sources.
+#[derive(Debug, Default)]
+pub struct SourceCounters {
+    /// Requests sent, probes included.
+    pub requests: AtomicU64,
+    /// Bytes of bodies read.
+    pub bytes: AtomicU64,
+}
+
+/// Why a source does not deliver, by who is to blame.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// It refuses this caller, or does not have it.
+    #[error("the source answered {status}")]
+    Refused {
+        /// Its HTTP status.
+        status: u16,
+    },
+    /// It cannot be reached, or the connection broke.
+    #[error("the source cannot be reached: {0}")]
+    Unreachable(String),
+    /// The URL is not one that a supernode fetches.
+    #[error("not a URL to fetch: {0}")]
+    Url(&'static str),
+    /// It answered against the rules of HTTP.
+    #[error("the source answered nonsense: {0}")]
+    Nonsense(&'static str),
+}
+
+/// An answer with a body.
+pub struct SourceBody {
+    /// Bytes of the whole content, when the source tells.
+    pub total: Option<u64>,
+    /// `ETag`, else `Last-Modified`, else empty (RFC 9110 section 8.8).
+    pub validator: String,
+    /// The bytes from the asked offset on.
+    pub bytes: BoxStream<'static, Result<Bytes, SourceError>>,
+}
+
+/// What a one-byte request told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Permission {
+    /// Bytes of the whole content, when the source tells.
+    pub total: Option<u64>,
+    /// As in [`SourceBody::validator`]; `None` when the source redirects elsewhere.
+    pub validator: Option<String>,
+}
+
+/// Reads from sources. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Source {
+    http: reqwest::Client,
+    limit: RateLimiter,
+    counters: Arc<SourceCounters>,
+}
+
+impl Source {
+    /// # Errors
+    /// A certificate file cannot be read.
+    pub fn new(config: &SourceConfig) -> anyhow::Result<Self> {
+        let mut builder = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(READ_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .http1_only()
+            .no_proxy()
+            .user_agent(concat!("flotilla/", env!("CARGO_PKG_VERSION")));
+        for path in &config.registry_ca {
+            let pem = std::fs::read(path).with_context(|| format!("registry CA {}", path.display()))?;
+            let roots = reqwest::Certificate::from_pem_bundle(&pem)
+                .with_context(|| format!("registry CA {}", path.display()))?;
+            builder = builder.tls_certs_merge(roots);
+        }
+        if config.insecure_skip_verify {
+            builder = builder.tls_danger_accept_invalid_certs(true);
+        }
+        Ok(Self {
+            http: builder.build()?,
+            limit: RateLimiter::new(config.rate),
+            counters: Arc::default(),
+        })
+    }
+
+    /// What went over the wire so far.
+    pub fn counters(&self) -> &SourceCounters {
+        &self.counters
+    }
+
+    /// Opens the content at `url` from byte `offset` on, with the caller's `headers`.
+    ///
+    /// # Errors
+    /// The source refuses or cannot be reached.
+    pub async fn open(
+        &self,
+        url: &Url,
+        headers: &[(String, String)],
+        offset: u64,
+    ) -> Result<SourceBody, SourceError> {
+        let mut headers = header_map(headers);
+        if offset > 0 {
+            let range = HeaderValue::from_str(&format!("bytes={offset}-"));
+            headers.insert(header::RANGE, range.map_err(|_| SourceError::Nonsense("offset"))?);
+        }
+        let reply = self.follow(url, headers).await?;
+        let skip = match reply.status() {
+            StatusCode::OK => offset,
+            StatusCode::PARTIAL_CONTENT => {
+                let (start, _) = content_range(reply.headers())
+                    .ok_or(SourceError::Nonsense("206 without a readable Content-Range"))?;
+                offset.checked_sub(start).ok_or(SourceError::Nonsense("another range than asked for"))?
+            }
+            status => return Err(SourceError::Refused { status: status.as_u16() }),
+        };
+        if reply.headers().get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+            return Err(SourceError::Nonsense("an encoded body although identity was asked for"));
+        }
+        let total = match content_range(reply.headers()) {
+            Some((_, total)) => total,
+            None => reply.content_length(),
+        };
+        Ok(SourceBody {
+            total,
+            validator: validator(reply.headers()),
+            bytes: self.counted(reply, skip),
+        })
+    }
+
+    /// Asks for one byte in the caller's name. Not `HEAD`: at Harbor each one writes to the
+    /// database, and proxy-cache projects answer it with 404 for what `GET` would serve.
+    ///
+    /// A blob's registry has said yes when it redirects to its object store; any other
+    /// server is followed (`follow`).
+    ///
+    /// # Errors
+    /// The source refuses or cannot be reached.
+    pub async fn probe(
+        &self,
+        url: &Url,
+        headers: &[(String, String)],
+        follow: bool,
+    ) -> Result<Permission, SourceError> {
+        let mut headers = header_map(headers);
+        headers.insert(header::RANGE, HeaderValue::from_static("bytes=0-0"));
+        let reply = if follow { self.follow(url, headers).await? } else { self.send(url, headers).await? };
+        let status = reply.status();
+        let redirected = status.is_redirection() && status != StatusCode::NOT_MODIFIED;
+        let total = match status {
+            StatusCode::OK => reply.content_length(),
+            StatusCode::PARTIAL_CONTENT => content_range(reply.headers()).and_then(|(_, total)| total),
+            // An empty blob has no first byte.
+            StatusCode::RANGE_NOT_SATISFIABLE => Some(0),
+            _ if redirected => None,
+            _ => return Err(SourceError::Refused { status: status.as_u16() }),
+        };
+        let validator = (!redirected).then(|| validator(reply.headers()));
+        Ok(Permission { total, validator })
+    }
+
+    /// Sends, following redirects; credentials stay with the origin that they were given for
+    /// (RFC 9110 section 15.4).
+    async fn follow(&self, url: &Url, mut headers: HeaderMap) -> Result<reqwest::Response, SourceError> {
+        let mut url = url.clone();
+        for _ in 0..=MOST_REDIRECTS {
+            let reply = self.send(&url, headers.clone()).await?;
+            let status = reply.status();
+            if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
+                return Ok(reply);
+            }
+            let location = reply.headers().get(header::LOCATION).and_then(|location| location.to_str().ok());
+            let next = location.and_then(|location| url.join(location).ok());
+            let next = next.ok_or(SourceError::Nonsense("a redirect to nowhere"))?;
+            if next.origin() != url.origin() {
+                headers.remove(header::AUTHORIZATION);
+                headers.remove(header::COOKIE);
+            }
+            url = next;
+        }
+        Err(SourceError::Nonsense("a loop of redirects"))
+    }
+
+    async fn send(&self, url: &Url, headers: HeaderMap) -> Result<reqwest::Response, SourceError> {
+        check_url(url)?;
+        self.counters.requests.fetch_add(1, Ordering::Relaxed);
+        let request = self.http.get(url.clone()).headers(headers);
+        request.send().await.map_err(|e| unreachable(&e))
+    }
+
+    fn counted(&self, reply: reqwest::Response, mut skip: u64) -> BoxStream<'static, Result<Bytes, SourceError>> {
+        let source = self.clone();
+        let bytes = reply.bytes_stream().map_err(|e| unreachable(&e));
+        let bytes = bytes.and_then(move |bytes| {
+            let source = source.clone();
+            async move {
+                source.limit.acquire(bytes.len()).await;
+                source.counters.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                Ok(bytes)
+            }
+        });
+        let bytes = bytes.map_ok(move |mut bytes| {
+            let skipped = usize::try_from(skip).unwrap_or(usize::MAX).min(bytes.len());
+            skip -= skipped as u64;
+            bytes.split_off(skipped)
+        });
+        bytes.boxed()
+    }
+}
+
+/// A cluster member names the URL; what only this host can reach stays out of his.
+fn check_url(url: &Url) -> Result<(), SourceError> {
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(SourceError::Url("neither http nor https"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(SourceError::Url("credentials belong into a header"));
+    }
+    match url.host() {
+        Some(Host::Ipv4(ip)) if ip.is_link_local() => Err(SourceError::Url("link-local address")),
+        Some(Host::Ipv6(ip)) if ip.is_unicast_link_local() => Err(SourceError::Url("link-local address")),
+        Some(_) => Ok(()),
+        None => Err(SourceError::Url("no host")),
+    }
+}
+
+fn header_map(headers: &[(String, String)]) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        let name = HeaderName::from_bytes(name.as_bytes());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
+            // The body has to be the content's own bytes, all of them.
+            if name != header::RANGE && name != header::ACCEPT_ENCODING && name != header::HOST {
+                map.append(name, value);
+            }
+        }
+    }
+    map.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    map
+}
+
+/// First byte and total of `Content-Range: bytes first-last/total` (RFC 9110 section 14.4).
+fn content_range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
+    let value = headers.get(header::CONTENT_RANGE)?.to_str().ok()?;
+    let (range, total) = value.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, _) = range.split_once('-')?;
+    let total = if total == "*" { None } else { Some(total.parse().ok()?) };
+    Some((first.parse().ok()?, total))
+}
+
+fn validator(headers: &HeaderMap) -> String {
+    let value = headers.get(header::ETAG).or_else(|| headers.get(header::LAST_MODIFIED));
+    value.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+}
+
+/// The innermost cause; the outer ones repeat the URL, which may hold a signature.
+fn unreachable(error: &reqwest::Error) -> SourceError {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    SourceError::Unreachable(cause.to_string())
+}

@@ -1,0 +1,142 @@
+//! The supernode: an engine whose swarms are fed from sources, a tracker, the cluster API.
+
+use std::fs;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use flotilla_client::{Engine, EngineConfig};
+use flotilla_torrents::{SignedTicket, TicketSigner};
+use flotilla_tracker::{Admission, Membership, Tracker, TrackerConfig};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{self, Api};
+use crate::openings::{Openings, unix_now};
+use crate::source::{Source, SourceConfig};
+
+/// Time that running answers have to end when the supernode stops.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// What a supernode needs to know.
+#[derive(Clone, Debug)]
+pub struct SupernodeConfig {
+    /// Where layers and the ticket key are kept.
+    pub data_dir: PathBuf,
+    /// The cluster's secret; `None`: every host may join.
+    pub join_token: Option<String>,
+    /// Bytes that the layers may take.
+    pub cache_quota: u64,
+    /// Limit on bytes per second sent to peers.
+    pub upload_rate: Option<u64>,
+    /// Limit on bytes per second read from sources.
+    pub registry_rate: Option<u64>,
+    /// PEM files with further certificate authorities for sources.
+    pub registry_ca: Vec<PathBuf>,
+    /// Accept any certificate of a source.
+    pub insecure_skip_verify: bool,
+}
+
+/// A supernode that has started.
+pub struct Supernode {
+    listener: TcpListener,
+    router: axum::Router,
+    engine: Engine,
+    shutdown: CancellationToken,
+}
+
+impl std::fmt::Debug for Supernode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Supernode").field("listener", &self.listener).finish_non_exhaustive()
+    }
+}
+
+impl Supernode {
+    /// Starts on the bound listeners: `api` for the cluster API and the tracker, `peers` for
+    /// pieces.
+    ///
+    /// # Errors
+    /// The data directory cannot be used, or a certificate file cannot be read.
+    pub fn start(
+        config: &SupernodeConfig,
+        api: TcpListener,
+        peers: TcpListener,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let peer_port = peers.local_addr()?.port();
+        let engine_config = EngineConfig {
+            data_dir: config.data_dir.clone(),
+            cache_quota: config.cache_quota,
+            upload_rate: config.upload_rate,
+            download_rate: None,
+        };
+        let engine = Engine::start(&engine_config, peers, shutdown.clone())?;
+        let source = Source::new(&SourceConfig {
+            registry_ca: config.registry_ca.clone(),
+            insecure_skip_verify: config.insecure_skip_verify,
+            rate: config.registry_rate,
+        })?;
+        let signer = ticket_signer(&config.data_dir.join("ticket-key"))?;
+        engine.trust_tickets_of(signer.public_key());
+        let key = signer.public_key();
+        let tracker = Tracker::new(
+            Membership::new(TrackerConfig::default(), rand::random()),
+            Arc::new(move |request| {
+                let ticket = request.ticket.as_deref().map(str::parse::<SignedTicket>);
+                match ticket {
+                    None => Admission::Refused("this swarm is not open to strangers".to_owned()),
+                    Some(Err(error)) => Admission::Refused(error.to_string()),
+                    Some(Ok(ticket)) => match key.verify(&ticket, unix_now(), request.info_hash, request.peer_id) {
+                        Ok(_) => Admission::Member,
+                        Err(error) => Admission::Refused(error.to_string()),
+                    },
+                }
+            }),
+        );
+        let openings = Openings::new(engine.clone(), source, signer, peer_port);
+        let router = api::router(Api::new(openings, tracker, config.join_token.clone(), peer_port));
+        Ok(Self { listener: api, router, engine, shutdown })
+    }
+
+    /// Serves until the shutdown given to [`start`](Self::start).
+    ///
+    /// # Errors
+    /// The listener fails.
+    pub async fn serve(self) -> anyhow::Result<()> {
+        let service = self.router.into_make_service_with_connect_info::<SocketAddr>();
+        let shutdown = self.shutdown.clone();
+        let serving = axum::serve(self.listener, service)
+            .with_graceful_shutdown(async move { shutdown.cancelled().await });
+        let drained = async {
+            self.shutdown.cancelled().await;
+            tokio::time::sleep(DRAIN).await;
+        };
+        tokio::select! {
+            served = serving.into_future() => served?,
+            () = drained => {}
+        }
+        self.engine.stopped().await;
+        Ok(())
+    }
+}
+
+/// The key kept at `path`, made on the first start.
+fn ticket_signer(path: &Path) -> anyhow::Result<TicketSigner> {
+    let shown = || format!("ticket key {}", path.display());
+    match fs::read(path) {
+        Ok(bytes) => TicketSigner::from_pkcs8(&bytes).with_context(shown),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let (signer, pkcs8) = TicketSigner::generate().with_context(shown)?;
+            let mut options = fs::OpenOptions::new();
+            let mut file = options.write(true).create_new(true).mode(0o600).open(path).with_context(shown)?;
+            file.write_all(&pkcs8).with_context(shown)?;
+            file.sync_all().with_context(shown)?;
+            Ok(signer)
+        }
+        Err(error) => Err(error).with_context(shown),
+    }
+}

@@ -1,0 +1,357 @@
+//! Who is in which swarm. No clock, no socket: time comes in with each call.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use flotilla_torrents::tracker_wire::{
+    AnnounceEvent, AnnounceRequest, AnnounceResponse, ScrapeEntry,
+};
+use flotilla_torrents::{InfoHash, PeerId};
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+use rand::seq::IteratorRandom as _;
+
+use crate::statistics::{NodeStatistics, Statistics, SwarmStatistics};
+
+/// What bounds the tracker, and how often peers come back.
+///
+/// # Defaults
+/// See each field.
+#[derive(Clone, Copy, Debug)]
+pub struct TrackerConfig {
+    /// Announce interval of leechers; default 5 s: a download lasts tens of seconds.
+    pub busy_interval: Duration,
+    /// Announce interval of seeders in a swarm without leechers; default 60 s.
+    pub quiet_interval: Duration,
+    /// Peers handed out when the peer names no number; default 50.
+    pub default_numwant: u32,
+    /// Peers handed out at most; default 200: 1.2 KiB.
+    pub most_peers: u32,
+    /// Peers in one swarm; default 20,000. Further ones are served and not remembered.
+    pub swarm_cap: usize,
+    /// Swarms; default 100,000.
+    pub swarms_cap: usize,
+}
+
+impl Default for TrackerConfig {
+    fn default() -> Self {
+        Self {
+            busy_interval: Duration::from_secs(5),
+            quiet_interval: Duration::from_secs(60),
+            default_numwant: 50,
+            most_peers: 200,
+            swarm_cap: 20_000,
+            swarms_cap: 100_000,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Member {
+    address: SocketAddr,
+    left: u64,
+    uploaded: u64,
+    downloaded: u64,
+    seen: Instant,
+    expires_after: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Members {
+    peers: HashMap<PeerId, Member>,
+    completed: u32,
+    /// Bytes that members who left had sent and received.
+    departed_uploaded: u64,
+    departed_downloaded: u64,
+}
+
+impl Members {
+    fn seeders(&self) -> u32 {
+        count(self.peers.values().filter(|member| member.left == 0).count())
+    }
+
+    fn leechers(&self) -> u32 {
+        count(self.peers.values().filter(|member| member.left > 0).count())
+    }
+
+    fn remove(&mut self, peer: &PeerId) {
+        if let Some(member) = self.peers.remove(peer) {
+            self.departed_uploaded = self.departed_uploaded.saturating_add(member.uploaded);
+            self.departed_downloaded = self.departed_downloaded.saturating_add(member.downloaded);
+        }
+    }
+
+    fn expire(&mut self, now: Instant) {
+        let gone: Vec<PeerId> = self
+            .peers
+            .iter()
+            .filter(|(_, member)| now.saturating_duration_since(member.seen) > member.expires_after)
+            .map(|(peer, _)| *peer)
+            .collect();
+        for peer in gone {
+            self.remove(&peer);
+        }
+    }
+}
+
+/// All swarms of one tracker.
+#[derive(Debug)]
+pub struct Membership {
+    config: TrackerConfig,
+    swarms: HashMap<InfoHash, Members>,
+    names: HashMap<PeerId, String>,
+    rng: SmallRng,
+}
+
+impl Membership {
+    /// A tracker without swarms. `seed` makes its choice of peers repeatable.
+    pub fn new(config: TrackerConfig, seed: u64) -> Self {
+        Self {
+            config,
+            swarms: HashMap::new(),
+            names: HashMap::new(),
+            rng: SmallRng::seed_from_u64(seed),
+        }
+    }
+
+    /// Notes the name that operators know a node by.
+    pub fn name_node(&mut self, peer: PeerId, name: &str) {
+        if self.names.len() < self.config.swarms_cap {
+            self.names.insert(peer, name.chars().take(255).collect());
+        }
+    }
+
+    /// Takes an announce and hands out peers at once: a leecher gets anybody, a seeder gets
+    /// leechers. `source`: where the request came from. `trusted`: the peer has shown that
+    /// it belongs here, so that the address it names counts.
+    pub fn announce(
+        &mut self,
+        now: Instant,
+        source: IpAddr,
+        trusted: bool,
+        request: &AnnounceRequest,
+    ) -> AnnounceResponse {
+        if !self.swarms.contains_key(&request.info_hash) && self.swarms.len() >= self.config.swarms_cap {
+            self.sweep(now);
+        }
+        let config = self.config;
+        let swarm = self.swarms.entry(request.info_hash).or_default();
+        swarm.expire(now);
+        if request.event == Some(AnnounceEvent::Stopped) {
+            swarm.remove(&request.peer_id);
+            return response(&config, swarm, Vec::new());
+        }
+        if request.event == Some(AnnounceEvent::Completed) {
+            swarm.completed = swarm.completed.saturating_add(1);
+        }
+        let ip = request.ip.filter(|_| trusted).unwrap_or(source);
+        let member = Member {
+            address: SocketAddr::new(ip, request.port),
+            left: request.left,
+            uploaded: request.uploaded,
+            downloaded: request.downloaded,
+            seen: now,
+            // Two missed announces and a bit.
+            expires_after: interval(&config, swarm, request.left) * 5 / 2,
+        };
+        if swarm.peers.len() < config.swarm_cap || swarm.peers.contains_key(&request.peer_id) {
+            swarm.peers.insert(request.peer_id, member);
+        }
+        let wanted = request.numwant.unwrap_or(config.default_numwant).min(config.most_peers);
+        let candidates = swarm.peers.iter().filter(|(peer, member)| {
+            **peer != request.peer_id && (request.left > 0 || member.left > 0) && member.address.port() != 0
+        });
+        let peers = candidates
+            .map(|(_, member)| member.address)
+            .sample(&mut self.rng, usize::try_from(wanted).unwrap_or(0));
+        response(&config, swarm, peers)
+    }
+
+    /// The counts of one swarm (BEP 48).
+    pub fn scrape(&mut self, now: Instant, info_hash: InfoHash) -> Option<ScrapeEntry> {
+        let swarm = self.swarms.get_mut(&info_hash)?;
+        swarm.expire(now);
+        Some(ScrapeEntry {
+            info_hash,
+            complete: swarm.seeders(),
+            downloaded: swarm.completed,
+            incomplete: swarm.leechers(),
+        })
+    }
+
+    /// Forgets a swarm.
+    pub fn remove(&mut self, info_hash: &InfoHash) {
+        self.swarms.remove(info_hash);
+    }
+
+    /// Everything, for the statistics page.
+    pub fn statistics(&mut self, now: Instant) -> Statistics {
+        let mut nodes: HashMap<PeerId, NodeStatistics> = HashMap::new();
+        let mut swarms = Vec::new();
+        for (info_hash, members) in &mut self.swarms {
+            members.expire(now);
+            let sum = |of: fn(&Member) -> u64| members.peers.values().map(of).sum::<u64>();
+            swarms.push(SwarmStatistics {
+                swarm: *info_hash,
+                seeders: members.seeders(),
+                leechers: members.leechers(),
+                completed: members.completed,
+                uploaded: sum(|member| member.uploaded).saturating_add(members.departed_uploaded),
+                downloaded: sum(|member| member.downloaded).saturating_add(members.departed_downloaded),
+            });
+            for (peer, member) in &members.peers {
+                let node = nodes.entry(*peer).or_insert_with(|| NodeStatistics {
+                    peer: *peer,
+                    name: self.names.get(peer).cloned().unwrap_or_default(),
+                    address: member.address,
+                    last_seen_seconds: u64::MAX,
+                    swarms: 0,
+                    uploaded: 0,
+                    downloaded: 0,
+                });
+                node.swarms += 1;
+                node.uploaded = node.uploaded.saturating_add(member.uploaded);
+                node.downloaded = node.downloaded.saturating_add(member.downloaded);
+                let seen = now.saturating_duration_since(member.seen).as_secs();
+                node.last_seen_seconds = node.last_seen_seconds.min(seen);
+            }
+        }
+        swarms.sort_unstable_by_key(|swarm| swarm.swarm);
+        let mut nodes: Vec<NodeStatistics> = nodes.into_values().collect();
+        nodes.sort_unstable_by_key(|node| node.peer);
+        Statistics { swarms, nodes }
+    }
+
+    /// Drops swarms without members.
+    fn sweep(&mut self, now: Instant) {
+        self.swarms.retain(|_, members| {
+            members.expire(now);
+            !members.peers.is_empty()
+        });
+    }
+}
+
+fn interval(config: &TrackerConfig, swarm: &Members, left: u64) -> Duration {
+    if left > 0 || swarm.peers.values().any(|member| member.left > 0) {
+        config.busy_interval
+    } else {
+        config.quiet_interval
+    }
+}
+
+fn response(config: &TrackerConfig, swarm: &Members, peers: Vec<SocketAddr>) -> AnnounceResponse {
+    let busy = swarm.leechers() > 0;
+    let interval = if busy { config.busy_interval } else { config.quiet_interval };
+    AnnounceResponse {
+        interval: u32::try_from(interval.as_secs()).unwrap_or(u32::MAX),
+        min_interval: Some(1),
+        complete: swarm.seeders(),
+        incomplete: swarm.leechers(),
+        peers,
+    }
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SWARM: InfoHash = InfoHash::from_bytes([7; 20]);
+    const SOURCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 9));
+
+    fn peer(number: u8, left: u64, event: Option<AnnounceEvent>) -> AnnounceRequest {
+        AnnounceRequest {
+            info_hash: SWARM,
+            peer_id: PeerId::from_bytes([number; 20]),
+            port: 1000 + u16::from(number),
+            ip: None,
+            uploaded: 10,
+            downloaded: 20,
+            left,
+            event,
+            numwant: None,
+            compact: true,
+            key: None,
+            ticket: None,
+        }
+    }
+
+    fn tracker() -> (Membership, Instant) {
+        (Membership::new(TrackerConfig::default(), 1), Instant::now())
+    }
+
+    fn ports(response: &AnnounceResponse) -> Vec<u16> {
+        let mut ports: Vec<u16> = response.peers.iter().map(SocketAddr::port).collect();
+        ports.sort_unstable();
+        ports
+    }
+
+    #[test]
+    fn the_first_announce_is_answered_with_all_who_are_there() {
+        let (mut tracker, now) = tracker();
+        tracker.announce(now, SOURCE, true, &peer(1, 0, None));
+        tracker.announce(now, SOURCE, true, &peer(2, 5, Some(AnnounceEvent::Started)));
+        let third = tracker.announce(now, SOURCE, true, &peer(3, 5, Some(AnnounceEvent::Started)));
+        assert_eq!(ports(&third), [1001, 1002]);
+        assert_eq!((third.complete, third.incomplete), (1, 2));
+    }
+
+    #[test]
+    fn a_seeder_is_not_told_of_seeders() {
+        let (mut tracker, now) = tracker();
+        tracker.announce(now, SOURCE, true, &peer(1, 0, None));
+        tracker.announce(now, SOURCE, true, &peer(2, 5, None));
+        assert_eq!(ports(&tracker.announce(now, SOURCE, true, &peer(3, 0, None))), [1002]);
+    }
+
+    #[test]
+    fn a_peer_that_stopped_or_fell_silent_is_handed_out_no_more() {
+        let (mut tracker, now) = tracker();
+        tracker.announce(now, SOURCE, true, &peer(1, 5, None));
+        tracker.announce(now, SOURCE, true, &peer(2, 5, None));
+        tracker.announce(now, SOURCE, true, &peer(1, 5, Some(AnnounceEvent::Stopped)));
+        let later = now + Duration::from_secs(10);
+        assert_eq!(ports(&tracker.announce(later, SOURCE, true, &peer(3, 5, None))), [1002]);
+        let much_later = later + Duration::from_secs(20);
+        assert_eq!(ports(&tracker.announce(much_later, SOURCE, true, &peer(4, 5, None))), [0_u16; 0]);
+    }
+
+    #[test]
+    fn the_address_a_stranger_names_does_not_count() {
+        let (mut tracker, now) = tracker();
+        let named = Some(IpAddr::from([1, 2, 3, 4]));
+        tracker.announce(now, SOURCE, false, &AnnounceRequest { ip: named, ..peer(1, 5, None) });
+        let told = tracker.announce(now, SOURCE, true, &peer(2, 5, None));
+        assert_eq!(told.peers, [SocketAddr::new(SOURCE, 1001)]);
+    }
+
+    #[test]
+    fn numwant_is_kept_to_and_capped() {
+        let (mut tracker, now) = tracker();
+        for number in 0..250 {
+            tracker.announce(now, SOURCE, true, &peer(number, 5, None));
+        }
+        let asks = |numwant| AnnounceRequest { numwant, ..peer(251, 5, None) };
+        assert_eq!(tracker.announce(now, SOURCE, true, &asks(Some(3))).peers.len(), 3);
+        assert_eq!(tracker.announce(now, SOURCE, true, &asks(Some(1000))).peers.len(), 200);
+        assert_eq!(tracker.announce(now, SOURCE, true, &asks(None)).peers.len(), 50);
+    }
+
+    #[test]
+    fn statistics_keep_what_departed_peers_moved() {
+        let (mut tracker, now) = tracker();
+        tracker.name_node(PeerId::from_bytes([1; 20]), "node-1");
+        tracker.announce(now, SOURCE, true, &peer(1, 5, None));
+        assert_eq!(tracker.statistics(now).nodes[0].name, "node-1");
+        tracker.announce(now, SOURCE, true, &peer(1, 0, Some(AnnounceEvent::Completed)));
+        tracker.announce(now, SOURCE, true, &peer(1, 0, Some(AnnounceEvent::Stopped)));
+        let statistics = tracker.statistics(now);
+        assert_eq!(statistics.swarms[0].downloaded, 20);
+        assert_eq!(statistics.swarms[0].completed, 1);
+        assert!(statistics.nodes.is_empty());
+    }
+}
