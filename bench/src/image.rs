@@ -129,6 +129,15 @@ impl ImageBuilder {
         })
     }
 
+    /// An image of new layers with these compressed sizes, the lowest first.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub fn image_of(&mut self, sizes: &[u64]) -> Result<Image> {
+        let layers: Result<Vec<Layer>> = sizes.iter().map(|size| self.layer(*size)).collect();
+        self.image(&layers?)
+    }
+
     /// An image of `layers`, the lowest first.
     ///
     /// # Errors

@@ -19,6 +19,8 @@ use crate::swarm::{OWN_BLOCK, PeerTraits, REQUEST_QUEUE, STRANGER_BLOCK};
 const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 /// Both handshakes are a few hundred bytes.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A bitfield of 2^20 pieces; blocks are smaller.
+const LARGEST_MESSAGE: u32 = 128 * 1024 + 16;
 /// Unsent bytes that the kernel may hold per connection. More would take the choice whom
 /// to serve next away from the upload queue.
 const NOT_SENT_LOW_WATER: u32 = 64 * 1024;
@@ -166,7 +168,7 @@ async fn finish(
     if !theirs.extended {
         return Err(MeetError::Ticket("the peer does not speak BEP 10".to_owned()));
     }
-    let mut decoder = MessageDecoder::new(OWN_BLOCK + 1024);
+    let mut decoder = MessageDecoder::new(LARGEST_MESSAGE);
     let extended = loop {
         let message = decoder
             .decode(&mut received)

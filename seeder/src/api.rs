@@ -40,7 +40,7 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    pub(crate) fn new(openings: Openings, tracker: Tracker, join_token: Option<String>, peer_port: u16) -> Arc<Self> {
+    pub(crate) fn new(openings: Openings, tracker: Tracker, join_token: Option<&str>, peer_port: u16) -> Arc<Self> {
         let ticket_key = openings.signer.public_key();
         let join_token = join_token.map(|token| Sha256::digest(token).into());
         Arc::new(Self { openings, tracker, join_token, ticket_key, peer_port })
@@ -55,7 +55,7 @@ impl Api {
 }
 
 /// Every route of a supernode.
-pub(crate) fn router(api: Arc<Api>) -> Router {
+pub(crate) fn router(api: &Arc<Api>) -> Router {
     let members = Router::new()
         .route("/v1/hello", get(hello))
         .route("/v1/swarms", post(open).layer(DefaultBodyLimit::max(LARGEST_REQUEST)))
@@ -63,8 +63,8 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/v1/swarms/{swarm}/content", get(content))
         .route("/v1/swarms/{swarm}/torrent", get(torrent))
         .route("/v1/stats", get(stats))
-        .layer(middleware::from_fn_with_state(Arc::clone(&api), members_only))
-        .with_state(Arc::clone(&api));
+        .layer(middleware::from_fn_with_state(Arc::clone(api), members_only))
+        .with_state(Arc::clone(api));
     Router::new()
         .route("/v1/health", get(async || Json(serde_json::json!({ "status": "ok" }))))
         .merge(api.tracker.router())

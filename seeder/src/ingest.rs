@@ -42,7 +42,7 @@ enum IngestError {
     #[error("the source sent more than {0} bytes")]
     Long(u64),
     #[error("the bytes are {found}, not {expected}")]
-    Digest { expected: Digest, found: Digest },
+    Digest { expected: Box<Digest>, found: Box<Digest> },
     #[error("the layer cannot be stored: {0}")]
     Disk(#[from] std::io::Error),
 }
@@ -72,7 +72,9 @@ impl WholeHash {
         let sha256 = self.sha256.finish();
         let found = self.other.map_or_else(|| sha256.clone(), DigestHasher::finish);
         match expected {
-            Some(expected) if expected != found => Err(IngestError::Digest { expected, found }),
+            Some(expected) if expected != found => {
+                Err(IngestError::Digest { expected: Box::new(expected), found: Box::new(found) })
+            },
             _ => Ok(sha256),
         }
     }

@@ -98,7 +98,7 @@ impl Supernode {
             }),
         );
         let openings = Openings::new(engine.clone(), source, signer, peer_port);
-        let router = api::router(Api::new(openings, tracker, config.join_token.clone(), peer_port));
+        let router = api::router(&Api::new(openings, tracker, config.join_token.as_deref(), peer_port));
         Ok(Self { listener: api, router, engine, shutdown })
     }
 

@@ -1,7 +1,7 @@
 //! `make demo`: five nodes pull one private image at once, first straight from the registry, then
 //! through the swarm.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -12,9 +12,8 @@ use flotilla_bench::{
     NodeProxy, ProxyOptions, Registry, Supernode, Table, Testbed, conclude, pull_all, stop_kept,
 };
 
-/// Compressed layer sizes in MiB: 309 MiB, one large layer and a tail of smaller ones.
-const LAYERS: [u64; 6] = [96, 80, 60, 40, 25, 8];
-const MEBIBYTE: u64 = 1 << 20;
+/// Compressed layer sizes, 309 MiB in all, one large layer and a tail of smaller ones.
+const LAYERS: [u64; 6] = [96 << 20, 80 << 20, 60 << 20, 40 << 20, 25 << 20, 8 << 20];
 const MEGABYTE: f64 = 1e6;
 
 /// Shows the main job on one machine: a registry, a supernode, and nodes with shaped links and
@@ -86,8 +85,7 @@ fn show(arguments: &Arguments) -> Result<()> {
         "Building an image of {} layers from this machine's files ...",
         LAYERS.len()
     );
-    let layers = LAYERS.iter().map(|size| builder.layer(size * MEBIBYTE));
-    let image = builder.image(&layers.collect::<Result<Vec<_>>>()?)?;
+    let image = builder.image_of(&LAYERS)?;
     let reference = image.push(&stage.registry, "demo/app", "1")?;
     println!(
         "  {reference}: {:.0} MB compressed, pushed",
@@ -237,10 +235,10 @@ impl Totals {
     /// Bytes from peers are what came neither from the registry (its log, by client) nor from the
     /// supernode (its interface, headers included: the share is slightly understated).
     fn table(&self, stage: &Stage, direct: &Delivery, swarm: &Delivery) -> Table {
-        let supernode = stage.supernode.address();
+        let supernode = IpAddr::V4(stage.supernode.address());
         let past_supernode = |delivery: &Delivery| {
             let clients = delivery.registry.bytes_by_client.iter();
-            let nodes = clients.filter(|(client, _)| **client != Ipv4Addr::into(supernode));
+            let nodes = clients.filter(|(client, _)| **client != supernode);
             nodes.map(|(_, bytes)| bytes).sum::<u64>()
         };
         let peers = |delivery: &Delivery, supernode_sent: u64| {

@@ -36,10 +36,8 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<()> {
     let node = testbed.host("node")?;
     let registry = Registry::start(&registry_host)?;
     let mut builder = ImageBuilder::new(&testbed.directory().join("image"))?;
-    let layers = LAYER_SHARES
-        .iter()
-        .map(|share| builder.layer(arguments.size * MEBIBYTE * share / 100));
-    let image = builder.image(&layers.collect::<Result<Vec<_>>>()?)?;
+    let sizes = LAYER_SHARES.map(|share| arguments.size * MEBIBYTE * share / 100);
+    let image = builder.image_of(&sizes)?;
     let reference = image.push(&registry, "demo/app", "1")?;
     for host in [&registry_host, &supernode_host, &node] {
         host.shape(LinkRate::megabits(arguments.rate))?;

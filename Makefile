@@ -1,0 +1,41 @@
+# `make help` lists what there is.
+
+SHELL := /bin/sh
+# Where rustup puts cargo, and where iproute2 and nginx live for those who are not root.
+export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin:/sbin
+
+RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
+export FLOTILLA_BINARY := $(abspath $(RELEASE)/flotilla)
+
+# Namespaces need root; everything else does not.
+ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env env PATH="$(PATH)")
+AS_ROOT := $(if $(ROOT),--config 'target."cfg(unix)".runner=["sudo","--preserve-env","env","PATH=$(PATH)"]')
+
+.PHONY: help setup build demo demo-stop bench test check
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: ## install missing packages and, if needed, a Rust toolchain
+	@scripts/setup.sh
+
+build: setup ## build the flotilla binary, the demo and the benchmarks
+	cargo build --release --locked --package flotilla --package flotilla-bench
+
+demo: build ## five nodes pull an image: from the registry, then through the swarm (KEEP=1 leaves it running)
+	$(ROOT) $(RELEASE)/flotilla-demo $(if $(KEEP),--keep)
+
+demo-stop: ## end what `make demo KEEP=1` left running
+	$(ROOT) $(RELEASE)/flotilla-demo --stop
+
+bench: build ## 20 nodes get 64 MiB at 50 Mbit/s; one node's cold pull against a direct one
+	$(ROOT) $(RELEASE)/flotilla-bench get
+	$(ROOT) $(RELEASE)/flotilla-bench single
+
+check: setup ## format, lints, unit and property tests
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo test --workspace --exclude flotilla-tests --locked
+
+test: check build ## every check, then end to end with the real programs
+	cargo test --package flotilla-tests --test end_to_end --release --locked $(AS_ROOT) -- --test-threads=1

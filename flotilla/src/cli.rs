@@ -1,0 +1,237 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use flotilla_torrents::Digest;
+use url::Url;
+
+use crate::units::{ByteCount, Rate, Time};
+
+/// Delivers container images and large files to many machines at once.
+///
+/// The registry sends each layer once, to a supernode; the machines give each other the
+/// rest.
+#[derive(Debug, Parser)]
+#[command(version, after_help = OVERVIEW, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const OVERVIEW: &str = "\
+Getting started:
+  flotilla supernode --listen 10.0.0.1:8001 --data-dir /var/lib/flotilla
+      on one machine near the registry; prints how nodes join
+  FLOTILLA_JOIN_TOKEN=… flotilla proxy --listen 127.0.0.1:65001 --peer-listen 0.0.0.0:65002 \\
+      --supernode http://10.0.0.1:8001 --data-dir /var/lib/flotilla
+      on every node; give the container engine HTTP_PROXY=http://127.0.0.1:65001
+  docker pull registry.example:5000/team/app:1.0
+
+Environment:
+  FLOTILLA_JOIN_TOKEN   the cluster's secret
+  FLOTILLA_LOG          what is logged to stderr, e.g. debug or flotilla_client=trace
+
+Exit codes:
+  0  done, or stopped by SIGTERM or SIGINT
+  1  failed; one line on stderr says what and what to do
+  2  the command line or the configuration is wrong";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a supernode: tracker, and seeder that reads each layer once from the registry
+    Supernode(SupernodeArgs),
+    /// Run a node's proxy: what the container engines on this machine talk to
+    Proxy(ProxyArgs),
+    /// Get a file through the swarm
+    Get(GetArgs),
+    /// Print a shell's completion script
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the default configuration of a role, as TOML
+    Config {
+        /// The role
+        role: Role,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Role {
+    Supernode,
+    Proxy,
+}
+
+const SUPERNODE_EXAMPLES: &str = "\
+Examples:
+  flotilla supernode --listen 10.0.0.1:8001 --data-dir /var/lib/flotilla
+  flotilla supernode --listen 127.0.0.1:8001 --data-dir ./data --registry-rate 100MB/s";
+
+/// Flags win over the environment, the environment over the configuration file, that over
+/// the defaults.
+#[derive(Debug, Args)]
+#[command(after_help = SUPERNODE_EXAMPLES)]
+pub(crate) struct SupernodeArgs {
+    /// Address of the cluster API and tracker [default: 127.0.0.1:8001]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Address for pieces [default: the listen address, port + 1000]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) peer_listen: Option<SocketAddr>,
+    /// Limit on what is sent to peers, e.g. 200MB/s
+    #[arg(long, value_name = "RATE")]
+    pub(crate) upload_rate: Option<Rate>,
+    /// Limit on what is read from registries, e.g. 100MB/s
+    #[arg(long, value_name = "RATE")]
+    pub(crate) registry_rate: Option<Rate>,
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+const PROXY_EXAMPLES: &str = "\
+Examples:
+  flotilla proxy --supernode http://10.0.0.1:8001 --data-dir /var/lib/flotilla \\
+      --peer-listen 0.0.0.0:65002
+  flotilla proxy --supernode http://a:8001,http://b:8001 --registry http://harbor:80 \\
+      --data-dir /var/lib/flotilla --upload-rate 50MB/s
+
+Without --supernode, the list is read from [node] address=… in /etc/dragonfly.conf.";
+
+/// Flags win over the environment, the environment over the configuration file, that over
+/// the defaults.
+#[derive(Debug, Args)]
+#[command(after_help = PROXY_EXAMPLES)]
+pub(crate) struct ProxyArgs {
+    /// Address for the container engines [default: 127.0.0.1:65001]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Address for pieces [default: 0.0.0.0:65002]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) peer_listen: Option<SocketAddr>,
+    /// The supernodes, separated by commas
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    pub(crate) supernode: Vec<String>,
+    /// The registry behind mirror requests that name none
+    #[arg(long, value_name = "URL")]
+    pub(crate) registry: Option<Url>,
+    /// A further registry that mirror requests may name with ?ns=, HOST[:PORT], with http://
+    /// before it when it has no TLS; repeatable
+    #[arg(long, value_name = "HOST")]
+    pub(crate) mirror_host: Vec<String>,
+    /// Limit on what is sent to peers, e.g. 20MB/s
+    #[arg(long, value_name = "RATE")]
+    pub(crate) upload_rate: Option<Rate>,
+    /// Limit on what is received from peers, e.g. 200MB/s
+    #[arg(long, value_name = "RATE")]
+    pub(crate) download_rate: Option<Rate>,
+    /// Name of this node for operators [default: the host name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node_name: Option<String>,
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+/// What supernode and proxy have in common.
+#[derive(Debug, Args)]
+pub(crate) struct CommonArgs {
+    /// Where layers are kept [default: /var/lib/flotilla]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Disk space for layers; the least recently used leave [default: 64GiB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) cache_quota: Option<ByteCount>,
+    /// File with the cluster's secret (or set FLOTILLA_JOIN_TOKEN)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) join_token_file: Option<PathBuf>,
+    /// PEM file with a further certificate authority for registries; repeatable
+    #[arg(long, value_name = "FILE")]
+    pub(crate) registry_ca: Vec<PathBuf>,
+    /// Accept any certificate of a registry
+    #[arg(long)]
+    pub(crate) registry_insecure_skip_verify: bool,
+    /// Configuration file [default: /etc/flotilla/flotilla.toml when it exists]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+const GET_EXAMPLES: &str = "\
+Examples:
+  flotilla get http://files/model.bin -o model.bin --supernode http://10.0.0.1:8001
+  flotilla get https://files/a.iso -o a.iso --supernode http://a:8001,http://b:8001 \\
+      --digest sha256:9f86… --header 'Authorization: Bearer …' --seed-for 60s
+
+FILE appears, whole and verified, at the moment of completion. An interrupted download goes
+on where it was when the same command is run again.";
+
+#[derive(Debug, Args)]
+#[command(after_help = GET_EXAMPLES)]
+pub(crate) struct GetArgs {
+    /// What to get; http or https
+    pub(crate) url: String,
+    /// The file to write
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// The supernodes, separated by commas
+    #[arg(long, value_name = "URL", value_delimiter = ',', required = true)]
+    pub(crate) supernode: Vec<String>,
+    /// Header for the source, 'Name: value'; repeatable
+    #[arg(long, value_name = "HEADER")]
+    pub(crate) header: Vec<String>,
+    /// What the file has to be, e.g. sha256:…
+    #[arg(long, value_name = "DIGEST")]
+    pub(crate) digest: Option<Digest>,
+    /// Limit on what is received, e.g. 200MB/s
+    #[arg(long, value_name = "RATE")]
+    pub(crate) download_rate: Option<Rate>,
+    /// Limit on what is sent to peers, e.g. 20MB/s
+    #[arg(long, value_name = "RATE")]
+    pub(crate) upload_rate: Option<Rate>,
+    /// How long to go on seeding after completion, e.g. 30s [default: 0s]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) seed_for: Option<Time>,
+    /// Where pieces are kept until completion [default: a hidden directory beside FILE]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Address for pieces [default: 0.0.0.0, any port]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) peer_listen: Option<SocketAddr>,
+    /// File with the cluster's secret (or set FLOTILLA_JOIN_TOKEN)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) join_token_file: Option<PathBuf>,
+    /// No progress bar
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_documented_invocations_parse() {
+        for line in [
+            "flotilla supernode --listen 10.0.0.1:8001 --data-dir d --peer-listen 10.0.0.1:9001 --config f",
+            "flotilla proxy --listen 127.0.0.1:65001 --peer-listen 10.0.0.2:65002 --supernode http://a:8001,http://b:8001 --data-dir d --registry http://r:5000 --config f",
+            "flotilla get http://h/f -o f --supernode http://a:8001 --header K:V --header K2:V2 --download-rate 20MB/s --upload-rate 20MB/s --seed-for 30s --data-dir d",
+        ] {
+            Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+    }
+
+    #[test]
+    fn a_bad_value_is_named_with_its_flag() {
+        let line = "flotilla get http://h/f -o f --supernode http://a:8001 --upload-rate fast";
+        let error = Cli::try_parse_from(line.split(' ')).unwrap_err().to_string();
+        assert!(error.contains("--upload-rate") && error.contains("fast"), "{error}");
+    }
+}

@@ -1,0 +1,177 @@
+//! Runs what the command line asks for.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::CommandFactory as _;
+use flotilla_client::get::GetOptions;
+use flotilla_client::{Node, NodeConfig};
+use flotilla_proxy::{Proxy, ProxyConfig};
+use flotilla_seeder::{Supernode, SupernodeConfig};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use crate::cli::{Cli, Command, GetArgs, ProxyArgs, SupernodeArgs};
+use crate::config::{self, ConfigErrors, ProxySettings, SupernodeSettings};
+use crate::join_token;
+
+/// Time that running requests have to end after the first signal.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Runs one command to its end.
+pub(crate) async fn run(cli: Cli, shutdown: CancellationToken) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Supernode(args) => supernode(args, shutdown).await,
+        Command::Proxy(args) => proxy(args, shutdown).await,
+        Command::Get(args) => get(args, shutdown).await,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "flotilla", &mut script);
+            Ok(std::io::stdout().write_all(&script)?)
+        }
+        Command::Config { role } => {
+            Ok(std::io::stdout().write_all(config::defaults(role)?.as_bytes())?)
+        }
+    }
+}
+
+async fn supernode(args: SupernodeArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let settings = SupernodeSettings::resolve(args)?;
+    prepare_data_dir(&settings.data_dir)?;
+    let token_file = settings.join_token_file.as_deref();
+    let join_token = join_token::of_supernode(token_file, settings.listen, &settings.data_dir)?;
+    let api = bind(settings.listen, "--listen").await?;
+    let peers = bind(settings.peer_address(), "--peer-listen").await?;
+    let (api_addr, peer_addr) = (api.local_addr()?, peers.local_addr()?);
+    let config = SupernodeConfig {
+        data_dir: settings.data_dir,
+        join_token,
+        cache_quota: settings.cache_quota.0,
+        upload_rate: settings.upload_rate.0,
+        registry_rate: settings.registry_rate.0,
+        registry_ca: settings.registry_ca,
+        insecure_skip_verify: settings.registry_insecure_skip_verify,
+    };
+    let supernode = Supernode::start(&config, api, peers, shutdown.clone())?;
+    ready(&format!("flotilla supernode ready on http://{api_addr} (peers on {peer_addr})"))?;
+    within_grace(supernode.serve(), shutdown).await
+}
+
+async fn proxy(args: ProxyArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let (settings, supernodes) = ProxySettings::resolve(args)?;
+    prepare_data_dir(&settings.data_dir)?;
+    let join_token = join_token::given(settings.join_token_file.as_deref())?;
+    let engines = bind(settings.listen, "--listen").await?;
+    let peers = bind(settings.peer_listen, "--peer-listen").await?;
+    let (engine_addr, peer_addr) = (engines.local_addr()?, peers.local_addr()?);
+    let names: Vec<&str> = supernodes.iter().map(Url::as_str).collect();
+    let line = format!(
+        "flotilla proxy ready on http://{engine_addr} (peers on {peer_addr}, supernodes: {})",
+        names.join(", ")
+    );
+    let node_config = NodeConfig {
+        data_dir: settings.data_dir,
+        supernodes,
+        join_token,
+        node_name: settings.node_name.unwrap_or_else(host_name),
+        cache_quota: settings.cache_quota.0,
+        upload_rate: settings.upload_rate.0,
+        download_rate: settings.download_rate.0,
+    };
+    let node = Node::start(node_config, peers, shutdown.clone()).await?;
+    let proxy_config = ProxyConfig {
+        registry: settings.registry,
+        mirror_hosts: settings.mirror_hosts,
+        registry_ca: settings.registry_ca,
+        insecure_skip_verify: settings.registry_insecure_skip_verify,
+    };
+    let proxy = Proxy::new(proxy_config, node.clone())?;
+    ready(&line)?;
+    within_grace(proxy.serve(engines, shutdown.clone()), shutdown).await?;
+    node.engine().stopped().await;
+    Ok(())
+}
+
+async fn get(args: GetArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let mut errors = Vec::new();
+    let supernodes = config::supernode_urls(&args.supernode, &mut errors);
+    let url = Url::parse(&args.url).map_err(|error| error.to_string()).and_then(|url| {
+        let fetched = matches!(url.scheme(), "http" | "https") && url.has_host();
+        if fetched { Ok(url) } else { Err("expected an http:// or https:// URL".to_owned()) }
+    });
+    let url = url.map_err(|error| errors.push(format!("URL {}: {error}", args.url)));
+    let mut headers = Vec::new();
+    for header in &args.header {
+        match header.split_once(':').map(|(name, value)| (name.trim(), value.trim())) {
+            Some((name, value)) if !name.is_empty() => headers.push((name.to_owned(), value.to_owned())),
+            // The value may be a secret: it is not repeated.
+            _ => errors.push("--header: expected 'Name: value'".to_owned()),
+        }
+    }
+    let Ok(url) = url else { return Err(ConfigErrors(errors).into()) };
+    if !errors.is_empty() {
+        return Err(ConfigErrors(errors).into());
+    }
+    let options = GetOptions {
+        url,
+        output: args.output,
+        supernodes,
+        join_token: join_token::given(args.join_token_file.as_deref())?,
+        headers,
+        digest: args.digest,
+        download_rate: args.download_rate.and_then(|rate| rate.0),
+        upload_rate: args.upload_rate.and_then(|rate| rate.0),
+        seed_for: args.seed_for.map(|time| time.0).unwrap_or_default(),
+        data_dir: args.data_dir,
+        progress: !args.quiet && std::io::stderr().is_terminal(),
+        peer_listen: args.peer_listen,
+    };
+    flotilla_client::get::run(options, shutdown).await
+}
+
+/// A directory that can be written, or an error before anything starts.
+fn prepare_data_dir(dir: &Path) -> anyhow::Result<()> {
+    let usable = std::fs::create_dir_all(dir).and_then(|()| {
+        let probe = dir.join(".writable");
+        std::fs::write(&probe, b"")?;
+        std::fs::remove_file(&probe)
+    });
+    usable.with_context(|| {
+        format!("data directory {} cannot be written; choose another with --data-dir", dir.display())
+    })
+}
+
+async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
+    let bound = TcpListener::bind(address).await;
+    bound.with_context(|| format!("cannot listen on {address}; choose another address with {flag}"))
+}
+
+fn ready(line: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    Ok(out.flush()?)
+}
+
+/// Runs `serving`, and no longer than the grace period after `shutdown`.
+async fn within_grace(
+    serving: impl Future<Output = anyhow::Result<()>>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let overdue = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        served = serving => served,
+        () = overdue => Ok(()),
+    }
+}
+
+fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if name.is_empty() { "unnamed".to_owned() } else { name }
+}

@@ -1,0 +1,329 @@
+//! The configuration: command line over environment over file over defaults.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use crate::cli::{CommonArgs, ProxyArgs, SupernodeArgs};
+use crate::dragonfly_conf;
+use crate::units::{ByteCount, Rate};
+
+/// Read when no `--config` is given and it exists.
+const FILE: &str = "/etc/flotilla/flotilla.toml";
+/// Where the system that flotilla succeeds keeps its list of supernodes.
+const DRAGONFLY_FILE: &str = "/etc/dragonfly.conf";
+/// Loopback: a supernode opens itself to others only when it is told to.
+const SUPERNODE_LISTEN: SocketAddr = SocketAddr::new(LOOPBACK, 8001);
+/// The port that engines of the predecessor are set up for.
+const PROXY_LISTEN: SocketAddr = SocketAddr::new(LOOPBACK, 65001);
+const PROXY_PEER_LISTEN: SocketAddr = SocketAddr::new(ANY, 65002);
+const LOOPBACK: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+const ANY: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+/// A supernode's port for pieces is its API port plus this: two on one host do not collide.
+const PEER_PORT_DISTANCE: u16 = 1000;
+/// A few dozen large images; less than the disk of any node that runs them.
+const CACHE_QUOTA: ByteCount = ByteCount(64 << 30);
+const DATA_DIR: &str = "/var/lib/flotilla";
+
+/// Everything that is wrong with the configuration.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("; "))]
+pub(crate) struct ConfigErrors(pub(crate) Vec<String>);
+
+/// What the file may hold.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct File {
+    supernode: SupernodeSettings,
+    proxy: ProxySettings,
+}
+
+/// `[supernode]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct SupernodeSettings {
+    pub(crate) listen: SocketAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) peer_listen: Option<SocketAddr>,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) cache_quota: ByteCount,
+    pub(crate) upload_rate: Rate,
+    pub(crate) registry_rate: Rate,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) join_token_file: Option<PathBuf>,
+    pub(crate) registry_ca: Vec<PathBuf>,
+    pub(crate) registry_insecure_skip_verify: bool,
+}
+
+impl Default for SupernodeSettings {
+    fn default() -> Self {
+        Self {
+            listen: SUPERNODE_LISTEN,
+            peer_listen: None,
+            data_dir: PathBuf::from(DATA_DIR),
+            cache_quota: CACHE_QUOTA,
+            upload_rate: Rate::default(),
+            registry_rate: Rate::default(),
+            join_token_file: None,
+            registry_ca: Vec::new(),
+            registry_insecure_skip_verify: false,
+        }
+    }
+}
+
+/// `[proxy]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ProxySettings {
+    pub(crate) listen: SocketAddr,
+    pub(crate) peer_listen: SocketAddr,
+    pub(crate) supernodes: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) registry: Option<Url>,
+    /// Further registries that mirror requests may name with `?ns=`.
+    pub(crate) mirror_hosts: Vec<String>,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) cache_quota: ByteCount,
+    pub(crate) upload_rate: Rate,
+    pub(crate) download_rate: Rate,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) node_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) join_token_file: Option<PathBuf>,
+    pub(crate) registry_ca: Vec<PathBuf>,
+    pub(crate) registry_insecure_skip_verify: bool,
+}
+
+impl Default for ProxySettings {
+    fn default() -> Self {
+        Self {
+            listen: PROXY_LISTEN,
+            peer_listen: PROXY_PEER_LISTEN,
+            supernodes: Vec::new(),
+            registry: None,
+            mirror_hosts: Vec::new(),
+            data_dir: PathBuf::from(DATA_DIR),
+            cache_quota: CACHE_QUOTA,
+            upload_rate: Rate::default(),
+            download_rate: Rate::default(),
+            node_name: None,
+            join_token_file: None,
+            registry_ca: Vec::new(),
+            registry_insecure_skip_verify: false,
+        }
+    }
+}
+
+impl SupernodeSettings {
+    /// The settings in force.
+    pub(crate) fn resolve(args: SupernodeArgs) -> Result<Self, ConfigErrors> {
+        let mut settings = read_file(args.common.config.as_deref())?.supernode;
+        replace(&mut settings.listen, args.listen);
+        settings.peer_listen = args.peer_listen.or(settings.peer_listen);
+        replace(&mut settings.upload_rate, args.upload_rate);
+        replace(&mut settings.registry_rate, args.registry_rate);
+        let CommonArgs { data_dir, cache_quota, join_token_file, registry_ca, registry_insecure_skip_verify, config: _ } =
+            args.common;
+        replace(&mut settings.data_dir, data_dir);
+        replace(&mut settings.cache_quota, cache_quota);
+        settings.join_token_file = join_token_file.or(settings.join_token_file);
+        settings.registry_ca.extend(registry_ca);
+        settings.registry_insecure_skip_verify |= registry_insecure_skip_verify;
+        Ok(settings)
+    }
+
+    /// Where pieces are served.
+    pub(crate) fn peer_address(&self) -> SocketAddr {
+        let mut default = self.listen;
+        // Port 0 asks for any port, and so does its companion.
+        if self.listen.port() != 0 {
+            default.set_port(self.listen.port().saturating_add(PEER_PORT_DISTANCE));
+        }
+        self.peer_listen.unwrap_or(default)
+    }
+}
+
+impl ProxySettings {
+    /// The settings in force, and the supernodes' URLs.
+    pub(crate) fn resolve(args: ProxyArgs) -> Result<(Self, Vec<Url>), ConfigErrors> {
+        let mut settings = read_file(args.common.config.as_deref())?.proxy;
+        replace(&mut settings.listen, args.listen);
+        replace(&mut settings.peer_listen, args.peer_listen);
+        replace(&mut settings.upload_rate, args.upload_rate);
+        replace(&mut settings.download_rate, args.download_rate);
+        settings.registry = args.registry.or(settings.registry);
+        settings.mirror_hosts.extend(args.mirror_host);
+        settings.node_name = args.node_name.or(settings.node_name);
+        let CommonArgs { data_dir, cache_quota, join_token_file, registry_ca, registry_insecure_skip_verify, config: _ } =
+            args.common;
+        replace(&mut settings.data_dir, data_dir);
+        replace(&mut settings.cache_quota, cache_quota);
+        settings.join_token_file = join_token_file.or(settings.join_token_file);
+        settings.registry_ca.extend(registry_ca);
+        settings.registry_insecure_skip_verify |= registry_insecure_skip_verify;
+        if !args.supernode.is_empty() {
+            settings.supernodes = args.supernode;
+        }
+        if settings.supernodes.is_empty() {
+            settings.supernodes = dragonfly_conf::supernodes(Path::new(DRAGONFLY_FILE))
+                .map_err(|error| ConfigErrors(vec![error]))?;
+        }
+        let mut errors = Vec::new();
+        if let Some(registry) = &settings.registry
+            && !matches!(registry.scheme(), "http" | "https")
+        {
+            errors.push(format!("--registry {registry}: expected an http:// or https:// URL"));
+        }
+        let supernodes = supernode_urls(&settings.supernodes, &mut errors);
+        if settings.supernodes.is_empty() {
+            errors.push(format!(
+                "no supernode: give --supernode http://ADDR:8001, or supernodes in {FILE}, or [node] address=… in {DRAGONFLY_FILE}"
+            ));
+        }
+        if errors.is_empty() { Ok((settings, supernodes)) } else { Err(ConfigErrors(errors)) }
+    }
+}
+
+/// Reads the URLs of supernodes; what is wrong goes to `errors`.
+pub(crate) fn supernode_urls(texts: &[String], errors: &mut Vec<String>) -> Vec<Url> {
+    let mut urls = Vec::new();
+    for text in texts {
+        match Url::parse(text.trim()) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => urls.push(url),
+            Ok(_) => errors.push(format!("--supernode {text}: expected a URL such as http://10.0.0.1:8001")),
+            Err(error) => errors.push(format!("--supernode {text}: {error}; expected a URL such as http://10.0.0.1:8001")),
+        }
+    }
+    urls
+}
+
+/// The defaults of both roles as a configuration file.
+pub(crate) fn defaults(role: crate::cli::Role) -> Result<String, toml::ser::Error> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Table {
+        Supernode(SupernodeSettings),
+        Proxy(ProxySettings),
+    }
+    toml::to_string(&match role {
+        crate::cli::Role::Supernode => Table::Supernode(SupernodeSettings::default()),
+        crate::cli::Role::Proxy => Table::Proxy(ProxySettings::default()),
+    })
+}
+
+fn read_file(given: Option<&Path>) -> Result<File, ConfigErrors> {
+    let path = given.unwrap_or(Path::new(FILE));
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if given.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(File::default());
+        }
+        Err(error) => return Err(ConfigErrors(vec![format!("configuration {}: {error}", path.display())])),
+    };
+    parse(&text).map_err(|errors| {
+        ConfigErrors(errors.into_iter().map(|error| format!("configuration {}: {error}", path.display())).collect())
+    })
+}
+
+/// Parses the file; a file with several bad values gives an error for each: bad values are
+/// taken out one by one until the rest parses.
+fn parse(text: &str) -> Result<File, Vec<String>> {
+    let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| vec![one_line(&error)])?;
+    let mut errors = Vec::new();
+    let keys: Vec<(String, String)> = table
+        .iter()
+        .filter_map(|(role, settings)| Some((role, settings.as_table()?)))
+        .flat_map(|(role, settings)| settings.keys().map(move |key| (role.clone(), key.clone())))
+        .collect();
+    for (role, key) in keys {
+        let Some(settings) = table.get_mut(&role).and_then(toml::Value::as_table_mut) else { continue };
+        let Some(value) = settings.get(&key).cloned() else { continue };
+        let alone = toml::Table::from_iter([(
+            role.clone(),
+            toml::Value::Table(toml::Table::from_iter([(key.clone(), value)])),
+        )]);
+        if let Err(error) = alone.try_into::<File>() {
+            errors.push(format!("[{role}] {key}: {}", one_line(&error)));
+            settings.remove(&key);
+        }
+    }
+    match table.try_into::<File>() {
+        Ok(file) if errors.is_empty() => Ok(file),
+        Ok(_) => Err(errors),
+        Err(error) => {
+            errors.push(one_line(&error));
+            Err(errors)
+        }
+    }
+}
+
+fn one_line(error: &toml::de::Error) -> String {
+    error.message().to_owned()
+}
+
+fn replace<T>(setting: &mut T, given: Option<T>) {
+    if let Some(given) = given {
+        *setting = given;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command, Role};
+
+    fn proxy_args(line: &str) -> ProxyArgs {
+        let words = ["flotilla", "proxy"].into_iter().chain(line.split_whitespace());
+        match Cli::try_parse_from(words).unwrap().command {
+            Command::Proxy(args) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_printed_defaults_are_read_back_as_the_defaults() {
+        let text = defaults(Role::Supernode).unwrap() + &defaults(Role::Proxy).unwrap();
+        let file = parse(&text).unwrap();
+        assert_eq!(file.supernode, SupernodeSettings::default());
+        assert_eq!(file.proxy, ProxySettings::default());
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("flotilla.toml");
+        std::fs::write(&path, "[proxy]\nupload_rate = \"1MB/s\"\ndownload_rate = \"2MB/s\"\nsupernodes = [\"http://a:8001\"]\n").unwrap();
+        let args = proxy_args(&format!("--config {} --upload-rate 3MB/s", path.display()));
+        let (settings, supernodes) = ProxySettings::resolve(args).unwrap();
+        assert_eq!(settings.upload_rate, Rate(Some(3_000_000)));
+        assert_eq!(settings.download_rate, Rate(Some(2_000_000)));
+        assert_eq!(settings.cache_quota, CACHE_QUOTA);
+        assert_eq!(supernodes, [Url::parse("http://a:8001").unwrap()]);
+    }
+
+    #[test]
+    fn all_bad_values_are_reported_at_once() {
+        let errors = parse("[proxy]\nupload_rate = \"fast\"\ncache_quota = \"much\"\ncolour = \"red\"\n").unwrap_err();
+        let all = errors.join("\n");
+        for name in ["upload_rate", "cache_quota", "colour"] {
+            assert!(all.contains(name), "{name} is missing in {all}");
+        }
+    }
+
+    #[test]
+    fn bad_urls_of_supernodes_are_named() {
+        let errors = ProxySettings::resolve(proxy_args("--supernode ftp://a,::")).unwrap_err().to_string();
+        assert!(errors.contains("ftp://a") && errors.contains("::"), "{errors}");
+    }
+
+    #[test]
+    fn two_supernodes_on_one_host_do_not_share_a_peer_port() {
+        let at = |port| SupernodeSettings { listen: SocketAddr::new(LOOPBACK, port), ..SupernodeSettings::default() };
+        assert_eq!(at(8001).peer_address().port(), 9001);
+        assert_eq!(at(8002).peer_address().port(), 9002);
+    }
+}

@@ -1,0 +1,127 @@
+#!/bin/sh
+# Installs what `make demo` and `make test` need on Debian 12+ or Ubuntu 22.04+: system packages and,
+# when there is none or it is too old, a Rust toolchain. Quick and silent when all is there.
+set -eu
+
+cd "$(dirname "$0")/.."
+PATH="$HOME/.cargo/bin:$PATH:/usr/sbin:/sbin"
+export PATH
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+fail() { say "error: $*"; exit 1; }
+has() { command -v "$1" >/dev/null 2>&1; }
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    elif has sudo; then
+        sudo "$@"
+    else
+        fail "needs root to run '$*': run as root, or install sudo"
+    fi
+}
+
+# --- system packages ---------------------------------------------------------------------------
+
+# program:package
+NEEDED="dockerd:docker.io docker:docker-cli docker-registry:docker-registry skopeo:skopeo
+htpasswd:apache2-utils nginx:nginx aria2c:aria2 ip:iproute2 tc:iproute2 ss:iproute2
+nsenter:util-linux setpriv:util-linux umount:mount cc:gcc curl:curl git:git"
+# Services that these packages would start; the testbed runs its own copies.
+SERVICES="docker.service docker.socket containerd.service docker-registry.service nginx.service"
+
+missing_packages() {
+    for entry in $NEEDED; do
+        has "${entry%%:*}" || printf '%s\n' "${entry#*:}"
+    done | sort -u
+}
+
+install_packages() {
+    has apt-get || fail "missing: $(echo "$1" | tr '\n' ' ')(installed here only on Debian and Ubuntu)"
+    as_root apt-get -qq update || fail "apt-get update failed: check the network and /etc/apt"
+    packages=""
+    for package in $1; do
+        # Before Debian 13 the docker command is part of docker.io.
+        if [ "$package" = docker-cli ] && ! apt-cache show docker-cli >/dev/null 2>&1; then
+            package=docker.io
+        fi
+        # A compiler without the C library's headers cannot link.
+        [ "$package" != gcc ] || package="gcc libc6-dev"
+        packages="$packages $package"
+    done
+    say "installing:$packages"
+    # Packages must not start their services: policy-rc.d answers 101, "forbidden".
+    policy=/usr/sbin/policy-rc.d
+    placed=no
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+        as_root chmod 755 "$policy"
+        placed=yes
+        # shellcheck disable=SC2064
+        trap "as_root rm -f '$policy'" EXIT INT TERM
+    fi
+    enabled_before=$(enabled_services)
+    # shellcheck disable=SC2086
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
+        ca-certificates $packages >/dev/null || fail "apt-get could not install:$packages"
+    for service in $(enabled_services); do
+        case " $enabled_before " in
+            *" $service "*) ;;
+            *) as_root systemctl --quiet disable "$service" 2>/dev/null || true ;;
+        esac
+    done
+    if [ "$placed" = yes ]; then
+        as_root rm -f "$policy"
+        trap - EXIT INT TERM
+    fi
+}
+
+enabled_services() {
+    [ -d /run/systemd/system ] || return 0
+    for service in $SERVICES; do
+        if systemctl --quiet is-enabled "$service" 2>/dev/null; then printf '%s ' "$service"; fi
+    done
+}
+
+# --- Rust --------------------------------------------------------------------------------------
+
+REQUIRED_RUST=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+
+rust_is_new_enough() {
+    has cargo || return 1
+    version=$(cargo --version 2>/dev/null | cut -d' ' -f2) || return 1
+    [ -n "$version" ] || return 1
+    oldest=$(printf '%s\n%s\n' "$REQUIRED_RUST" "$version" | sort -V | head -n1)
+    [ "$oldest" = "$REQUIRED_RUST" ]
+}
+
+install_rust() {
+    say "installing a Rust toolchain ($REQUIRED_RUST or newer)"
+    if ! has rustup; then
+        if apt-cache show rustup >/dev/null 2>&1; then
+            install_packages rustup
+        else
+            curl --proto '=https' --tlsv1.2 --silent --show-error --fail https://sh.rustup.rs \
+                | sh -s -- -y --quiet --profile minimal --no-modify-path \
+                || fail "the rustup installer failed: check the network, or install Rust $REQUIRED_RUST by hand"
+        fi
+    fi
+    rustup toolchain install stable --profile minimal --component rustfmt --component clippy \
+        || fail "rustup could not install a toolchain"
+    # For this directory only: somebody else's default stays as it is.
+    rust_is_new_enough || rustup override set stable
+    rust_is_new_enough || fail "cargo is older than $REQUIRED_RUST and rustup could not replace it"
+}
+
+missing=$(missing_packages)
+[ -z "$missing" ] || install_packages "$missing"
+still_missing=$(missing_packages)
+[ -z "$still_missing" ] || fail "still missing after installation: $(echo "$still_missing" | tr '\n' ' ')"
+
+rust_is_new_enough || install_rust
+for component in fmt clippy; do
+    if ! cargo "$component" --version >/dev/null 2>&1; then
+        case $component in fmt) name=rustfmt ;; *) name=clippy ;; esac
+        rustup component add "$name" || fail "cargo $component is missing: install the component $name"
+    fi
+done
