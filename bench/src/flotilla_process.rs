@@ -15,7 +15,7 @@ const PEER_PORT: u16 = 65002;
 const JOIN_TOKEN: &str = "testbed-join-token";
 const JOIN_TOKEN_VARIABLE: &str = "FLOTILLA_JOIN_TOKEN";
 const BINARY_VARIABLE: &str = "FLOTILLA_BINARY";
-const LOG_VARIABLE: &str = "RUST_LOG";
+const LOG_VARIABLE: &str = "FLOTILLA_LOG";
 
 /// The `flotilla` binary and the cluster's secret.
 #[derive(Clone, Debug)]

@@ -57,7 +57,7 @@ impl NginxOrigin {
                client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy;\n\
                fastcgi_temp_path {directory}/fastcgi; uwsgi_temp_path {directory}/uwsgi;\n\
                scgi_temp_path {directory}/scgi;\n\
-               sendfile on;\n\
+               sendfile on; keepalive_timeout 1s;\n\
                server {{ listen {address}:{PORT}; root {directory}/files; }}\n\
              }}\n"
         );
@@ -88,10 +88,11 @@ impl NginxOrigin {
         format!("http://{}/{file}", self.host.address())
     }
 
-    /// What it has sent, once nobody is connected any more: nginx logs a response when it ends.
+    /// What it has sent, once nobody is connected any more: nginx logs a response when it ends,
+    /// and closes a connection that has been idle for a second.
     ///
     /// # Errors
-    /// Somebody stays connected: stop the clients first.
+    /// It is still sending after half a minute.
     pub fn traffic(&self) -> Result<OriginTraffic> {
         self.host.wait_disconnected(PORT, SETTLED)?;
         let log = fs::read_to_string(&self.log).context("cannot read nginx's log")?;

@@ -95,10 +95,8 @@ async fn get(options: &GetOptions, node: &Node, work_dir: &Path) -> anyhow::Resu
         Err(OpenError::Refused { status, reason }) => {
             bail!("{}: the source answered {status} {reason}", redacted(&options.url));
         }
-        Err(error @ OpenError::Supernode(SupernodeError::Unreachable { .. } | SupernodeError::NoneHealthy)) => {
-            return Err(error).context(
-                "nothing downloaded; check --supernode, or fetch the URL without flotilla",
-            );
+        Err(error @ OpenError::Supernode(SupernodeError::Unreachable { .. } | SupernodeError::NoneHealthy(_))) => {
+            return Err(anyhow::anyhow!("{error}; check --supernode, or fetch the URL without flotilla"));
         }
         Err(error) => return Err(error.into()),
     };

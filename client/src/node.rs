@@ -187,7 +187,7 @@ impl NodeShared {
             peer_id: self.engine.peer_id(),
             node: self.node_name.clone(),
         };
-        let mut last = SupernodeError::NoneHealthy;
+        let mut last = None;
         for supernode in self.supernodes.for_key(&key) {
             match supernode.open(&message).await {
                 Ok(OpenResponse::Open(descriptor)) => return Ok((supernode.clone(), descriptor)),
@@ -197,11 +197,11 @@ impl NodeShared {
                 Ok(OpenResponse::Unswarmable { reason }) => return Err(OpenError::Unswarmable(reason)),
                 Err(error) => {
                     tracing::warn!(%error, "asking the next supernode");
-                    last = error;
+                    last = Some(error);
                 }
             }
         }
-        Err(last.into())
+        Err(last.unwrap_or_else(|| self.supernodes.none_healthy()).into())
     }
 
     async fn follow(

@@ -58,9 +58,9 @@ pub enum SupernodeError {
         /// The answer, in brief.
         what: String,
     },
-    /// None of them can be asked now.
-    #[error("no supernode can be reached")]
-    NoneHealthy,
+    /// None of them can be asked now; what they failed with last.
+    #[error("{0}")]
+    NoneHealthy(String),
 }
 
 /// One supernode.
@@ -72,8 +72,14 @@ struct Inner {
     url: Url,
     authorization: Option<String>,
     http: reqwest::Client,
-    failed: Mutex<Option<Instant>>,
+    failed: Mutex<Option<Failure>>,
     greeted: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Failure {
+    since: Instant,
+    reason: String,
 }
 
 impl Supernode {
@@ -163,15 +169,21 @@ impl Supernode {
 
     fn is_avoided(&self) -> bool {
         let failed = self.0.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.is_some_and(|since| since.elapsed() < AVOIDED_FOR)
+        failed.as_ref().is_some_and(|failure| failure.since.elapsed() < AVOIDED_FOR)
     }
 
-    fn mark(&self, failed: bool) {
-        if failed {
-            self.0.greeted.store(false, Ordering::Relaxed);
-        }
-        let mut mark = self.0.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        *mark = failed.then(Instant::now);
+    /// Avoids it for a while.
+    fn failed(&self, reason: impl Into<String>) -> SupernodeError {
+        let reason = reason.into();
+        self.0.greeted.store(false, Ordering::Relaxed);
+        let failure = Failure { since: Instant::now(), reason: reason.clone() };
+        *self.0.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+        SupernodeError::Unreachable { supernode: self.0.url.clone(), reason }
+    }
+
+    fn last_failure(&self) -> Option<String> {
+        let failed = self.0.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.as_ref().map(|failure| format!("supernode {} cannot be reached: {}", self.0.url, failure.reason))
     }
 
     fn endpoint(&self, path: &str) -> Url {
@@ -193,9 +205,8 @@ impl Supernode {
     }
 
     async fn call(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, SupernodeError> {
-        let sent = request.send().await;
-        self.mark(sent.is_err());
-        let reply = sent.map_err(|e| self.unreachable(root_cause(&e)))?;
+        let reply = request.send().await.map_err(|e| self.failed(root_cause(&e)))?;
+        *self.0.failed.lock().unwrap_or_else(PoisonError::into_inner) = None;
         match reply.status() {
             StatusCode::OK => Ok(reply),
             StatusCode::UNAUTHORIZED => {
@@ -223,7 +234,7 @@ impl Supernode {
         let mut bytes = BytesMut::new();
         loop {
             let part = tokio::time::timeout(silence, reply.chunk()).await.map_err(|_| self.silent())?;
-            let Some(part) = part.map_err(|e| self.unreachable(root_cause(&e)))? else { break };
+            let Some(part) = part.map_err(|e| self.failed(root_cause(&e)))? else { break };
             if bytes.len() + part.len() > cap {
                 return Err(self.unexpected(format!("more than {cap} bytes")));
             }
@@ -233,12 +244,7 @@ impl Supernode {
     }
 
     fn silent(&self) -> SupernodeError {
-        self.mark(true);
-        self.unreachable("it fell silent")
-    }
-
-    fn unreachable(&self, reason: impl Into<String>) -> SupernodeError {
-        SupernodeError::Unreachable { supernode: self.0.url.clone(), reason: reason.into() }
+        self.failed("it fell silent")
     }
 
     fn unexpected(&self, what: String) -> SupernodeError {
@@ -265,10 +271,7 @@ fn events_of(
             let part = tokio::time::timeout(SILENCE, parts.next());
             match part.await.map_err(|_| supernode.silent())? {
                 Some(Ok(part)) => lines.extend_from_slice(&part),
-                Some(Err(error)) => {
-                    supernode.mark(true);
-                    return Err(supernode.unreachable(root_cause(&error)));
-                }
+                Some(Err(error)) => return Err(supernode.failed(root_cause(&error))),
                 None => return Ok(None),
             }
         }
@@ -301,6 +304,14 @@ impl Supernodes {
             .into_iter()
             .filter_map(|index| self.0.get(index))
             .filter(|supernode| !supernode.is_avoided())
+    }
+}
+
+impl Supernodes {
+    /// Why none of them can be asked now.
+    pub(crate) fn none_healthy(&self) -> SupernodeError {
+        let failures: Vec<String> = self.0.iter().filter_map(Supernode::last_failure).collect();
+        SupernodeError::NoneHealthy(failures.join("; "))
     }
 }
 

@@ -315,7 +315,7 @@ impl OriginSwarm {
 
     /// Pieces that are on the disk, hashed and published.
     pub fn published(&self) -> u32 {
-        self.0.status().known
+        self.0.0.lock_map().known()
     }
 
     /// Hashes, stores and publishes the next piece; `data` is exactly that piece.

@@ -12,6 +12,7 @@ mod dragonfly_conf;
 mod join_token;
 mod units;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -75,7 +76,12 @@ fn start_logging(cli: &Cli) {
     };
     let filter = std::env::var("FLOTILLA_LOG").unwrap_or_else(|_| default.to_owned());
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let to_terminal = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(to_terminal)
+        .with_writer(std::io::stderr)
+        .init();
 }
 
 /// Every peer and every reader is a file descriptor; the usual 1024 is a shell's limit.
