@@ -26,8 +26,12 @@ impl Bans {
     pub(crate) fn shun(&self, peer: PeerId, dialled: Option<SocketAddr>) {
         let now = Instant::now();
         let mut shunned = self.lock();
-        shunned.peers.retain(|_, since| now.duration_since(*since) < SHUNNED_FOR);
-        shunned.addresses.retain(|_, since| now.duration_since(*since) < SHUNNED_FOR);
+        shunned
+            .peers
+            .retain(|_, since| now.duration_since(*since) < SHUNNED_FOR);
+        shunned
+            .addresses
+            .retain(|_, since| now.duration_since(*since) < SHUNNED_FOR);
         shunned.peers.insert(peer, now);
         if let Some(address) = dialled {
             shunned.addresses.insert(address, now);
@@ -35,15 +39,25 @@ impl Bans {
     }
 
     pub(crate) fn is_shunned(&self, peer: PeerId) -> bool {
-        self.lock().peers.get(&peer).is_some_and(|since| since.elapsed() < SHUNNED_FOR)
+        self.lock()
+            .peers
+            .get(&peer)
+            .is_some_and(|since| since.elapsed() < SHUNNED_FOR)
     }
 
     pub(crate) fn is_shunned_address(&self, address: SocketAddr) -> bool {
-        self.lock().addresses.get(&address).is_some_and(|since| since.elapsed() < SHUNNED_FOR)
+        self.lock()
+            .addresses
+            .get(&address)
+            .is_some_and(|since| since.elapsed() < SHUNNED_FOR)
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.lock().peers.values().filter(|since| since.elapsed() < SHUNNED_FOR).count()
+        self.lock()
+            .peers
+            .values()
+            .filter(|since| since.elapsed() < SHUNNED_FOR)
+            .count()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Shunned> {

@@ -97,7 +97,10 @@ impl Engine {
             tasks: TaskTracker::new(),
             shutdown: shutdown.clone(),
         }));
-        engine.0.tasks.spawn(accept_peers(engine.clone(), listener, shutdown));
+        engine
+            .0
+            .tasks
+            .spawn(accept_peers(engine.clone(), listener, shutdown));
         Ok(engine)
     }
 
@@ -131,12 +134,19 @@ impl Engine {
 
     /// Every swarm that runs here.
     pub fn swarms(&self) -> Vec<SwarmHandle> {
-        self.0.lock_swarms().values().map(|running| running.handle.clone()).collect()
+        self.0
+            .lock_swarms()
+            .values()
+            .map(|running| running.handle.clone())
+            .collect()
     }
 
     /// The swarm `swarm`, if it runs here.
     pub fn swarm(&self, swarm: &InfoHash) -> Option<SwarmHandle> {
-        self.0.lock_swarms().get(swarm).map(|running| running.handle.clone())
+        self.0
+            .lock_swarms()
+            .get(swarm)
+            .map(|running| running.handle.clone())
     }
 
     /// Joins a swarm as a node: pieces come from the peers. Pieces of an earlier run count
@@ -144,7 +154,11 @@ impl Engine {
     ///
     /// # Errors
     /// The layer cannot be stored.
-    pub async fn join(&self, content: &ContentId, geometry: Geometry) -> Result<SwarmHandle, EngineError> {
+    pub async fn join(
+        &self,
+        content: &ContentId,
+        geometry: Geometry,
+    ) -> Result<SwarmHandle, EngineError> {
         self.open(content, geometry, Role::Node).await
     }
 
@@ -181,14 +195,20 @@ impl Engine {
         let _ = tokio::time::timeout(STOP_GRACE, self.0.tasks.wait()).await;
     }
 
-    async fn open(&self, content: &ContentId, geometry: Geometry, role: Role) -> Result<SwarmHandle, EngineError> {
+    async fn open(
+        &self,
+        content: &ContentId,
+        geometry: Geometry,
+        role: Role,
+    ) -> Result<SwarmHandle, EngineError> {
         let swarm = InfoHash::of_swarm(content, &geometry);
         if let Some(handle) = self.swarm(&swarm) {
             return Ok(handle);
         }
         let engine = self.clone();
         let wanted = content.clone();
-        let opened = tokio::task::spawn_blocking(move || engine.0.store.layer_or_create(&wanted, geometry));
+        let opened =
+            tokio::task::spawn_blocking(move || engine.0.store.layer_or_create(&wanted, geometry));
         let (layer, evicted) = match opened.await {
             Ok(opened) => opened?,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
@@ -211,9 +231,21 @@ impl EngineShared {
         let (input, inputs) = mpsc::channel(INPUT_QUEUE);
         let handle = SwarmHandle::new(layer, map, input);
         let stop = self.shutdown.child_token();
-        let task = SwarmTask::new(handle.clone(), Arc::clone(&self), role, inputs, stop.clone());
+        let task = SwarmTask::new(
+            handle.clone(),
+            Arc::clone(&self),
+            role,
+            inputs,
+            stop.clone(),
+        );
         self.tasks.spawn(task.run());
-        swarms.insert(swarm, Running { handle: handle.clone(), stop });
+        swarms.insert(
+            swarm,
+            Running {
+                handle: handle.clone(),
+                stop,
+            },
+        );
         handle
     }
 
@@ -226,7 +258,11 @@ impl EngineShared {
     }
 
     pub(crate) fn introduction(&self, handle: &SwarmHandle) -> Introduction {
-        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let keys = self
+            .keys
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         Introduction {
             swarm: handle.swarm(),
             peer_id: self.peer_id,
@@ -261,7 +297,9 @@ fn published_so_far(layer: &StoredLayer, role: Role) -> PieceMap {
 async fn accept_peers(engine: Engine, listener: TcpListener, shutdown: CancellationToken) {
     let handshakes = Arc::new(Semaphore::new(MOST_HANDSHAKES));
     loop {
-        let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { return };
+        let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else {
+            return;
+        };
         let accepted = tokio::select! {
             () = shutdown.cancelled() => return,
             accepted = listener.accept() => accepted,

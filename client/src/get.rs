@@ -52,11 +52,17 @@ pub struct GetOptions {
 /// The file could not be had; nothing is left at `output`.
 pub async fn run(options: GetOptions, shutdown: CancellationToken) -> anyhow::Result<()> {
     let work_dir = WorkDir::create(&options)?;
-    let listen = options.peer_listen.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
-    let peers = TcpListener::bind(listen).await.with_context(|| format!("peer address {listen}"))?;
+    let listen = options
+        .peer_listen
+        .unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
+    let peers = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("peer address {listen}"))?;
     let stop = shutdown.child_token();
     let node = Node::start(node_config(&options, work_dir.path()), peers, stop.clone()).await?;
-    let got = shutdown.run_until_cancelled(get(&options, &node, work_dir.path())).await;
+    let got = shutdown
+        .run_until_cancelled(get(&options, &node, work_dir.path()))
+        .await;
     stop.cancel();
     node.engine().stopped().await;
     match got {
@@ -93,10 +99,19 @@ async fn get(options: &GetOptions, node: &Node, work_dir: &Path) -> anyhow::Resu
             Finished::Part(from_source(options, work_dir, None, &bar).await?)
         }
         Err(OpenError::Refused { status, reason }) => {
-            bail!("{}: the source answered {status} {reason}", redacted(&options.url));
+            bail!(
+                "{}: the source answered {status} {reason}",
+                redacted(&options.url)
+            );
         }
-        Err(error @ OpenError::Supernode(SupernodeError::Unreachable { .. } | SupernodeError::NoneHealthy(_))) => {
-            return Err(anyhow::anyhow!("{error}; check --supernode, or fetch the URL without flotilla"));
+        Err(
+            error @ OpenError::Supernode(
+                SupernodeError::Unreachable { .. } | SupernodeError::NoneHealthy(_),
+            ),
+        ) => {
+            return Err(anyhow::anyhow!(
+                "{error}; check --supernode, or fetch the URL without flotilla"
+            ));
         }
         Err(error) => return Err(error.into()),
     };
@@ -154,7 +169,9 @@ async fn from_source(
     bar: &ProgressBar,
 ) -> anyhow::Result<PathBuf> {
     let path = work_dir.join("part");
-    let mut file = tokio::fs::File::create(&path).await.with_context(|| path.display().to_string())?;
+    let mut file = tokio::fs::File::create(&path)
+        .await
+        .with_context(|| path.display().to_string())?;
     let mut position = 0;
     if let Some(layer) = layer {
         let held = layer.swarm().held_prefix();
@@ -164,8 +181,12 @@ async fn from_source(
             position += bytes.len() as u64;
         }
     }
-    let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(10)).build()?;
-    let mut request = http.get(options.url.clone()).header("accept-encoding", "identity");
+    let http = reqwest::Client::builder()
+        .connect_timeout(Duration::from_secs(10))
+        .build()?;
+    let mut request = http
+        .get(options.url.clone())
+        .header("accept-encoding", "identity");
     for (name, value) in &options.headers {
         request = request.header(name, value);
     }
@@ -173,7 +194,11 @@ async fn from_source(
         request = request.header("range", format!("bytes={position}-"));
     }
     let source = redacted(&options.url);
-    let mut reply = request.send().await.with_context(|| source.clone())?.error_for_status()?;
+    let mut reply = request
+        .send()
+        .await
+        .with_context(|| source.clone())?
+        .error_for_status()?;
     if position > 0 && reply.status() != reqwest::StatusCode::PARTIAL_CONTENT {
         file.set_len(0).await?;
         file = tokio::fs::File::create(&path).await?;
@@ -204,10 +229,14 @@ async fn publish(part: PathBuf, output: &Path, expected: Option<Digest>) -> anyh
         if let Some(expected) = expected {
             let found = digest_of(&part, &expected)?;
             if found != expected {
-                bail!("digest mismatch: the source has {found}, --digest says {expected}; nothing written");
+                bail!(
+                    "digest mismatch: the source has {found}, --digest says {expected}; nothing written"
+                );
             }
         }
-        let parent = output.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = output
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
         let scratch = tempfile::Builder::new()
             .prefix(".flotilla-")
             .tempdir_in(parent.unwrap_or(Path::new(".")))
@@ -257,7 +286,10 @@ impl WorkDir {
             }
         };
         std::fs::create_dir_all(&path).with_context(|| {
-            format!("data directory {} cannot be written; choose another with --data-dir", path.display())
+            format!(
+                "data directory {} cannot be written; choose another with --data-dir",
+                path.display()
+            )
         })?;
         Ok(Self { path, own })
     }

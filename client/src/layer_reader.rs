@@ -45,7 +45,9 @@ pub struct LayerReader {
 
 impl std::fmt::Debug for LayerReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LayerReader").field("position", &self.position).finish_non_exhaustive()
+        f.debug_struct("LayerReader")
+            .field("position", &self.position)
+            .finish_non_exhaustive()
     }
 }
 
@@ -63,7 +65,10 @@ impl LayerReader {
         let parts = stream::try_unfold(cursor, |mut cursor| async move {
             Ok(cursor.next().await?.map(|part| (part, cursor)))
         });
-        Self { position: range.start, parts: Box::pin(parts) }
+        Self {
+            position: range.start,
+            parts: Box::pin(parts),
+        }
     }
 
     /// Offset of the next byte.
@@ -99,7 +104,9 @@ impl Cursor {
             return Ok(None);
         }
         let geometry = self.swarm.geometry();
-        let Some(piece) = geometry.piece_at(self.position) else { return Ok(None) };
+        let Some(piece) = geometry.piece_at(self.position) else {
+            return Ok(None);
+        };
         let layer = Arc::clone(self.swarm.layer());
         if !layer.has(piece) {
             self.swarm.reader_at(self.number, Some(piece));
@@ -121,7 +128,12 @@ impl Cursor {
                 let _ = tokio::time::timeout(LOOK, self.status.changed()).await;
             }
         }
-        let part = geometry.piece_range(piece).end.min(self.end).min(self.position + PART) - self.position;
+        let part = geometry
+            .piece_range(piece)
+            .end
+            .min(self.end)
+            .min(self.position + PART)
+            - self.position;
         let offset = self.position;
         let length = usize::try_from(part).unwrap_or(usize::MAX);
         let read = tokio::task::spawn_blocking(move || layer.read(offset, length));

@@ -150,9 +150,14 @@ impl Node {
         let wanted = request.digest.clone();
         match &wanted {
             Some(wanted) if descriptor.content.digest().as_ref() != Some(wanted) => {
-                Err(OpenError::OtherContent { wanted: wanted.clone(), found: descriptor.content })
+                Err(OpenError::OtherContent {
+                    wanted: wanted.clone(),
+                    found: descriptor.content,
+                })
             }
-            _ if descriptor.delivery == Delivery::Whole => self.0.take_whole(&supernode, descriptor).await,
+            _ if descriptor.delivery == Delivery::Whole => {
+                self.0.take_whole(&supernode, descriptor).await
+            }
             _ => self.0.follow(supernode, descriptor, request).await,
         }
     }
@@ -179,7 +184,10 @@ impl NodeShared {
         &self,
         request: &ContentRequest,
     ) -> Result<(Supernode, SwarmDescriptor), OpenError> {
-        let key = request.digest.as_ref().map_or_else(|| request.url.to_string(), ToString::to_string);
+        let key = request
+            .digest
+            .as_ref()
+            .map_or_else(|| request.url.to_string(), ToString::to_string);
         let message = OpenRequest {
             url: request.url.to_string(),
             headers: request.headers.clone(),
@@ -194,14 +202,18 @@ impl NodeShared {
                 Ok(OpenResponse::Refused { status, reason }) => {
                     return Err(OpenError::Refused { status, reason });
                 }
-                Ok(OpenResponse::Unswarmable { reason }) => return Err(OpenError::Unswarmable(reason)),
+                Ok(OpenResponse::Unswarmable { reason }) => {
+                    return Err(OpenError::Unswarmable(reason));
+                }
                 Err(error) => {
                     tracing::warn!(%error, "asking the next supernode");
                     last = Some(error);
                 }
             }
         }
-        Err(last.unwrap_or_else(|| self.supernodes.none_healthy()).into())
+        Err(last
+            .unwrap_or_else(|| self.supernodes.none_healthy())
+            .into())
     }
 
     async fn follow(
@@ -213,9 +225,14 @@ impl NodeShared {
         let geometry = Geometry::new(descriptor.length, descriptor.piece_length)?;
         let handle = self.engine.join(&descriptor.content, geometry).await?;
         handle.set_ticket(descriptor.ticket.clone());
-        if self.lock_followed().insert(descriptor.content.clone(), ()).is_none() {
+        if self
+            .lock_followed()
+            .insert(descriptor.content.clone(), ())
+            .is_none()
+        {
             let node = Arc::clone(self);
-            let session = supernode_session::follow(node, handle.clone(), supernode, descriptor, request);
+            let session =
+                supernode_session::follow(node, handle.clone(), supernode, descriptor, request);
             tokio::spawn(session);
         }
         Ok(Layer(handle))
@@ -226,18 +243,28 @@ impl NodeShared {
     }
 
     /// Small content: not worth a swarm, the supernode hands it out whole.
-    async fn take_whole(&self, supernode: &Supernode, descriptor: SwarmDescriptor) -> Result<Layer, OpenError> {
+    async fn take_whole(
+        &self,
+        supernode: &Supernode,
+        descriptor: SwarmDescriptor,
+    ) -> Result<Layer, OpenError> {
         let geometry = Geometry::new(descriptor.length, descriptor.piece_length)?;
         let handle = self.engine.join(&descriptor.content, geometry).await?;
         if handle.status().complete {
             return Ok(Layer(handle));
         }
-        let bytes = supernode.content(descriptor.swarm, &descriptor.ticket, descriptor.length).await?;
+        let bytes = supernode
+            .content(descriptor.swarm, &descriptor.ticket, descriptor.length)
+            .await?;
         let sha256 = DigestHasher::sha256_of(&bytes);
         let expected = descriptor.content.digest();
-        let found = expected.as_ref().map(|digest| digest.of_same_algorithm(&bytes));
+        let found = expected
+            .as_ref()
+            .map(|digest| digest.of_same_algorithm(&bytes));
         if expected != found {
-            return Err(OpenError::Unswarmable("the supernode's bytes do not match the digest".to_owned()));
+            return Err(OpenError::Unswarmable(
+                "the supernode's bytes do not match the digest".to_owned(),
+            ));
         }
         let layer = Arc::clone(handle.layer());
         let stored = tokio::task::spawn_blocking(move || store_whole(&layer, &bytes, sha256));
@@ -247,7 +274,9 @@ impl NodeShared {
         }
         // Opened anew, the swarm finds the layer complete on the disk.
         self.engine.leave(&handle.swarm());
-        Ok(Layer(self.engine.join(&descriptor.content, geometry).await?))
+        Ok(Layer(
+            self.engine.join(&descriptor.content, geometry).await?,
+        ))
     }
 
     fn lock_followed(&self) -> std::sync::MutexGuard<'_, HashMap<ContentId, ()>> {
@@ -258,11 +287,15 @@ impl NodeShared {
 fn store_whole(layer: &StoredLayer, bytes: &[u8], sha256: Digest) -> Result<(), crate::StoreError> {
     for piece in layer.geometry().pieces() {
         let range = layer.geometry().piece_range(piece);
-        let range = usize::try_from(range.start).unwrap_or(0)..usize::try_from(range.end).unwrap_or(0);
+        let range =
+            usize::try_from(range.start).unwrap_or(0)..usize::try_from(range.end).unwrap_or(0);
         let data = bytes.get(range).unwrap_or_default();
         layer
             .write_piece(piece, PieceHash::of(data), data)
-            .map_err(|source| crate::StoreError::Io { path: layer.data_path(), source })?;
+            .map_err(|source| crate::StoreError::Io {
+                path: layer.data_path(),
+                source,
+            })?;
     }
     layer.seal(sha256)
 }
@@ -298,9 +331,8 @@ impl Layer {
     /// The swarm is void; the reason.
     pub async fn completed(&self) -> Result<(), String> {
         let mut status = self.0.watch();
-        let settled = status.wait_for(|status| {
-            status.complete || matches!(status.state, SwarmState::Void(_))
-        });
+        let settled = status
+            .wait_for(|status| status.complete || matches!(status.state, SwarmState::Void(_)));
         match settled.await.map(|status| status.state.clone()) {
             Ok(SwarmState::Void(reason)) => Err(reason),
             Ok(_) => Ok(()),

@@ -76,9 +76,14 @@ pub(crate) struct Introduction {
 }
 
 /// Connects to `remote` and introduces this end.
-pub(crate) async fn dial(remote: SocketAddr, me: &Introduction) -> Result<PeerConnection, MeetError> {
+pub(crate) async fn dial(
+    remote: SocketAddr,
+    me: &Introduction,
+) -> Result<PeerConnection, MeetError> {
     let connect = tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect(remote));
-    let mut stream = connect.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let mut stream = connect
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     tune(&stream)?;
     within_time(async {
         send_introduction(&mut stream, me).await?;
@@ -106,13 +111,20 @@ pub(crate) async fn answer(
         let me = introduce(theirs.info_hash, theirs.peer_id).await?;
         send_introduction(&mut stream, &me).await?;
         let swarm = me.swarm;
-        Ok((finish(stream, remote, &me, theirs, received, false).await?, swarm))
+        Ok((
+            finish(stream, remote, &me, theirs, received, false).await?,
+            swarm,
+        ))
     })
     .await
 }
 
-async fn within_time<T>(meeting: impl Future<Output = Result<T, MeetError>>) -> Result<T, MeetError> {
-    tokio::time::timeout(HANDSHAKE_TIMEOUT, meeting).await.map_err(|_| MeetError::Timeout)?
+async fn within_time<T>(
+    meeting: impl Future<Output = Result<T, MeetError>>,
+) -> Result<T, MeetError> {
+    tokio::time::timeout(HANDSHAKE_TIMEOUT, meeting)
+        .await
+        .map_err(|_| MeetError::Timeout)?
 }
 
 fn tune(stream: &TcpStream) -> io::Result<()> {
@@ -121,8 +133,12 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
 }
 
 async fn send_introduction(stream: &mut TcpStream, me: &Introduction) -> Result<(), MeetError> {
-    let handshake =
-        Handshake { info_hash: me.swarm, peer_id: me.peer_id, extended: true, fast: true };
+    let handshake = Handshake {
+        info_hash: me.swarm,
+        peer_id: me.peer_id,
+        extended: true,
+        fast: true,
+    };
     let extended = ExtendedHandshake {
         v: Some(concat!("flotilla ", env!("CARGO_PKG_VERSION")).to_owned()),
         reqq: Some(u32::try_from(REQUEST_QUEUE).unwrap_or(u32::MAX)),
@@ -131,7 +147,11 @@ async fn send_introduction(stream: &mut TcpStream, me: &Introduction) -> Result<
         ..ExtendedHandshake::default()
     };
     let mut bytes = BytesMut::from(handshake.encode().as_slice());
-    Message::Extended { id: 0, payload: Bytes::from(extended.to_bytes()) }.encode(&mut bytes);
+    Message::Extended {
+        id: 0,
+        payload: Bytes::from(extended.to_bytes()),
+    }
+    .encode(&mut bytes);
     Ok(stream.write_all(&bytes).await?)
 }
 
@@ -143,7 +163,9 @@ async fn read_handshake(
         // Clients that try encryption first wait for this close (SWARM: MSE) to retry in
         // plain text.
         if received.first().is_some_and(|byte| *byte != 19) {
-            return Err(MeetError::Protocol("not the BitTorrent protocol".to_owned()));
+            return Err(MeetError::Protocol(
+                "not the BitTorrent protocol".to_owned(),
+            ));
         }
         if stream.read_buf(received).await? == 0 {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
@@ -166,7 +188,9 @@ async fn finish(
         return Err(MeetError::Myself);
     }
     if !theirs.extended {
-        return Err(MeetError::Ticket("the peer does not speak BEP 10".to_owned()));
+        return Err(MeetError::Ticket(
+            "the peer does not speak BEP 10".to_owned(),
+        ));
     }
     let mut decoder = MessageDecoder::new(LARGEST_MESSAGE);
     let extended = loop {
@@ -180,7 +204,9 @@ async fn finish(
             }
             Some(Message::KeepAlive) => {}
             Some(_) => {
-                return Err(MeetError::Protocol("message before the extended handshake".to_owned()));
+                return Err(MeetError::Protocol(
+                    "message before the extended handshake".to_owned(),
+                ));
             }
             None => {
                 if stream.read_buf(&mut received).await? == 0 {
@@ -198,14 +224,25 @@ async fn finish(
         None if dialled => false,
         None => return Err(MeetError::Ticket("none shown".to_owned())),
     };
-    let block_length = extended.fl_block.unwrap_or(STRANGER_BLOCK).clamp(STRANGER_BLOCK, OWN_BLOCK);
+    let block_length = extended
+        .fl_block
+        .unwrap_or(STRANGER_BLOCK)
+        .clamp(STRANGER_BLOCK, OWN_BLOCK);
     let traits = PeerTraits {
         authorized,
         block_length,
         request_queue: extended.reqq.unwrap_or(250).clamp(1, 4096),
         fast: theirs.fast,
     };
-    Ok(PeerConnection { stream, remote, peer_id: theirs.peer_id, traits, dialled, decoder, received })
+    Ok(PeerConnection {
+        stream,
+        remote,
+        peer_id: theirs.peer_id,
+        traits,
+        dialled,
+        decoder,
+        received,
+    })
 }
 
 fn check_ticket(bytes: &[u8], me: &Introduction, peer_id: PeerId) -> Result<(), String> {
@@ -218,5 +255,8 @@ fn check_ticket(bytes: &[u8], me: &Introduction, peer_id: PeerId) -> Result<(), 
 
 /// Seconds since 1970.
 pub(crate) fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
 }

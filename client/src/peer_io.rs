@@ -50,7 +50,11 @@ pub(crate) async fn read_messages(
             }
             received.reserve(OWN_BLOCK as usize + 1024);
             let read = tokio::time::timeout(SILENCE, socket.read_buf(&mut received));
-            if read.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? == 0 {
+            if read
+                .await
+                .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??
+                == 0
+            {
                 return Ok::<(), ReadFailure>(());
             }
         }
@@ -60,7 +64,12 @@ pub(crate) async fn read_messages(
         tracing::debug!(peer = key.0, %failure, "connection ended");
     }
     let misbehaved = matches!(failure, Some(ReadFailure::Wire(_)));
-    let _ = swarm.send(Input::Closed { peer: key, misbehaved }).await;
+    let _ = swarm
+        .send(Input::Closed {
+            peer: key,
+            misbehaved,
+        })
+        .await;
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -119,7 +128,12 @@ pub(crate) async fn write_messages(
         }
     }
     let _ = socket.shutdown().await;
-    let _ = swarm.send(Input::Closed { peer: key, misbehaved: false }).await;
+    let _ = swarm
+        .send(Input::Closed {
+            peer: key,
+            misbehaved: false,
+        })
+        .await;
 }
 
 async fn write_block(
@@ -134,8 +148,7 @@ async fn write_block(
     limit.acquire(length).await;
     let offset = layer.geometry().piece_offset(block.piece) + u64::from(block.offset);
     let layer = Arc::clone(layer);
-    let data: Bytes =
-        tokio::task::spawn_blocking(move || layer.read(offset, length)).await??;
+    let data: Bytes = tokio::task::spawn_blocking(move || layer.read(offset, length)).await??;
     let header = encode_piece_header(block.piece.get(), block.offset, block.length);
     let mut frame = bytes::Buf::chain(header.as_slice(), data);
     socket.write_all_buf(&mut frame).await?;

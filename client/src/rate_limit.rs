@@ -31,14 +31,20 @@ struct Fair {
 impl RateLimiter {
     /// `rate`: bytes per second; `None` or 0: no limit.
     pub fn new(rate: Option<u64>) -> Self {
-        let Some(rate) = rate.filter(|rate| *rate > 0) else { return Self(None) };
+        let Some(rate) = rate.filter(|rate| *rate > 0) else {
+            return Self(None);
+        };
         let per_second = non_zero(rate / CELL);
         let burst = non_zero(BURST.min(rate / 2).max(SLICE as u64) / CELL);
-        let cells = DefaultDirectRateLimiter::direct(Quota::per_second(per_second).allow_burst(burst));
+        let cells =
+            DefaultDirectRateLimiter::direct(Quota::per_second(per_second).allow_burst(burst));
         // The first burst is not free: a host that starts a hundred downloads a minute
         // would get it a hundred times.
         let _ = cells.check_n(burst);
-        Self(Some(Arc::new(Fair { cells, turn: Mutex::new(()) })))
+        Self(Some(Arc::new(Fair {
+            cells,
+            turn: Mutex::new(()),
+        })))
     }
 
     /// Waits until `bytes` may pass. Waiters are served in the order they came, slice by
@@ -51,7 +57,10 @@ impl RateLimiter {
             left -= slice;
             let _turn = fair.turn.lock().await;
             // The burst holds a slice, so there is always capacity for it.
-            let _ = fair.cells.until_n_ready(non_zero((slice as u64).div_ceil(CELL))).await;
+            let _ = fair
+                .cells
+                .until_n_ready(non_zero((slice as u64).div_ceil(CELL)))
+                .await;
         }
     }
 }

@@ -55,6 +55,9 @@ mod tests {
         for layer in 0..3000 {
             counts[ranked(&format!("sha256:{layer}"), NAMES.into_iter())[0]] += 1;
         }
-        assert!(counts.iter().all(|count| (800..1200).contains(count)), "{counts:?}");
+        assert!(
+            counts.iter().all(|count| (800..1200).contains(count)),
+            "{counts:?}"
+        );
     }
 }

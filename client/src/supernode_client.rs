@@ -45,7 +45,9 @@ pub enum SupernodeError {
         reason: String,
     },
     /// It does not take this node for a member of the cluster.
-    #[error("supernode {supernode} refuses this node: wrong or missing join token (set FLOTILLA_JOIN_TOKEN or --join-token-file to the cluster's)")]
+    #[error(
+        "supernode {supernode} refuses this node: wrong or missing join token (set FLOTILLA_JOIN_TOKEN or --join-token-file to the cluster's)"
+    )]
     NotAMember {
         /// Its URL.
         supernode: Url,
@@ -85,7 +87,13 @@ struct Failure {
 impl Supernode {
     fn new(url: Url, join_token: Option<&str>, http: reqwest::Client) -> Self {
         let authorization = join_token.map(|token| format!("Bearer {token}"));
-        Self(Arc::new(Inner { url, authorization, http, failed: Mutex::new(None), greeted: AtomicBool::new(false) }))
+        Self(Arc::new(Inner {
+            url,
+            authorization,
+            http,
+            failed: Mutex::new(None),
+            greeted: AtomicBool::new(false),
+        }))
     }
 
     pub(crate) fn url(&self) -> &Url {
@@ -94,7 +102,9 @@ impl Supernode {
 
     /// Who it is and whose tickets to trust.
     pub(crate) async fn hello(&self) -> Result<Hello, SupernodeError> {
-        let reply = self.call(self.get("v1/hello").timeout(CALL_TIMEOUT)).await?;
+        let reply = self
+            .call(self.get("v1/hello").timeout(CALL_TIMEOUT))
+            .await?;
         let bytes = self.read_bounded(reply, LARGEST_REPLY).await?;
         let hello = serde_json::from_slice(&bytes).map_err(|e| self.unexpected(e.to_string()))?;
         self.0.greeted.store(true, Ordering::Relaxed);
@@ -109,7 +119,10 @@ impl Supernode {
     /// Asks for a swarm; waits for the source's answer.
     pub(crate) async fn open(&self, request: &OpenRequest) -> Result<OpenResponse, SupernodeError> {
         let url = self.endpoint("v1/swarms");
-        let post = self.member(self.0.http.post(url)).timeout(OPEN_TIMEOUT).json(request);
+        let post = self
+            .member(self.0.http.post(url))
+            .timeout(OPEN_TIMEOUT)
+            .json(request);
         let answered = tokio::time::timeout(OPEN_SILENCE, self.call(post)).await;
         let reply = answered.map_err(|_| self.silent())??;
         let bytes = self.read(reply, LARGEST_REPLY, OPEN_SILENCE).await?;
@@ -122,7 +135,9 @@ impl Supernode {
         swarm: InfoHash,
         ticket: &SignedTicket,
     ) -> Result<BoxStream<'static, Result<SwarmEvent, SupernodeError>>, SupernodeError> {
-        let get = self.get(&format!("v1/swarms/{swarm}/events")).header("x-flotilla-ticket", ticket.to_string());
+        let get = self
+            .get(&format!("v1/swarms/{swarm}/events"))
+            .header("x-flotilla-ticket", ticket.to_string());
         let sent = tokio::time::timeout(CALL_TIMEOUT, self.call(get)).await;
         let reply = sent.map_err(|_| self.silent())??;
         Ok(Box::pin(events_of(self.clone(), reply)))
@@ -149,10 +164,15 @@ impl Supernode {
     }
 
     /// Announces this node and hears of peers.
-    pub(crate) async fn announce(&self, request: &AnnounceRequest) -> Result<AnnounceReply, SupernodeError> {
+    pub(crate) async fn announce(
+        &self,
+        request: &AnnounceRequest,
+    ) -> Result<AnnounceReply, SupernodeError> {
         let mut url = self.endpoint("announce");
         url.set_query(Some(&request.to_query()));
-        let reply = self.call(self.member(self.0.http.get(url)).timeout(CALL_TIMEOUT)).await?;
+        let reply = self
+            .call(self.member(self.0.http.get(url)).timeout(CALL_TIMEOUT))
+            .await?;
         let bytes = self.read_bounded(reply, LARGEST_REPLY).await?;
         AnnounceReply::from_bytes(&bytes).map_err(|e| self.unexpected(e.to_string()))
     }
@@ -169,21 +189,34 @@ impl Supernode {
 
     fn is_avoided(&self) -> bool {
         let failed = self.0.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.as_ref().is_some_and(|failure| failure.since.elapsed() < AVOIDED_FOR)
+        failed
+            .as_ref()
+            .is_some_and(|failure| failure.since.elapsed() < AVOIDED_FOR)
     }
 
     /// Avoids it for a while.
     fn failed(&self, reason: impl Into<String>) -> SupernodeError {
         let reason = reason.into();
         self.0.greeted.store(false, Ordering::Relaxed);
-        let failure = Failure { since: Instant::now(), reason: reason.clone() };
+        let failure = Failure {
+            since: Instant::now(),
+            reason: reason.clone(),
+        };
         *self.0.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
-        SupernodeError::Unreachable { supernode: self.0.url.clone(), reason }
+        SupernodeError::Unreachable {
+            supernode: self.0.url.clone(),
+            reason,
+        }
     }
 
     fn last_failure(&self) -> Option<String> {
         let failed = self.0.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.as_ref().map(|failure| format!("supernode {} cannot be reached: {}", self.0.url, failure.reason))
+        failed.as_ref().map(|failure| {
+            format!(
+                "supernode {} cannot be reached: {}",
+                self.0.url, failure.reason
+            )
+        })
     }
 
     fn endpoint(&self, path: &str) -> Url {
@@ -204,14 +237,20 @@ impl Supernode {
         }
     }
 
-    async fn call(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, SupernodeError> {
-        let reply = request.send().await.map_err(|e| self.failed(root_cause(&e)))?;
+    async fn call(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<reqwest::Response, SupernodeError> {
+        let reply = request
+            .send()
+            .await
+            .map_err(|e| self.failed(root_cause(&e)))?;
         *self.0.failed.lock().unwrap_or_else(PoisonError::into_inner) = None;
         match reply.status() {
             StatusCode::OK => Ok(reply),
-            StatusCode::UNAUTHORIZED => {
-                Err(SupernodeError::NotAMember { supernode: self.0.url.clone() })
-            }
+            StatusCode::UNAUTHORIZED => Err(SupernodeError::NotAMember {
+                supernode: self.0.url.clone(),
+            }),
             status => {
                 let said = self.read_bounded(reply, 1024).await.unwrap_or_default();
                 let said = String::from_utf8_lossy(&said).trim().to_owned();
@@ -220,7 +259,11 @@ impl Supernode {
         }
     }
 
-    async fn read_bounded(&self, reply: reqwest::Response, cap: usize) -> Result<Bytes, SupernodeError> {
+    async fn read_bounded(
+        &self,
+        reply: reqwest::Response,
+        cap: usize,
+    ) -> Result<Bytes, SupernodeError> {
         self.read(reply, cap, OPEN_TIMEOUT).await
     }
 
@@ -233,8 +276,12 @@ impl Supernode {
     ) -> Result<Bytes, SupernodeError> {
         let mut bytes = BytesMut::new();
         loop {
-            let part = tokio::time::timeout(silence, reply.chunk()).await.map_err(|_| self.silent())?;
-            let Some(part) = part.map_err(|e| self.failed(root_cause(&e)))? else { break };
+            let part = tokio::time::timeout(silence, reply.chunk())
+                .await
+                .map_err(|_| self.silent())?;
+            let Some(part) = part.map_err(|e| self.failed(root_cause(&e)))? else {
+                break;
+            };
             if bytes.len() + part.len() > cap {
                 return Err(self.unexpected(format!("more than {cap} bytes")));
             }
@@ -248,7 +295,10 @@ impl Supernode {
     }
 
     fn unexpected(&self, what: String) -> SupernodeError {
-        SupernodeError::Unexpected { supernode: self.0.url.clone(), what }
+        SupernodeError::Unexpected {
+            supernode: self.0.url.clone(),
+            what,
+        }
     }
 }
 
@@ -262,7 +312,8 @@ fn events_of(
         loop {
             if let Some(end) = lines.iter().position(|byte| *byte == b'\n') {
                 let line = lines.split_to(end + 1);
-                let event = serde_json::from_slice(&line).map_err(|e| supernode.unexpected(e.to_string()))?;
+                let event = serde_json::from_slice(&line)
+                    .map_err(|e| supernode.unexpected(e.to_string()))?;
                 return Ok(Some((event, (supernode, parts, lines))));
             }
             if lines.len() > LARGEST_EVENT {
@@ -290,7 +341,11 @@ impl Supernodes {
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
-        Ok(Self(urls.iter().map(|url| Supernode::new(url.clone(), join_token, http.clone())).collect()))
+        Ok(Self(
+            urls.iter()
+                .map(|url| Supernode::new(url.clone(), join_token, http.clone()))
+                .collect(),
+        ))
     }
 
     pub(crate) fn all(&self) -> &[Supernode] {

@@ -31,8 +31,15 @@ pub(crate) async fn follow(
     request: ContentRequest,
 ) {
     let content = swarm.content().clone();
-    let session = Session { node: Arc::clone(&node), swarm, request };
-    node.shutdown.clone().run_until_cancelled(session.run(supernode, descriptor)).await;
+    let session = Session {
+        node: Arc::clone(&node),
+        swarm,
+        request,
+    };
+    node.shutdown
+        .clone()
+        .run_until_cancelled(session.run(supernode, descriptor))
+        .await;
     node.unfollow(&content);
 }
 
@@ -65,7 +72,11 @@ impl Session {
     }
 
     /// Follows the events and announces, both until one of them fails.
-    async fn attend(&self, supernode: &Supernode, descriptor: &SwarmDescriptor) -> Result<(), SupernodeError> {
+    async fn attend(
+        &self,
+        supernode: &Supernode,
+        descriptor: &SwarmDescriptor,
+    ) -> Result<(), SupernodeError> {
         if !supernode.is_greeted() {
             self.node.greet(supernode).await?;
         }
@@ -80,13 +91,21 @@ impl Session {
         }
     }
 
-    async fn take_events(&self, supernode: &Supernode, descriptor: &SwarmDescriptor) -> Result<(), SupernodeError> {
-        let mut events = supernode.events(self.swarm.swarm(), &descriptor.ticket).await?;
+    async fn take_events(
+        &self,
+        supernode: &Supernode,
+        descriptor: &SwarmDescriptor,
+    ) -> Result<(), SupernodeError> {
+        let mut events = supernode
+            .events(self.swarm.swarm(), &descriptor.ticket)
+            .await?;
         while let Some(event) = events.next().await {
             match event? {
                 SwarmEvent::Pieces { first, hashes } => {
                     if let Err(reason) = self.swarm.publish_hashes(first, hashes.into()).await {
-                        self.swarm.void(format!("the supernode contradicts itself: {reason}")).await;
+                        self.swarm
+                            .void(format!("the supernode contradicts itself: {reason}"))
+                            .await;
                         return Ok(());
                     }
                 }
@@ -119,12 +138,16 @@ impl Session {
                 told_complete = true;
                 event = event.or(Some(AnnounceEvent::Completed));
             }
-            let interval = match supernode.announce(&self.announcement(descriptor, event)).await {
+            let interval = match supernode
+                .announce(&self.announcement(descriptor, event))
+                .await
+            {
                 Ok(AnnounceReply::Peers(reply)) => {
                     event = None;
                     let peers = reply.peers.into_iter().chain(origin).collect();
                     self.swarm.add_peers(peers).await;
-                    Duration::from_secs(u64::from(reply.interval)).clamp(Duration::from_secs(1), Duration::from_secs(1800))
+                    Duration::from_secs(u64::from(reply.interval))
+                        .clamp(Duration::from_secs(1), Duration::from_secs(1800))
                 }
                 Ok(AnnounceReply::Failure(reason)) => {
                     tracing::warn!(content = %self.swarm.content(), reason, "announce refused");
@@ -137,7 +160,11 @@ impl Session {
             };
             // Completion is news; everything else can wait for its turn.
             let news = async {
-                if status.wait_for(|status| status.complete && !told_complete).await.is_err() {
+                if status
+                    .wait_for(|status| status.complete && !told_complete)
+                    .await
+                    .is_err()
+                {
                     std::future::pending::<()>().await;
                 }
             };
@@ -145,7 +172,11 @@ impl Session {
         }
     }
 
-    fn announcement(&self, descriptor: &SwarmDescriptor, event: Option<AnnounceEvent>) -> AnnounceRequest {
+    fn announcement(
+        &self,
+        descriptor: &SwarmDescriptor,
+        event: Option<AnnounceEvent>,
+    ) -> AnnounceRequest {
         let engine = &self.node.engine;
         let listen = engine.listen_addr();
         let counters = self.swarm.counters();
@@ -181,7 +212,9 @@ impl Session {
                     return Some((supernode, descriptor));
                 }
                 // The content at the URL has changed: these pieces will never be complete.
-                self.swarm.void("the content at the source has changed".to_owned()).await;
+                self.swarm
+                    .void("the content at the source has changed".to_owned())
+                    .await;
                 return None;
             }
             tokio::time::sleep(RETRY_AFTER).await;

@@ -88,7 +88,9 @@ impl SwarmHandle {
         let status = SwarmStatus {
             known: map.known(),
             held: held.count(),
-            state: sealed.clone().map_or(SwarmState::Growing, SwarmState::Sealed),
+            state: sealed
+                .clone()
+                .map_or(SwarmState::Growing, SwarmState::Sealed),
             complete: held.is_full() && sealed.is_some(),
         };
         Self(Arc::new(Shared {
@@ -177,7 +179,9 @@ impl SwarmHandle {
                 }
                 match map.hash(piece) {
                     Some(known) if known == hash => {}
-                    Some(_) => return Err(format!("piece {index} was published with another hash")),
+                    Some(_) => {
+                        return Err(format!("piece {index} was published with another hash"));
+                    }
                     None if index == map.known() => {
                         map.push(hash).map_err(|e| e.to_string())?;
                     }
@@ -208,7 +212,11 @@ impl SwarmHandle {
 
     /// Shows `ticket` to peers from now on.
     pub fn set_ticket(&self, ticket: SignedTicket) {
-        *self.0.ticket.write().unwrap_or_else(PoisonError::into_inner) = Some(ticket);
+        *self
+            .0
+            .ticket
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Some(ticket);
     }
 
     /// Says whether a supernode follows this swarm.
@@ -255,7 +263,9 @@ impl SwarmHandle {
     pub fn held_prefix(&self) -> u64 {
         let geometry = self.geometry();
         let held = self.0.layer.held();
-        let missing = geometry.piece(0).and_then(|first| held.first_missing_from(first));
+        let missing = geometry
+            .piece(0)
+            .and_then(|first| held.first_missing_from(first));
         missing.map_or(geometry.length(), |piece| geometry.piece_offset(piece))
     }
 
@@ -266,7 +276,9 @@ impl SwarmHandle {
     }
 
     pub(crate) fn progressed(&self) {
-        self.0.last_progress.store(self.0.millis(), Ordering::Relaxed);
+        self.0
+            .last_progress
+            .store(self.0.millis(), Ordering::Relaxed);
     }
 
     pub(crate) fn reader_number(&self) -> u64 {
@@ -289,7 +301,10 @@ impl Shared {
     }
 
     pub(crate) fn ticket(&self) -> Option<SignedTicket> {
-        self.ticket.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.ticket
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn millis(&self) -> u64 {
@@ -325,9 +340,10 @@ impl OriginSwarm {
     pub async fn publish(&self, data: Bytes) -> std::io::Result<()> {
         let shared = &self.0.0;
         let index = shared.lock_map().known();
-        let piece = shared.geometry.piece(index).filter(|piece| {
-            usize::try_from(shared.geometry.piece_size(*piece)) == Ok(data.len())
-        });
+        let piece = shared
+            .geometry
+            .piece(index)
+            .filter(|piece| usize::try_from(shared.geometry.piece_size(*piece)) == Ok(data.len()));
         let piece = piece.ok_or_else(|| {
             let bytes = data.len();
             std::io::Error::other(format!("{bytes} bytes are not piece {index} of the layer"))
@@ -338,7 +354,10 @@ impl OriginSwarm {
             layer.write_piece(piece, hash, &data).map(|()| hash)
         })
         .await??;
-        shared.lock_map().push(hash).map_err(std::io::Error::other)?;
+        shared
+            .lock_map()
+            .push(hash)
+            .map_err(std::io::Error::other)?;
         self.0.progressed();
         self.0.send(Input::Published(piece)).await;
         Ok(())

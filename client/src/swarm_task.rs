@@ -19,9 +19,7 @@ use crate::engine::EngineShared;
 use crate::peer_connection::{self, Introduction, MeetError, PeerConnection};
 use crate::peer_io::{self, Outgoing};
 use crate::store::Lease;
-use crate::swarm::{
-    BlockOutcome, Event, Farewell, PeerKey, Role, Swarm, SwarmConfig, Transmit,
-};
+use crate::swarm::{BlockOutcome, Event, Farewell, PeerKey, Role, Swarm, SwarmConfig, Transmit};
 use crate::swarm_handle::{SwarmHandle, SwarmState};
 
 /// What happens to a swarm.
@@ -138,7 +136,10 @@ impl SwarmTask {
 
     pub(crate) async fn run(mut self) {
         loop {
-            let timeout = self.swarm.poll_timeout().map(tokio::time::Instant::from_std);
+            let timeout = self
+                .swarm
+                .poll_timeout()
+                .map(tokio::time::Instant::from_std);
             let quiet = tokio::time::Instant::now() + SYNC_EVERY;
             tokio::select! {
                 () = self.shutdown.cancelled() => break,
@@ -236,7 +237,9 @@ impl SwarmTask {
                 let buffer = self
                     .buffers
                     .entry(block.piece)
-                    .or_insert_with(|| PieceBuffer { data: BytesMut::zeroed(size) });
+                    .or_insert_with(|| PieceBuffer {
+                        data: BytesMut::zeroed(size),
+                    });
                 let start = usize::try_from(begin).unwrap_or(usize::MAX);
                 if let Some(target) = buffer.data.get_mut(start..start.saturating_add(data.len())) {
                     target.copy_from_slice(data);
@@ -253,7 +256,10 @@ impl SwarmTask {
         let size = u64::from(self.handle.geometry().piece_size(piece));
         match check {
             PieceCheck::Stored => {
-                self.handle.counters().downloaded.fetch_add(size, Ordering::Relaxed);
+                self.handle
+                    .counters()
+                    .downloaded
+                    .fetch_add(size, Ordering::Relaxed);
                 self.handle.progressed();
                 self.swarm.handle_piece_stored(now, piece);
                 let held = self.swarm.held().count();
@@ -262,7 +268,10 @@ impl SwarmTask {
             }
             PieceCheck::Corrupt => {
                 tracing::debug!(%piece, "corrupt piece");
-                self.handle.counters().wasted.fetch_add(size, Ordering::Relaxed);
+                self.handle
+                    .counters()
+                    .wasted
+                    .fetch_add(size, Ordering::Relaxed);
                 self.swarm.handle_piece_corrupt(now, piece);
             }
             PieceCheck::Disk(error) => {
@@ -279,7 +288,9 @@ impl SwarmTask {
         if !whole || self.handle.status().complete {
             return;
         }
-        let Some(sealed) = self.sealed.clone() else { return };
+        let Some(sealed) = self.sealed.clone() else {
+            return;
+        };
         if self.role == Role::Origin {
             return self.update(|status| status.complete = true);
         }
@@ -332,7 +343,15 @@ impl SwarmTask {
         }
         self.next_key += 1;
         let key = PeerKey(self.next_key);
-        let PeerConnection { stream, remote, peer_id, traits, dialled, decoder, received } = connection;
+        let PeerConnection {
+            stream,
+            remote,
+            peer_id,
+            traits,
+            dialled,
+            decoder,
+            received,
+        } = connection;
         tracing::debug!(peer.addr = %remote, peer.id = %peer_id, dialled, "connected");
         let (outgoing, to_write) = mpsc::channel(OUTGOING_QUEUE);
         let closing = CancellationToken::new();
@@ -340,23 +359,49 @@ impl SwarmTask {
         let input = self.handle.0.input.clone();
         let limits = &self.engine.limits;
         let reader = peer_io::read_messages(
-            key, read_half, decoder, received, limits.download.clone(), input.clone(),
+            key,
+            read_half,
+            decoder,
+            received,
+            limits.download.clone(),
+            input.clone(),
         );
         let layer = Arc::clone(self.handle.layer());
         let writer = peer_io::write_messages(
-            key, write_half, to_write, layer, limits.upload.clone(), input,
+            key,
+            write_half,
+            to_write,
+            layer,
+            limits.upload.clone(),
+            input,
         );
-        self.tasks.spawn(closing.clone().run_until_cancelled_owned(reader));
-        self.tasks.spawn(closing.clone().run_until_cancelled_owned(writer));
-        self.peers.insert(key, Connected { peer_id, remote, dialled, outgoing, closing });
+        self.tasks
+            .spawn(closing.clone().run_until_cancelled_owned(reader));
+        self.tasks
+            .spawn(closing.clone().run_until_cancelled_owned(writer));
+        self.peers.insert(
+            key,
+            Connected {
+                peer_id,
+                remote,
+                dialled,
+                outgoing,
+                closing,
+            },
+        );
         self.swarm.handle_connected(now, key, traits);
     }
 
     /// Two ends that dial each other at once keep the connection that the lower peer id
     /// opened; both ends come to the same answer.
     fn wins_over_twin(&mut self, now: Instant, new: &PeerConnection) -> bool {
-        let twin = self.peers.iter().find(|(_, peer)| peer.peer_id == new.peer_id);
-        let Some((key, twin)) = twin.map(|(key, peer)| (*key, peer)) else { return true };
+        let twin = self
+            .peers
+            .iter()
+            .find(|(_, peer)| peer.peer_id == new.peer_id);
+        let Some((key, twin)) = twin.map(|(key, peer)| (*key, peer)) else {
+            return true;
+        };
         let lower_dials = self.engine.peer_id < new.peer_id;
         if twin.dialled == new.dialled || new.dialled != lower_dials {
             return false;
@@ -378,7 +423,9 @@ impl SwarmTask {
     fn shun(&self, key: PeerKey) {
         if let Some(peer) = self.peers.get(&key) {
             tracing::warn!(peer.addr = %peer.remote, peer.id = %peer.peer_id, "peer shunned");
-            self.engine.bans.shun(peer.peer_id, peer.dialled.then_some(peer.remote));
+            self.engine
+                .bans
+                .shun(peer.peer_id, peer.dialled.then_some(peer.remote));
         }
     }
 
@@ -386,7 +433,8 @@ impl SwarmTask {
         if self.swarm.held().is_full() {
             return;
         }
-        self.failed.retain(|_, since| now.saturating_duration_since(*since) < REDIAL_AFTER);
+        self.failed
+            .retain(|_, since| now.saturating_duration_since(*since) < REDIAL_AFTER);
         for remote in peers {
             let connected = self.peers.values().filter(|peer| peer.dialled);
             let dials = connected.clone().count() + self.dialling.len();
@@ -437,12 +485,16 @@ impl SwarmTask {
                     }
                 }
             }
-            let Some(transmit) = self.swarm.poll_transmit(now) else { return };
+            let Some(transmit) = self.swarm.poll_transmit(now) else {
+                return;
+            };
             let (key, outgoing) = match transmit {
                 Transmit::Message(key, message) => (key, Outgoing::Message(message)),
                 Transmit::Block(key, block) => (key, Outgoing::Block(block)),
             };
-            let Some(peer) = self.peers.get(&key) else { continue };
+            let Some(peer) = self.peers.get(&key) else {
+                continue;
+            };
             if peer.outgoing.try_send(outgoing).is_err() {
                 self.disconnect(now, key);
             }
@@ -451,7 +503,9 @@ impl SwarmTask {
 
     /// Compares a piece with its hash and stores it, away from the reactor.
     fn check(&mut self, piece: PieceIndex) {
-        let Some(buffer) = self.buffers.remove(&piece) else { return };
+        let Some(buffer) = self.buffers.remove(&piece) else {
+            return;
+        };
         let expected = self.handle.0.lock_map().hash(piece);
         let layer = Arc::clone(self.handle.layer());
         let input = self.handle.0.input.clone();
@@ -504,7 +558,9 @@ fn whole_digest(layer: &crate::StoredLayer, like: &Digest) -> std::io::Result<Di
     let length = layer.geometry().length();
     let mut offset = 0;
     while offset < length {
-        let part = usize::try_from(length - offset).unwrap_or(READ_BACK).min(READ_BACK);
+        let part = usize::try_from(length - offset)
+            .unwrap_or(READ_BACK)
+            .min(READ_BACK);
         hasher.update(&layer.read(offset, part)?);
         offset += part as u64;
     }

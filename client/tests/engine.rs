@@ -65,14 +65,21 @@ impl Layer {
     fn new(length: usize) -> Self {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let bytes: Bytes = std::iter::repeat_with(|| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             (state >> 56) as u8
         })
         .take(length)
         .collect();
         let sha256 = DigestHasher::sha256_of(&bytes);
         let geometry = Geometry::for_length(length as u64).unwrap();
-        Self { content: ContentId::blob(&sha256), bytes, geometry, sha256 }
+        Self {
+            content: ContentId::blob(&sha256),
+            bytes,
+            geometry,
+            sha256,
+        }
     }
 
     fn swarm(&self) -> InfoHash {
@@ -88,33 +95,58 @@ impl Layer {
 }
 
 fn ticket(signer: &TicketSigner, swarm: InfoHash, peer_id: PeerId) -> SignedTicket {
-    signer.sign(&Ticket { swarm, peer_id, expires: u64::MAX })
+    signer.sign(&Ticket {
+        swarm,
+        peer_id,
+        expires: u64::MAX,
+    })
 }
 
 async fn origin(host: &Host, signer: &TicketSigner, layer: &Layer) -> OriginSwarm {
     let own = ticket(signer, layer.swarm(), host.engine.peer_id());
-    let handle = host.engine.create_origin(&layer.content, layer.geometry, Some(own)).await.unwrap();
+    let handle = host
+        .engine
+        .create_origin(&layer.content, layer.geometry, Some(own))
+        .await
+        .unwrap();
     handle.begin_ingest().unwrap()
 }
 
 async fn join(host: &Host, signer: &TicketSigner, layer: &Layer, peers: &[&Host]) -> SwarmHandle {
-    let handle = host.engine.join(&layer.content, layer.geometry).await.unwrap();
+    let handle = host
+        .engine
+        .join(&layer.content, layer.geometry)
+        .await
+        .unwrap();
     handle.set_ticket(ticket(signer, layer.swarm(), host.engine.peer_id()));
-    handle.add_peers(peers.iter().map(|peer| peer.engine.listen_addr()).collect()).await;
+    handle
+        .add_peers(peers.iter().map(|peer| peer.engine.listen_addr()).collect())
+        .await;
     handle
 }
 
 async fn completed(handle: &SwarmHandle) {
     let mut status = handle.watch();
     let complete = status.wait_for(|status| status.complete);
-    tokio::time::timeout(DEADLINE, complete).await.expect("complete in time").unwrap();
+    tokio::time::timeout(DEADLINE, complete)
+        .await
+        .expect("complete in time")
+        .unwrap();
 }
 
-async fn publish(origin: &OriginSwarm, layer: &Layer, range: std::ops::Range<u32>, to: &[&SwarmHandle]) {
+async fn publish(
+    origin: &OriginSwarm,
+    layer: &Layer,
+    range: std::ops::Range<u32>,
+    to: &[&SwarmHandle],
+) {
     for (index, piece) in range.clone().zip(layer.pieces(range)) {
         origin.publish(piece).await.unwrap();
         for handle in to {
-            handle.publish_hashes(index, origin.handle().hashes_from(index)).await.unwrap();
+            handle
+                .publish_hashes(index, origin.handle().hashes_from(index))
+                .await
+                .unwrap();
         }
     }
 }
@@ -136,7 +168,9 @@ async fn a_node_reads_the_first_piece_before_the_origin_has_the_second() {
     let origin = origin(&supernode, &signer, &layer).await;
     let handle = join(&node, &signer, &layer, &[&supernode]).await;
     publish(&origin, &layer, 0..1, &[&handle]).await;
-    let first = tokio::time::timeout(DEADLINE, read_all(&handle, 0..256 * 1024)).await.unwrap();
+    let first = tokio::time::timeout(DEADLINE, read_all(&handle, 0..256 * 1024))
+        .await
+        .unwrap();
     assert_eq!(first, layer.bytes.slice(..256 * 1024));
     assert_eq!(origin.published(), 1);
 }
@@ -161,11 +195,17 @@ async fn five_nodes_get_the_layer_and_the_origin_sends_little_more_than_one_copy
     for handle in &handles {
         handle.sealed(layer.sha256.clone()).await;
         completed(handle).await;
-        assert_eq!(read_all(handle, 0..layer.bytes.len() as u64).await, layer.bytes);
+        assert_eq!(
+            read_all(handle, 0..layer.bytes.len() as u64).await,
+            layer.bytes
+        );
     }
     let sent = origin.handle().counters().uploaded.load(Ordering::Relaxed);
     let copies = sent as f64 / layer.bytes.len() as f64;
-    assert!(copies < 2.0, "the origin sent {copies:.2} copies for five nodes");
+    assert!(
+        copies < 2.0,
+        "the origin sent {copies:.2} copies for five nodes"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -193,14 +233,29 @@ async fn a_partial_layer_survives_a_restart() {
     publish(&origin, &layer, 0..half, &[&handle]).await;
     let mut status = handle.watch();
     let arrived = status.wait_for(|status| status.held >= half);
-    tokio::time::timeout(DEADLINE, arrived).await.unwrap().unwrap();
+    tokio::time::timeout(DEADLINE, arrived)
+        .await
+        .unwrap()
+        .unwrap();
     let node = Host::restart(&signer, node.stop().await, None).await;
     let handle = join(&node, &signer, &layer, &[&supernode]).await;
     assert_eq!(handle.status().held, half);
-    handle.publish_hashes(0, origin.handle().hashes_from(0)).await.unwrap();
-    publish(&origin, &layer, half..layer.geometry.piece_count(), &[&handle]).await;
+    handle
+        .publish_hashes(0, origin.handle().hashes_from(0))
+        .await
+        .unwrap();
+    publish(
+        &origin,
+        &layer,
+        half..layer.geometry.piece_count(),
+        &[&handle],
+    )
+    .await;
     handle.sealed(layer.sha256.clone()).await;
     completed(&handle).await;
     let downloaded = handle.counters().downloaded.load(Ordering::Relaxed);
-    assert_eq!(downloaded, layer.bytes.len() as u64 - u64::from(half) * 256 * 1024);
+    assert_eq!(
+        downloaded,
+        layer.bytes.len() as u64 - u64::from(half) * 256 * 1024
+    );
 }

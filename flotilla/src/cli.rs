@@ -231,7 +231,12 @@ mod tests {
     #[test]
     fn a_bad_value_is_named_with_its_flag() {
         let line = "flotilla get http://h/f -o f --supernode http://a:8001 --upload-rate fast";
-        let error = Cli::try_parse_from(line.split(' ')).unwrap_err().to_string();
-        assert!(error.contains("--upload-rate") && error.contains("fast"), "{error}");
+        let error = Cli::try_parse_from(line.split(' '))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("--upload-rate") && error.contains("fast"),
+            "{error}"
+        );
     }
 }

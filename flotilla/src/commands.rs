@@ -57,7 +57,9 @@ async fn supernode(args: SupernodeArgs, shutdown: CancellationToken) -> anyhow::
         insecure_skip_verify: settings.registry_insecure_skip_verify,
     };
     let supernode = Supernode::start(&config, api, peers, shutdown.clone())?;
-    ready(&format!("flotilla supernode ready on http://{api_addr} (peers on {peer_addr})"))?;
+    ready(&format!(
+        "flotilla supernode ready on http://{api_addr} (peers on {peer_addr})"
+    ))?;
     within_grace(supernode.serve(), shutdown).await
 }
 
@@ -99,20 +101,33 @@ async fn proxy(args: ProxyArgs, shutdown: CancellationToken) -> anyhow::Result<(
 async fn get(args: GetArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
     let mut errors = Vec::new();
     let supernodes = config::supernode_urls(&args.supernode, &mut errors);
-    let url = Url::parse(&args.url).map_err(|error| error.to_string()).and_then(|url| {
-        let fetched = matches!(url.scheme(), "http" | "https") && url.has_host();
-        if fetched { Ok(url) } else { Err("expected an http:// or https:// URL".to_owned()) }
-    });
+    let url = Url::parse(&args.url)
+        .map_err(|error| error.to_string())
+        .and_then(|url| {
+            let fetched = matches!(url.scheme(), "http" | "https") && url.has_host();
+            if fetched {
+                Ok(url)
+            } else {
+                Err("expected an http:// or https:// URL".to_owned())
+            }
+        });
     let url = url.map_err(|error| errors.push(format!("URL {}: {error}", args.url)));
     let mut headers = Vec::new();
     for header in &args.header {
-        match header.split_once(':').map(|(name, value)| (name.trim(), value.trim())) {
-            Some((name, value)) if !name.is_empty() => headers.push((name.to_owned(), value.to_owned())),
+        match header
+            .split_once(':')
+            .map(|(name, value)| (name.trim(), value.trim()))
+        {
+            Some((name, value)) if !name.is_empty() => {
+                headers.push((name.to_owned(), value.to_owned()))
+            }
             // The value may be a secret: it is not repeated.
             _ => errors.push("--header: expected 'Name: value'".to_owned()),
         }
     }
-    let Ok(url) = url else { return Err(ConfigErrors(errors).into()) };
+    let Ok(url) = url else {
+        return Err(ConfigErrors(errors).into());
+    };
     if !errors.is_empty() {
         return Err(ConfigErrors(errors).into());
     }
@@ -141,7 +156,10 @@ fn prepare_data_dir(dir: &Path) -> anyhow::Result<()> {
         std::fs::remove_file(&probe)
     });
     usable.with_context(|| {
-        format!("data directory {} cannot be written; choose another with --data-dir", dir.display())
+        format!(
+            "data directory {} cannot be written; choose another with --data-dir",
+            dir.display()
+        )
     })
 }
 
@@ -172,6 +190,13 @@ async fn within_grace(
 }
 
 fn host_name() -> String {
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    if name.is_empty() { "unnamed".to_owned() } else { name }
+    let name = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    if name.is_empty() {
+        "unnamed".to_owned()
+    } else {
+        name
+    }
 }

@@ -124,8 +124,14 @@ impl SupernodeSettings {
         settings.peer_listen = args.peer_listen.or(settings.peer_listen);
         replace(&mut settings.upload_rate, args.upload_rate);
         replace(&mut settings.registry_rate, args.registry_rate);
-        let CommonArgs { data_dir, cache_quota, join_token_file, registry_ca, registry_insecure_skip_verify, config: _ } =
-            args.common;
+        let CommonArgs {
+            data_dir,
+            cache_quota,
+            join_token_file,
+            registry_ca,
+            registry_insecure_skip_verify,
+            config: _,
+        } = args.common;
         replace(&mut settings.data_dir, data_dir);
         replace(&mut settings.cache_quota, cache_quota);
         settings.join_token_file = join_token_file.or(settings.join_token_file);
@@ -156,8 +162,14 @@ impl ProxySettings {
         settings.registry = args.registry.or(settings.registry);
         settings.mirror_hosts.extend(args.mirror_host);
         settings.node_name = args.node_name.or(settings.node_name);
-        let CommonArgs { data_dir, cache_quota, join_token_file, registry_ca, registry_insecure_skip_verify, config: _ } =
-            args.common;
+        let CommonArgs {
+            data_dir,
+            cache_quota,
+            join_token_file,
+            registry_ca,
+            registry_insecure_skip_verify,
+            config: _,
+        } = args.common;
         replace(&mut settings.data_dir, data_dir);
         replace(&mut settings.cache_quota, cache_quota);
         settings.join_token_file = join_token_file.or(settings.join_token_file);
@@ -174,7 +186,9 @@ impl ProxySettings {
         if let Some(registry) = &settings.registry
             && !matches!(registry.scheme(), "http" | "https")
         {
-            errors.push(format!("--registry {registry}: expected an http:// or https:// URL"));
+            errors.push(format!(
+                "--registry {registry}: expected an http:// or https:// URL"
+            ));
         }
         let supernodes = supernode_urls(&settings.supernodes, &mut errors);
         if settings.supernodes.is_empty() {
@@ -182,7 +196,11 @@ impl ProxySettings {
                 "no supernode: give --supernode http://ADDR:8001, or supernodes in {FILE}, or [node] address=… in {DRAGONFLY_FILE}"
             ));
         }
-        if errors.is_empty() { Ok((settings, supernodes)) } else { Err(ConfigErrors(errors)) }
+        if errors.is_empty() {
+            Ok((settings, supernodes))
+        } else {
+            Err(ConfigErrors(errors))
+        }
     }
 }
 
@@ -192,8 +210,12 @@ pub(crate) fn supernode_urls(texts: &[String], errors: &mut Vec<String>) -> Vec<
     for text in texts {
         match Url::parse(text.trim()) {
             Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => urls.push(url),
-            Ok(_) => errors.push(format!("--supernode {text}: expected a URL such as http://10.0.0.1:8001")),
-            Err(error) => errors.push(format!("--supernode {text}: {error}; expected a URL such as http://10.0.0.1:8001")),
+            Ok(_) => errors.push(format!(
+                "--supernode {text}: expected a URL such as http://10.0.0.1:8001"
+            )),
+            Err(error) => errors.push(format!(
+                "--supernode {text}: {error}; expected a URL such as http://10.0.0.1:8001"
+            )),
         }
     }
     urls
@@ -220,17 +242,29 @@ fn read_file(given: Option<&Path>) -> Result<File, ConfigErrors> {
         Err(error) if given.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
             return Ok(File::default());
         }
-        Err(error) => return Err(ConfigErrors(vec![format!("configuration {}: {error}", path.display())])),
+        Err(error) => {
+            return Err(ConfigErrors(vec![format!(
+                "configuration {}: {error}",
+                path.display()
+            )]));
+        }
     };
     parse(&text).map_err(|errors| {
-        ConfigErrors(errors.into_iter().map(|error| format!("configuration {}: {error}", path.display())).collect())
+        ConfigErrors(
+            errors
+                .into_iter()
+                .map(|error| format!("configuration {}: {error}", path.display()))
+                .collect(),
+        )
     })
 }
 
 /// Parses the file; a file with several bad values gives an error for each: bad values are
 /// taken out one by one until the rest parses.
 fn parse(text: &str) -> Result<File, Vec<String>> {
-    let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| vec![one_line(&error)])?;
+    let mut table: toml::Table = text
+        .parse()
+        .map_err(|error: toml::de::Error| vec![one_line(&error)])?;
     let mut errors = Vec::new();
     let keys: Vec<(String, String)> = table
         .iter()
@@ -238,8 +272,12 @@ fn parse(text: &str) -> Result<File, Vec<String>> {
         .flat_map(|(role, settings)| settings.keys().map(move |key| (role.clone(), key.clone())))
         .collect();
     for (role, key) in keys {
-        let Some(settings) = table.get_mut(&role).and_then(toml::Value::as_table_mut) else { continue };
-        let Some(value) = settings.get(&key).cloned() else { continue };
+        let Some(settings) = table.get_mut(&role).and_then(toml::Value::as_table_mut) else {
+            continue;
+        };
+        let Some(value) = settings.get(&key).cloned() else {
+            continue;
+        };
         let alone = toml::Table::from_iter([(
             role.clone(),
             toml::Value::Table(toml::Table::from_iter([(key.clone(), value)])),
@@ -277,7 +315,9 @@ mod tests {
     use crate::cli::{Cli, Command, Role};
 
     fn proxy_args(line: &str) -> ProxyArgs {
-        let words = ["flotilla", "proxy"].into_iter().chain(line.split_whitespace());
+        let words = ["flotilla", "proxy"]
+            .into_iter()
+            .chain(line.split_whitespace());
         match Cli::try_parse_from(words).unwrap().command {
             Command::Proxy(args) => args,
             other => panic!("{other:?}"),
@@ -307,7 +347,9 @@ mod tests {
 
     #[test]
     fn all_bad_values_are_reported_at_once() {
-        let errors = parse("[proxy]\nupload_rate = \"fast\"\ncache_quota = \"much\"\ncolour = \"red\"\n").unwrap_err();
+        let errors =
+            parse("[proxy]\nupload_rate = \"fast\"\ncache_quota = \"much\"\ncolour = \"red\"\n")
+                .unwrap_err();
         let all = errors.join("\n");
         for name in ["upload_rate", "cache_quota", "colour"] {
             assert!(all.contains(name), "{name} is missing in {all}");
@@ -316,13 +358,21 @@ mod tests {
 
     #[test]
     fn bad_urls_of_supernodes_are_named() {
-        let errors = ProxySettings::resolve(proxy_args("--supernode ftp://a,::")).unwrap_err().to_string();
-        assert!(errors.contains("ftp://a") && errors.contains("::"), "{errors}");
+        let errors = ProxySettings::resolve(proxy_args("--supernode ftp://a,::"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            errors.contains("ftp://a") && errors.contains("::"),
+            "{errors}"
+        );
     }
 
     #[test]
     fn two_supernodes_on_one_host_do_not_share_a_peer_port() {
-        let at = |port| SupernodeSettings { listen: SocketAddr::new(LOOPBACK, port), ..SupernodeSettings::default() };
+        let at = |port| SupernodeSettings {
+            listen: SocketAddr::new(LOOPBACK, port),
+            ..SupernodeSettings::default()
+        };
         assert_eq!(at(8001).peer_address().port(), 9001);
         assert_eq!(at(8002).peer_address().port(), 9002);
     }

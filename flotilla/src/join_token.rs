@@ -18,24 +18,34 @@ const LEAST_LENGTH: usize = 16;
 pub(crate) fn given(file: Option<&Path>) -> anyhow::Result<Option<String>> {
     let token = match (file, std::env::var(VARIABLE)) {
         (Some(path), _) => {
-            let text = fs::read_to_string(path).with_context(|| format!("join token file {}", path.display()))?;
+            let text = fs::read_to_string(path)
+                .with_context(|| format!("join token file {}", path.display()))?;
             Some(text)
         }
         (None, Ok(text)) => Some(text),
         (None, Err(_)) => None,
     };
-    let Some(token) = token.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()) else {
+    let Some(token) = token
+        .map(|text| text.trim().to_owned())
+        .filter(|text| !text.is_empty())
+    else {
         return Ok(None);
     };
     if token.len() < LEAST_LENGTH || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        bail!("the join token has to have at least {LEAST_LENGTH} printable characters without spaces");
+        bail!(
+            "the join token has to have at least {LEAST_LENGTH} printable characters without spaces"
+        );
     }
     Ok(Some(token))
 }
 
 /// A supernode's secret. One that others can reach and that was given none makes one on its
 /// first start; on loopback the cluster is open.
-pub(crate) fn of_supernode(file: Option<&Path>, listen: SocketAddr, data_dir: &Path) -> anyhow::Result<Option<String>> {
+pub(crate) fn of_supernode(
+    file: Option<&Path>,
+    listen: SocketAddr,
+    data_dir: &Path,
+) -> anyhow::Result<Option<String>> {
     if let Some(token) = given(file)? {
         return Ok(Some(token));
     }
@@ -47,7 +57,12 @@ pub(crate) fn of_supernode(file: Option<&Path>, listen: SocketAddr, data_dir: &P
         let token = HEXLOWER.encode(&rand::random::<[u8; 32]>());
         let shown = || format!("join token file {}", path.display());
         let mut options = fs::OpenOptions::new();
-        let mut file = options.write(true).create_new(true).mode(0o600).open(&path).with_context(shown)?;
+        let mut file = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .with_context(shown)?;
         writeln!(file, "{token}").with_context(shown)?;
         file.sync_all().with_context(shown)?;
         eprintln!(
@@ -73,7 +88,10 @@ mod tests {
         let first = of_supernode(None, listen, dir.path()).unwrap().unwrap();
         assert_eq!(first.len(), 64);
         assert_eq!(of_supernode(None, listen, dir.path()).unwrap(), Some(first));
-        let mode = fs::metadata(dir.path().join("join-token")).unwrap().permissions().mode();
+        let mode = fs::metadata(dir.path().join("join-token"))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 

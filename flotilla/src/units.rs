@@ -40,13 +40,20 @@ const UNITS: [(&str, u64); 9] = [
 ];
 
 fn bytes(text: &str) -> Option<u64> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().ok()?;
     let unit = unit.trim_start();
     let factor = match unit {
         "" => 1,
-        unit => UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit))?.1,
+        unit => {
+            UNITS
+                .iter()
+                .find(|(name, _)| name.eq_ignore_ascii_case(unit))?
+                .1
+        }
     };
     number.checked_mul(factor)
 }
@@ -56,13 +63,18 @@ impl FromStr for ByteCount {
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
         let expected = "a number of bytes such as 64GiB or 500MB";
-        bytes(text.trim()).map(Self).ok_or_else(|| UnitError { found: text.to_owned(), expected })
+        bytes(text.trim()).map(Self).ok_or_else(|| UnitError {
+            found: text.to_owned(),
+            expected,
+        })
     }
 }
 
 impl fmt::Display for ByteCount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = UNITS.iter().find(|(_, factor)| self.0 != 0 && self.0.is_multiple_of(*factor));
+        let unit = UNITS
+            .iter()
+            .find(|(_, factor)| self.0 != 0 && self.0.is_multiple_of(*factor));
         let (name, factor) = unit.unwrap_or(&("B", 1));
         write!(f, "{}{name}", self.0 / factor)
     }
@@ -73,7 +85,10 @@ impl FromStr for Rate {
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
         let expected = "a rate such as 200MB/s or 20MiB/s, or unlimited";
-        let error = || UnitError { found: text.to_owned(), expected };
+        let error = || UnitError {
+            found: text.to_owned(),
+            expected,
+        };
         let text = text.trim();
         if text == "unlimited" {
             return Ok(Self(None));
@@ -102,7 +117,10 @@ impl FromStr for Time {
     fn from_str(text: &str) -> Result<Self, UnitError> {
         let expected = "a time such as 30s or 5m";
         let parsed = humantime::parse_duration(text.trim());
-        parsed.map(Self).map_err(|_| UnitError { found: text.to_owned(), expected })
+        parsed.map(Self).map_err(|_| UnitError {
+            found: text.to_owned(),
+            expected,
+        })
     }
 }
 
@@ -116,7 +134,9 @@ macro_rules! serde_as_text {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+                String::deserialize(deserializer)?
+                    .parse()
+                    .map_err(de::Error::custom)
             }
         }
     };

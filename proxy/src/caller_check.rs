@@ -23,7 +23,9 @@ impl CallerCheck {
             insecure_skip_verify,
             rate: None,
         })?;
-        Ok(Self { authorizer: Authorizer::for_blobs(source) })
+        Ok(Self {
+            authorizer: Authorizer::for_blobs(source),
+        })
     }
 
     /// # Errors
@@ -39,6 +41,8 @@ impl CallerCheck {
             Some(Err(_)) => return Err(NotDelivered("the Authorization is not text".to_owned())),
         };
         let checked = self.authorizer.check(url, &headers).await;
-        checked.map(|_| ()).map_err(|error| NotDelivered(error.to_string()))
+        checked
+            .map(|_| ())
+            .map_err(|error| NotDelivered(error.to_string()))
     }
 }

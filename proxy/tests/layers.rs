@@ -34,16 +34,29 @@ impl Scene {
         let digest = DigestHasher::sha256_of(&blob).to_string();
         let (url, registry) = registry::start(Arc::clone(&blob), &digest, faults).await;
         let proxy = proxy(ProxyConfig::default(), swarm.clone()).await;
-        Self { blob, digest, url, registry, proxy, swarm }
+        Self {
+            blob,
+            digest,
+            url,
+            registry,
+            proxy,
+            swarm,
+        }
     }
 
     async fn healthy() -> Self {
-        Self::new(Faults::default(), |blob| FakeSwarm::opening(Opening::Layer(FakeLayer::whole(blob)))).await
+        Self::new(Faults::default(), |blob| {
+            FakeSwarm::opening(Opening::Layer(FakeLayer::whole(blob)))
+        })
+        .await
     }
 
     /// The swarm has only the first `has` bytes.
     async fn stalling(has: usize, faults: Faults) -> Self {
-        Self::new(faults, |blob| FakeSwarm::opening(Opening::Layer(FakeLayer::until(blob, has)))).await
+        Self::new(faults, |blob| {
+            FakeSwarm::opening(Opening::Layer(FakeLayer::until(blob, has)))
+        })
+        .await
     }
 
     async fn get(&self, fields: &str) -> RawResponse {
@@ -54,7 +67,10 @@ impl Scene {
 /// Not `assert_eq`: nobody wants to read three megabytes of difference.
 fn assert_same(found: &[u8], expected: &[u8]) {
     assert_eq!(found.len(), expected.len());
-    let difference = found.iter().zip(expected).position(|(one, other)| one != other);
+    let difference = found
+        .iter()
+        .zip(expected)
+        .position(|(one, other)| one != other);
     assert_eq!(difference, None, "first different byte");
 }
 
@@ -79,7 +95,10 @@ async fn a_layer_comes_from_the_swarm_with_the_registries_headers() {
     assert_eq!(scene.registry.seen().len(), 0);
     let opened = scene.swarm.opened().remove(0);
     assert_eq!(opened.url.as_str(), scene.url);
-    assert_eq!(opened.headers, [("Authorization".to_owned(), "Bearer good".to_owned())]);
+    assert_eq!(
+        opened.headers,
+        [("Authorization".to_owned(), "Bearer good".to_owned())]
+    );
     assert_eq!(opened.digest.to_string(), scene.digest);
     assert_eq!(scene.proxy.stats.counts().swarm_bytes, LENGTH as u64);
 }
@@ -88,7 +107,10 @@ async fn a_layer_comes_from_the_swarm_with_the_registries_headers() {
 async fn a_mirror_serves_layers_and_names_the_registry_to_the_swarm() {
     let scene = Scene::healthy().await;
     let mirror = proxy(mirror_of(scene.registry.addr), scene.swarm.clone()).await;
-    let path = format!("/v2/{REPOSITORY}/blobs/{}?ns={}", scene.digest, scene.registry.addr);
+    let path = format!(
+        "/v2/{REPOSITORY}/blobs/{}?ns={}",
+        scene.digest, scene.registry.addr
+    );
     let response = get_from_mirror(mirror.addr, &path, ALLOWED).await;
     assert_same(&response.body, &scene.blob);
     assert_eq!(scene.swarm.opened()[0].url.as_str(), scene.url);
@@ -108,8 +130,14 @@ async fn ranges_are_served_from_the_swarm() {
         assert_eq!(response.status(), 206, "{range}");
         assert_same(&response.body, &scene.blob[first..end]);
         let content_range = format!("bytes {first}-{}/{LENGTH}", end - 1);
-        assert_eq!(response.field("content-range"), Some(content_range.as_str()));
-        assert_eq!(response.field("content-length"), Some((end - first).to_string().as_str()));
+        assert_eq!(
+            response.field("content-range"),
+            Some(content_range.as_str())
+        );
+        assert_eq!(
+            response.field("content-length"),
+            Some((end - first).to_string().as_str())
+        );
     }
     assert_eq!(scene.registry.seen().len(), 0);
 }
@@ -119,8 +147,14 @@ async fn a_range_past_the_end_is_416_with_the_right_length() {
     let scene = Scene::healthy().await;
     let response = scene.get(&format!("Range: bytes={LENGTH}-\r\n")).await;
     assert_eq!(response.status(), 416);
-    assert_eq!(response.field("content-range"), Some(format!("bytes */{LENGTH}").as_str()));
-    assert_eq!(response.field("content-length"), Some(response.body.len().to_string().as_str()));
+    assert_eq!(
+        response.field("content-range"),
+        Some(format!("bytes */{LENGTH}").as_str())
+    );
+    assert_eq!(
+        response.field("content-length"),
+        Some(response.body.len().to_string().as_str())
+    );
 }
 
 #[tokio::test]
@@ -139,10 +173,16 @@ async fn a_stalled_swarm_is_continued_from_the_registry_in_the_same_response() {
     assert_same(&response.body, &scene.blob);
     let asked = scene.registry.seen();
     assert_eq!(asked.len(), 1);
-    assert_eq!(field(&asked[0], "range"), Some(format!("bytes=1000001-{}", LENGTH - 1).as_str()));
+    assert_eq!(
+        field(&asked[0], "range"),
+        Some(format!("bytes=1000001-{}", LENGTH - 1).as_str())
+    );
     assert_eq!(field(&asked[0], "accept-encoding"), Some("identity"));
     let counts = scene.proxy.stats.counts();
-    assert_eq!((counts.swarm_bytes, counts.fallback_bytes), (1_000_001, LENGTH as u64 - 1_000_001));
+    assert_eq!(
+        (counts.swarm_bytes, counts.fallback_bytes),
+        (1_000_001, LENGTH as u64 - 1_000_001)
+    );
     assert_eq!(counts.fallbacks, 1);
 }
 
@@ -151,12 +191,22 @@ async fn a_range_is_continued_up_to_its_own_end() {
     let scene = Scene::stalling(1_000_000, Faults::default()).await;
     let response = scene.get("Range: bytes=999990-1000009\r\n").await;
     assert_same(&response.body, &scene.blob[999_990..1_000_010]);
-    assert_eq!(field(&scene.registry.seen()[0], "range"), Some("bytes=1000000-1000009"));
+    assert_eq!(
+        field(&scene.registry.seen()[0], "range"),
+        Some("bytes=1000000-1000009")
+    );
 }
 
 #[tokio::test]
 async fn a_registry_that_ignores_range_can_take_over() {
-    let scene = Scene::stalling(1_000_001, Faults { ignores_range: true, ..Faults::default() }).await;
+    let scene = Scene::stalling(
+        1_000_001,
+        Faults {
+            ignores_range: true,
+            ..Faults::default()
+        },
+    )
+    .await;
     assert_same(&scene.get("").await.body, &scene.blob);
     let response = scene.get("Range: bytes=999990-1000009\r\n").await;
     assert_same(&response.body, &scene.blob[999_990..1_000_010]);
@@ -164,7 +214,14 @@ async fn a_registry_that_ignores_range_can_take_over() {
 
 #[tokio::test]
 async fn a_registry_that_breaks_off_is_asked_for_the_rest() {
-    let scene = Scene::stalling(500_000, Faults { breaks_after: Some(1_000_000), ..Faults::default() }).await;
+    let scene = Scene::stalling(
+        500_000,
+        Faults {
+            breaks_after: Some(1_000_000),
+            ..Faults::default()
+        },
+    )
+    .await;
     assert_same(&scene.get("").await.body, &scene.blob);
     assert_eq!(scene.registry.seen().len(), 3);
 }
@@ -180,29 +237,57 @@ async fn redirects_of_the_registry_are_followed_without_credentials() {
         }
     })
     .await;
-    let scene = Scene::stalling(1_000, Faults { store: Some(store.addr), ..Faults::default() }).await;
+    let scene = Scene::stalling(
+        1_000,
+        Faults {
+            store: Some(store.addr),
+            ..Faults::default()
+        },
+    )
+    .await;
     assert_same(&scene.get("").await.body, &blob);
     let asked = store.seen().remove(0);
-    assert!(asked.starts_with("GET /signed?sig=a%2Fb HTTP/1.1\r\n"), "{asked}");
+    assert!(
+        asked.starts_with("GET /signed?sig=a%2Fb HTTP/1.1\r\n"),
+        "{asked}"
+    );
     assert_eq!(field(&asked, "authorization"), None);
     assert!(field(&asked, "range").unwrap().starts_with("bytes=1000-"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn when_all_is_lost_the_connection_breaks() {
-    let scene = Scene::stalling(1_000_000, Faults { breaks_after: Some(0), ..Faults::default() }).await;
+    let scene = Scene::stalling(
+        1_000_000,
+        Faults {
+            breaks_after: Some(0),
+            ..Faults::default()
+        },
+    )
+    .await;
     let response = scene.get("").await;
-    assert_eq!(response.field("content-length"), Some(LENGTH.to_string().as_str()));
+    assert_eq!(
+        response.field("content-length"),
+        Some(LENGTH.to_string().as_str())
+    );
     assert_same(&response.body, &scene.blob[..1_000_000]);
 }
 
 #[tokio::test]
 async fn a_dead_supernode_delays_a_pull_by_a_second_at_most() {
-    let scene =
-        Scene::new(Faults::default(), |_| FakeSwarm::opening(Opening::Hangs { supernode_answers: false })).await;
+    let scene = Scene::new(Faults::default(), |_| {
+        FakeSwarm::opening(Opening::Hangs {
+            supernode_answers: false,
+        })
+    })
+    .await;
     let began = Instant::now();
     let response = scene.get("").await;
-    assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_millis(1500),
+        "{:?}",
+        began.elapsed()
+    );
     assert_eq!(response.field("x-from"), Some("registry"));
     assert_same(&response.body, &scene.blob);
     assert_eq!(scene.proxy.stats.counts().passes, 1);
@@ -210,8 +295,12 @@ async fn a_dead_supernode_delays_a_pull_by_a_second_at_most() {
 
 #[tokio::test]
 async fn a_supernode_that_waits_for_the_registry_is_waited_for() {
-    let scene =
-        Scene::new(Faults::default(), |_| FakeSwarm::opening(Opening::Hangs { supernode_answers: true })).await;
+    let scene = Scene::new(Faults::default(), |_| {
+        FakeSwarm::opening(Opening::Hangs {
+            supernode_answers: true,
+        })
+    })
+    .await;
     let early = tokio::time::timeout(Duration::from_secs(3), scene.get("")).await;
     assert!(early.is_err(), "given up although the supernode answers");
     assert_eq!(scene.registry.seen().len(), 0);
@@ -220,7 +309,12 @@ async fn a_supernode_that_waits_for_the_registry_is_waited_for() {
 #[tokio::test]
 async fn what_the_swarm_refuses_the_registry_refuses_in_its_own_words() {
     let scene = Scene::new(Faults::default(), |_| FakeSwarm::absent()).await;
-    let response = get(scene.proxy.addr, &scene.url, "Authorization: Bearer bad\r\n").await;
+    let response = get(
+        scene.proxy.addr,
+        &scene.url,
+        "Authorization: Bearer bad\r\n",
+    )
+    .await;
     assert_eq!(response.status(), 401);
     assert!(response.head.contains(CHALLENGE), "{}", response.head);
     assert_eq!(response.text(), UNAUTHORIZED);
@@ -228,7 +322,10 @@ async fn what_the_swarm_refuses_the_registry_refuses_in_its_own_words() {
 
 #[tokio::test]
 async fn a_layer_on_the_disk_is_served_to_those_whom_the_registry_lets_in() {
-    let scene = Scene::new(Faults::default(), |blob| FakeSwarm::with_local(FakeLayer::whole(blob))).await;
+    let scene = Scene::new(Faults::default(), |blob| {
+        FakeSwarm::with_local(FakeLayer::whole(blob))
+    })
+    .await;
     for _ in 0..3 {
         let response = scene.get("").await;
         assert_eq!(response.field("x-from"), None);
@@ -242,7 +339,10 @@ async fn a_layer_on_the_disk_is_served_to_those_whom_the_registry_lets_in() {
 
 #[tokio::test]
 async fn a_layer_on_the_disk_is_refused_to_everybody_else() {
-    let scene = Scene::new(Faults::default(), |blob| FakeSwarm::with_local(FakeLayer::whole(blob))).await;
+    let scene = Scene::new(Faults::default(), |blob| {
+        FakeSwarm::with_local(FakeLayer::whole(blob))
+    })
+    .await;
     assert_eq!(scene.get("").await.status(), 200);
     for fields in ["", "Authorization: Bearer bad\r\n"] {
         let response = get(scene.proxy.addr, &scene.url, fields).await;
@@ -256,9 +356,14 @@ async fn a_layer_on_the_disk_is_refused_to_everybody_else() {
 async fn a_client_that_leaves_disturbs_nobody() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let scene = Scene::healthy().await;
-    let mut leaver = tokio::net::TcpStream::connect(scene.proxy.addr).await.unwrap();
+    let mut leaver = tokio::net::TcpStream::connect(scene.proxy.addr)
+        .await
+        .unwrap();
     let host = scene.registry.addr;
-    let request = format!("GET {} HTTP/1.1\r\nHost: {host}\r\n{ALLOWED}\r\n", scene.url);
+    let request = format!(
+        "GET {} HTTP/1.1\r\nHost: {host}\r\n{ALLOWED}\r\n",
+        scene.url
+    );
     leaver.write_all(request.as_bytes()).await.unwrap();
     let mut first = [0; 1000];
     leaver.read_exact(&mut first).await.unwrap();

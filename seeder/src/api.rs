@@ -40,15 +40,30 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    pub(crate) fn new(openings: Openings, tracker: Tracker, join_token: Option<&str>, peer_port: u16) -> Arc<Self> {
+    pub(crate) fn new(
+        openings: Openings,
+        tracker: Tracker,
+        join_token: Option<&str>,
+        peer_port: u16,
+    ) -> Arc<Self> {
         let ticket_key = openings.signer.public_key();
         let join_token = join_token.map(|token| Sha256::digest(token).into());
-        Arc::new(Self { openings, tracker, join_token, ticket_key, peer_port })
+        Arc::new(Self {
+            openings,
+            tracker,
+            join_token,
+            ticket_key,
+            peer_port,
+        })
     }
 
     fn is_member(&self, headers: &HeaderMap) -> bool {
-        let Some(expected) = self.join_token else { return true };
-        let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let Some(expected) = self.join_token else {
+            return true;
+        };
+        let shown = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok());
         let shown = shown.and_then(|value| value.strip_prefix("Bearer "));
         shown.is_some_and(|token| <[u8; 32]>::from(Sha256::digest(token)) == expected)
     }
@@ -58,15 +73,24 @@ impl Api {
 pub(crate) fn router(api: &Arc<Api>) -> Router {
     let members = Router::new()
         .route("/v1/hello", get(hello))
-        .route("/v1/swarms", post(open).layer(DefaultBodyLimit::max(LARGEST_REQUEST)))
+        .route(
+            "/v1/swarms",
+            post(open).layer(DefaultBodyLimit::max(LARGEST_REQUEST)),
+        )
         .route("/v1/swarms/{swarm}/events", get(events))
         .route("/v1/swarms/{swarm}/content", get(content))
         .route("/v1/swarms/{swarm}/torrent", get(torrent))
         .route("/v1/stats", get(stats))
-        .layer(middleware::from_fn_with_state(Arc::clone(api), members_only))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(api),
+            members_only,
+        ))
         .with_state(Arc::clone(api));
     Router::new()
-        .route("/v1/health", get(async || Json(serde_json::json!({ "status": "ok" }))))
+        .route(
+            "/v1/health",
+            get(async || Json(serde_json::json!({ "status": "ok" }))),
+        )
         .merge(api.tracker.router())
         .merge(members)
 }
@@ -94,7 +118,8 @@ async fn hello(State(api): State<Arc<Api>>) -> Json<Hello> {
 /// Answers when the source has; until then white space tells the node that this supernode
 /// lives. The work goes on when the node that asked first goes away: others wait for it.
 async fn open(State(api): State<Arc<Api>>, Json(request): Json<OpenRequest>) -> Response {
-    api.tracker.with(|members| members.name_node(request.peer_id, &request.node));
+    api.tracker
+        .with(|members| members.name_node(request.peer_id, &request.node));
     let opening = tokio::spawn(async move {
         let answer = api.openings.open(&request).await;
         serde_json::to_vec(&answer).unwrap_or_default()
@@ -107,10 +132,18 @@ async fn open(State(api): State<Arc<Api>>, Json(request): Json<OpenRequest>) -> 
             Err(_) => Some((Ok(Bytes::from_static(b" ")), Some(opening))),
         }
     });
-    ([(header::CONTENT_TYPE, "application/json")], Body::from_stream(body)).into_response()
+    (
+        [(header::CONTENT_TYPE, "application/json")],
+        Body::from_stream(body),
+    )
+        .into_response()
 }
 
-async fn events(State(api): State<Arc<Api>>, Path(swarm): Path<String>, headers: HeaderMap) -> Response {
+async fn events(
+    State(api): State<Arc<Api>>,
+    Path(swarm): Path<String>,
+    headers: HeaderMap,
+) -> Response {
     let handle = match admitted(&api, &swarm, &headers) {
         Ok(handle) => handle,
         Err(refused) => return *refused,
@@ -120,7 +153,11 @@ async fn events(State(api): State<Arc<Api>>, Path(swarm): Path<String>, headers:
         line.push(b'\n');
         Ok::<_, std::io::Error>(Bytes::from(line))
     });
-    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+    (
+        [(header::CONTENT_TYPE, "application/x-ndjson")],
+        Body::from_stream(lines),
+    )
+        .into_response()
 }
 
 /// The events of a swarm from its beginning; ends after it is sealed or void.
@@ -138,11 +175,15 @@ fn event_stream(handle: SwarmHandle) -> impl Stream<Item = SwarmEvent> + Send {
                 let hashes = handle.hashes_from(told);
                 let first = told;
                 told = told.saturating_add(u32::try_from(hashes.len()).unwrap_or(u32::MAX));
-                let event = SwarmEvent::Pieces { first, hashes: PieceHashes(hashes) };
+                let event = SwarmEvent::Pieces {
+                    first,
+                    hashes: PieceHashes(hashes),
+                };
                 return Some((event, Some((handle, status, told))));
             }
             if let SwarmState::Sealed(sha256) = now.state {
-                let info_hash = sealed_torrent(&handle.piece_map(), &handle).map(|(info_hash, _)| info_hash);
+                let info_hash =
+                    sealed_torrent(&handle.piece_map(), &handle).map(|(info_hash, _)| info_hash);
                 let info_hash = info_hash.unwrap_or_else(|_| handle.swarm());
                 return Some((SwarmEvent::Sealed { info_hash, sha256 }, None));
             }
@@ -159,13 +200,18 @@ fn event_stream(handle: SwarmHandle) -> impl Stream<Item = SwarmEvent> + Send {
 }
 
 /// Small content, whole, as soon as it was compared with its digest.
-async fn content(State(api): State<Arc<Api>>, Path(swarm): Path<String>, headers: HeaderMap) -> Response {
+async fn content(
+    State(api): State<Arc<Api>>,
+    Path(swarm): Path<String>,
+    headers: HeaderMap,
+) -> Response {
     let handle = match admitted(&api, &swarm, &headers) {
         Ok(handle) => handle,
         Err(refused) => return *refused,
     };
     let mut status = handle.watch();
-    let settled = status.wait_for(|status| status.complete || matches!(status.state, SwarmState::Void(_)));
+    let settled =
+        status.wait_for(|status| status.complete || matches!(status.state, SwarmState::Void(_)));
     match settled.await.map(|status| status.complete) {
         Ok(true) => {}
         _ => return refusal(StatusCode::GONE, "the content cannot be had"),
@@ -175,7 +221,11 @@ async fn content(State(api): State<Arc<Api>>, Path(swarm): Path<String>, headers
     ([(header::CONTENT_LENGTH, length)], body).into_response()
 }
 
-async fn torrent(State(api): State<Arc<Api>>, Path(swarm): Path<String>, headers: HeaderMap) -> Response {
+async fn torrent(
+    State(api): State<Arc<Api>>,
+    Path(swarm): Path<String>,
+    headers: HeaderMap,
+) -> Response {
     let handle = match admitted(&api, &swarm, &headers) {
         Ok(handle) => handle,
         Err(refused) => return *refused,
@@ -184,14 +234,18 @@ async fn torrent(State(api): State<Arc<Api>>, Path(swarm): Path<String>, headers
         return refusal(StatusCode::CONFLICT, "the piece map still grows");
     }
     match sealed_torrent(&handle.piece_map(), &handle) {
-        Ok((_, bytes)) => ([(header::CONTENT_TYPE, "application/x-bittorrent")], bytes).into_response(),
+        Ok((_, bytes)) => {
+            ([(header::CONTENT_TYPE, "application/x-bittorrent")], bytes).into_response()
+        }
         Err(reason) => refusal(StatusCode::CONFLICT, &reason),
     }
 }
 
 /// The standard torrent of a sealed map: private, named by the content, without dates.
 fn sealed_torrent(map: &PieceMap, handle: &SwarmHandle) -> Result<(InfoHash, Vec<u8>), String> {
-    let metainfo = map.seal(&handle.content().file_stem(), &[], &[]).map_err(|e| e.to_string())?;
+    let metainfo = map
+        .seal(&handle.content().file_stem(), &[], &[])
+        .map_err(|e| e.to_string())?;
     Ok((metainfo.info_hash(), metainfo.to_bytes()))
 }
 
@@ -199,8 +253,13 @@ async fn stats(State(api): State<Arc<Api>>) -> Response {
     let engine = &api.openings.engine;
     let counters = api.openings.source.counters();
     let layers: Vec<_> = engine.swarms().iter().map(layer_stats).collect();
-    let uploaded: u64 = layers.iter().filter_map(|layer| layer.get("uploaded")?.as_u64()).sum();
-    let tracker = api.tracker.with(|members| members.statistics(Instant::now()));
+    let uploaded: u64 = layers
+        .iter()
+        .filter_map(|layer| layer.get("uploaded")?.as_u64())
+        .sum();
+    let tracker = api
+        .tracker
+        .with(|members| members.statistics(Instant::now()));
     let stats = serde_json::json!({
         "version": env!("CARGO_PKG_VERSION"),
         "source_requests": counters.requests.load(Ordering::Relaxed),
@@ -231,14 +290,26 @@ fn layer_stats(handle: &SwarmHandle) -> serde_json::Value {
 /// The swarm that a member with a ticket names.
 fn admitted(api: &Api, swarm: &str, headers: &HeaderMap) -> Result<SwarmHandle, Box<Response>> {
     let refuse = |status, error: &str| Box::new(refusal(status, error));
-    let swarm: InfoHash = swarm
-        .parse()
-        .map_err(|_| refuse(StatusCode::BAD_REQUEST, "a swarm is named by 40 hexadecimal digits"))?;
+    let swarm: InfoHash = swarm.parse().map_err(|_| {
+        refuse(
+            StatusCode::BAD_REQUEST,
+            "a swarm is named by 40 hexadecimal digits",
+        )
+    })?;
     let shown = headers.get(TICKET).and_then(|value| value.to_str().ok());
     let ticket: Option<SignedTicket> = shown.and_then(|text| text.parse().ok());
-    let admits = |ticket: &SignedTicket| api.ticket_key.verify_any_peer(ticket, unix_now(), swarm).is_ok();
+    let admits = |ticket: &SignedTicket| {
+        api.ticket_key
+            .verify_any_peer(ticket, unix_now(), swarm)
+            .is_ok()
+    };
     if !ticket.as_ref().is_some_and(admits) {
-        return Err(refuse(StatusCode::FORBIDDEN, "no valid ticket for this swarm"));
+        return Err(refuse(
+            StatusCode::FORBIDDEN,
+            "no valid ticket for this swarm",
+        ));
     }
-    api.openings.running(&swarm).ok_or_else(|| refuse(StatusCode::NOT_FOUND, "no such swarm here"))
+    api.openings
+        .running(&swarm)
+        .ok_or_else(|| refuse(StatusCode::NOT_FOUND, "no such swarm here"))
 }

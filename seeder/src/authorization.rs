@@ -43,7 +43,12 @@ struct Granted {
 struct Lifetime;
 
 impl Expiry<Key, Granted> for Lifetime {
-    fn expire_after_create(&self, _key: &Key, granted: &Granted, _now: Instant) -> Option<Duration> {
+    fn expire_after_create(
+        &self,
+        _key: &Key,
+        granted: &Granted,
+        _now: Instant,
+    ) -> Option<Duration> {
         Some(granted.lifetime)
     }
 }
@@ -60,8 +65,16 @@ impl Authorizer {
     }
 
     fn new(source: Source, kept_for: Duration, follow: bool) -> Self {
-        let granted = Cache::builder().max_capacity(MOST_KEPT).expire_after(Lifetime).build();
-        Self { source, granted, kept_for, follow }
+        let granted = Cache::builder()
+            .max_capacity(MOST_KEPT)
+            .expire_after(Lifetime)
+            .build();
+        Self {
+            source,
+            granted,
+            kept_for,
+            follow,
+        }
     }
 
     /// Whether a caller with `headers` may have `url`: by a one-byte request, or by a yes
@@ -69,10 +82,17 @@ impl Authorizer {
     ///
     /// # Errors
     /// The source does not say yes.
-    pub async fn check(&self, url: &Url, headers: &[(String, String)]) -> Result<Permission, Arc<SourceError>> {
+    pub async fn check(
+        &self,
+        url: &Url,
+        headers: &[(String, String)],
+    ) -> Result<Permission, Arc<SourceError>> {
         let asked = async {
             let permission = self.source.probe(url, headers, self.follow).await?;
-            Ok(Granted { permission, lifetime: lifetime(headers).min(self.kept_for) })
+            Ok(Granted {
+                permission,
+                lifetime: lifetime(headers).min(self.kept_for),
+            })
         };
         let granted = self.granted.try_get_with(key(url, headers), asked).await?;
         if granted.lifetime.is_zero() {
@@ -85,15 +105,25 @@ impl Authorizer {
     pub async fn grant(&self, url: &Url, headers: &[(String, String)], permission: Permission) {
         let lifetime = lifetime(headers).min(self.kept_for);
         if !lifetime.is_zero() {
-            self.granted.insert(key(url, headers), Granted { permission, lifetime }).await;
+            self.granted
+                .insert(
+                    key(url, headers),
+                    Granted {
+                        permission,
+                        lifetime,
+                    },
+                )
+                .await;
         }
     }
 }
 
 /// Every header counts: any of them may be a credential.
 fn key(url: &Url, headers: &[(String, String)]) -> Key {
-    let mut sorted: Vec<(String, &str)> =
-        headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.as_str())).collect();
+    let mut sorted: Vec<(String, &str)> = headers
+        .iter()
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.as_str()))
+        .collect();
     sorted.sort_unstable();
     let mut hash = Sha256::new();
     for (name, value) in sorted {
@@ -108,10 +138,15 @@ fn key(url: &Url, headers: &[(String, String)]) -> Key {
 /// How long a yes to these credentials may be kept.
 fn lifetime(headers: &[(String, String)]) -> Duration {
     let bearer = headers.iter().find_map(|(name, value)| {
-        name.eq_ignore_ascii_case("authorization").then(|| value.strip_prefix("Bearer "))?
+        name.eq_ignore_ascii_case("authorization")
+            .then(|| value.strip_prefix("Bearer "))?
     });
-    let Some(expires) = bearer.and_then(expiry_of_jwt) else { return Duration::MAX };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let Some(expires) = bearer.and_then(expiry_of_jwt) else {
+        return Duration::MAX;
+    };
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     Duration::from_secs(expires).saturating_sub(now)
 }
 
@@ -126,8 +161,12 @@ fn expiry_of_jwt(token: &str) -> Option<u64> {
         exp: u64,
     }
     let payload = token.split('.').nth(1)?;
-    let json = BASE64URL_NOPAD.decode(payload.trim_end_matches('=').as_bytes()).ok()?;
-    serde_json::from_slice::<Claims>(&json).ok().map(|claims| claims.exp)
+    let json = BASE64URL_NOPAD
+        .decode(payload.trim_end_matches('=').as_bytes())
+        .ok()?;
+    serde_json::from_slice::<Claims>(&json)
+        .ok()
+        .map(|claims| claims.exp)
 }
 
 #[cfg(test)]
@@ -136,11 +175,17 @@ mod tests {
 
     fn bearer(exp: u64) -> Vec<(String, String)> {
         let payload = BASE64URL_NOPAD.encode(format!("{{\"exp\":{exp}}}").as_bytes());
-        vec![("Authorization".to_owned(), format!("Bearer head.{payload}.signature"))]
+        vec![(
+            "Authorization".to_owned(),
+            format!("Bearer head.{payload}.signature"),
+        )]
     }
 
     fn now() -> u64 {
-        SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs()
     }
 
     #[test]

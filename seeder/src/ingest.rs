@@ -42,7 +42,10 @@ enum IngestError {
     #[error("the source sent more than {0} bytes")]
     Long(u64),
     #[error("the bytes are {found}, not {expected}")]
-    Digest { expected: Box<Digest>, found: Box<Digest> },
+    Digest {
+        expected: Box<Digest>,
+        found: Box<Digest>,
+    },
     #[error("the layer cannot be stored: {0}")]
     Disk(#[from] std::io::Error),
 }
@@ -56,8 +59,13 @@ struct WholeHash {
 
 impl WholeHash {
     fn new(expected: Option<&Digest>) -> Self {
-        let other = expected.map(Digest::algorithm).filter(|own| *own != DigestAlgorithm::Sha256);
-        Self { sha256: DigestHasher::new(DigestAlgorithm::Sha256), other: other.map(DigestHasher::new) }
+        let other = expected
+            .map(Digest::algorithm)
+            .filter(|own| *own != DigestAlgorithm::Sha256);
+        Self {
+            sha256: DigestHasher::new(DigestAlgorithm::Sha256),
+            other: other.map(DigestHasher::new),
+        }
     }
 
     fn update(&mut self, bytes: &[u8]) {
@@ -70,11 +78,14 @@ impl WholeHash {
     /// The SHA-256, if the whole is what it has to be.
     fn finish(self, expected: Option<Digest>) -> Result<Digest, IngestError> {
         let sha256 = self.sha256.finish();
-        let found = self.other.map_or_else(|| sha256.clone(), DigestHasher::finish);
+        let found = self
+            .other
+            .map_or_else(|| sha256.clone(), DigestHasher::finish);
         match expected {
-            Some(expected) if expected != found => {
-                Err(IngestError::Digest { expected: Box::new(expected), found: Box::new(found) })
-            },
+            Some(expected) if expected != found => Err(IngestError::Digest {
+                expected: Box::new(expected),
+                found: Box::new(found),
+            }),
             _ => Ok(sha256),
         }
     }
@@ -114,24 +125,42 @@ impl Ingest {
             };
             let error = match outcome {
                 Ok(()) => return hash.finish(expected),
-                Err(error @ (IngestError::Source(SourceError::Unreachable(_)) | IngestError::Short(_))) => error,
+                Err(
+                    error @ (IngestError::Source(SourceError::Unreachable(_))
+                    | IngestError::Short(_)),
+                ) => error,
                 Err(error) => return Err(error),
             };
             // Progress starts the count anew: a source that drops each connection after a
             // while still delivers.
-            failures = if self.origin.published() > before { 0 } else { failures + 1 };
-            let Some(pause) = BACKOFF.get(failures) else { return Err(error) };
+            failures = if self.origin.published() > before {
+                0
+            } else {
+                failures + 1
+            };
+            let Some(pause) = BACKOFF.get(failures) else {
+                return Err(error);
+            };
             tracing::info!(%error, "asking the source again");
             tokio::time::sleep(*pause).await;
         }
     }
 
     async fn reopen(&self, hash: &mut WholeHash) -> Result<(), IngestError> {
-        let headers = self.headers.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let body = self.source.open(&self.url, &headers, self.position()).await?;
+        let headers = self
+            .headers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let body = self
+            .source
+            .open(&self.url, &headers, self.position())
+            .await?;
         let length = self.origin.handle().geometry().length();
         match body.total {
-            Some(total) if total != length => Err(IngestError::Source(SourceError::Nonsense("another length than before"))),
+            Some(total) if total != length => Err(IngestError::Source(SourceError::Nonsense(
+                "another length than before",
+            ))),
             _ => self.read(body, hash).await,
         }
     }
@@ -157,12 +186,18 @@ impl Ingest {
                 }
             }
             let piece = buffer.split_to(size).freeze();
-            let (published, hashed) =
-                tokio::join!(self.origin.publish(piece.clone()), update(hash.clone(), piece));
+            let (published, hashed) = tokio::join!(
+                self.origin.publish(piece.clone()),
+                update(hash.clone(), piece)
+            );
             published?;
             *hash = hashed;
         }
-        if buffer.is_empty() { Ok(()) } else { Err(IngestError::Long(geometry.length())) }
+        if buffer.is_empty() {
+            Ok(())
+        } else {
+            Err(IngestError::Long(geometry.length()))
+        }
     }
 
     /// The hash of what an earlier run stored.
@@ -172,7 +207,9 @@ impl Ingest {
         let hashed = tokio::task::spawn_blocking(move || {
             let mut offset = 0;
             while offset < end {
-                let part = usize::try_from(end - offset).unwrap_or(READ_BACK).min(READ_BACK);
+                let part = usize::try_from(end - offset)
+                    .unwrap_or(READ_BACK)
+                    .min(READ_BACK);
                 hash.update(&layer.read(offset, part)?);
                 offset += part as u64;
             }

@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use flotilla_client::{Engine, SwarmHandle, SwarmState};
 use flotilla_torrents::swarm_api::{Delivery, OpenRequest, OpenResponse, SwarmDescriptor};
-use flotilla_torrents::{ContentId, Geometry, InfoHash, PeerId, SignedTicket, Ticket, TicketSigner};
+use flotilla_torrents::{
+    ContentId, Geometry, InfoHash, PeerId, SignedTicket, Ticket, TicketSigner,
+};
 use url::Url;
 
 use crate::authorization::Authorizer;
@@ -42,7 +44,12 @@ struct Known {
 }
 
 impl Openings {
-    pub(crate) fn new(engine: Engine, source: Source, signer: TicketSigner, peer_port: u16) -> Self {
+    pub(crate) fn new(
+        engine: Engine,
+        source: Source,
+        signer: TicketSigner,
+        peer_port: u16,
+    ) -> Self {
         Self {
             blobs: Authorizer::for_blobs(source.clone()),
             urls: Authorizer::for_urls(source.clone()),
@@ -62,10 +69,13 @@ impl Openings {
         };
         match opened {
             Ok(handle) => OpenResponse::Open(self.describe(&handle, request.peer_id)),
-            Err(Unopened::Source(SourceError::Refused { status })) => {
-                OpenResponse::Refused { status, reason: "refused by the source".to_owned() }
-            }
-            Err(Unopened::Source(error)) => OpenResponse::Unswarmable { reason: error.to_string() },
+            Err(Unopened::Source(SourceError::Refused { status })) => OpenResponse::Refused {
+                status,
+                reason: "refused by the source".to_owned(),
+            },
+            Err(Unopened::Source(error)) => OpenResponse::Unswarmable {
+                reason: error.to_string(),
+            },
             Err(Unopened::Unswarmable(reason)) => OpenResponse::Unswarmable { reason },
         }
     }
@@ -76,7 +86,10 @@ impl Openings {
     }
 
     async fn swarm_for(&self, url: &Url, request: &OpenRequest) -> Result<SwarmHandle, Unopened> {
-        let key = request.digest.as_ref().map_or_else(|| url.to_string(), ToString::to_string);
+        let key = request
+            .digest
+            .as_ref()
+            .map_or_else(|| url.to_string(), ToString::to_string);
         let slot = Arc::clone(self.lock_known().entry(key).or_default());
         let mut known = slot.lock().await;
         if let Some(known) = known.as_ref().filter(|known| is_usable(&known.handle)) {
@@ -88,9 +101,11 @@ impl Openings {
             let ingest = known.ingest.clone();
             let total = handle.geometry().length();
             let permission = authorizer.check(url, &request.headers).await;
-            let permission = permission.map_err(|error| Unopened::Source(SourceError::clone(&error)))?;
+            let permission =
+                permission.map_err(|error| Unopened::Source(SourceError::clone(&error)))?;
             let same = must_match.is_none_or(|validator| {
-                permission.validator.as_ref() == Some(&validator) && permission.total.is_none_or(|found| found == total)
+                permission.validator.as_ref() == Some(&validator)
+                    && permission.total.is_none_or(|found| found == total)
             });
             if same {
                 if let Some(ingest) = ingest {
@@ -123,12 +138,17 @@ impl Openings {
                 if body.total == Some(geometry.length()) {
                     return Ok(self.start(known.handle, url, request, body).await);
                 }
-                return Err(Unopened::Unswarmable("the source names another length than before".to_owned()));
+                return Err(Unopened::Unswarmable(
+                    "the source names another length than before".to_owned(),
+                ));
             }
         }
         let body = self.source.open(url, &request.headers, 0).await?;
-        let total = body.total.ok_or_else(|| Unopened::Unswarmable("the source does not tell the length".to_owned()))?;
-        let geometry = Geometry::for_length(total).map_err(|error| Unopened::Unswarmable(error.to_string()))?;
+        let total = body.total.ok_or_else(|| {
+            Unopened::Unswarmable("the source does not tell the length".to_owned())
+        })?;
+        let geometry = Geometry::for_length(total)
+            .map_err(|error| Unopened::Unswarmable(error.to_string()))?;
         let content = match &request.digest {
             Some(digest) => ContentId::blob(digest),
             None => ContentId::url(url.as_str(), &body.validator, total),
@@ -140,13 +160,23 @@ impl Openings {
             // An earlier run has the beginning.
             Some(next) => {
                 let validator = body.validator;
-                let rest = self.source.open(url, &request.headers, geometry.piece_offset(next)).await?;
+                let rest = self
+                    .source
+                    .open(url, &request.headers, geometry.piece_offset(next))
+                    .await?;
                 if rest.validator != validator || rest.total != Some(total) {
-                    return Err(Unopened::Unswarmable("the content at the source has just changed".to_owned()));
+                    return Err(Unopened::Unswarmable(
+                        "the content at the source has just changed".to_owned(),
+                    ));
                 }
                 rest
             }
-            None => return Ok(Known { validator: body.validator, ..known }),
+            None => {
+                return Ok(Known {
+                    validator: body.validator,
+                    ..known
+                });
+            }
         };
         Ok(self.start(known.handle, url, request, body).await)
     }
@@ -154,19 +184,43 @@ impl Openings {
     async fn run(&self, content: &ContentId, geometry: Geometry) -> Result<Known, Unopened> {
         let swarm = InfoHash::of_swarm(content, &geometry);
         let own = self.ticket(swarm, self.engine.peer_id(), OWN_TICKET_LIFETIME);
-        let handle = self.engine.create_origin(content, geometry, Some(own)).await;
+        let handle = self
+            .engine
+            .create_origin(content, geometry, Some(own))
+            .await;
         let handle = handle.map_err(|error| Unopened::Unswarmable(error.to_string()))?;
-        Ok(Known { handle, validator: String::new(), ingest: None })
+        Ok(Known {
+            handle,
+            validator: String::new(),
+            ingest: None,
+        })
     }
 
     /// Starts the ingest of what the source has begun to send.
-    async fn start(&self, handle: SwarmHandle, url: &Url, request: &OpenRequest, body: SourceBody) -> Known {
-        let permission = Permission { total: body.total, validator: Some(body.validator.clone()) };
-        let authorizer = if request.digest.is_some() { &self.blobs } else { &self.urls };
+    async fn start(
+        &self,
+        handle: SwarmHandle,
+        url: &Url,
+        request: &OpenRequest,
+        body: SourceBody,
+    ) -> Known {
+        let permission = Permission {
+            total: body.total,
+            validator: Some(body.validator.clone()),
+        };
+        let authorizer = if request.digest.is_some() {
+            &self.blobs
+        } else {
+            &self.urls
+        };
         authorizer.grant(url, &request.headers, permission).await;
         let validator = body.validator.clone();
         let Some(origin) = handle.begin_ingest() else {
-            return Known { handle, validator, ingest: None };
+            return Known {
+                handle,
+                validator,
+                ingest: None,
+            };
         };
         let ingest = Arc::new(Ingest {
             source: self.source.clone(),
@@ -177,7 +231,11 @@ impl Openings {
         tracing::info!(content = %handle.content(), bytes = handle.geometry().length(), "ingest");
         let running = Arc::clone(&ingest);
         tokio::spawn(async move { running.run(body).await });
-        Known { handle, validator, ingest: Some(ingest) }
+        Known {
+            handle,
+            validator,
+            ingest: Some(ingest),
+        }
     }
 
     fn describe(&self, handle: &SwarmHandle, peer_id: PeerId) -> SwarmDescriptor {
@@ -187,7 +245,11 @@ impl Openings {
             content: handle.content().clone(),
             length: geometry.length(),
             piece_length: geometry.piece_length(),
-            delivery: if geometry.length() < LEAST_SWARM { Delivery::Whole } else { Delivery::Pieces },
+            delivery: if geometry.length() < LEAST_SWARM {
+                Delivery::Whole
+            } else {
+                Delivery::Pieces
+            },
             ticket: self.ticket(handle.swarm(), peer_id, TICKET_LIFETIME),
             peer_port: self.peer_port,
         }
@@ -195,16 +257,24 @@ impl Openings {
 
     fn ticket(&self, swarm: InfoHash, peer_id: PeerId, lifetime: Duration) -> SignedTicket {
         let expires = unix_now().saturating_add(lifetime.as_secs());
-        self.signer.sign(&Ticket { swarm, peer_id, expires })
+        self.signer.sign(&Ticket {
+            swarm,
+            peer_id,
+            expires,
+        })
     }
 
-    fn lock_known(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<tokio::sync::Mutex<Option<Known>>>>> {
+    fn lock_known(
+        &self,
+    ) -> std::sync::MutexGuard<'_, HashMap<String, Arc<tokio::sync::Mutex<Option<Known>>>>> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         // Entries that nobody waits for and whose swarm has ended are of no use.
         if known.len() > 10_000 {
             known.retain(|_, slot| {
                 Arc::strong_count(slot) > 1
-                    || slot.try_lock().is_ok_and(|known| known.as_ref().is_some_and(|known| is_usable(&known.handle)))
+                    || slot.try_lock().is_ok_and(|known| {
+                        known.as_ref().is_some_and(|known| is_usable(&known.handle))
+                    })
             });
         }
         known
@@ -229,5 +299,8 @@ fn is_usable(handle: &SwarmHandle) -> bool {
 
 /// Seconds since 1970.
 pub(crate) fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
 }

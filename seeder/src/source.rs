@@ -10,8 +10,8 @@ use bytes::Bytes;
 use flotilla_client::rate_limit::RateLimiter;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::StatusCode;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use url::{Host, Url};
 
 /// A source that does not accept a connection by then is unreachable.
@@ -101,7 +101,8 @@ impl Source {
             .no_proxy()
             .user_agent(concat!("flotilla/", env!("CARGO_PKG_VERSION")));
         for path in &config.registry_ca {
-            let pem = std::fs::read(path).with_context(|| format!("registry CA {}", path.display()))?;
+            let pem =
+                std::fs::read(path).with_context(|| format!("registry CA {}", path.display()))?;
             let roots = reqwest::Certificate::from_pem_bundle(&pem)
                 .with_context(|| format!("registry CA {}", path.display()))?;
             builder = builder.tls_certs_merge(roots);
@@ -134,20 +135,36 @@ impl Source {
         let mut headers = header_map(headers);
         if offset > 0 {
             let range = HeaderValue::from_str(&format!("bytes={offset}-"));
-            headers.insert(header::RANGE, range.map_err(|_| SourceError::Nonsense("offset"))?);
+            headers.insert(
+                header::RANGE,
+                range.map_err(|_| SourceError::Nonsense("offset"))?,
+            );
         }
         let reply = self.follow(url, headers).await?;
         let skip = match reply.status() {
             StatusCode::OK => offset,
             StatusCode::PARTIAL_CONTENT => {
-                let (start, _) = content_range(reply.headers())
-                    .ok_or(SourceError::Nonsense("206 without a readable Content-Range"))?;
-                offset.checked_sub(start).ok_or(SourceError::Nonsense("another range than asked for"))?
+                let (start, _) = content_range(reply.headers()).ok_or(SourceError::Nonsense(
+                    "206 without a readable Content-Range",
+                ))?;
+                offset
+                    .checked_sub(start)
+                    .ok_or(SourceError::Nonsense("another range than asked for"))?
             }
-            status => return Err(SourceError::Refused { status: status.as_u16() }),
+            status => {
+                return Err(SourceError::Refused {
+                    status: status.as_u16(),
+                });
+            }
         };
-        if reply.headers().get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
-            return Err(SourceError::Nonsense("an encoded body although identity was asked for"));
+        if reply
+            .headers()
+            .get(header::CONTENT_ENCODING)
+            .is_some_and(|coding| coding != "identity")
+        {
+            return Err(SourceError::Nonsense(
+                "an encoded body although identity was asked for",
+            ));
         }
         let total = match content_range(reply.headers()) {
             Some((_, total)) => total,
@@ -176,16 +193,26 @@ impl Source {
     ) -> Result<Permission, SourceError> {
         let mut headers = header_map(headers);
         headers.insert(header::RANGE, HeaderValue::from_static("bytes=0-0"));
-        let reply = if follow { self.follow(url, headers).await? } else { self.send(url, headers).await? };
+        let reply = if follow {
+            self.follow(url, headers).await?
+        } else {
+            self.send(url, headers).await?
+        };
         let status = reply.status();
         let redirected = status.is_redirection() && status != StatusCode::NOT_MODIFIED;
         let total = match status {
             StatusCode::OK => reply.content_length(),
-            StatusCode::PARTIAL_CONTENT => content_range(reply.headers()).and_then(|(_, total)| total),
+            StatusCode::PARTIAL_CONTENT => {
+                content_range(reply.headers()).and_then(|(_, total)| total)
+            }
             // An empty blob has no first byte.
             StatusCode::RANGE_NOT_SATISFIABLE => Some(0),
             _ if redirected => None,
-            _ => return Err(SourceError::Refused { status: status.as_u16() }),
+            _ => {
+                return Err(SourceError::Refused {
+                    status: status.as_u16(),
+                });
+            }
         };
         let validator = (!redirected).then(|| validator(reply.headers()));
         Ok(Permission { total, validator })
@@ -193,7 +220,11 @@ impl Source {
 
     /// Sends, following redirects; credentials stay with the origin that they were given for
     /// (RFC 9110 section 15.4).
-    async fn follow(&self, url: &Url, mut headers: HeaderMap) -> Result<reqwest::Response, SourceError> {
+    async fn follow(
+        &self,
+        url: &Url,
+        mut headers: HeaderMap,
+    ) -> Result<reqwest::Response, SourceError> {
         let mut url = url.clone();
         for _ in 0..=MOST_REDIRECTS {
             let reply = self.send(&url, headers.clone()).await?;
@@ -201,7 +232,10 @@ impl Source {
             if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(reply);
             }
-            let location = reply.headers().get(header::LOCATION).and_then(|location| location.to_str().ok());
+            let location = reply
+                .headers()
+                .get(header::LOCATION)
+                .and_then(|location| location.to_str().ok());
             let next = location.and_then(|location| url.join(location).ok());
             let next = next.ok_or(SourceError::Nonsense("a redirect to nowhere"))?;
             if next.origin() != url.origin() {
@@ -220,14 +254,21 @@ impl Source {
         request.send().await.map_err(|e| unreachable(&e))
     }
 
-    fn counted(&self, reply: reqwest::Response, mut skip: u64) -> BoxStream<'static, Result<Bytes, SourceError>> {
+    fn counted(
+        &self,
+        reply: reqwest::Response,
+        mut skip: u64,
+    ) -> BoxStream<'static, Result<Bytes, SourceError>> {
         let source = self.clone();
         let bytes = reply.bytes_stream().map_err(|e| unreachable(&e));
         let bytes = bytes.and_then(move |bytes| {
             let source = source.clone();
             async move {
                 source.limit.acquire(bytes.len()).await;
-                source.counters.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                source
+                    .counters
+                    .bytes
+                    .fetch_add(bytes.len() as u64, Ordering::Relaxed);
                 Ok(bytes)
             }
         });
@@ -250,7 +291,9 @@ fn check_url(url: &Url) -> Result<(), SourceError> {
     }
     match url.host() {
         Some(Host::Ipv4(ip)) if ip.is_link_local() => Err(SourceError::Url("link-local address")),
-        Some(Host::Ipv6(ip)) if ip.is_unicast_link_local() => Err(SourceError::Url("link-local address")),
+        Some(Host::Ipv6(ip)) if ip.is_unicast_link_local() => {
+            Err(SourceError::Url("link-local address"))
+        }
         Some(_) => Ok(()),
         None => Err(SourceError::Url("no host")),
     }
@@ -267,7 +310,10 @@ fn header_map(headers: &[(String, String)]) -> HeaderMap {
             }
         }
     }
-    map.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    map.insert(
+        header::ACCEPT_ENCODING,
+        HeaderValue::from_static("identity"),
+    );
     map
 }
 
@@ -276,13 +322,22 @@ fn content_range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
     let value = headers.get(header::CONTENT_RANGE)?.to_str().ok()?;
     let (range, total) = value.strip_prefix("bytes ")?.split_once('/')?;
     let (first, _) = range.split_once('-')?;
-    let total = if total == "*" { None } else { Some(total.parse().ok()?) };
+    let total = if total == "*" {
+        None
+    } else {
+        Some(total.parse().ok()?)
+    };
     Some((first.parse().ok()?, total))
 }
 
 fn validator(headers: &HeaderMap) -> String {
-    let value = headers.get(header::ETAG).or_else(|| headers.get(header::LAST_MODIFIED));
-    value.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+    let value = headers
+        .get(header::ETAG)
+        .or_else(|| headers.get(header::LAST_MODIFIED));
+    value
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// The innermost cause; the outer ones repeat the URL, which may hold a signature.

@@ -51,7 +51,9 @@ pub struct Supernode {
 
 impl std::fmt::Debug for Supernode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Supernode").field("listener", &self.listener).finish_non_exhaustive()
+        f.debug_struct("Supernode")
+            .field("listener", &self.listener)
+            .finish_non_exhaustive()
     }
 }
 
@@ -90,16 +92,28 @@ impl Supernode {
                 match ticket {
                     None => Admission::Refused("this swarm is not open to strangers".to_owned()),
                     Some(Err(error)) => Admission::Refused(error.to_string()),
-                    Some(Ok(ticket)) => match key.verify(&ticket, unix_now(), request.info_hash, request.peer_id) {
-                        Ok(_) => Admission::Member,
-                        Err(error) => Admission::Refused(error.to_string()),
-                    },
+                    Some(Ok(ticket)) => {
+                        match key.verify(&ticket, unix_now(), request.info_hash, request.peer_id) {
+                            Ok(_) => Admission::Member,
+                            Err(error) => Admission::Refused(error.to_string()),
+                        }
+                    }
                 }
             }),
         );
         let openings = Openings::new(engine.clone(), source, signer, peer_port);
-        let router = api::router(&Api::new(openings, tracker, config.join_token.as_deref(), peer_port));
-        Ok(Self { listener: api, router, engine, shutdown })
+        let router = api::router(&Api::new(
+            openings,
+            tracker,
+            config.join_token.as_deref(),
+            peer_port,
+        ));
+        Ok(Self {
+            listener: api,
+            router,
+            engine,
+            shutdown,
+        })
     }
 
     /// Serves until the shutdown given to [`start`](Self::start).
@@ -107,7 +121,9 @@ impl Supernode {
     /// # Errors
     /// The listener fails.
     pub async fn serve(self) -> anyhow::Result<()> {
-        let service = self.router.into_make_service_with_connect_info::<SocketAddr>();
+        let service = self
+            .router
+            .into_make_service_with_connect_info::<SocketAddr>();
         let shutdown = self.shutdown.clone();
         let serving = axum::serve(self.listener, service)
             .with_graceful_shutdown(async move { shutdown.cancelled().await });
@@ -132,7 +148,12 @@ fn ticket_signer(path: &Path) -> anyhow::Result<TicketSigner> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let (signer, pkcs8) = TicketSigner::generate().with_context(shown)?;
             let mut options = fs::OpenOptions::new();
-            let mut file = options.write(true).create_new(true).mode(0o600).open(path).with_context(shown)?;
+            let mut file = options
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(path)
+                .with_context(shown)?;
             file.write_all(&pkcs8).with_context(shown)?;
             file.sync_all().with_context(shown)?;
             Ok(signer)

@@ -9,7 +9,9 @@ use axum::extract::{ConnectInfo, RawQuery, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
-use flotilla_torrents::tracker_wire::{AnnounceReply, AnnounceRequest, ScrapeRequest, ScrapeResponse};
+use flotilla_torrents::tracker_wire::{
+    AnnounceReply, AnnounceRequest, ScrapeRequest, ScrapeResponse,
+};
 
 use crate::Membership;
 
@@ -43,7 +45,10 @@ impl std::fmt::Debug for Tracker {
 impl Tracker {
     /// A tracker that asks `admit` about each announce.
     pub fn new(membership: Membership, admit: Admit) -> Self {
-        Self { membership: Arc::new(Mutex::new(membership)), admit }
+        Self {
+            membership: Arc::new(Mutex::new(membership)),
+            admit,
+        }
     }
 
     /// `GET /announce` and `GET /scrape`.
@@ -56,7 +61,12 @@ impl Tracker {
 
     /// Looks at, or changes, the membership.
     pub fn with<T>(&self, look: impl FnOnce(&mut Membership) -> T) -> T {
-        look(&mut self.membership.lock().unwrap_or_else(PoisonError::into_inner))
+        look(
+            &mut self
+                .membership
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 
     fn answer(&self, remote: SocketAddr, query: &str) -> AnnounceReply {
@@ -80,7 +90,11 @@ async fn announce(
     ConnectInfo(remote): ConnectInfo<SocketAddr>,
     RawQuery(query): RawQuery,
 ) -> impl IntoResponse {
-    bencoded(tracker.answer(remote, &query.unwrap_or_default()).to_bytes())
+    bencoded(
+        tracker
+            .answer(remote, &query.unwrap_or_default())
+            .to_bytes(),
+    )
 }
 
 async fn scrape(State(tracker): State<Tracker>, RawQuery(query): RawQuery) -> impl IntoResponse {
@@ -89,8 +103,13 @@ async fn scrape(State(tracker): State<Tracker>, RawQuery(query): RawQuery) -> im
         Err(error) => return bencoded(AnnounceReply::Failure(error.to_string()).to_bytes()),
     };
     let now = Instant::now();
-    let entries =
-        tracker.with(|members| request.0.iter().filter_map(|swarm| members.scrape(now, *swarm)).collect());
+    let entries = tracker.with(|members| {
+        request
+            .0
+            .iter()
+            .filter_map(|swarm| members.scrape(now, *swarm))
+            .collect()
+    });
     bencoded(ScrapeResponse(entries).to_bytes())
 }
 

@@ -68,7 +68,12 @@ struct Members {
 
 impl Members {
     fn seeders(&self) -> u32 {
-        count(self.peers.values().filter(|member| member.left == 0).count())
+        count(
+            self.peers
+                .values()
+                .filter(|member| member.left == 0)
+                .count(),
+        )
     }
 
     fn leechers(&self) -> u32 {
@@ -132,7 +137,9 @@ impl Membership {
         trusted: bool,
         request: &AnnounceRequest,
     ) -> AnnounceResponse {
-        if !self.swarms.contains_key(&request.info_hash) && self.swarms.len() >= self.config.swarms_cap {
+        if !self.swarms.contains_key(&request.info_hash)
+            && self.swarms.len() >= self.config.swarms_cap
+        {
             self.sweep(now);
         }
         let config = self.config;
@@ -158,9 +165,14 @@ impl Membership {
         if swarm.peers.len() < config.swarm_cap || swarm.peers.contains_key(&request.peer_id) {
             swarm.peers.insert(request.peer_id, member);
         }
-        let wanted = request.numwant.unwrap_or(config.default_numwant).min(config.most_peers);
+        let wanted = request
+            .numwant
+            .unwrap_or(config.default_numwant)
+            .min(config.most_peers);
         let candidates = swarm.peers.iter().filter(|(peer, member)| {
-            **peer != request.peer_id && (request.left > 0 || member.left > 0) && member.address.port() != 0
+            **peer != request.peer_id
+                && (request.left > 0 || member.left > 0)
+                && member.address.port() != 0
         });
         let peers = candidates
             .map(|(_, member)| member.address)
@@ -198,7 +210,8 @@ impl Membership {
                 leechers: members.leechers(),
                 completed: members.completed,
                 uploaded: sum(|member| member.uploaded).saturating_add(members.departed_uploaded),
-                downloaded: sum(|member| member.downloaded).saturating_add(members.departed_downloaded),
+                downloaded: sum(|member| member.downloaded)
+                    .saturating_add(members.departed_downloaded),
             });
             for (peer, member) in &members.peers {
                 let node = nodes.entry(*peer).or_insert_with(|| NodeStatistics {
@@ -242,7 +255,11 @@ fn interval(config: &TrackerConfig, swarm: &Members, left: u64) -> Duration {
 
 fn response(config: &TrackerConfig, swarm: &Members, peers: Vec<SocketAddr>) -> AnnounceResponse {
     let busy = swarm.leechers() > 0;
-    let interval = if busy { config.busy_interval } else { config.quiet_interval };
+    let interval = if busy {
+        config.busy_interval
+    } else {
+        config.quiet_interval
+    };
     AnnounceResponse {
         interval: u32::try_from(interval.as_secs()).unwrap_or(u32::MAX),
         min_interval: Some(1),
@@ -305,7 +322,10 @@ mod tests {
         let (mut tracker, now) = tracker();
         tracker.announce(now, SOURCE, true, &peer(1, 0, None));
         tracker.announce(now, SOURCE, true, &peer(2, 5, None));
-        assert_eq!(ports(&tracker.announce(now, SOURCE, true, &peer(3, 0, None))), [1002]);
+        assert_eq!(
+            ports(&tracker.announce(now, SOURCE, true, &peer(3, 0, None))),
+            [1002]
+        );
     }
 
     #[test]
@@ -315,16 +335,30 @@ mod tests {
         tracker.announce(now, SOURCE, true, &peer(2, 5, None));
         tracker.announce(now, SOURCE, true, &peer(1, 5, Some(AnnounceEvent::Stopped)));
         let later = now + Duration::from_secs(10);
-        assert_eq!(ports(&tracker.announce(later, SOURCE, true, &peer(3, 5, None))), [1002]);
+        assert_eq!(
+            ports(&tracker.announce(later, SOURCE, true, &peer(3, 5, None))),
+            [1002]
+        );
         let much_later = later + Duration::from_secs(20);
-        assert_eq!(ports(&tracker.announce(much_later, SOURCE, true, &peer(4, 5, None))), [0_u16; 0]);
+        assert_eq!(
+            ports(&tracker.announce(much_later, SOURCE, true, &peer(4, 5, None))),
+            [0_u16; 0]
+        );
     }
 
     #[test]
     fn the_address_a_stranger_names_does_not_count() {
         let (mut tracker, now) = tracker();
         let named = Some(IpAddr::from([1, 2, 3, 4]));
-        tracker.announce(now, SOURCE, false, &AnnounceRequest { ip: named, ..peer(1, 5, None) });
+        tracker.announce(
+            now,
+            SOURCE,
+            false,
+            &AnnounceRequest {
+                ip: named,
+                ..peer(1, 5, None)
+            },
+        );
         let told = tracker.announce(now, SOURCE, true, &peer(2, 5, None));
         assert_eq!(told.peers, [SocketAddr::new(SOURCE, 1001)]);
     }
@@ -335,10 +369,28 @@ mod tests {
         for number in 0..250 {
             tracker.announce(now, SOURCE, true, &peer(number, 5, None));
         }
-        let asks = |numwant| AnnounceRequest { numwant, ..peer(251, 5, None) };
-        assert_eq!(tracker.announce(now, SOURCE, true, &asks(Some(3))).peers.len(), 3);
-        assert_eq!(tracker.announce(now, SOURCE, true, &asks(Some(1000))).peers.len(), 200);
-        assert_eq!(tracker.announce(now, SOURCE, true, &asks(None)).peers.len(), 50);
+        let asks = |numwant| AnnounceRequest {
+            numwant,
+            ..peer(251, 5, None)
+        };
+        assert_eq!(
+            tracker
+                .announce(now, SOURCE, true, &asks(Some(3)))
+                .peers
+                .len(),
+            3
+        );
+        assert_eq!(
+            tracker
+                .announce(now, SOURCE, true, &asks(Some(1000)))
+                .peers
+                .len(),
+            200
+        );
+        assert_eq!(
+            tracker.announce(now, SOURCE, true, &asks(None)).peers.len(),
+            50
+        );
     }
 
     #[test]
@@ -347,7 +399,12 @@ mod tests {
         tracker.name_node(PeerId::from_bytes([1; 20]), "node-1");
         tracker.announce(now, SOURCE, true, &peer(1, 5, None));
         assert_eq!(tracker.statistics(now).nodes[0].name, "node-1");
-        tracker.announce(now, SOURCE, true, &peer(1, 0, Some(AnnounceEvent::Completed)));
+        tracker.announce(
+            now,
+            SOURCE,
+            true,
+            &peer(1, 0, Some(AnnounceEvent::Completed)),
+        );
         tracker.announce(now, SOURCE, true, &peer(1, 0, Some(AnnounceEvent::Stopped)));
         let statistics = tracker.statistics(now);
         assert_eq!(statistics.swarms[0].downloaded, 20);

@@ -25,15 +25,22 @@ impl Journal {
         path: &Path,
         geometry: &Geometry,
     ) -> io::Result<(Self, Vec<(PieceIndex, PieceHash)>)> {
-        let mut file =
-            OpenOptions::new().read(true).append(true).create(true).open(path)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(path)?;
         let cap = u64::from(geometry.piece_count()).saturating_mul(2 * RECORD as u64);
         let mut bytes = Vec::new();
         (&mut file).take(cap).read_to_end(&mut bytes)?;
         let mut pieces = Vec::new();
         for record in bytes.chunks_exact(RECORD) {
-            let Some((index, hash)) = parse(record) else { break };
-            let Some(piece) = geometry.piece(index) else { break };
+            let Some((index, hash)) = parse(record) else {
+                break;
+            };
+            let Some(piece) = geometry.piece(index) else {
+                break;
+            };
             pieces.push((piece, hash));
         }
         file.set_len((pieces.len() * RECORD) as u64)?;
@@ -54,5 +61,8 @@ impl Journal {
 
 fn parse(record: &[u8]) -> Option<(u32, PieceHash)> {
     let (index, hash) = record.split_first_chunk::<4>()?;
-    Some((u32::from_be_bytes(*index), PieceHash::from_bytes(hash.try_into().ok()?)))
+    Some((
+        u32::from_be_bytes(*index),
+        PieceHash::from_bytes(hash.try_into().ok()?),
+    ))
 }

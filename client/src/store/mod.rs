@@ -47,7 +47,10 @@ pub enum StoreError {
 
 impl StoreError {
     fn io(path: &Path, source: io::Error) -> Self {
-        Self::Io { path: path.to_owned(), source }
+        Self::Io {
+            path: path.to_owned(),
+            source,
+        }
     }
 }
 
@@ -78,7 +81,11 @@ impl Store {
                 Err(error) => tracing::warn!(%error, "layer left alone"),
             }
         }
-        Ok(Self { root, quota, layers: Mutex::new(layers) })
+        Ok(Self {
+            root,
+            quota,
+            layers: Mutex::new(layers),
+        })
     }
 
     /// The layer, if anything of it is here.
@@ -141,7 +148,11 @@ fn taken(layers: &Layers) -> u64 {
     layers.values().map(|layer| layer.geometry().length()).sum()
 }
 
-fn make_room(layers: &mut Layers, quota: u64, wanted: u64) -> Result<Vec<Arc<StoredLayer>>, StoreError> {
+fn make_room(
+    layers: &mut Layers,
+    quota: u64,
+    wanted: u64,
+) -> Result<Vec<Arc<StoredLayer>>, StoreError> {
     let mut evicted = Vec::new();
     while taken(layers).saturating_add(wanted) > quota {
         let idle = layers.values().filter(|layer| !layer.is_leased());
@@ -156,7 +167,9 @@ fn make_room(layers: &mut Layers, quota: u64, wanted: u64) -> Result<Vec<Arc<Sto
 }
 
 fn remove(layers: &mut Layers, content: &ContentId) -> Result<(), StoreError> {
-    let Some(layer) = layers.remove(content) else { return Ok(()) };
+    let Some(layer) = layers.remove(content) else {
+        return Ok(());
+    };
     match std::fs::remove_dir_all(layer.dir()) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(StoreError::io(layer.dir(), error))

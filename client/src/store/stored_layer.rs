@@ -54,7 +54,11 @@ struct Inner {
 }
 
 impl StoredLayer {
-    pub(super) fn create(dir: PathBuf, content: ContentId, geometry: Geometry) -> Result<Self, StoreError> {
+    pub(super) fn create(
+        dir: PathBuf,
+        content: ContentId,
+        geometry: Geometry,
+    ) -> Result<Self, StoreError> {
         fs::create_dir_all(&dir).map_err(|e| StoreError::io(&dir, e))?;
         let record = LayerRecord {
             content,
@@ -70,14 +74,20 @@ impl StoredLayer {
     pub(super) fn open(dir: PathBuf) -> Result<Self, StoreError> {
         let path = dir.join(RECORD);
         let text = fs::read(&path).map_err(|e| StoreError::io(&path, e))?;
-        let record = serde_json::from_slice(&text)
-            .map_err(|e| StoreError::Malformed { path: path.clone(), reason: e.to_string() })?;
+        let record = serde_json::from_slice(&text).map_err(|e| StoreError::Malformed {
+            path: path.clone(),
+            reason: e.to_string(),
+        })?;
         Self::from_record(dir, record)
     }
 
     fn from_record(dir: PathBuf, record: LayerRecord) -> Result<Self, StoreError> {
-        let geometry = Geometry::new(record.length, record.piece_length)
-            .map_err(|e| StoreError::Malformed { path: dir.clone(), reason: e.to_string() })?;
+        let geometry = Geometry::new(record.length, record.piece_length).map_err(|e| {
+            StoreError::Malformed {
+                path: dir.clone(),
+                reason: e.to_string(),
+            }
+        })?;
         let path = dir.join(DATA);
         let data = OpenOptions::new()
             .read(true)
@@ -86,7 +96,8 @@ impl StoredLayer {
             .truncate(false)
             .open(&path)
             .map_err(|e| StoreError::io(&path, e))?;
-        data.set_len(geometry.length()).map_err(|e| StoreError::io(&path, e))?;
+        data.set_len(geometry.length())
+            .map_err(|e| StoreError::io(&path, e))?;
         let path = dir.join(JOURNAL);
         let (journal, recorded) =
             Journal::open(&path, &geometry).map_err(|e| StoreError::io(&path, e))?;
@@ -104,7 +115,13 @@ impl StoredLayer {
             content: record.content,
             geometry,
             data,
-            inner: Mutex::new(Inner { journal, held, hashes, unsynced: Vec::new(), sealed }),
+            inner: Mutex::new(Inner {
+                journal,
+                held,
+                hashes,
+                unsynced: Vec::new(),
+                sealed,
+            }),
             in_use: AtomicUsize::new(0),
             last_used: AtomicU64::new(now_millis()),
         })
@@ -160,7 +177,8 @@ impl StoredLayer {
     /// # Errors
     /// The data file could not be written.
     pub fn write_piece(&self, piece: PieceIndex, hash: PieceHash, data: &[u8]) -> io::Result<()> {
-        self.data.write_all_at(data, self.geometry.piece_offset(piece))?;
+        self.data
+            .write_all_at(data, self.geometry.piece_offset(piece))?;
         let mut inner = self.lock();
         inner.held.set(piece);
         if let Some(slot) = inner.hashes.get_mut(at(piece)) {
@@ -194,8 +212,10 @@ impl StoredLayer {
         if written.is_empty() {
             return Ok(());
         }
-        let recorded =
-            self.data.sync_data().and_then(|()| self.lock().journal.append(&written));
+        let recorded = self
+            .data
+            .sync_data()
+            .and_then(|()| self.lock().journal.append(&written));
         if recorded.is_err() {
             self.lock().unsynced.extend(written);
         }
@@ -269,6 +289,8 @@ fn at(piece: PieceIndex) -> usize {
 }
 
 fn now_millis() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

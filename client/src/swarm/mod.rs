@@ -9,7 +9,6 @@ mod piece_picker;
 mod super_seeding;
 mod upload_queue;
 
-
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -18,9 +17,9 @@ use flotilla_torrents::{Bitfield, Block, Geometry, PieceIndex};
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 
-pub use self::config::{STRANGER_BLOCK, SwarmConfig, REQUEST_QUEUE, OWN_BLOCK};
-pub use self::peer::{PeerKey, PeerTraits};
+pub use self::config::{OWN_BLOCK, REQUEST_QUEUE, STRANGER_BLOCK, SwarmConfig};
 use self::peer::{BlockLatency, Outstanding, Peer};
+pub use self::peer::{PeerKey, PeerTraits};
 use self::piece_picker::{Arrival, PiecePicker};
 use self::super_seeding::SuperSeeder;
 use self::upload_queue::UploadQueue;
@@ -155,12 +154,17 @@ impl Swarm {
 
     /// A connection whose handshakes are done.
     pub fn handle_connected(&mut self, now: Instant, key: PeerKey, traits: PeerTraits) {
-        self.peers.insert(key, Peer::new(now, traits, Bitfield::empty(&self.geometry)));
+        self.peers
+            .insert(key, Peer::new(now, traits, Bitfield::empty(&self.geometry)));
         if !traits.authorized {
             return;
         }
         let greeting = if self.super_seeder.is_some() || self.held().count() == 0 {
-            if traits.fast { Some(Message::HaveNone) } else { None }
+            if traits.fast {
+                Some(Message::HaveNone)
+            } else {
+                None
+            }
         } else {
             Some(Message::Bitfield(self.held().to_wire().into()))
         };
@@ -173,7 +177,9 @@ impl Swarm {
 
     /// The connection is gone; its requests go elsewhere.
     pub fn handle_disconnected(&mut self, now: Instant, key: PeerKey) {
-        let Some(peer) = self.peers.remove(&key) else { return };
+        let Some(peer) = self.peers.remove(&key) else {
+            return;
+        };
         self.uploads.remove(key);
         for piece in peer.has.iter_set() {
             self.picker.remove_copy(piece);
@@ -190,7 +196,9 @@ impl Swarm {
 
     /// A message other than a block.
     pub fn handle_message(&mut self, now: Instant, key: PeerKey, message: &Message) {
-        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
         peer.last_heard = now;
         match message {
             Message::Choke => peer.choking_us = true,
@@ -207,15 +215,27 @@ impl Swarm {
                 Err(_) => self.misbehaved(key, "malformed bitfield"),
             },
             Message::HaveAll => self.peer_has(now, key, self.geometry.pieces()),
-            Message::Request { index, begin, length } => {
+            Message::Request {
+                index,
+                begin,
+                length,
+            } => {
                 self.handle_request(now, key, *index, *begin, *length);
             }
-            Message::Cancel { index, begin, length } => {
+            Message::Cancel {
+                index,
+                begin,
+                length,
+            } => {
                 if let Some(block) = self.geometry.block(*index, *begin, *length) {
                     peer.uploads.retain(|queued| *queued != block);
                 }
             }
-            Message::Reject { index, begin, length } => {
+            Message::Reject {
+                index,
+                begin,
+                length,
+            } => {
                 if let Some(block) = self.geometry.block(*index, *begin, *length)
                     && peer.settle(now, block).is_some()
                 {
@@ -229,7 +249,9 @@ impl Swarm {
 
     /// Bytes of `block` arrived; keep them in the piece's buffer when told so.
     pub fn handle_block(&mut self, now: Instant, key: PeerKey, block: Block) -> BlockOutcome {
-        let Some(peer) = self.peers.get_mut(&key) else { return BlockOutcome::Discard };
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return BlockOutcome::Discard;
+        };
         peer.last_heard = now;
         peer.received.record(now, u64::from(block.length));
         let Some(waited) = peer.settle(now, block) else {
@@ -280,7 +302,8 @@ impl Swarm {
     pub fn handle_piece_corrupt(&mut self, now: Instant, piece: PieceIndex) {
         let contributors = self.picker.discard(piece);
         if let [culprit] = contributors.as_slice() {
-            self.events.push_back(Event::Disconnect(*culprit, Farewell::CorruptPiece));
+            self.events
+                .push_back(Event::Disconnect(*culprit, Farewell::CorruptPiece));
         }
         self.request_from_all(now);
     }
@@ -311,7 +334,8 @@ impl Swarm {
         });
         let snubbed: Vec<PeerKey> = snubbed.map(|(key, _)| *key).collect();
         for key in snubbed {
-            self.events.push_back(Event::Disconnect(key, Farewell::Snubbed));
+            self.events
+                .push_back(Event::Disconnect(key, Farewell::Snubbed));
         }
         self.request_from_all(now);
     }
@@ -340,11 +364,14 @@ impl Swarm {
     }
 
     fn misbehaved(&mut self, key: PeerKey, what: &'static str) {
-        self.events.push_back(Event::Disconnect(key, Farewell::Misbehaved(what)));
+        self.events
+            .push_back(Event::Disconnect(key, Farewell::Misbehaved(what)));
     }
 
     fn peer_has(&mut self, now: Instant, key: PeerKey, pieces: impl Iterator<Item = PieceIndex>) {
-        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
         let mut interesting = false;
         for piece in pieces {
             if peer.has.set(piece) {
@@ -359,7 +386,8 @@ impl Swarm {
             self.send(key, Message::Interested);
         }
         if complete && self.picker.is_complete() {
-            self.events.push_back(Event::Disconnect(key, Farewell::NothingToExchange));
+            self.events
+                .push_back(Event::Disconnect(key, Farewell::NothingToExchange));
             return;
         }
         self.offer(now);
@@ -369,7 +397,8 @@ impl Swarm {
     fn part_from_seeders(&mut self) {
         for (key, peer) in &self.peers {
             if peer.has.is_full() {
-                self.events.push_back(Event::Disconnect(*key, Farewell::NothingToExchange));
+                self.events
+                    .push_back(Event::Disconnect(*key, Farewell::NothingToExchange));
             }
         }
     }
@@ -378,7 +407,9 @@ impl Swarm {
         let Some(block) = self.geometry.block(index, begin, length) else {
             return self.misbehaved(key, "request outside the geometry");
         };
-        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
         if length > self.config.block_length {
             return self.misbehaved(key, "request larger than announced");
         }
@@ -386,7 +417,14 @@ impl Swarm {
             return self.misbehaved(key, "more requests than announced");
         }
         if !peer.traits.authorized || !self.picker.held().has(block.piece) {
-            return self.send(key, Message::Reject { index, begin, length });
+            return self.send(
+                key,
+                Message::Reject {
+                    index,
+                    begin,
+                    length,
+                },
+            );
         }
         if !peer.uploads.contains(&block) {
             peer.uploads.push_back(block);
@@ -396,11 +434,14 @@ impl Swarm {
     }
 
     fn offer(&mut self, now: Instant) {
-        let Some(seeder) = &mut self.super_seeder else { return };
+        let Some(seeder) = &mut self.super_seeder else {
+            return;
+        };
         while let Some((key, piece)) =
             seeder.next_offer(now, self.uploads.is_idle(), &mut self.peers, &self.picker)
         {
-            self.transmits.push_back(Transmit::Message(key, Message::Have(piece.get())));
+            self.transmits
+                .push_back(Transmit::Message(key, Message::Have(piece.get())));
         }
     }
 
@@ -420,19 +461,38 @@ impl Swarm {
             return;
         }
         loop {
-            let Some(peer) = self.peers.get(&key) else { return };
+            let Some(peer) = self.peers.get(&key) else {
+                return;
+            };
             if peer.choking_us || peer.outstanding_bytes >= self.pipeline(peer) {
                 return;
             }
             let length = self.config.block_length.min(peer.traits.block_length);
             let may_start = self.picker.fetching_bytes() < self.config.in_flight_cap;
-            let picked = self.picker.pick(key, &peer.has, length, may_start, &mut self.rng);
-            let Some(block) = picked.or_else(|| self.late_block(now, key)) else { return };
-            let Some(peer) = self.peers.get_mut(&key) else { return };
+            let picked = self
+                .picker
+                .pick(key, &peer.has, length, may_start, &mut self.rng);
+            let Some(block) = picked.or_else(|| self.late_block(now, key)) else {
+                return;
+            };
+            let Some(peer) = self.peers.get_mut(&key) else {
+                return;
+            };
             peer.outstanding.push(Outstanding { block, since: now });
             peer.outstanding_bytes += u64::from(block.length);
-            let Block { piece, offset, length } = block;
-            self.send(key, Message::Request { index: piece.get(), begin: offset, length });
+            let Block {
+                piece,
+                offset,
+                length,
+            } = block;
+            self.send(
+                key,
+                Message::Request {
+                    index: piece.get(),
+                    begin: offset,
+                    length,
+                },
+            );
         }
     }
 
@@ -442,7 +502,10 @@ impl Swarm {
         let block = u64::from(self.config.block_length.min(peer.traits.block_length));
         let least = u64::from(self.geometry.piece_length()).min(512 * 1024) + block;
         let most = u64::from(peer.traits.request_queue).saturating_mul(block);
-        peer.received.bytes_in(self.config.pipeline_time).max(least).min(most.max(block))
+        peer.received
+            .bytes_in(self.config.pipeline_time)
+            .max(least)
+            .min(most.max(block))
     }
 
     /// A block that another peer is late with and that `key` has: the end game, and the
@@ -474,8 +537,19 @@ impl Swarm {
             }
         }
         for key in cancelled {
-            let Block { piece, offset, length } = block;
-            self.send(key, Message::Cancel { index: piece.get(), begin: offset, length });
+            let Block {
+                piece,
+                offset,
+                length,
+            } = block;
+            self.send(
+                key,
+                Message::Cancel {
+                    index: piece.get(),
+                    begin: offset,
+                    length,
+                },
+            );
         }
     }
 }

@@ -76,7 +76,9 @@ impl Peer {
     pub(super) fn settle(&mut self, now: Instant, block: Block) -> Option<Duration> {
         let at = self.outstanding.iter().position(|o| o.block == block)?;
         let settled = self.outstanding.swap_remove(at);
-        self.outstanding_bytes = self.outstanding_bytes.saturating_sub(u64::from(block.length));
+        self.outstanding_bytes = self
+            .outstanding_bytes
+            .saturating_sub(u64::from(block.length));
         Some(now.saturating_duration_since(settled.since))
     }
 }
@@ -94,7 +96,11 @@ const THROUGHPUT_WINDOW: Duration = Duration::from_millis(250);
 
 impl Throughput {
     pub(super) fn new(now: Instant) -> Self {
-        Self { rate: 0.0, bytes: 0, since: now }
+        Self {
+            rate: 0.0,
+            bytes: 0,
+            since: now,
+        }
     }
 
     pub(super) fn record(&mut self, now: Instant, bytes: u64) {
@@ -105,7 +111,11 @@ impl Throughput {
         }
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         let measured = self.bytes as f64 / elapsed.as_secs_f64();
-        self.rate = if self.rate == 0.0 { measured } else { 0.6 * self.rate + 0.4 * measured };
+        self.rate = if self.rate == 0.0 {
+            measured
+        } else {
+            0.6 * self.rate + 0.4 * measured
+        };
         self.bytes = 0;
         self.since = now;
     }
@@ -132,7 +142,10 @@ pub(super) struct BlockLatency {
 
 impl BlockLatency {
     pub(super) fn new() -> Self {
-        Self { mean: Duration::from_millis(500), deviation: Duration::from_millis(250) }
+        Self {
+            mean: Duration::from_millis(500),
+            deviation: Duration::from_millis(250),
+        }
     }
 
     pub(super) fn record(&mut self, sample: Duration) {

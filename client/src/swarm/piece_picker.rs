@@ -21,9 +21,7 @@ enum PieceState {
     /// Blocks are asked for or received.
     Fetching(Fetch),
     /// All blocks are here; the driver compares the hash.
-    Checking {
-        contributors: Vec<PeerKey>,
-    },
+    Checking { contributors: Vec<PeerKey> },
     /// Verified and stored.
     Held,
 }
@@ -72,10 +70,25 @@ impl PiecePicker {
     pub(super) fn new(geometry: Geometry, held: Bitfield, window: u32) -> Self {
         let states = geometry
             .pieces()
-            .map(|piece| if held.has(piece) { PieceState::Held } else { PieceState::Wanted })
+            .map(|piece| {
+                if held.has(piece) {
+                    PieceState::Held
+                } else {
+                    PieceState::Wanted
+                }
+            })
             .collect::<Vec<_>>();
         let copies = vec![0; states.len()];
-        Self { geometry, states, copies, known: 0, held, fetching: 0, readers: BTreeMap::new(), window }
+        Self {
+            geometry,
+            states,
+            copies,
+            known: 0,
+            held,
+            fetching: 0,
+            readers: BTreeMap::new(),
+            window,
+        }
     }
 
     pub(super) fn held(&self) -> &Bitfield {
@@ -132,9 +145,17 @@ impl PiecePicker {
         let piece = self
             .continuing(|fetch| fetch.owner == Some(peer))
             .or_else(|| self.continuing_in(has))
-            .or_else(|| if may_start { self.fresh(has, rng) } else { None })?;
+            .or_else(|| {
+                if may_start {
+                    self.fresh(has, rng)
+                } else {
+                    None
+                }
+            })?;
         self.start(piece);
-        let PieceState::Fetching(fetch) = self.states.get_mut(at(piece))? else { return None };
+        let PieceState::Fetching(fetch) = self.states.get_mut(at(piece))? else {
+            return None;
+        };
         fetch.owner = Some(peer);
         let size = self.geometry.piece_size(piece);
         let first = fetch.units.iter().position(|unit| *unit == Unit::Missing)?;
@@ -149,14 +170,23 @@ impl PiecePicker {
             *unit = Unit::Requested(1);
         }
         let offset = u32::try_from(first).ok()?.checked_mul(UNIT)?;
-        let length = u32::try_from(run).ok()?.checked_mul(UNIT)?.min(size.checked_sub(offset)?);
-        Some(Block { piece, offset, length })
+        let length = u32::try_from(run)
+            .ok()?
+            .checked_mul(UNIT)?
+            .min(size.checked_sub(offset)?);
+        Some(Block {
+            piece,
+            offset,
+            length,
+        })
     }
 
     /// Marks `block`, which another peer is late with, as asked for once more.
     /// False when it is no longer worth it.
     pub(super) fn duplicate(&mut self, block: Block) -> bool {
-        let Some(PieceState::Fetching(fetch)) = self.states.get_mut(at(block.piece)) else { return false };
+        let Some(PieceState::Fetching(fetch)) = self.states.get_mut(at(block.piece)) else {
+            return false;
+        };
         let wanted = units_of(block, fetch).all(|unit| *unit == Unit::Requested(1));
         if wanted {
             for unit in units_of(block, fetch) {
@@ -168,7 +198,9 @@ impl PiecePicker {
 
     /// A request will not be answered (rejected, cancelled, its peer is gone).
     pub(super) fn unrequest(&mut self, peer: PeerKey, block: Block) {
-        let Some(PieceState::Fetching(fetch)) = self.states.get_mut(at(block.piece)) else { return };
+        let Some(PieceState::Fetching(fetch)) = self.states.get_mut(at(block.piece)) else {
+            return;
+        };
         for unit in units_of(block, fetch) {
             *unit = match *unit {
                 Unit::Requested(2..) => Unit::Requested(1),
@@ -256,24 +288,28 @@ impl PiecePicker {
         if self.fetching == 0 {
             return None;
         }
-        self.geometry.pieces_in(0..self.known).find(|piece| match self.states.get(at(*piece)) {
-            Some(PieceState::Fetching(fetch)) => {
-                owned(fetch) && fetch.units.contains(&Unit::Missing)
-            }
-            _ => false,
-        })
+        self.geometry
+            .pieces_in(0..self.known)
+            .find(|piece| match self.states.get(at(*piece)) {
+                Some(PieceState::Fetching(fetch)) => {
+                    owned(fetch) && fetch.units.contains(&Unit::Missing)
+                }
+                _ => false,
+            })
     }
 
     fn continuing_in(&self, has: &Bitfield) -> Option<PieceIndex> {
         if self.fetching == 0 {
             return None;
         }
-        self.geometry.pieces_in(0..self.known).find(|piece| match self.states.get(at(*piece)) {
-            Some(PieceState::Fetching(fetch)) => {
-                has.has(*piece) && fetch.owner.is_none() && fetch.units.contains(&Unit::Missing)
-            }
-            _ => false,
-        })
+        self.geometry
+            .pieces_in(0..self.known)
+            .find(|piece| match self.states.get(at(*piece)) {
+                Some(PieceState::Fetching(fetch)) => {
+                    has.has(*piece) && fetch.owner.is_none() && fetch.units.contains(&Unit::Missing)
+                }
+                _ => false,
+            })
     }
 
     fn fresh(&self, has: &Bitfield, rng: &mut impl Rng) -> Option<PieceIndex> {
@@ -287,7 +323,9 @@ impl PiecePicker {
     fn next_in_window(&self, has: &Bitfield) -> Option<PieceIndex> {
         self.readers.values().find_map(|next| {
             let window = next.get()..next.get().saturating_add(self.window).min(self.known);
-            self.geometry.pieces_in(window).find(|piece| has.has(*piece) && self.is_wanted(*piece))
+            self.geometry
+                .pieces_in(window)
+                .find(|piece| has.has(*piece) && self.is_wanted(*piece))
         })
     }
 

@@ -10,18 +10,35 @@ use std::time::{Duration, Instant};
 use flotilla_torrents::peer_wire::Message;
 use flotilla_torrents::{Bitfield, Block, Geometry, PieceIndex};
 
-use super::{BlockOutcome, Event, Farewell, PeerKey, PeerTraits, Role, Swarm, SwarmConfig, Transmit};
+use super::{
+    BlockOutcome, Event, Farewell, PeerKey, PeerTraits, Role, Swarm, SwarmConfig, Transmit,
+};
 
 const LATENCY: Duration = Duration::from_millis(1);
 const ORIGIN: usize = 0;
 
 #[derive(Debug)]
 enum Happening {
-    Arrives { from: usize, to: usize, message: Message },
-    BlockArrives { from: usize, to: usize, block: Block },
-    BlockLeft { from: usize, to: usize, block: Block },
+    Arrives {
+        from: usize,
+        to: usize,
+        message: Message,
+    },
+    BlockArrives {
+        from: usize,
+        to: usize,
+        block: Block,
+    },
+    BlockLeft {
+        from: usize,
+        to: usize,
+        block: Block,
+    },
     Ingested(PieceIndex),
-    HashesKnown { host: usize, known: u32 },
+    HashesKnown {
+        host: usize,
+        known: u32,
+    },
     Dies(usize),
     Tick(usize),
 }
@@ -64,7 +81,14 @@ struct Scenario {
 impl Scenario {
     fn equal_links(nodes: usize, length: u64) -> Self {
         let rate = 50e6 / 8.0;
-        Self { nodes, length, rate, ingest_rate: rate, seed: 7, reading: false }
+        Self {
+            nodes,
+            length,
+            rate,
+            ingest_rate: rate,
+            seed: 7,
+            reading: false,
+        }
     }
 
     /// The fluid bound for equal links: everybody's link has to carry the whole once.
@@ -77,7 +101,11 @@ impl Scenario {
         let geometry = Geometry::for_length(self.length).unwrap();
         let hosts = (0..=self.nodes)
             .map(|host| {
-                let role = if host == ORIGIN { Role::Origin } else { Role::Node };
+                let role = if host == ORIGIN {
+                    Role::Origin
+                } else {
+                    Role::Node
+                };
                 let seed = self.seed.wrapping_mul(1_000).wrapping_add(host as u64);
                 let held = Bitfield::empty(&geometry);
                 Host {
@@ -134,12 +162,20 @@ impl Net {
     }
 
     fn connect(&mut self, a: usize, b: usize) {
-        let traits =
-            PeerTraits { authorized: true, block_length: 64 * 1024, request_queue: 2048, fast: true };
+        let traits = PeerTraits {
+            authorized: true,
+            block_length: 64 * 1024,
+            request_queue: 2048,
+            fast: true,
+        };
         self.links.insert((a.min(b), a.max(b)));
         let now = self.now;
-        self.hosts[a].swarm.handle_connected(now, PeerKey(b as u64), traits);
-        self.hosts[b].swarm.handle_connected(now, PeerKey(a as u64), traits);
+        self.hosts[a]
+            .swarm
+            .handle_connected(now, PeerKey(b as u64), traits);
+        self.hosts[b]
+            .swarm
+            .handle_connected(now, PeerKey(a as u64), traits);
         self.drain(a);
         self.drain(b);
     }
@@ -147,8 +183,12 @@ impl Net {
     fn disconnect(&mut self, a: usize, b: usize) {
         if self.links.remove(&(a.min(b), a.max(b))) {
             let now = self.now;
-            self.hosts[a].swarm.handle_disconnected(now, PeerKey(b as u64));
-            self.hosts[b].swarm.handle_disconnected(now, PeerKey(a as u64));
+            self.hosts[a]
+                .swarm
+                .handle_disconnected(now, PeerKey(b as u64));
+            self.hosts[b]
+                .swarm
+                .handle_disconnected(now, PeerKey(a as u64));
             self.drain(a);
             self.drain(b);
         }
@@ -163,25 +203,45 @@ impl Net {
         while let Some(Reverse((when, _, id))) = self.queue.pop() {
             self.now = when;
             let elapsed = self.now.duration_since(self.start);
-            assert!(elapsed < Duration::from_secs(600), "not complete in time: {:?}", self.progress());
+            assert!(
+                elapsed < Duration::from_secs(600),
+                "not complete in time: {:?}",
+                self.progress()
+            );
             let happening = self.happenings.remove(&id).unwrap();
             self.happen(happening);
-            if self.hosts.iter().skip(1).all(|host| host.dead || host.corrupt || host.finished.is_some()) {
+            if self
+                .hosts
+                .iter()
+                .skip(1)
+                .all(|host| host.dead || host.corrupt || host.finished.is_some())
+            {
                 break;
             }
         }
-        self.hosts.iter().filter_map(|host| host.finished).max().unwrap().duration_since(self.start).as_secs_f64()
+        self.hosts
+            .iter()
+            .filter_map(|host| host.finished)
+            .max()
+            .unwrap()
+            .duration_since(self.start)
+            .as_secs_f64()
     }
 
     fn progress(&self) -> Vec<u32> {
-        self.hosts.iter().map(|host| host.swarm.held().count()).collect()
+        self.hosts
+            .iter()
+            .map(|host| host.swarm.held().count())
+            .collect()
     }
 
     fn happen(&mut self, happening: Happening) {
         let now = self.now;
         match happening {
             Happening::Arrives { from, to, message } if self.linked(from, to) => {
-                self.hosts[to].swarm.handle_message(now, PeerKey(from as u64), &message);
+                self.hosts[to]
+                    .swarm
+                    .handle_message(now, PeerKey(from as u64), &message);
                 self.drain(to);
             }
             Happening::BlockArrives { from, to, block } if self.linked(from, to) => {
@@ -195,7 +255,9 @@ impl Net {
                 self.drain(to);
             }
             Happening::BlockLeft { from, to, block } => {
-                self.hosts[from].swarm.handle_block_sent(now, PeerKey(to as u64), block);
+                self.hosts[from]
+                    .swarm
+                    .handle_block_sent(now, PeerKey(to as u64), block);
                 self.drain(from);
             }
             Happening::Ingested(piece) => {
@@ -205,7 +267,13 @@ impl Net {
                 self.hosts[ORIGIN].swarm.handle_piece_stored(now, piece);
                 self.drain(ORIGIN);
                 for host in 1..self.hosts.len() {
-                    self.after(LATENCY, Happening::HashesKnown { host, known: piece.get() + 1 });
+                    self.after(
+                        LATENCY,
+                        Happening::HashesKnown {
+                            host,
+                            known: piece.get() + 1,
+                        },
+                    );
                 }
             }
             Happening::HashesKnown { host, known } => {
@@ -263,7 +331,14 @@ impl Net {
             match self.hosts[host].swarm.poll_transmit(now) {
                 Some(Transmit::Message(PeerKey(to), message)) => {
                     let to = to as usize;
-                    self.after(LATENCY, Happening::Arrives { from: host, to, message });
+                    self.after(
+                        LATENCY,
+                        Happening::Arrives {
+                            from: host,
+                            to,
+                            message,
+                        },
+                    );
                 }
                 Some(Transmit::Block(PeerKey(to), block)) => self.carry(host, to as usize, block),
                 None => return,
@@ -281,7 +356,10 @@ impl Net {
         let arrived = (receiver.down_free + wire(receiver.rate)).max(left);
         receiver.down_free = arrived;
         self.at(left, Happening::BlockLeft { from, to, block });
-        self.at(arrived + LATENCY, Happening::BlockArrives { from, to, block });
+        self.at(
+            arrived + LATENCY,
+            Happening::BlockArrives { from, to, block },
+        );
     }
 
     fn copies_sent_by_origin(&self) -> f64 {
@@ -297,25 +375,42 @@ impl Net {
 #[test]
 fn twenty_nodes_finish_near_the_bound_while_the_layer_arrives() {
     for seed in 0..3 {
-        let scenario = Scenario { seed, ..Scenario::equal_links(20, 64 << 20) };
+        let scenario = Scenario {
+            seed,
+            ..Scenario::equal_links(20, 64 << 20)
+        };
         let mut net = scenario.build();
         let ratio = net.run() / scenario.bound();
         let (copies, received) = (net.copies_sent_by_origin(), net.received_per_node());
-        println!("seed {seed}: {ratio:.3} of the bound, origin sent {copies:.3} copies, received {received:.3}");
+        println!(
+            "seed {seed}: {ratio:.3} of the bound, origin sent {copies:.3} copies, received {received:.3}"
+        );
         assert!(ratio < 1.2, "seed {seed}: makespan {ratio:.3} of the bound");
-        assert!(copies < 1.15, "seed {seed}: the origin sent {copies:.3} copies");
-        assert!(received < 1.02, "seed {seed}: each node received {received:.3} layers");
+        assert!(
+            copies < 1.15,
+            "seed {seed}: the origin sent {copies:.3} copies"
+        );
+        assert!(
+            received < 1.02,
+            "seed {seed}: each node received {received:.3} layers"
+        );
     }
 }
 
 #[test]
 fn twenty_nodes_finish_near_the_bound_when_the_layer_is_cached() {
     for seed in 0..3 {
-        let scenario = Scenario { seed, ingest_rate: 1e9, ..Scenario::equal_links(20, 64 << 20) };
+        let scenario = Scenario {
+            seed,
+            ingest_rate: 1e9,
+            ..Scenario::equal_links(20, 64 << 20)
+        };
         let mut net = scenario.build();
         let ratio = net.run() / scenario.bound();
         let (copies, received) = (net.copies_sent_by_origin(), net.received_per_node());
-        println!("seed {seed}: {ratio:.3} of the bound, origin sent {copies:.3} copies, received {received:.3}");
+        println!(
+            "seed {seed}: {ratio:.3} of the bound, origin sent {copies:.3} copies, received {received:.3}"
+        );
         assert!(ratio < 1.2, "seed {seed}: makespan {ratio:.3} of the bound");
     }
 }
@@ -323,7 +418,11 @@ fn twenty_nodes_finish_near_the_bound_when_the_layer_is_cached() {
 #[test]
 fn reading_in_order_costs_little() {
     for seed in 0..3 {
-        let reading = Scenario { seed, reading: true, ..Scenario::equal_links(20, 64 << 20) };
+        let reading = Scenario {
+            seed,
+            reading: true,
+            ..Scenario::equal_links(20, 64 << 20)
+        };
         let ratio = reading.build().run() / reading.bound();
         println!("seed {seed}: {ratio:.3} of the bound");
         assert!(ratio < 1.2, "seed {seed}: makespan {ratio:.3} of the bound");
@@ -343,8 +442,15 @@ fn a_corrupt_peer_is_shunned_and_the_layer_still_completes() {
     let mut net = scenario.build();
     net.hosts[3].corrupt = true;
     let ratio = net.run() / scenario.bound();
-    assert!(net.shunned.iter().all(|(_, culprit)| *culprit == 3), "{:?}", net.shunned);
-    assert!(!net.shunned.is_empty(), "the corrupt peer was never used: {ratio:.3}");
+    assert!(
+        net.shunned.iter().all(|(_, culprit)| *culprit == 3),
+        "{:?}",
+        net.shunned
+    );
+    assert!(
+        !net.shunned.is_empty(),
+        "the corrupt peer was never used: {ratio:.3}"
+    );
     assert!(ratio < 2.0, "{ratio:.3} of the bound");
 }
 

@@ -39,7 +39,12 @@ pub(super) struct SuperSeeder {
 
 impl SuperSeeder {
     pub(super) fn new(held: impl Iterator<Item = PieceIndex>, piece_length: u32) -> Self {
-        Self { unsent: held.collect(), piece_length, last: None, idle_since: None }
+        Self {
+            unsent: held.collect(),
+            piece_length,
+            last: None,
+            idle_since: None,
+        }
     }
 
     /// A new piece can be shown.
@@ -90,11 +95,18 @@ impl SuperSeeder {
         }
         let paused = picker.is_complete() || now.saturating_duration_since(since) > SOURCE_PAUSE;
         let offer = self.first_copy(peers).or_else(|| {
-            if idle && paused { self.further_copy(peers, picker) } else { None }
+            if idle && paused {
+                self.further_copy(peers, picker)
+            } else {
+                None
+            }
         })?;
         self.last = Some(offer.0);
         let peer = peers.get_mut(&offer.0)?;
-        peer.offers.push(Offer { piece: offer.1, since: now });
+        peer.offers.push(Offer {
+            piece: offer.1,
+            since: now,
+        });
         Some(offer)
     }
 
@@ -143,7 +155,13 @@ impl SuperSeeder {
         peers
             .iter()
             .filter(|(_, peer)| peer.traits.authorized && suits(peer))
-            .min_by_key(|(key, peer)| (peer.offers.len(), self.last.is_some_and(|last| **key <= last), **key))
+            .min_by_key(|(key, peer)| {
+                (
+                    peer.offers.len(),
+                    self.last.is_some_and(|last| **key <= last),
+                    **key,
+                )
+            })
             .map(|(key, _)| *key)
     }
 

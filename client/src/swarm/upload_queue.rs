@@ -33,7 +33,12 @@ const HELD_UP: Duration = Duration::from_millis(200);
 
 impl UploadQueue {
     pub(super) fn new(slots: usize, blocks_in_socket: usize) -> Self {
-        Self { slots, blocks_in_socket, active: Vec::new(), waiting: VecDeque::new() }
+        Self {
+            slots,
+            blocks_in_socket,
+            active: Vec::new(),
+            waiting: VecDeque::new(),
+        }
     }
 
     /// `peer` has requests waiting.
@@ -79,7 +84,10 @@ impl UploadQueue {
                 if peer.in_socket >= limit {
                     return None;
                 }
-                let at = peer.uploads.iter().position(|block| block.piece == slot.piece)?;
+                let at = peer
+                    .uploads
+                    .iter()
+                    .position(|block| block.piece == slot.piece)?;
                 let block = peer.uploads.remove(at)?;
                 peer.in_socket += 1;
                 Some((slot.peer, block))
@@ -104,7 +112,11 @@ impl UploadQueue {
         loop {
             let peer = self.waiting.pop_front()?;
             if let Some(block) = peers.get(&peer).and_then(|peer| peer.uploads.front()) {
-                self.active.push(Slot { peer, piece: block.piece, progress: now });
+                self.active.push(Slot {
+                    peer,
+                    piece: block.piece,
+                    progress: now,
+                });
                 return Some(());
             }
         }
@@ -114,9 +126,11 @@ impl UploadQueue {
     fn release(&mut self, peers: &BTreeMap<PeerKey, Peer>) {
         let mut again = Vec::new();
         self.active.retain(|slot| {
-            let Some(peer) = peers.get(&slot.peer) else { return false };
-            let busy = peer.in_socket > 0
-                || peer.uploads.iter().any(|block| block.piece == slot.piece);
+            let Some(peer) = peers.get(&slot.peer) else {
+                return false;
+            };
+            let busy =
+                peer.in_socket > 0 || peer.uploads.iter().any(|block| block.piece == slot.piece);
             if !busy && !peer.uploads.is_empty() {
                 again.push(slot.peer);
             }

@@ -1,7 +1,13 @@
 //! What stands around the proxy in its tests: a registry, a swarm, and clients that write and
 //! read exact bytes.
 
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing
+)]
 
 pub mod origin;
 pub mod raw_client;
@@ -36,7 +42,13 @@ pub async fn proxy(config: ProxyConfig, source: impl LayerSource) -> RunningProx
     let stats = proxy.stats();
     let shutdown = CancellationToken::new();
     let served = tokio::spawn(proxy.serve(listener, shutdown.clone()));
-    RunningProxy { addr, stats, _guard: shutdown.clone().drop_guard(), shutdown, served }
+    RunningProxy {
+        addr,
+        stats,
+        _guard: shutdown.clone().drop_guard(),
+        shutdown,
+        served,
+    }
 }
 
 /// A proxy without swarm.
@@ -46,7 +58,10 @@ pub async fn plain_proxy() -> RunningProxy {
 
 /// The mirror of one registry.
 pub fn mirror_of(addr: SocketAddr) -> ProxyConfig {
-    ProxyConfig { registry: Some(format!("http://{addr}").parse().unwrap()), ..ProxyConfig::default() }
+    ProxyConfig {
+        registry: Some(format!("http://{addr}").parse().unwrap()),
+        ..ProxyConfig::default()
+    }
 }
 
 /// Bytes without a period that pieces or buffers could hide.
@@ -54,7 +69,9 @@ pub fn patterned(length: usize) -> Vec<u8> {
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
     (0..length)
         .map(|_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             state.to_be_bytes()[0]
         })
         .collect()

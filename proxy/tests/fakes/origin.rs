@@ -24,7 +24,10 @@ impl Origin {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let origin = Self { addr, seen: Arc::clone(&seen) };
+        let origin = Self {
+            addr,
+            seen: Arc::clone(&seen),
+        };
         let answer = Arc::new(answer);
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {

@@ -38,22 +38,41 @@ pub async fn exchange(proxy: SocketAddr, request: impl AsRef<[u8]>) -> RawRespon
         stream.read_to_end(&mut bytes).await.unwrap();
         bytes
     };
-    split(tokio::time::timeout(DEADLINE, exchanging).await.expect("the proxy answers"))
+    split(
+        tokio::time::timeout(DEADLINE, exchanging)
+            .await
+            .expect("the proxy answers"),
+    )
 }
 
 /// `GET` in absolute-form with further header lines, each ended by CRLF.
 pub async fn get(proxy: SocketAddr, url: &str, fields: &str) -> RawResponse {
     let host = url.split('/').nth(2).unwrap();
-    exchange(proxy, format!("GET {url} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{fields}\r\n")).await
+    exchange(
+        proxy,
+        format!("GET {url} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{fields}\r\n"),
+    )
+    .await
 }
 
 /// The same in origin-form, as for a mirror.
 pub async fn get_from_mirror(proxy: SocketAddr, path: &str, fields: &str) -> RawResponse {
-    exchange(proxy, format!("GET {path} HTTP/1.1\r\nHost: {proxy}\r\nConnection: close\r\n{fields}\r\n")).await
+    exchange(
+        proxy,
+        format!("GET {path} HTTP/1.1\r\nHost: {proxy}\r\nConnection: close\r\n{fields}\r\n"),
+    )
+    .await
 }
 
 fn split(bytes: Vec<u8>) -> RawResponse {
-    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").expect("a whole head") + 4;
+    let end = bytes
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .expect("a whole head")
+        + 4;
     let (head, body) = bytes.split_at(end);
-    RawResponse { head: String::from_utf8(head.to_vec()).unwrap(), body: body.to_vec() }
+    RawResponse {
+        head: String::from_utf8(head.to_vec()).unwrap(),
+        body: body.to_vec(),
+    }
 }

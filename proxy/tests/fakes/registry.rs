@@ -12,7 +12,8 @@ pub const REPOSITORY: &str = "team/app";
 /// The header line of the caller whom the registry lets in.
 pub const ALLOWED: &str = "Authorization: Bearer good\r\n";
 /// What it answers everybody else, byte for byte.
-pub const CHALLENGE: &str = "Www-Authenticate: Bearer realm=\"http://reg.test/service/token\",service=\"harbor-registry\"";
+pub const CHALLENGE: &str =
+    "Www-Authenticate: Bearer realm=\"http://reg.test/service/token\",service=\"harbor-registry\"";
 pub const UNAUTHORIZED: &str = "{\"errors\":[{\"code\":\"UNAUTHORIZED\",\"message\":\"unauthorized to access repository\"}]}\n";
 
 /// How the registry misbehaves.
@@ -27,7 +28,8 @@ pub struct Faults {
 
 /// Starts it; the URL of its blob in front.
 pub async fn start(blob: Arc<Vec<u8>>, digest: &str, faults: Faults) -> (String, Origin) {
-    let origin = Origin::start(move |head, stream| answer(Arc::clone(&blob), faults, head, stream)).await;
+    let origin =
+        Origin::start(move |head, stream| answer(Arc::clone(&blob), faults, head, stream)).await;
     (blob_url(origin.addr, digest), origin)
 }
 
@@ -39,10 +41,16 @@ async fn answer(blob: Arc<Vec<u8>>, faults: Faults, head: String, mut stream: Tc
     // Errors are the proxy closing early, which it may.
     let _ = if field(&head, "authorization") != Some("Bearer good") {
         let length = UNAUTHORIZED.len();
-        let head = format!("HTTP/1.1 401 Unauthorized\r\n{CHALLENGE}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
-        stream.write_all(format!("{head}{UNAUTHORIZED}").as_bytes()).await
+        let head = format!(
+            "HTTP/1.1 401 Unauthorized\r\n{CHALLENGE}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        );
+        stream
+            .write_all(format!("{head}{UNAUTHORIZED}").as_bytes())
+            .await
     } else if let Some(store) = faults.store {
-        let head = format!("HTTP/1.1 307 Temporary Redirect\r\nLocation: http://{store}/signed?sig=a%2Fb\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        let head = format!(
+            "HTTP/1.1 307 Temporary Redirect\r\nLocation: http://{store}/signed?sig=a%2Fb\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
         stream.write_all(head.as_bytes()).await
     } else {
         send(&blob, faults, &head, &mut stream).await
@@ -50,13 +58,26 @@ async fn answer(blob: Arc<Vec<u8>>, faults: Faults, head: String, mut stream: Tc
 }
 
 /// Sends the blob, or what the request's `Range` asks for.
-pub async fn send(blob: &[u8], faults: Faults, head: &str, stream: &mut TcpStream) -> std::io::Result<()> {
+pub async fn send(
+    blob: &[u8],
+    faults: Faults,
+    head: &str,
+    stream: &mut TcpStream,
+) -> std::io::Result<()> {
     let total = blob.len();
-    let range = field(head, "range").filter(|_| !faults.ignores_range).map(|range| {
-        let (first, last) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
-        let last = last.parse().map_or(total - 1, |last: usize| last.min(total - 1));
-        (first.parse::<usize>().unwrap(), last)
-    });
+    let range = field(head, "range")
+        .filter(|_| !faults.ignores_range)
+        .map(|range| {
+            let (first, last) = range
+                .strip_prefix("bytes=")
+                .unwrap()
+                .split_once('-')
+                .unwrap();
+            let last = last
+                .parse()
+                .map_or(total - 1, |last: usize| last.min(total - 1));
+            (first.parse::<usize>().unwrap(), last)
+        });
     let (status, bytes, content_range) = match range {
         None => ("200 OK", blob, String::new()),
         Some((first, last)) => (
@@ -66,7 +87,11 @@ pub async fn send(blob: &[u8], faults: Faults, head: &str, stream: &mut TcpStrea
         ),
     };
     let length = bytes.len();
-    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n{content_range}X-From: registry\r\nConnection: close\r\n\r\n");
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Length: {length}\r\n{content_range}X-From: registry\r\nConnection: close\r\n\r\n"
+    );
     stream.write_all(head.as_bytes()).await?;
-    stream.write_all(&bytes[..faults.breaks_after.map_or(length, |most| most.min(length))]).await
+    stream
+        .write_all(&bytes[..faults.breaks_after.map_or(length, |most| most.min(length))])
+        .await
 }

@@ -18,7 +18,9 @@ pub enum Opening {
     Layer(FakeLayer),
     Fails,
     /// Never answers, though a supernode may say that it is alive.
-    Hangs { supernode_answers: bool },
+    Hangs {
+        supernode_answers: bool,
+    },
 }
 
 /// The swarm; what it was asked for stays readable from a clone.
@@ -35,11 +37,18 @@ impl FakeSwarm {
     }
 
     pub fn opening(opening: Opening) -> Self {
-        Self { local: None, opening, opened: Arc::default() }
+        Self {
+            local: None,
+            opening,
+            opened: Arc::default(),
+        }
     }
 
     pub fn with_local(layer: FakeLayer) -> Self {
-        Self { local: Some(layer), ..Self::absent() }
+        Self {
+            local: Some(layer),
+            ..Self::absent()
+        }
     }
 
     pub fn opened(&self) -> Vec<LayerRequest> {
@@ -53,7 +62,10 @@ impl LayerSource for FakeSwarm {
         async move { Some(Box::new(local?) as Box<dyn SwarmLayer>) }.boxed()
     }
 
-    fn open(&self, request: LayerRequest) -> BoxFuture<'_, Result<Box<dyn SwarmLayer>, NotDelivered>> {
+    fn open(
+        &self,
+        request: LayerRequest,
+    ) -> BoxFuture<'_, Result<Box<dyn SwarmLayer>, NotDelivered>> {
         self.opened.lock().unwrap().push(request);
         match self.opening.clone() {
             Opening::Layer(layer) => async { Ok(Box::new(layer) as Box<dyn SwarmLayer>) }.boxed(),
@@ -63,7 +75,12 @@ impl LayerSource for FakeSwarm {
     }
 
     fn is_answering(&self) -> BoxFuture<'_, bool> {
-        let answering = !matches!(self.opening, Opening::Hangs { supernode_answers: false });
+        let answering = !matches!(
+            self.opening,
+            Opening::Hangs {
+                supernode_answers: false
+            }
+        );
         async move { answering }.boxed()
     }
 }
@@ -78,12 +95,19 @@ pub struct FakeLayer {
 
 impl FakeLayer {
     pub fn whole(bytes: &[u8]) -> Self {
-        Self { bytes: Bytes::copy_from_slice(bytes), has: bytes.len(), length: bytes.len() as u64 }
+        Self {
+            bytes: Bytes::copy_from_slice(bytes),
+            has: bytes.len(),
+            length: bytes.len() as u64,
+        }
     }
 
     /// Stalls after the first `has` bytes.
     pub fn until(bytes: &[u8], has: usize) -> Self {
-        Self { has, ..Self::whole(bytes) }
+        Self {
+            has,
+            ..Self::whole(bytes)
+        }
     }
 }
 
@@ -93,10 +117,16 @@ impl SwarmLayer for FakeLayer {
     }
 
     fn read(&self, range: Range<u64>) -> BoxStream<'static, Result<Bytes, ReadFailure>> {
-        let (first, end) = (usize::try_from(range.start).unwrap(), usize::try_from(range.end).unwrap());
+        let (first, end) = (
+            usize::try_from(range.start).unwrap(),
+            usize::try_from(range.end).unwrap(),
+        );
         let available = self.bytes.slice(first.min(self.has)..end.min(self.has));
         let stalls = end > self.has;
-        let parts: Vec<_> = available.chunks(PART).map(|part| Ok(Bytes::copy_from_slice(part))).collect();
+        let parts: Vec<_> = available
+            .chunks(PART)
+            .map(|part| Ok(Bytes::copy_from_slice(part)))
+            .collect();
         let stall = stalls.then(|| Err(ReadFailure("the swarm stalled".to_owned())));
         stream::iter(parts.into_iter().chain(stall)).boxed()
     }

@@ -64,6 +64,7 @@ fn layers_complete_although_a_peer_serves_corrupt_pieces() -> Result<()> {
     );
     // Shunned after a few bad pieces, it does not get to send the image to both.
     let sent = cluster.nodes[0].interface_bytes()?.since(peer_before).sent;
+    for n in 0..3 { println!("NODE{n} {}", cluster.proxies[n].process.errors()); } println!("SENT {sent} of {}", image.blob_bytes);
     assert!(
         sent < image.blob_bytes,
         "the corrupt peer was asked for {sent} bytes"
