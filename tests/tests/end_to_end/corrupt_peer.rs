@@ -12,6 +12,7 @@ use crate::LAYERS;
 /// A layer's data, as opposed to its records.
 const DATA_FILE: u64 = 1 << 20;
 const STRIDE: usize = 4096;
+const ONE_BLOCK: u64 = 16 << 10;
 
 /// Inverts a byte of every 4 KiB in the large files below `directory`, under the feet of the
 /// program that serves them; the number of files.
@@ -62,12 +63,12 @@ fn layers_complete_although_a_peer_serves_corrupt_pieces() -> Result<()> {
         moved < image.blob_bytes / 4,
         "the registry sent {moved} bytes again"
     );
-    // Shunned after a few bad pieces, it does not get to send the image to both.
+    // It is asked, and shunned after a few bad pieces: far from what two nodes would take from it.
     let sent = cluster.nodes[0].interface_bytes()?.since(peer_before).sent;
-    for n in 0..3 { println!("NODE{n} {}", cluster.proxies[n].process.errors()); } println!("SENT {sent} of {}", image.blob_bytes);
+    let image_bytes = image.blob_bytes;
     assert!(
-        sent < image.blob_bytes,
-        "the corrupt peer was asked for {sent} bytes"
+        (ONE_BLOCK..image_bytes / 3).contains(&sent),
+        "the corrupt peer sent {sent} bytes, the image has {image_bytes}"
     );
     Ok(())
 }
