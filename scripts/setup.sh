@@ -30,6 +30,9 @@ nsenter:util-linux setpriv:util-linux umount:mount cc:gcc curl:curl git:git"
 # Services that these packages would start; the testbed runs its own copies.
 SERVICES="docker.service docker.socket containerd.service docker-registry.service nginx.service"
 
+# `apt-cache show` also succeeds for names that other packages only mention.
+can_install() { apt-cache policy "$1" 2>/dev/null | grep -q 'Candidate: [^(]'; }
+
 missing_packages() {
     for entry in $NEEDED; do
         has "${entry%%:*}" || printf '%s\n' "${entry#*:}"
@@ -42,7 +45,7 @@ install_packages() {
     packages=""
     for package in $1; do
         # Before Debian 13 the docker command is part of docker.io.
-        if [ "$package" = docker-cli ] && ! apt-cache show docker-cli >/dev/null 2>&1; then
+        if [ "$package" = docker-cli ] && ! can_install docker-cli; then
             package=docker.io
         fi
         # A compiler without the C library's headers cannot link.
@@ -95,15 +98,30 @@ rust_is_new_enough() {
     [ "$oldest" = "$REQUIRED_RUST" ]
 }
 
+# The official installer for this machine: what the script at sh.rustup.rs would fetch.
+download_rustup() {
+    url="https://static.rust-lang.org/rustup/dist/$(uname -m)-unknown-linux-gnu/rustup-init"
+    # The name decides what the program does.
+    directory=$(mktemp -d)
+    installer="$directory/rustup-init"
+    if curl --proto '=https' --tlsv1.2 --silent --show-error --fail --output "$installer" "$url" \
+        && chmod 700 "$installer" \
+        && "$installer" -y --quiet --profile minimal --default-toolchain none --no-modify-path
+    then
+        rm -rf "$directory"
+    else
+        rm -rf "$directory"
+        fail "cannot install rustup from $url: check the network, or install Rust $REQUIRED_RUST by hand"
+    fi
+}
+
 install_rust() {
     say "installing a Rust toolchain ($REQUIRED_RUST or newer)"
     if ! has rustup; then
-        if apt-cache show rustup >/dev/null 2>&1; then
+        if can_install rustup; then
             install_packages rustup
         else
-            curl --proto '=https' --tlsv1.2 --silent --show-error --fail https://sh.rustup.rs \
-                | sh -s -- -y --quiet --profile minimal --no-modify-path \
-                || fail "the rustup installer failed: check the network, or install Rust $REQUIRED_RUST by hand"
+            download_rustup
         fi
     fi
     rustup toolchain install stable --profile minimal --component rustfmt --component clippy \

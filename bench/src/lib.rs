@@ -8,6 +8,7 @@
 //! Long-lived programs die with the *thread* that started them (that is what `PR_SET_PDEATHSIG`
 //! watches): start them from the thread that owns the testbed.
 
+mod containerd;
 mod deadline;
 mod docker_engine;
 mod flotilla_process;
@@ -24,6 +25,7 @@ mod sweep;
 mod table;
 mod testbed;
 
+pub use containerd::Containerd;
 pub use deadline::wait_until;
 pub use docker_engine::{DockerEngine, EngineOptions, pull_all};
 pub use flotilla_process::{Flotilla, Get, GetOptions, NodeProxy, ProxyOptions, Supernode};

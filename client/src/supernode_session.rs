@@ -149,9 +149,10 @@ impl Session {
                     Duration::from_secs(u64::from(reply.interval))
                         .clamp(Duration::from_secs(1), Duration::from_secs(1800))
                 }
+                // The ticket has expired, or the supernode has another key: ask for a new one.
                 Ok(AnnounceReply::Failure(reason)) => {
-                    tracing::warn!(content = %self.swarm.content(), reason, "announce refused");
-                    INTERVAL
+                    tracing::info!(content = %self.swarm.content(), reason, "announce refused");
+                    return;
                 }
                 Err(error) => {
                     tracing::debug!(%error, "not announced");

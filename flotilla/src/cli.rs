@@ -137,7 +137,7 @@ pub(crate) struct ProxyArgs {
 /// What supernode and proxy have in common.
 #[derive(Debug, Args)]
 pub(crate) struct CommonArgs {
-    /// Where layers are kept [default: /var/lib/flotilla]
+    /// Where layers are kept [default: /var/lib/flotilla/supernode or /var/lib/flotilla/proxy]
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Disk space for layers; the least recently used leave [default: 64GiB]

@@ -91,7 +91,7 @@ async fn proxy(args: ProxyArgs, shutdown: CancellationToken) -> anyhow::Result<(
         registry_ca: settings.registry_ca,
         insecure_skip_verify: settings.registry_insecure_skip_verify,
     };
-    let proxy = Proxy::new(proxy_config, node.clone())?;
+    let proxy = Proxy::new(&proxy_config, node.clone())?;
     ready(&line)?;
     within_grace(proxy.serve(engines, shutdown.clone()), shutdown).await?;
     node.engine().stopped().await;
@@ -119,7 +119,7 @@ async fn get(args: GetArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
             .map(|(name, value)| (name.trim(), value.trim()))
         {
             Some((name, value)) if !name.is_empty() => {
-                headers.push((name.to_owned(), value.to_owned()))
+                headers.push((name.to_owned(), value.to_owned()));
             }
             // The value may be a secret: it is not repeated.
             _ => errors.push("--header: expected 'Name: value'".to_owned()),

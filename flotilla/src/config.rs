@@ -25,7 +25,9 @@ const ANY: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFI
 const PEER_PORT_DISTANCE: u16 = 1000;
 /// A few dozen large images; less than the disk of any node that runs them.
 const CACHE_QUOTA: ByteCount = ByteCount(64 << 30);
-const DATA_DIR: &str = "/var/lib/flotilla";
+/// Apart, since both roles may run on one host and a data directory has one owner.
+const SUPERNODE_DATA_DIR: &str = "/var/lib/flotilla/supernode";
+const PROXY_DATA_DIR: &str = "/var/lib/flotilla/proxy";
 
 /// Everything that is wrong with the configuration.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +64,7 @@ impl Default for SupernodeSettings {
         Self {
             listen: SUPERNODE_LISTEN,
             peer_listen: None,
-            data_dir: PathBuf::from(DATA_DIR),
+            data_dir: PathBuf::from(SUPERNODE_DATA_DIR),
             cache_quota: CACHE_QUOTA,
             upload_rate: Rate::default(),
             registry_rate: Rate::default(),
@@ -104,7 +106,7 @@ impl Default for ProxySettings {
             supernodes: Vec::new(),
             registry: None,
             mirror_hosts: Vec::new(),
-            data_dir: PathBuf::from(DATA_DIR),
+            data_dir: PathBuf::from(PROXY_DATA_DIR),
             cache_quota: CACHE_QUOTA,
             upload_rate: Rate::default(),
             download_rate: Rate::default(),

@@ -4,28 +4,22 @@ use std::path::PathBuf;
 
 use flotilla_seeder::authorization::Authorizer;
 use flotilla_seeder::source::{Source, SourceConfig};
-use http::HeaderValue;
 use url::Url;
 
 use crate::layer_source::NotDelivered;
 
-/// Asks the registry whether a caller may have a blob; a yes is kept for a short time.
-pub(crate) struct CallerCheck {
-    authorizer: Authorizer,
-}
+/// Asks registries whether a caller may have a blob; a yes is kept for a minute at most.
+#[derive(Debug)]
+pub(crate) struct CallerCheck(Authorizer);
 
 impl CallerCheck {
-    /// # Errors
-    /// A certificate file cannot be read.
     pub(crate) fn new(extra_roots: &[PathBuf], insecure_skip_verify: bool) -> anyhow::Result<Self> {
-        let source = Source::new(&SourceConfig {
+        let config = SourceConfig {
             registry_ca: extra_roots.to_vec(),
             insecure_skip_verify,
             rate: None,
-        })?;
-        Ok(Self {
-            authorizer: Authorizer::for_blobs(source),
-        })
+        };
+        Ok(Self(Authorizer::for_blobs(Source::new(&config)?)))
     }
 
     /// # Errors
@@ -33,14 +27,9 @@ impl CallerCheck {
     pub(crate) async fn admit(
         &self,
         url: &Url,
-        authorization: Option<&HeaderValue>,
+        headers: &[(String, String)],
     ) -> Result<(), NotDelivered> {
-        let headers = match authorization.map(HeaderValue::to_str) {
-            None => Vec::new(),
-            Some(Ok(value)) => vec![("Authorization".to_owned(), value.to_owned())],
-            Some(Err(_)) => return Err(NotDelivered("the Authorization is not text".to_owned())),
-        };
-        let checked = self.authorizer.check(url, &headers).await;
+        let checked = self.0.check(url, headers).await;
         checked
             .map(|_| ())
             .map_err(|error| NotDelivered(error.to_string()))

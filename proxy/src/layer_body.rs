@@ -19,7 +19,7 @@ use crate::stats::ProxyStats;
 /// reader that does not.
 const SWARM_SILENCE: Duration = Duration::from_secs(20);
 /// Failures in a row, without a byte in between, before the response is given up. With the
-/// pauses between them a registry that restarts has about ten seconds.
+/// pauses between them a registry that restarts has about six seconds.
 const MOST_FAILURES: u32 = 12;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
@@ -157,7 +157,8 @@ impl LayerBody {
     }
 
     fn pause(&self) -> Duration {
-        let doubled = 2_u32.saturating_pow(self.failures.saturating_sub(1));
+        // Each round fails twice: at the swarm and at the registry.
+        let doubled = 2_u32.saturating_pow((self.failures / 2).saturating_sub(1));
         FIRST_PAUSE.saturating_mul(doubled).min(LONGEST_PAUSE)
     }
 }

@@ -58,13 +58,20 @@ impl Layers {
     ) -> Result<Response<ProxyBody>, NotDelivered> {
         let url =
             Url::parse(&target.to_string()).map_err(|error| NotDelivered(error.to_string()))?;
-        let authorization = single_authorization(headers)?;
+        let credentials = credentials(headers)?;
         let layer = match self.source.local(&blob.digest).await {
             Some(layer) => {
-                self.callers.admit(&url, authorization).await?;
+                self.callers.admit(&url, &credentials).await?;
                 layer
             }
-            None => self.open(url, authorization, &blob.digest).await?,
+            None => {
+                self.open(LayerRequest {
+                    url,
+                    headers: credentials,
+                    digest: blob.digest.clone(),
+                })
+                .await?
+            }
         };
         let length = layer.length();
         let range = match blob.range.map(|range| range.resolve(length)) {
@@ -72,6 +79,7 @@ impl Layers {
             Some(Ok(range)) => range,
             Some(Err(Unsatisfiable)) => return Ok(unsatisfiable(length)),
         };
+        let authorization = headers.get(AUTHORIZATION);
         let registry =
             RegistryBlob::new(self.upstream.clone(), target.clone(), authorization, length);
         let body = LayerBody::new(layer, range.clone(), registry, Arc::clone(&self.stats));
@@ -88,22 +96,7 @@ impl Layers {
     }
 
     /// Asks the cluster, and gives a silent one up soon.
-    async fn open(
-        &self,
-        url: Url,
-        authorization: Option<&HeaderValue>,
-        digest: &Digest,
-    ) -> Result<Box<dyn SwarmLayer>, NotDelivered> {
-        let headers = match authorization.map(HeaderValue::to_str) {
-            None => Vec::new(),
-            Some(Ok(value)) => vec![("Authorization".to_owned(), value.to_owned())],
-            Some(Err(_)) => return Err(NotDelivered("the Authorization is not text".to_owned())),
-        };
-        let request = LayerRequest {
-            url,
-            headers,
-            digest: digest.clone(),
-        };
+    async fn open(&self, request: LayerRequest) -> Result<Box<dyn SwarmLayer>, NotDelivered> {
         let opening = tokio::time::timeout(OPEN_TIMEOUT, self.source.open(request));
         let watching = std::pin::pin!(self.supernode_is_lost());
         match future::select(std::pin::pin!(opening), watching).await {
@@ -128,11 +121,13 @@ impl Layers {
 }
 
 /// The caller's credentials. With two of them the registry shall say which one counts.
-fn single_authorization(headers: &HeaderMap) -> Result<Option<&HeaderValue>, NotDelivered> {
+fn credentials(headers: &HeaderMap) -> Result<Vec<(String, String)>, NotDelivered> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
-    match (values.next(), values.next()) {
-        (value, None) => Ok(value),
-        _ => Err(NotDelivered("more than one Authorization".to_owned())),
+    match (values.next().map(HeaderValue::to_str), values.next()) {
+        (None, _) => Ok(Vec::new()),
+        (Some(Ok(value)), None) => Ok(vec![("Authorization".to_owned(), value.to_owned())]),
+        (Some(Err(_)), None) => Err(NotDelivered("the Authorization is not text".to_owned())),
+        (Some(_), Some(_)) => Err(NotDelivered("more than one Authorization".to_owned())),
     }
 }
 

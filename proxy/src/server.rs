@@ -73,7 +73,7 @@ impl Proxy {
     /// # Errors
     /// The registry is not `http[s]://HOST[:PORT]`, a mirror host is malformed, or a CA file
     /// cannot be read; each names the value.
-    pub fn new(config: ProxyConfig, source: impl LayerSource) -> anyhow::Result<Self> {
+    pub fn new(config: &ProxyConfig, source: impl LayerSource) -> anyhow::Result<Self> {
         let upstream = Upstream::new(&config.registry_ca, config.insecure_skip_verify)?;
         let callers = CallerCheck::new(&config.registry_ca, config.insecure_skip_verify)?;
         let stats = Arc::new(ProxyStats::default());
@@ -83,7 +83,7 @@ impl Proxy {
             upstream,
             stats,
         };
-        let mirrors = mirror_hosts(&config)?;
+        let mirrors = mirror_hosts(config)?;
         let pseudonym = format!("flotilla-{:016x}", random_number());
         let (tunnels, closed) = (TaskTracker::new(), CancellationToken::new());
         let dispatch = Dispatch {

@@ -255,7 +255,7 @@ async fn redirects_of_the_registry_are_followed_without_credentials() {
     assert!(field(&asked, "range").unwrap().starts_with("bytes=1000-"));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn when_all_is_lost_the_connection_breaks() {
     let scene = Scene::stalling(
         1_000_000,

@@ -5,10 +5,12 @@
 mod fakes;
 
 use fakes::origin::{Origin, field};
-use fakes::raw_client::{exchange, get_from_mirror};
+use fakes::raw_client::{get, get_from_mirror};
 use fakes::swarm::FakeSwarm;
 use fakes::{mirror_of, plain_proxy, proxy};
-use flotilla_proxy::ProxyConfig;
+use flotilla_proxy::{Proxy, ProxyConfig};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
 
@@ -79,30 +81,20 @@ async fn without_any_registry_the_answer_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_loop_ends_at_its_second_round() {
+async fn a_request_to_the_proxy_itself_ends_at_its_second_round() {
     let proxy = plain_proxy().await;
-    let own = proxy.addr;
-    let request =
-        format!("GET http://{own}/v2/ HTTP/1.1\r\nHost: {own}\r\nConnection: close\r\n\r\n");
-    // To itself, as a mirror without registry: no loop.
-    assert_eq!(exchange(proxy.addr, request).await.status(), 404);
-    let looping = fakes::proxy(ProxyConfig::default(), FakeSwarm::absent()).await;
-    let nested = format!("http://{}/v2/", looping.addr);
-    let origin = Origin::start(move |head, mut stream| {
-        let nested = nested.clone();
-        async move {
-            // Sends the request back to the proxy it came from, as a misconfigured hop would.
-            let via = field(&head, "via").unwrap().to_owned();
-            let fields = format!("Via: {via}\r\n");
-            let addr = nested.split('/').nth(2).unwrap().parse().unwrap();
-            let response = fakes::raw_client::get(addr, &nested, &fields).await;
-            use tokio::io::AsyncWriteExt as _;
-            stream.write_all(response.head.as_bytes()).await.unwrap();
-            stream.write_all(&response.body).await.unwrap();
-        }
-    })
-    .await;
-    let response =
-        fakes::raw_client::get(looping.addr, &format!("http://{}/v2/", origin.addr), "").await;
+    let response = get(proxy.addr, &format!("http://{}/v2/", proxy.addr), "").await;
     assert_eq!(response.status(), 508);
+}
+
+#[tokio::test]
+async fn two_proxies_that_name_each_other_end_it_too() {
+    let there = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = there.local_addr().unwrap();
+    let here = proxy(mirror_of(addr), FakeSwarm::absent()).await;
+    let back = Proxy::new(&mirror_of(here.addr), FakeSwarm::absent()).unwrap();
+    let shutdown = CancellationToken::new();
+    let _guard = shutdown.clone().drop_guard();
+    tokio::spawn(back.serve(there, shutdown));
+    assert_eq!(get_from_mirror(here.addr, "/v2/", "").await.status(), 508);
 }

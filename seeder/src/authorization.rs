@@ -137,9 +137,12 @@ fn key(url: &Url, headers: &[(String, String)]) -> Key {
 
 /// How long a yes to these credentials may be kept.
 fn lifetime(headers: &[(String, String)]) -> Duration {
+    // RFC 9110 section 11.1: the scheme's case does not matter.
     let bearer = headers.iter().find_map(|(name, value)| {
-        name.eq_ignore_ascii_case("authorization")
-            .then(|| value.strip_prefix("Bearer "))?
+        let (scheme, token) = value.split_once(' ')?;
+        let is_bearer =
+            name.eq_ignore_ascii_case("authorization") && scheme.eq_ignore_ascii_case("bearer");
+        is_bearer.then_some(token.trim())
     });
     let Some(expires) = bearer.and_then(expiry_of_jwt) else {
         return Duration::MAX;

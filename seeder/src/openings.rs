@@ -37,6 +37,7 @@ pub(crate) struct Openings {
 }
 
 /// A swarm that was opened before.
+#[derive(Clone)]
 struct Known {
     handle: SwarmHandle,
     validator: String,
@@ -91,33 +92,48 @@ impl Openings {
             .as_ref()
             .map_or_else(|| url.to_string(), ToString::to_string);
         let slot = Arc::clone(self.lock_known().entry(key).or_default());
-        let mut known = slot.lock().await;
-        if let Some(known) = known.as_ref().filter(|known| is_usable(&known.handle)) {
-            let (authorizer, must_match) = match request.digest {
-                Some(_) => (&self.blobs, None),
-                None => (&self.urls, Some(known.validator.clone())),
+        let mut outdated = None;
+        loop {
+            let mut known = slot.lock().await;
+            let usable = known
+                .as_ref()
+                .filter(|known| is_usable(&known.handle) && Some(known.handle.swarm()) != outdated)
+                .cloned();
+            let Some(found) = usable else {
+                let opened = self.open_at_source(url, request).await?;
+                let handle = opened.handle.clone();
+                *known = Some(opened);
+                return Ok(handle);
             };
-            let handle = known.handle.clone();
-            let ingest = known.ingest.clone();
-            let total = handle.geometry().length();
-            let permission = authorizer.check(url, &request.headers).await;
-            let permission =
-                permission.map_err(|error| Unopened::Source(SourceError::clone(&error)))?;
-            let same = must_match.is_none_or(|validator| {
-                permission.validator.as_ref() == Some(&validator)
-                    && permission.total.is_none_or(|found| found == total)
-            });
-            if same {
-                if let Some(ingest) = ingest {
+            // Callers are checked side by side, each with his own credentials.
+            drop(known);
+            if self.is_current(&found, url, request).await? {
+                if let Some(ingest) = found.ingest {
                     ingest.refresh_credentials(&request.headers);
                 }
-                return Ok(handle);
+                return Ok(found.handle);
             }
+            outdated = Some(found.handle.swarm());
         }
-        let opened = self.open_at_source(url, request).await?;
-        let handle = opened.handle.clone();
-        *known = Some(opened);
-        Ok(handle)
+    }
+
+    /// Checks this caller at the source; for a plain URL, also whether the source still has
+    /// what `known` delivers.
+    async fn is_current(
+        &self,
+        known: &Known,
+        url: &Url,
+        request: &OpenRequest,
+    ) -> Result<bool, Unopened> {
+        let is_blob = request.digest.is_some();
+        let authorizer = if is_blob { &self.blobs } else { &self.urls };
+        let permission = authorizer.check(url, &request.headers).await;
+        let permission =
+            permission.map_err(|error| Unopened::Source(SourceError::clone(&error)))?;
+        let length = known.handle.geometry().length();
+        Ok(is_blob
+            || (permission.validator.as_ref() == Some(&known.validator)
+                && permission.total.is_none_or(|total| total == length)))
     }
 
     async fn open_at_source(&self, url: &Url, request: &OpenRequest) -> Result<Known, Unopened> {

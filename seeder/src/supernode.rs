@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use flotilla_client::{Engine, EngineConfig};
-use flotilla_torrents::{SignedTicket, TicketSigner};
+use flotilla_torrents::tracker_wire::AnnounceRequest;
+use flotilla_torrents::{SignedTicket, TicketError, TicketKey, TicketSigner};
 use flotilla_tracker::{Admission, Membership, Tracker, TrackerConfig};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -87,19 +88,7 @@ impl Supernode {
         let key = signer.public_key();
         let tracker = Tracker::new(
             Membership::new(TrackerConfig::default(), rand::random()),
-            Arc::new(move |request| {
-                let ticket = request.ticket.as_deref().map(str::parse::<SignedTicket>);
-                match ticket {
-                    None => Admission::Refused("this swarm is not open to strangers".to_owned()),
-                    Some(Err(error)) => Admission::Refused(error.to_string()),
-                    Some(Ok(ticket)) => {
-                        match key.verify(&ticket, unix_now(), request.info_hash, request.peer_id) {
-                            Ok(_) => Admission::Member,
-                            Err(error) => Admission::Refused(error.to_string()),
-                        }
-                    }
-                }
-            }),
+            Arc::new(move |request| admit(&key, request)),
         );
         let openings = Openings::new(engine.clone(), source, signer, peer_port);
         let router = api::router(&Api::new(
@@ -140,6 +129,21 @@ impl Supernode {
     }
 }
 
+/// Protected swarms admit who shows a ticket. A seeder takes nothing, so its ticket may have
+/// expired since it was let in.
+fn admit(key: &TicketKey, request: &AnnounceRequest) -> Admission {
+    let ticket = match request.ticket.as_deref().map(str::parse::<SignedTicket>) {
+        None => return Admission::Refused("this swarm is not open to strangers".to_owned()),
+        Some(Err(error)) => return Admission::Refused(error.to_string()),
+        Some(Ok(ticket)) => ticket,
+    };
+    match key.verify(&ticket, unix_now(), request.info_hash, request.peer_id) {
+        Ok(_) => Admission::Member,
+        Err(TicketError::Expired(_)) if request.left == 0 => Admission::Member,
+        Err(error) => Admission::Refused(error.to_string()),
+    }
+}
+
 /// The key kept at `path`, made on the first start.
 fn ticket_signer(path: &Path) -> anyhow::Result<TicketSigner> {
     let shown = || format!("ticket key {}", path.display());
@@ -159,5 +163,44 @@ fn ticket_signer(path: &Path) -> anyhow::Result<TicketSigner> {
             Ok(signer)
         }
         Err(error) => Err(error).with_context(shown),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flotilla_torrents::{InfoHash, PeerId, Ticket};
+
+    use super::*;
+
+    fn announce(signer: &TicketSigner, left: u64, expires: u64) -> Admission {
+        let (swarm, peer_id) = (InfoHash::from_bytes([1; 20]), PeerId::from_bytes([2; 20]));
+        let ticket = signer.sign(&Ticket {
+            swarm,
+            peer_id,
+            expires,
+        });
+        let request = AnnounceRequest {
+            info_hash: swarm,
+            peer_id,
+            port: 1,
+            ip: None,
+            uploaded: 0,
+            downloaded: 0,
+            left,
+            event: None,
+            numwant: None,
+            compact: true,
+            key: None,
+            ticket: Some(ticket.to_string()),
+        };
+        admit(&signer.public_key(), &request)
+    }
+
+    #[test]
+    fn a_seeder_stays_when_its_ticket_expires_and_a_leecher_does_not() {
+        let (signer, _) = TicketSigner::generate().unwrap();
+        assert_eq!(announce(&signer, 5, u64::MAX), Admission::Member);
+        assert_eq!(announce(&signer, 0, 1), Admission::Member);
+        assert!(matches!(announce(&signer, 5, 1), Admission::Refused(_)));
     }
 }

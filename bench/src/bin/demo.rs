@@ -14,6 +14,8 @@ use flotilla_bench::{
 
 /// Compressed layer sizes, 309 MiB in all, one large layer and a tail of smaller ones.
 const LAYERS: [u64; 6] = [96 << 20, 80 << 20, 60 << 20, 40 << 20, 25 << 20, 8 << 20];
+/// The engines' directory on each node in the second half.
+const SWARM_STORE: &str = "swarm";
 const MEGABYTE: f64 = 1e6;
 
 /// Shows the main job on one machine: a registry, a supernode, and nodes with shaped links and
@@ -110,7 +112,7 @@ fn show(arguments: &Arguments) -> Result<()> {
         .iter()
         .map(|node| NodeProxy::start(&flotilla, node, &options));
     let proxies = proxies.collect::<Result<Vec<_>>>()?;
-    let engines = stage.engines("swarm", &EngineOptions::proxied(&stage.registry))?;
+    let engines = stage.engines(SWARM_STORE, &EngineOptions::proxied(&stage.registry))?;
     let supernode_before = stage.supernode.interface_bytes()?;
     let swarm = stage.deliver(&engines, &reference)?;
     let supernode_sent = stage
@@ -141,7 +143,7 @@ fn show(arguments: &Arguments) -> Result<()> {
         swarm.image_ids
     );
     if arguments.keep {
-        return keep(stage, &supernode, &reference);
+        return keep(stage, &flotilla, &supernode, &reference);
     }
     drop((engines, proxies, supernode));
     println!("Clearing up ...");
@@ -262,9 +264,15 @@ impl Totals {
 }
 
 /// Leaves everything running: exits at once, so that nothing is dropped.
-fn keep(mut stage: Stage, supernode: &Supernode, reference: &str) -> Result<()> {
+fn keep(
+    mut stage: Stage,
+    flotilla: &Flotilla,
+    supernode: &Supernode,
+    reference: &str,
+) -> Result<()> {
     stage.testbed.keep()?;
     let login = stage.registry.login();
+    let (variable, token) = flotilla.join_token();
     println!("\nLeft running:");
     println!(
         "  registry   {} (user {}, password {})",
@@ -273,7 +281,7 @@ fn keep(mut stage: Stage, supernode: &Supernode, reference: &str) -> Result<()> 
         login.password
     );
     println!("  image      {reference}");
-    println!("  supernode  {}", supernode.url());
+    println!("  supernode  {} ({variable}={token})", supernode.url());
     for node in &stage.nodes {
         println!(
             "  {:<9}  {} (namespace {})",
@@ -281,9 +289,10 @@ fn keep(mut stage: Stage, supernode: &Supernode, reference: &str) -> Result<()> 
             node.address(),
             node.namespace_name()
         );
+        let docker = node.directory().join(SWARM_STORE);
         println!(
-            "             docker -H unix://{}",
-            node.directory().join("swarm/docker.sock").display()
+            "             docker --config {0}/client -H unix://{0}/docker.sock",
+            docker.display()
         );
     }
     println!("  logs       {}", stage.testbed.directory().display());

@@ -7,11 +7,13 @@ mod journal;
 mod stored_layer;
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use flotilla_torrents::{ContentId, Geometry};
+use rustix::fs::FlockOperation;
 
 pub use self::stored_layer::{Lease, StoredLayer};
 
@@ -35,6 +37,12 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Another process owns the data directory.
+    #[error("data directory {path} is in use by another flotilla; give each its own --data-dir")]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The quota is taken by layers in use.
     #[error("cache quota of {quota} bytes has no room for {wanted} bytes beside the layers in use")]
     Full {
@@ -57,6 +65,8 @@ impl StoreError {
 /// All layers of this host.
 #[derive(Debug)]
 pub struct Store {
+    /// Locked while the store is open: two processes would write into each other's layers.
+    _lock: File,
     root: PathBuf,
     quota: u64,
     layers: Mutex<HashMap<ContentId, Arc<StoredLayer>>>,
@@ -71,6 +81,7 @@ impl Store {
     pub fn open(data_dir: &Path, quota: u64) -> Result<Self, StoreError> {
         let root = data_dir.join("layers");
         std::fs::create_dir_all(&root).map_err(|e| StoreError::io(&root, e))?;
+        let lock = lock(data_dir)?;
         let mut layers = HashMap::new();
         for entry in std::fs::read_dir(&root).map_err(|e| StoreError::io(&root, e))? {
             let dir = entry.map_err(|e| StoreError::io(&root, e))?.path();
@@ -82,6 +93,7 @@ impl Store {
             }
         }
         Ok(Self {
+            _lock: lock,
             root,
             quota,
             layers: Mutex::new(layers),
@@ -139,6 +151,18 @@ impl Store {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ContentId, Arc<StoredLayer>>> {
         self.layers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn lock(data_dir: &Path) -> Result<File, StoreError> {
+    let path = data_dir.join("lock");
+    let lock = File::create(&path).map_err(|e| StoreError::io(&path, e))?;
+    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::InUse {
+            path: data_dir.to_owned(),
+        }),
+        Err(error) => Err(StoreError::io(&path, error.into())),
     }
 }
 

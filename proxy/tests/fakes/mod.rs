@@ -38,7 +38,9 @@ pub struct RunningProxy {
 pub async fn proxy(config: ProxyConfig, source: impl LayerSource) -> RunningProxy {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    let proxy = Proxy::new(config, source).unwrap();
+    // Fails from the second test on: it is installed.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let proxy = Proxy::new(&config, source).unwrap();
     let stats = proxy.stats();
     let shutdown = CancellationToken::new();
     let served = tokio::spawn(proxy.serve(listener, shutdown.clone()));

@@ -39,7 +39,7 @@ pub async fn exchange(proxy: SocketAddr, request: impl AsRef<[u8]>) -> RawRespon
         bytes
     };
     split(
-        tokio::time::timeout(DEADLINE, exchanging)
+        &tokio::time::timeout(DEADLINE, exchanging)
             .await
             .expect("the proxy answers"),
     )
@@ -64,7 +64,7 @@ pub async fn get_from_mirror(proxy: SocketAddr, path: &str, fields: &str) -> Raw
     .await
 }
 
-fn split(bytes: Vec<u8>) -> RawResponse {
+fn split(bytes: &[u8]) -> RawResponse {
     let end = bytes
         .windows(4)
         .position(|window| window == b"\r\n\r\n")

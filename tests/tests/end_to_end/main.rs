@@ -6,6 +6,7 @@ mod bad_input;
 mod corrupt_peer;
 mod failures;
 mod get;
+mod mirror;
 mod pull;
 
 /// Compressed layer sizes of a test image: swarms of many pieces and of few, and one layer that is

@@ -1,0 +1,311 @@
+//! A real supernode and real nodes on loopback, in front of a source that misbehaves.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation
+)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use flotilla_client::{ContentRequest, Layer, Node, NodeConfig, OpenError};
+use flotilla_seeder::{Supernode, SupernodeConfig};
+use flotilla_torrents::{Digest, DigestHasher};
+use futures_util::{StreamExt as _, stream};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+/// Every wait of these tests ends by then.
+const DEADLINE: Duration = Duration::from_secs(60);
+const CREDENTIALS: &str = "Basic bGV0bWU6aW4=";
+
+/// A registry that counts and misbehaves.
+struct Registry {
+    body: Bytes,
+    /// What it sends instead, from the middle on.
+    corrupt: bool,
+    /// The first answer breaks off in the middle.
+    breaks: AtomicBool,
+    whole_requests: AtomicUsize,
+    resumed_at: AtomicUsize,
+    probes: AtomicUsize,
+}
+
+impl Registry {
+    fn new(length: usize) -> Self {
+        let body = (0..length as u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes());
+        Self {
+            body: body.take(length).collect(),
+            corrupt: false,
+            breaks: AtomicBool::new(false),
+            whole_requests: AtomicUsize::new(0),
+            resumed_at: AtomicUsize::new(0),
+            probes: AtomicUsize::new(0),
+        }
+    }
+
+    fn digest(&self) -> Digest {
+        DigestHasher::sha256_of(&self.body)
+    }
+
+    fn answer(&self, headers: &HeaderMap) -> Response {
+        if headers
+            .get(header::AUTHORIZATION)
+            .is_none_or(|value| value != CREDENTIALS)
+        {
+            return StatusCode::UNAUTHORIZED.into_response();
+        }
+        let total = self.body.len();
+        let range = headers
+            .get(header::RANGE)
+            .map(|range| range.to_str().unwrap().to_owned());
+        let from = match range.as_deref() {
+            Some("bytes=0-0") => {
+                self.probes.fetch_add(1, Ordering::SeqCst);
+                let told = (header::CONTENT_RANGE, format!("bytes 0-0/{total}"));
+                return (StatusCode::PARTIAL_CONTENT, [told], self.body.slice(..1)).into_response();
+            }
+            Some(range) => range["bytes=".len()..range.len() - 1].parse().unwrap(),
+            None => 0,
+        };
+        let counter = if from == 0 {
+            &self.whole_requests
+        } else {
+            &self.resumed_at
+        };
+        counter.fetch_add(if from == 0 { 1 } else { from }, Ordering::SeqCst);
+        let mut rest = self.body.slice(from..).to_vec();
+        if self.corrupt {
+            let middle = rest.len() / 2;
+            rest[middle] ^= 1;
+        }
+        let parts: Vec<Result<Bytes, std::io::Error>> = if self.breaks.swap(false, Ordering::SeqCst)
+        {
+            rest.truncate(rest.len() / 2);
+            vec![
+                Ok(rest.into()),
+                Err(std::io::Error::other("broken on purpose")),
+            ]
+        } else {
+            vec![Ok(rest.into())]
+        };
+        let told = [
+            (header::CONTENT_LENGTH, (total - from).to_string()),
+            (
+                header::CONTENT_RANGE,
+                format!("bytes {from}-{}/{total}", total - 1),
+            ),
+            (header::ETAG, "\"one\"".to_owned()),
+        ];
+        let status = if from == 0 {
+            StatusCode::OK
+        } else {
+            StatusCode::PARTIAL_CONTENT
+        };
+        (status, told, Body::from_stream(stream::iter(parts))).into_response()
+    }
+}
+
+struct Cluster {
+    registry: Arc<Registry>,
+    blob: Url,
+    supernode: Url,
+    stop: CancellationToken,
+    dirs: Vec<TempDir>,
+}
+
+impl Cluster {
+    async fn start(registry: Registry) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let registry = Arc::new(registry);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let blob = format!(
+            "http://{}/v2/a/blobs/{}",
+            listener.local_addr().unwrap(),
+            registry.digest()
+        );
+        let served = async |State(registry): State<Arc<Registry>>, headers: HeaderMap| {
+            registry.answer(&headers)
+        };
+        let router = Router::new()
+            .fallback(served)
+            .with_state(Arc::clone(&registry));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let dir = tempfile::tempdir().unwrap();
+        let stop = CancellationToken::new();
+        let config = SupernodeConfig {
+            data_dir: dir.path().to_owned(),
+            join_token: Some("a secret of this cluster".to_owned()),
+            cache_quota: 1 << 30,
+            upload_rate: None,
+            registry_rate: None,
+            registry_ca: Vec::new(),
+            insecure_skip_verify: false,
+        };
+        let api = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peers = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let supernode = format!("http://{}", api.local_addr().unwrap())
+            .parse()
+            .unwrap();
+        let started = Supernode::start(&config, api, peers, stop.clone()).unwrap();
+        tokio::spawn(started.serve());
+        Self {
+            registry,
+            blob: blob.parse().unwrap(),
+            supernode,
+            stop,
+            dirs: vec![dir],
+        }
+    }
+
+    async fn node(&mut self) -> Node {
+        self.node_with("a secret of this cluster").await.unwrap()
+    }
+
+    async fn node_with(&mut self, token: &str) -> Result<Node, flotilla_client::StartError> {
+        let dir = tempfile::tempdir().unwrap();
+        let config = NodeConfig {
+            data_dir: dir.path().to_owned(),
+            supernodes: vec![self.supernode.clone()],
+            join_token: Some(token.to_owned()),
+            node_name: "test".to_owned(),
+            cache_quota: 1 << 30,
+            upload_rate: None,
+            download_rate: None,
+        };
+        self.dirs.push(dir);
+        let peers = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Node::start(config, peers, self.stop.clone()).await
+    }
+
+    fn request(&self, credentials: Option<&str>) -> ContentRequest {
+        let headers = credentials.map(|value| ("Authorization".to_owned(), value.to_owned()));
+        ContentRequest {
+            url: self.blob.clone(),
+            headers: headers.into_iter().collect(),
+            digest: Some(self.registry.digest()),
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+async fn whole(layer: &Layer) -> Vec<u8> {
+    let mut reader = layer.read(0..layer.length());
+    let mut bytes = Vec::new();
+    let all = async {
+        while let Some(part) = reader.next().await {
+            bytes.extend_from_slice(&part.unwrap());
+        }
+    };
+    tokio::time::timeout(DEADLINE, all)
+        .await
+        .expect("the layer in time");
+    bytes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_nodes_lead_to_one_request_for_the_layer() {
+    let mut cluster = Cluster::start(Registry::new(5 << 20)).await;
+    let mut nodes = Vec::new();
+    for _ in 0..6 {
+        nodes.push(cluster.node().await);
+    }
+    let gets = nodes.iter().map(|node| async {
+        let layer = node.open(cluster.request(Some(CREDENTIALS))).await.unwrap();
+        whole(&layer).await
+    });
+    for bytes in futures_util::future::join_all(gets).await {
+        assert!(bytes == cluster.registry.body, "a node has other bytes");
+    }
+    assert_eq!(cluster.registry.whole_requests.load(Ordering::SeqCst), 1);
+    assert_eq!(
+        cluster.registry.probes.load(Ordering::SeqCst),
+        0,
+        "equal credentials share one yes"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn small_content_comes_whole() {
+    let mut cluster = Cluster::start(Registry::new(1000)).await;
+    let node = cluster.node().await;
+    let layer = node.open(cluster.request(Some(CREDENTIALS))).await.unwrap();
+    assert!(layer.is_complete());
+    assert_eq!(whole(&layer).await, cluster.registry.body);
+    assert!(node.local(&cluster.registry.digest()).await.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_without_credentials_is_refused_although_the_layer_is_cached() {
+    let mut cluster = Cluster::start(Registry::new(3 << 20)).await;
+    let (first, second) = (cluster.node().await, cluster.node().await);
+    let layer = first
+        .open(cluster.request(Some(CREDENTIALS)))
+        .await
+        .unwrap();
+    whole(&layer).await;
+    for credentials in [None, Some("Basic d3Jvbmc6d3Jvbmc=")] {
+        for node in [&first, &second] {
+            let refused = node.open(cluster.request(credentials)).await;
+            assert!(
+                matches!(refused, Err(OpenError::Refused { status: 401, .. })),
+                "{refused:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_breaks_off_is_asked_for_the_rest_only() {
+    let registry = Registry::new(4 << 20);
+    registry.breaks.store(true, Ordering::SeqCst);
+    let mut cluster = Cluster::start(registry).await;
+    let node = cluster.node().await;
+    let layer = node.open(cluster.request(Some(CREDENTIALS))).await.unwrap();
+    assert!(whole(&layer).await == cluster.registry.body);
+    assert_eq!(cluster.registry.whole_requests.load(Ordering::SeqCst), 1);
+    let resumed = cluster.registry.resumed_at.load(Ordering::SeqCst);
+    assert!(
+        (1 << 20..=2 << 20).contains(&resumed),
+        "resumed at {resumed}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_do_not_match_the_digest_void_the_swarm() {
+    let mut cluster = Cluster::start(Registry {
+        corrupt: true,
+        ..Registry::new(3 << 20)
+    })
+    .await;
+    let node = cluster.node().await;
+    let layer = node.open(cluster.request(Some(CREDENTIALS))).await.unwrap();
+    let outcome = tokio::time::timeout(DEADLINE, layer.completed())
+        .await
+        .unwrap();
+    assert!(outcome.is_err(), "a corrupt layer was called complete");
+    assert!(node.local(&cluster.registry.digest()).await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_with_another_join_token_is_no_member() {
+    let mut cluster = Cluster::start(Registry::new(1000)).await;
+    let refused = cluster.node_with("another secret entirely").await;
+    let error = refused.expect_err("refused").to_string();
+    assert!(error.contains("join token"), "{error}");
+}
