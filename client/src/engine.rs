@@ -158,8 +158,9 @@ impl Engine {
         &self,
         content: &ContentId,
         geometry: Geometry,
+        origin: &str,
     ) -> Result<SwarmHandle, EngineError> {
-        self.open(content, geometry, Role::Node).await
+        self.open(content, geometry, origin, Role::Node).await
     }
 
     /// Opens a swarm as its origin: pieces come from the source, by
@@ -172,9 +173,10 @@ impl Engine {
         &self,
         content: &ContentId,
         geometry: Geometry,
+        origin: &str,
         own_ticket: Option<SignedTicket>,
     ) -> Result<SwarmHandle, EngineError> {
-        let handle = self.open(content, geometry, Role::Origin).await?;
+        let handle = self.open(content, geometry, origin, Role::Origin).await?;
         if let Some(ticket) = own_ticket {
             handle.set_ticket(ticket);
         }
@@ -199,16 +201,19 @@ impl Engine {
         &self,
         content: &ContentId,
         geometry: Geometry,
+        origin: &str,
         role: Role,
     ) -> Result<SwarmHandle, EngineError> {
         let swarm = InfoHash::of_swarm(content, &geometry);
         if let Some(handle) = self.swarm(&swarm) {
+            handle.layer().check_origin(origin)?;
             return Ok(handle);
         }
         let engine = self.clone();
-        let wanted = content.clone();
-        let opened =
-            tokio::task::spawn_blocking(move || engine.0.store.layer_or_create(&wanted, geometry));
+        let (wanted, source) = (content.clone(), origin.to_owned());
+        let opened = tokio::task::spawn_blocking(move || {
+            engine.0.store.layer_or_create(&wanted, geometry, &source)
+        });
         let (layer, evicted) = match opened.await {
             Ok(opened) => opened?,
             Err(error) => std::panic::resume_unwind(error.into_panic()),

@@ -31,7 +31,7 @@ mod swarm_task;
 
 pub use self::engine::{Engine, EngineConfig, EngineError};
 pub use self::layer_reader::{LayerReader, ReadError};
-pub use self::node::{ContentRequest, Layer, Node, NodeConfig, OpenError, StartError};
+pub use self::node::{ContentRequest, Layer, Node, NodeConfig, OpenError, StartError, origin_of};
 pub use self::store::{StoreError, StoredLayer};
 pub use self::supernode_client::SupernodeError;
 pub use self::swarm_handle::{OriginSwarm, SwarmCounters, SwarmHandle, SwarmState, SwarmStatus};

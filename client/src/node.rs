@@ -92,8 +92,8 @@ pub(crate) struct NodeShared {
     pub(crate) supernodes: Supernodes,
     pub(crate) shutdown: CancellationToken,
     node_name: String,
-    /// Layers with a session that follows them.
-    followed: Mutex<HashMap<ContentId, ()>>,
+    /// Swarms with a session that follows them.
+    followed: Mutex<HashMap<ContentId, SwarmHandle>>,
 }
 
 impl Node {
@@ -156,17 +156,24 @@ impl Node {
                 })
             }
             _ if descriptor.delivery == Delivery::Whole => {
-                self.0.take_whole(&supernode, descriptor).await
+                self.0
+                    .take_whole(&supernode, descriptor, &origin_of(&request.url))
+                    .await
             }
             _ => self.0.follow(supernode, descriptor, request).await,
         }
     }
 
-    /// The layer, if it is complete and verified on this node's disk.
-    pub async fn local(&self, digest: &Digest) -> Option<Layer> {
+    /// The layer, if it is complete and verified on this node's disk and came from the
+    /// source of `url`.
+    pub async fn local(&self, digest: &Digest, url: &Url) -> Option<Layer> {
         let layer = self.0.engine.store().layer(&ContentId::blob(digest))?;
         layer.sealed()?;
-        let joined = self.0.engine.join(layer.content(), layer.geometry()).await;
+        let joined = self
+            .0
+            .engine
+            .join(layer.content(), layer.geometry(), &origin_of(url))
+            .await;
         joined.ok().map(Layer)
     }
 }
@@ -223,13 +230,13 @@ impl NodeShared {
         request: ContentRequest,
     ) -> Result<Layer, OpenError> {
         let geometry = Geometry::new(descriptor.length, descriptor.piece_length)?;
-        let handle = self.engine.join(&descriptor.content, geometry).await?;
+        let origin = &origin_of(&request.url);
+        let handle = self
+            .engine
+            .join(&descriptor.content, geometry, origin)
+            .await?;
         handle.set_ticket(descriptor.ticket.clone());
-        if self
-            .lock_followed()
-            .insert(descriptor.content.clone(), ())
-            .is_none()
-        {
+        if self.begin_following(&handle) {
             let node = Arc::clone(self);
             let session =
                 supernode_session::follow(node, handle.clone(), supernode, descriptor, request);
@@ -238,8 +245,27 @@ impl NodeShared {
         Ok(Layer(handle))
     }
 
-    pub(crate) fn unfollow(&self, content: &ContentId) {
-        self.lock_followed().remove(content);
+    /// False when a session follows this very swarm already. One that followed an evicted
+    /// swarm of the same content may still be about to notice its end.
+    fn begin_following(&self, handle: &SwarmHandle) -> bool {
+        let mut followed = self.lock_followed();
+        match followed.get(handle.content()) {
+            Some(other) if other.is_same(handle) => false,
+            _ => {
+                followed.insert(handle.content().clone(), handle.clone());
+                true
+            }
+        }
+    }
+
+    pub(crate) fn unfollow(&self, handle: &SwarmHandle) {
+        let mut followed = self.lock_followed();
+        if followed
+            .get(handle.content())
+            .is_some_and(|other| other.is_same(handle))
+        {
+            followed.remove(handle.content());
+        }
     }
 
     /// Small content: not worth a swarm, the supernode hands it out whole.
@@ -247,9 +273,13 @@ impl NodeShared {
         &self,
         supernode: &Supernode,
         descriptor: SwarmDescriptor,
+        origin: &str,
     ) -> Result<Layer, OpenError> {
         let geometry = Geometry::new(descriptor.length, descriptor.piece_length)?;
-        let handle = self.engine.join(&descriptor.content, geometry).await?;
+        let handle = self
+            .engine
+            .join(&descriptor.content, geometry, origin)
+            .await?;
         if handle.status().complete {
             return Ok(Layer(handle));
         }
@@ -275,13 +305,20 @@ impl NodeShared {
         // Opened anew, the swarm finds the layer complete on the disk.
         self.engine.leave(&handle.swarm());
         Ok(Layer(
-            self.engine.join(&descriptor.content, geometry).await?,
+            self.engine
+                .join(&descriptor.content, geometry, origin)
+                .await?,
         ))
     }
 
-    fn lock_followed(&self) -> std::sync::MutexGuard<'_, HashMap<ContentId, ()>> {
+    fn lock_followed(&self) -> std::sync::MutexGuard<'_, HashMap<ContentId, SwarmHandle>> {
         self.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Scheme, host and port.
+pub fn origin_of(url: &Url) -> String {
+    url.origin().ascii_serialization()
 }
 
 fn store_whole(layer: &StoredLayer, bytes: &[u8], sha256: Digest) -> Result<(), crate::StoreError> {

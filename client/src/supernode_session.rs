@@ -30,7 +30,7 @@ pub(crate) async fn follow(
     descriptor: SwarmDescriptor,
     request: ContentRequest,
 ) {
-    let content = swarm.content().clone();
+    let handle = swarm.clone();
     let session = Session {
         node: Arc::clone(&node),
         swarm,
@@ -40,7 +40,7 @@ pub(crate) async fn follow(
         .clone()
         .run_until_cancelled(session.run(supernode, descriptor))
         .await;
-    node.unfollow(&content);
+    node.unfollow(&handle);
 }
 
 struct Session {

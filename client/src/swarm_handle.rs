@@ -235,6 +235,11 @@ impl SwarmHandle {
         Duration::from_millis(self.0.millis().saturating_sub(last))
     }
 
+    /// Whether `other` is this swarm in this run, not only of the same content.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Whether the swarm does not run here any more.
     pub fn is_closed(&self) -> bool {
         self.0.input.is_closed()

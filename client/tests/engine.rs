@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Every wait of these tests ends by then.
 const DEADLINE: Duration = Duration::from_secs(60);
+const SOURCE: &str = "http://registry.test:5000";
 
 struct Host {
     engine: Engine,
@@ -106,7 +107,7 @@ async fn origin(host: &Host, signer: &TicketSigner, layer: &Layer) -> OriginSwar
     let own = ticket(signer, layer.swarm(), host.engine.peer_id());
     let handle = host
         .engine
-        .create_origin(&layer.content, layer.geometry, Some(own))
+        .create_origin(&layer.content, layer.geometry, SOURCE, Some(own))
         .await
         .unwrap();
     handle.begin_ingest().unwrap()
@@ -115,7 +116,7 @@ async fn origin(host: &Host, signer: &TicketSigner, layer: &Layer) -> OriginSwar
 async fn join(host: &Host, signer: &TicketSigner, layer: &Layer, peers: &[&Host]) -> SwarmHandle {
     let handle = host
         .engine
-        .join(&layer.content, layer.geometry)
+        .join(&layer.content, layer.geometry, SOURCE)
         .await
         .unwrap();
     handle.set_ticket(ticket(signer, layer.swarm(), host.engine.peer_id()));

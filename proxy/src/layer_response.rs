@@ -59,7 +59,7 @@ impl Layers {
         let url =
             Url::parse(&target.to_string()).map_err(|error| NotDelivered(error.to_string()))?;
         let credentials = credentials(headers)?;
-        let layer = match self.source.local(&blob.digest).await {
+        let layer = match self.source.local(&blob.digest, &url).await {
             Some(layer) => {
                 self.callers.admit(&url, &credentials).await?;
                 layer

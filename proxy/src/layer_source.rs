@@ -10,9 +10,9 @@ use url::Url;
 
 /// The swarm, seen from the proxy.
 pub trait LayerSource: Send + Sync + 'static {
-    /// The layer, if it is complete and verified on this node's disk. The caller has yet to
-    /// be authorized.
-    fn local(&self, digest: &Digest) -> BoxFuture<'_, Option<Box<dyn SwarmLayer>>>;
+    /// The layer, if it is complete and verified on this node's disk and came from the
+    /// registry of `url`. The caller has yet to be authorized.
+    fn local(&self, digest: &Digest, url: &Url) -> BoxFuture<'_, Option<Box<dyn SwarmLayer>>>;
 
     /// Opens a layer in the caller's name; an open layer means that the registry lets this
     /// caller have it.

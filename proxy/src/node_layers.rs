@@ -8,13 +8,14 @@ use flotilla_torrents::Digest;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
+use url::Url;
 
 use crate::layer_source::{LayerRequest, LayerSource, NotDelivered, ReadFailure, SwarmLayer};
 
 impl LayerSource for Node {
-    fn local(&self, digest: &Digest) -> BoxFuture<'_, Option<Box<dyn SwarmLayer>>> {
-        let digest = digest.clone();
-        async move { Some(boxed(Node::local(self, &digest).await?)) }.boxed()
+    fn local(&self, digest: &Digest, url: &Url) -> BoxFuture<'_, Option<Box<dyn SwarmLayer>>> {
+        let (digest, url) = (digest.clone(), url.clone());
+        async move { Some(boxed(Node::local(self, &digest, &url).await?)) }.boxed()
     }
 
     fn open(

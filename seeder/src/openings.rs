@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use flotilla_client::{Engine, SwarmHandle, SwarmState};
+use flotilla_client::{Engine, SwarmHandle, SwarmState, origin_of};
 use flotilla_torrents::swarm_api::{Delivery, OpenRequest, OpenResponse, SwarmDescriptor};
 use flotilla_torrents::{
     ContentId, Geometry, InfoHash, PeerId, SignedTicket, Ticket, TicketSigner,
@@ -125,6 +125,8 @@ impl Openings {
         url: &Url,
         request: &OpenRequest,
     ) -> Result<bool, Unopened> {
+        let same_source = known.handle.layer().check_origin(&origin_of(url));
+        same_source.map_err(|error| Unopened::Unswarmable(error.to_string()))?;
         let is_blob = request.digest.is_some();
         let authorizer = if is_blob { &self.blobs } else { &self.urls };
         let permission = authorizer.check(url, &request.headers).await;
@@ -143,11 +145,11 @@ impl Openings {
                 // Whole on the disk from an earlier run.
                 let permission = self.blobs.check(url, &request.headers).await;
                 permission.map_err(|error| Unopened::Source(SourceError::clone(&error)))?;
-                return self.run(layer.content(), layer.geometry()).await;
+                return self.run(url, layer.content(), layer.geometry()).await;
             }
             if let Some(layer) = stored {
                 let geometry = layer.geometry();
-                let known = self.run(layer.content(), geometry).await?;
+                let known = self.run(url, layer.content(), geometry).await?;
                 let next = geometry.piece(known.handle.status().known);
                 let offset = next.map_or(0, |piece| geometry.piece_offset(piece));
                 let body = self.source.open(url, &request.headers, offset).await?;
@@ -169,7 +171,7 @@ impl Openings {
             Some(digest) => ContentId::blob(digest),
             None => ContentId::url(url.as_str(), &body.validator, total),
         };
-        let known = self.run(&content, geometry).await?;
+        let known = self.run(url, &content, geometry).await?;
         let published = known.handle.status().known;
         let body = match geometry.piece(published) {
             Some(_) if published == 0 => body,
@@ -197,12 +199,17 @@ impl Openings {
         Ok(self.start(known.handle, url, request, body).await)
     }
 
-    async fn run(&self, content: &ContentId, geometry: Geometry) -> Result<Known, Unopened> {
+    async fn run(
+        &self,
+        url: &Url,
+        content: &ContentId,
+        geometry: Geometry,
+    ) -> Result<Known, Unopened> {
         let swarm = InfoHash::of_swarm(content, &geometry);
         let own = self.ticket(swarm, self.engine.peer_id(), OWN_TICKET_LIFETIME);
         let handle = self
             .engine
-            .create_origin(content, geometry, Some(own))
+            .create_origin(content, geometry, &origin_of(url), Some(own))
             .await;
         let handle = handle.map_err(|error| Unopened::Unswarmable(error.to_string()))?;
         Ok(Known {

@@ -247,7 +247,11 @@ async fn small_content_comes_whole() {
     let layer = node.open(cluster.request(Some(CREDENTIALS))).await.unwrap();
     assert!(layer.is_complete());
     assert_eq!(whole(&layer).await, cluster.registry.body);
-    assert!(node.local(&cluster.registry.digest()).await.is_some());
+    assert!(
+        node.local(&cluster.registry.digest(), &cluster.blob)
+            .await
+            .is_some()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -267,6 +271,31 @@ async fn a_caller_without_credentials_is_refused_although_the_layer_is_cached() 
                 "{refused:?}"
             );
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_of_the_callers_choice_does_not_open_another_registrys_layer() {
+    let mut cluster = Cluster::start(Registry::new(3 << 20)).await;
+    let node = cluster.node().await;
+    let layer = node.open(cluster.request(Some(CREDENTIALS))).await.unwrap();
+    whole(&layer).await;
+    layer.completed().await.unwrap();
+    // It claims to have every blob, and lets everybody in.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut elsewhere = cluster.request(None);
+    elsewhere
+        .url
+        .set_port(Some(listener.local_addr().unwrap().port()))
+        .unwrap();
+    let yes = (header::CONTENT_RANGE, format!("bytes 0-0/{}", 3 << 20));
+    let router = Router::new().fallback(async move || (StatusCode::PARTIAL_CONTENT, [yes], "x"));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let digest = cluster.registry.digest();
+    assert!(node.local(&digest, &elsewhere.url).await.is_none());
+    for node in [node, cluster.node().await] {
+        let opened = node.open(elsewhere.clone()).await;
+        assert!(opened.is_err(), "a stranger was let in: {opened:?}");
     }
 }
 
@@ -299,7 +328,11 @@ async fn bytes_that_do_not_match_the_digest_void_the_swarm() {
         .await
         .unwrap();
     assert!(outcome.is_err(), "a corrupt layer was called complete");
-    assert!(node.local(&cluster.registry.digest()).await.is_none());
+    assert!(
+        node.local(&cluster.registry.digest(), &cluster.blob)
+            .await
+            .is_none()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -37,6 +37,14 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The layer came from another source, which alone can say who may have it.
+    #[error("the layer came from {known}, not from {asked}")]
+    OtherOrigin {
+        /// Where it came from.
+        known: String,
+        /// Where it was asked for now.
+        asked: String,
+    },
     /// Another process owns the data directory.
     #[error("data directory {path} is in use by another flotilla; give each its own --data-dir")]
     InUse {
@@ -112,16 +120,20 @@ impl Store {
 
     /// The layer with this geometry, created when it is not here; room is made by evicting
     /// the least recently used layers that nobody uses. Also returns what was evicted.
+    /// `origin`: scheme, host and port of its source.
     ///
     /// # Errors
-    /// The disk refused, or the quota is taken by layers in use.
+    /// The disk refused, the quota is taken by layers in use, or the layer that is here came
+    /// from another source.
     pub fn layer_or_create(
         &self,
         content: &ContentId,
         geometry: Geometry,
+        origin: &str,
     ) -> Result<(Arc<StoredLayer>, Vec<Arc<StoredLayer>>), StoreError> {
         let mut layers = self.lock();
         if let Some(layer) = layers.get(content) {
+            layer.check_origin(origin)?;
             if layer.geometry() == geometry {
                 return Ok((Arc::clone(layer), Vec::new()));
             }
@@ -130,7 +142,7 @@ impl Store {
         }
         let evicted = make_room(&mut layers, self.quota, geometry.length())?;
         let dir = self.root.join(content.file_stem());
-        let layer = Arc::new(StoredLayer::create(dir, content.clone(), geometry)?);
+        let layer = Arc::new(StoredLayer::create(dir, content.clone(), geometry, origin)?);
         layers.insert(content.clone(), Arc::clone(&layer));
         Ok((layer, evicted))
     }

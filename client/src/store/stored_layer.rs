@@ -25,6 +25,8 @@ struct LayerRecord {
     content: ContentId,
     length: u64,
     piece_length: u32,
+    /// Scheme, host and port of the source that the bytes come from.
+    origin: String,
     /// SHA-256 of the whole, once it was compared with the digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sealed: Option<Digest>,
@@ -36,6 +38,7 @@ struct LayerRecord {
 pub struct StoredLayer {
     dir: PathBuf,
     content: ContentId,
+    origin: String,
     geometry: Geometry,
     data: File,
     inner: Mutex<Inner>,
@@ -58,10 +61,12 @@ impl StoredLayer {
         dir: PathBuf,
         content: ContentId,
         geometry: Geometry,
+        origin: &str,
     ) -> Result<Self, StoreError> {
         fs::create_dir_all(&dir).map_err(|e| StoreError::io(&dir, e))?;
         let record = LayerRecord {
             content,
+            origin: origin.to_owned(),
             length: geometry.length(),
             piece_length: geometry.piece_length(),
             sealed: None,
@@ -113,6 +118,7 @@ impl StoredLayer {
         Ok(Self {
             dir,
             content: record.content,
+            origin: record.origin,
             geometry,
             data,
             inner: Mutex::new(Inner {
@@ -130,6 +136,27 @@ impl StoredLayer {
     /// What the layer is.
     pub fn content(&self) -> &ContentId {
         &self.content
+    }
+
+    /// Scheme, host and port of the source that its bytes come from: the only one whose word
+    /// counts on who may have them.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Who knows a digest may not have the layer for it: a source of the caller's choice
+    /// could let him in.
+    ///
+    /// # Errors
+    /// The bytes come from another source.
+    pub fn check_origin(&self, origin: &str) -> Result<(), StoreError> {
+        if self.origin == origin {
+            return Ok(());
+        }
+        Err(StoreError::OtherOrigin {
+            known: self.origin.clone(),
+            asked: origin.to_owned(),
+        })
     }
 
     /// Its cut into pieces.
@@ -232,6 +259,7 @@ impl StoredLayer {
             &self.dir,
             &LayerRecord {
                 content: self.content.clone(),
+                origin: self.origin.clone(),
                 length: self.geometry.length(),
                 piece_length: self.geometry.piece_length(),
                 sealed: Some(sha256.clone()),

@@ -57,7 +57,11 @@ impl FakeSwarm {
 }
 
 impl LayerSource for FakeSwarm {
-    fn local(&self, _digest: &Digest) -> BoxFuture<'_, Option<Box<dyn SwarmLayer>>> {
+    fn local(
+        &self,
+        _digest: &Digest,
+        _url: &url::Url,
+    ) -> BoxFuture<'_, Option<Box<dyn SwarmLayer>>> {
         let local = self.local.clone();
         async move { Some(Box::new(local?) as Box<dyn SwarmLayer>) }.boxed()
     }
