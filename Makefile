@@ -9,7 +9,10 @@ export FLOTILLA_BINARY := $(abspath $(RELEASE)/flotilla)
 
 # Namespaces need root; everything else does not.
 ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env env PATH="$(PATH)")
-AS_ROOT := $(if $(ROOT),--config 'target."cfg(unix)".runner=["sudo","--preserve-env","env","PATH=$(PATH)"]')
+# Not `$(if …)`: it would split the list at its commas.
+ifneq ($(ROOT),)
+AS_ROOT := --config 'target."cfg(unix)".runner=["sudo","--preserve-env","env","PATH=$(PATH)"]'
+endif
 
 .PHONY: help setup build demo demo-stop bench test check
 
