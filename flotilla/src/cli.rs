@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use flotilla_seeder::registry_host::RegistryHost;
+use flotilla_seeder::registry_tls::ClientCertificate;
 use flotilla_torrents::Digest;
 use url::Url;
 
@@ -121,6 +123,10 @@ pub(crate) struct ProxyArgs {
     /// before it when it has no TLS; repeatable
     #[arg(long, value_name = "HOST")]
     pub(crate) mirror_host: Vec<String>,
+    /// An HTTPS registry whose layers come from the swarm also where engines reach it by
+    /// CONNECT; they have to trust DATA-DIR/ca.crt for it; repeatable
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) intercept: Vec<RegistryHost>,
     /// Limit on what is sent to peers, e.g. 20MB/s
     #[arg(long, value_name = "RATE")]
     pub(crate) upload_rate: Option<Rate>,
@@ -146,15 +152,25 @@ pub(crate) struct CommonArgs {
     /// File with the cluster's secret (or set FLOTILLA_JOIN_TOKEN)
     #[arg(long, value_name = "FILE")]
     pub(crate) join_token_file: Option<PathBuf>,
-    /// PEM file with a further certificate authority for registries; repeatable
-    #[arg(long, value_name = "FILE")]
-    pub(crate) registry_ca: Vec<PathBuf>,
-    /// Accept any certificate of a registry
-    #[arg(long)]
-    pub(crate) registry_insecure_skip_verify: bool,
+    #[command(flatten)]
+    pub(crate) registries: RegistryArgs,
     /// Configuration file [default: /etc/flotilla/flotilla.toml when it exists]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+}
+
+/// How registries are reached, by whoever reaches them.
+#[derive(Debug, Args)]
+pub(crate) struct RegistryArgs {
+    /// PEM file with a further certificate authority for registries; repeatable
+    #[arg(long, value_name = "FILE")]
+    pub(crate) registry_ca: Vec<PathBuf>,
+    /// A registry whose certificate is not verified; repeatable
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) insecure_registry: Vec<RegistryHost>,
+    /// Certificate and key, PEM files, for a registry that asks for them; repeatable
+    #[arg(long, value_name = "HOST[:PORT]=CERT,KEY")]
+    pub(crate) client_certificate: Vec<ClientCertificate>,
 }
 
 const GET_EXAMPLES: &str = "\

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use clap::CommandFactory as _;
 use flotilla_client::get::GetOptions;
 use flotilla_client::{Node, NodeConfig};
-use flotilla_proxy::{Proxy, ProxyConfig};
+use flotilla_proxy::{InterceptConfig, Proxy, ProxyConfig};
 use flotilla_seeder::{Supernode, SupernodeConfig};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -40,7 +40,7 @@ pub(crate) async fn run(cli: Cli, shutdown: CancellationToken) -> anyhow::Result
 }
 
 async fn supernode(args: SupernodeArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let settings = SupernodeSettings::resolve(args)?;
+    let (settings, registry_tls) = SupernodeSettings::resolve(args)?;
     prepare_data_dir(&settings.data_dir)?;
     let token_file = settings.join_token_file.as_deref();
     let join_token = join_token::of_supernode(token_file, settings.listen, &settings.data_dir)?;
@@ -53,8 +53,7 @@ async fn supernode(args: SupernodeArgs, shutdown: CancellationToken) -> anyhow::
         cache_quota: settings.cache_quota.0,
         upload_rate: settings.upload_rate.0,
         registry_rate: settings.registry_rate.0,
-        registry_ca: settings.registry_ca,
-        insecure_skip_verify: settings.registry_insecure_skip_verify,
+        registry_tls,
     };
     let supernode = Supernode::start(&config, api, peers, shutdown.clone())?;
     ready(&format!(
@@ -64,7 +63,7 @@ async fn supernode(args: SupernodeArgs, shutdown: CancellationToken) -> anyhow::
 }
 
 async fn proxy(args: ProxyArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let (settings, supernodes) = ProxySettings::resolve(args)?;
+    let (settings, supernodes, registry_tls) = ProxySettings::resolve(args)?;
     prepare_data_dir(&settings.data_dir)?;
     let join_token = join_token::given(settings.join_token_file.as_deref())?;
     let engines = bind(settings.listen, "--listen").await?;
@@ -75,6 +74,10 @@ async fn proxy(args: ProxyArgs, shutdown: CancellationToken) -> anyhow::Result<(
         "flotilla proxy ready on http://{engine_addr} (peers on {peer_addr}, supernodes: {})",
         names.join(", ")
     );
+    let intercept = (!settings.intercept.is_empty()).then(|| InterceptConfig {
+        registries: settings.intercept,
+        ca_dir: settings.data_dir.clone(),
+    });
     let node_config = NodeConfig {
         data_dir: settings.data_dir,
         supernodes,
@@ -88,8 +91,8 @@ async fn proxy(args: ProxyArgs, shutdown: CancellationToken) -> anyhow::Result<(
     let proxy_config = ProxyConfig {
         registry: settings.registry,
         mirror_hosts: settings.mirror_hosts,
-        registry_ca: settings.registry_ca,
-        insecure_skip_verify: settings.registry_insecure_skip_verify,
+        registry_tls,
+        intercept,
     };
     let proxy = Proxy::new(&proxy_config, node.clone())?;
     ready(&line)?;

@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use flotilla_seeder::registry_host::RegistryHost;
+use flotilla_seeder::registry_tls::{ClientCertificate, RegistryTls};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::cli::{CommonArgs, ProxyArgs, SupernodeArgs};
+use crate::cli::{CommonArgs, ProxyArgs, RegistryArgs, SupernodeArgs};
 use crate::dragonfly_conf;
 use crate::units::{ByteCount, Rate};
 
@@ -40,6 +42,34 @@ pub(crate) struct ConfigErrors(pub(crate) Vec<String>);
 struct File {
     supernode: SupernodeSettings,
     proxy: ProxySettings,
+    registries: RegistrySettings,
+}
+
+/// `[registries]`: how either role reaches them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct RegistrySettings {
+    pub(crate) ca: Vec<PathBuf>,
+    pub(crate) insecure: Vec<RegistryHost>,
+    pub(crate) client_certificates: Vec<ClientCertificate>,
+}
+
+impl RegistrySettings {
+    fn add(&mut self, args: RegistryArgs) {
+        self.ca.extend(args.registry_ca);
+        self.insecure.extend(args.insecure_registry);
+        self.client_certificates.extend(args.client_certificate);
+    }
+}
+
+impl From<RegistrySettings> for RegistryTls {
+    fn from(settings: RegistrySettings) -> Self {
+        Self {
+            ca: settings.ca,
+            insecure: settings.insecure,
+            client_certificates: settings.client_certificates,
+        }
+    }
 }
 
 /// `[supernode]`
@@ -55,8 +85,6 @@ pub(crate) struct SupernodeSettings {
     pub(crate) registry_rate: Rate,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) join_token_file: Option<PathBuf>,
-    pub(crate) registry_ca: Vec<PathBuf>,
-    pub(crate) registry_insecure_skip_verify: bool,
 }
 
 impl Default for SupernodeSettings {
@@ -69,8 +97,6 @@ impl Default for SupernodeSettings {
             upload_rate: Rate::default(),
             registry_rate: Rate::default(),
             join_token_file: None,
-            registry_ca: Vec::new(),
-            registry_insecure_skip_verify: false,
         }
     }
 }
@@ -86,6 +112,8 @@ pub(crate) struct ProxySettings {
     pub(crate) registry: Option<Url>,
     /// Further registries that mirror requests may name with `?ns=`.
     pub(crate) mirror_hosts: Vec<String>,
+    /// HTTPS registries that are intercepted when engines `CONNECT` to them.
+    pub(crate) intercept: Vec<RegistryHost>,
     pub(crate) data_dir: PathBuf,
     pub(crate) cache_quota: ByteCount,
     pub(crate) upload_rate: Rate,
@@ -94,8 +122,6 @@ pub(crate) struct ProxySettings {
     pub(crate) node_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) join_token_file: Option<PathBuf>,
-    pub(crate) registry_ca: Vec<PathBuf>,
-    pub(crate) registry_insecure_skip_verify: bool,
 }
 
 impl Default for ProxySettings {
@@ -106,22 +132,22 @@ impl Default for ProxySettings {
             supernodes: Vec::new(),
             registry: None,
             mirror_hosts: Vec::new(),
+            intercept: Vec::new(),
             data_dir: PathBuf::from(PROXY_DATA_DIR),
             cache_quota: CACHE_QUOTA,
             upload_rate: Rate::default(),
             download_rate: Rate::default(),
             node_name: None,
             join_token_file: None,
-            registry_ca: Vec::new(),
-            registry_insecure_skip_verify: false,
         }
     }
 }
 
 impl SupernodeSettings {
     /// The settings in force.
-    pub(crate) fn resolve(args: SupernodeArgs) -> Result<Self, ConfigErrors> {
-        let mut settings = read_file(args.common.config.as_deref())?.supernode;
+    pub(crate) fn resolve(args: SupernodeArgs) -> Result<(Self, RegistryTls), ConfigErrors> {
+        let mut file = read_file(args.common.config.as_deref())?;
+        let mut settings = file.supernode;
         replace(&mut settings.listen, args.listen);
         settings.peer_listen = args.peer_listen.or(settings.peer_listen);
         replace(&mut settings.upload_rate, args.upload_rate);
@@ -130,16 +156,14 @@ impl SupernodeSettings {
             data_dir,
             cache_quota,
             join_token_file,
-            registry_ca,
-            registry_insecure_skip_verify,
+            registries,
             config: _,
         } = args.common;
         replace(&mut settings.data_dir, data_dir);
         replace(&mut settings.cache_quota, cache_quota);
         settings.join_token_file = join_token_file.or(settings.join_token_file);
-        settings.registry_ca.extend(registry_ca);
-        settings.registry_insecure_skip_verify |= registry_insecure_skip_verify;
-        Ok(settings)
+        file.registries.add(registries);
+        Ok((settings, file.registries.into()))
     }
 
     /// Where pieces are served.
@@ -154,29 +178,29 @@ impl SupernodeSettings {
 }
 
 impl ProxySettings {
-    /// The settings in force, and the supernodes' URLs.
-    pub(crate) fn resolve(args: ProxyArgs) -> Result<(Self, Vec<Url>), ConfigErrors> {
-        let mut settings = read_file(args.common.config.as_deref())?.proxy;
+    /// The settings in force, the supernodes' URLs, and how registries are reached.
+    pub(crate) fn resolve(args: ProxyArgs) -> Result<(Self, Vec<Url>, RegistryTls), ConfigErrors> {
+        let mut file = read_file(args.common.config.as_deref())?;
+        let mut settings = file.proxy;
         replace(&mut settings.listen, args.listen);
         replace(&mut settings.peer_listen, args.peer_listen);
         replace(&mut settings.upload_rate, args.upload_rate);
         replace(&mut settings.download_rate, args.download_rate);
         settings.registry = args.registry.or(settings.registry);
         settings.mirror_hosts.extend(args.mirror_host);
+        settings.intercept.extend(args.intercept);
         settings.node_name = args.node_name.or(settings.node_name);
         let CommonArgs {
             data_dir,
             cache_quota,
             join_token_file,
-            registry_ca,
-            registry_insecure_skip_verify,
+            registries,
             config: _,
         } = args.common;
         replace(&mut settings.data_dir, data_dir);
         replace(&mut settings.cache_quota, cache_quota);
         settings.join_token_file = join_token_file.or(settings.join_token_file);
-        settings.registry_ca.extend(registry_ca);
-        settings.registry_insecure_skip_verify |= registry_insecure_skip_verify;
+        file.registries.add(registries);
         if !args.supernode.is_empty() {
             settings.supernodes = args.supernode;
         }
@@ -199,7 +223,7 @@ impl ProxySettings {
             ));
         }
         if errors.is_empty() {
-            Ok((settings, supernodes))
+            Ok((settings, supernodes, file.registries.into()))
         } else {
             Err(ConfigErrors(errors))
         }
@@ -223,17 +247,21 @@ pub(crate) fn supernode_urls(texts: &[String], errors: &mut Vec<String>) -> Vec<
     urls
 }
 
-/// The defaults of both roles as a configuration file.
+/// The defaults of a role as a configuration file.
 pub(crate) fn defaults(role: crate::cli::Role) -> Result<String, toml::ser::Error> {
     #[derive(Serialize)]
-    #[serde(rename_all = "lowercase")]
-    enum Table {
-        Supernode(SupernodeSettings),
-        Proxy(ProxySettings),
+    struct OneRole {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        supernode: Option<SupernodeSettings>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        proxy: Option<ProxySettings>,
+        registries: RegistrySettings,
     }
-    toml::to_string(&match role {
-        crate::cli::Role::Supernode => Table::Supernode(SupernodeSettings::default()),
-        crate::cli::Role::Proxy => Table::Proxy(ProxySettings::default()),
+    let is_supernode = matches!(role, crate::cli::Role::Supernode);
+    toml::to_string(&OneRole {
+        supernode: is_supernode.then(SupernodeSettings::default),
+        proxy: (!is_supernode).then(ProxySettings::default),
+        registries: RegistrySettings::default(),
     })
 }
 
@@ -328,10 +356,12 @@ mod tests {
 
     #[test]
     fn the_printed_defaults_are_read_back_as_the_defaults() {
-        let text = defaults(Role::Supernode).unwrap() + &defaults(Role::Proxy).unwrap();
-        let file = parse(&text).unwrap();
-        assert_eq!(file.supernode, SupernodeSettings::default());
-        assert_eq!(file.proxy, ProxySettings::default());
+        for role in [Role::Supernode, Role::Proxy] {
+            let file = parse(&defaults(role).unwrap()).unwrap();
+            assert_eq!(file.supernode, SupernodeSettings::default());
+            assert_eq!(file.proxy, ProxySettings::default());
+            assert_eq!(file.registries, RegistrySettings::default());
+        }
     }
 
     #[test]
@@ -340,7 +370,7 @@ mod tests {
         let path = dir.path().join("flotilla.toml");
         std::fs::write(&path, "[proxy]\nupload_rate = \"1MB/s\"\ndownload_rate = \"2MB/s\"\nsupernodes = [\"http://a:8001\"]\n").unwrap();
         let args = proxy_args(&format!("--config {} --upload-rate 3MB/s", path.display()));
-        let (settings, supernodes) = ProxySettings::resolve(args).unwrap();
+        let (settings, supernodes, _) = ProxySettings::resolve(args).unwrap();
         assert_eq!(settings.upload_rate, Rate(Some(3_000_000)));
         assert_eq!(settings.download_rate, Rate(Some(2_000_000)));
         assert_eq!(settings.cache_quota, CACHE_QUOTA);

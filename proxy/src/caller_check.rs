@@ -1,8 +1,7 @@
 //! Every caller is authorized at the registry, also for a layer that is already here.
 
-use std::path::PathBuf;
-
 use flotilla_seeder::authorization::Authorizer;
+use flotilla_seeder::registry_tls::RegistryTls;
 use flotilla_seeder::source::{Source, SourceConfig};
 use url::Url;
 
@@ -13,10 +12,9 @@ use crate::layer_source::NotDelivered;
 pub(crate) struct CallerCheck(Authorizer);
 
 impl CallerCheck {
-    pub(crate) fn new(extra_roots: &[PathBuf], insecure_skip_verify: bool) -> anyhow::Result<Self> {
+    pub(crate) fn new(tls: &RegistryTls) -> anyhow::Result<Self> {
         let config = SourceConfig {
-            registry_ca: extra_roots.to_vec(),
-            insecure_skip_verify,
+            tls: tls.clone(),
             rate: None,
         };
         Ok(Self(Authorizer::for_blobs(Source::new(&config)?)))

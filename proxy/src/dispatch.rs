@@ -1,7 +1,11 @@
 //! One request: where it goes and who answers it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use http::uri::Authority;
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
@@ -13,16 +17,21 @@ use crate::body::{self, ProxyBody};
 use crate::connect;
 use crate::forward::forward;
 use crate::header_rules;
+use crate::interception::{Intercepted, Interception};
 use crate::layer_response::Layers;
 use crate::mirror_hosts::MirrorHosts;
 use crate::oci_error::Refusal;
-use crate::target::Target;
+use crate::server::serve_client;
+use crate::target::{Entrance, Target};
 
 /// What all connections share.
 pub(crate) struct Dispatch {
     pub(crate) mirrors: MirrorHosts,
+    pub(crate) interception: Option<Interception>,
     pub(crate) layers: Layers,
     pub(crate) tunnels: TaskTracker,
+    /// Cancelled when no further request is taken.
+    pub(crate) draining: CancellationToken,
     /// Cancelled when nothing may go on any longer.
     pub(crate) closed: CancellationToken,
     /// This proxy's name in `Via`, unlike that of any other.
@@ -31,8 +40,9 @@ pub(crate) struct Dispatch {
 
 impl Dispatch {
     pub(crate) async fn answer(
-        &self,
+        self: &Arc<Self>,
         request: Request<Incoming>,
+        entrance: &Entrance,
         client: SocketAddr,
     ) -> Response<ProxyBody> {
         if header_rules::has_passed(request.headers(), &self.pseudonym) {
@@ -40,24 +50,60 @@ impl Dispatch {
                 "the request has come back to the proxy that sent it: its target leads here";
             return Refusal::new(StatusCode::LOOP_DETECTED, "UNSUPPORTED", message).into();
         }
-        match Target::of(&request, &self.mirrors) {
+        match Target::of(&request, entrance, &self.mirrors) {
             Err(refusal) => {
                 tracing::debug!(client.addr = %client, status = %refusal.status, reason = refusal.message, "refused");
                 refusal.into()
             }
-            Ok(Target::Tunnel(authority)) => match connect::dial(&authority).await {
-                Err(refusal) => refusal.into(),
-                Ok(server) => {
-                    let span = tracing::debug_span!("tunnel", client.addr = %client, server.addr = %authority);
-                    let closed = self.closed.clone();
-                    let tunnel = connect::tunnel(request, server).instrument(span);
-                    self.tunnels
-                        .spawn(async move { closed.run_until_cancelled(tunnel).await });
-                    Response::new(body::empty())
-                }
-            },
+            Ok(Target::Tunnel(authority)) => self.tunnel(request, authority, client).await,
             Ok(Target::Upstream(target)) => self.fetch(request, target, client).await,
         }
+    }
+
+    async fn tunnel(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        server: Authority,
+        client: SocketAddr,
+    ) -> Response<ProxyBody> {
+        let span = tracing::debug_span!("tunnel", client.addr = %client, server.addr = %server);
+        let intercepts = self.interception.as_ref().is_some_and(|i| i.wants(&server));
+        let tunnel = if intercepts {
+            Arc::clone(self).intercept(request, server, client)
+        } else {
+            match connect::dial(&server).await {
+                Err(refusal) => return refusal.into(),
+                Ok(server) => connect::tunnel(request, server).boxed(),
+            }
+        };
+        let closed = self.closed.clone();
+        let tunnel = tunnel.instrument(span);
+        self.tunnels
+            .spawn(async move { closed.run_until_cancelled(tunnel).await });
+        Response::new(body::empty())
+    }
+
+    /// Ends the client's TLS here and answers its requests. Boxed, as answering them comes
+    /// back to [`Self::answer`].
+    fn intercept(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        server: Authority,
+        client: SocketAddr,
+    ) -> BoxFuture<'static, ()> {
+        let intercepted = async move {
+            let Some(interception) = &self.interception else {
+                return;
+            };
+            match interception.accept(request, &server).await {
+                Ok(Intercepted { stream, registry }) => {
+                    let entrance = Entrance::Tunnel(registry);
+                    serve_client(Arc::clone(&self), stream, entrance, client).await;
+                }
+                Err(error) => tracing::info!(%error, "not intercepted"),
+            }
+        };
+        intercepted.boxed()
     }
 
     async fn fetch(

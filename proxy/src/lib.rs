@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! server -> dispatch -> target            where does this request go
-//!                    -> connect           CONNECT: an opaque tunnel
+//!                    -> connect           CONNECT: an opaque tunnel, or for a listed registry
+//!                    -> interception      TLS ended here, then again from the top
 //!                    -> blob_request      a layer? then
 //!                       layer_response    authorize, open, answer
 //!                       layer_body        bytes: swarm, else fallback (registry)
@@ -26,12 +27,14 @@
 mod blob_request;
 mod body;
 mod caller_check;
+mod certificate_authority;
 mod connect;
 mod continue_gate;
 mod dispatch;
 mod fallback;
 mod forward;
 mod header_rules;
+mod interception;
 mod layer_body;
 mod layer_response;
 mod layer_source;
@@ -43,8 +46,8 @@ mod server;
 mod stats;
 mod target;
 mod upstream;
-mod upstream_tls;
 
+pub use self::interception::InterceptConfig;
 pub use self::layer_source::{LayerRequest, LayerSource, NotDelivered, ReadFailure, SwarmLayer};
 pub use self::server::{Proxy, ProxyConfig};
 pub use self::stats::{ProxyCounts, ProxyStats};

@@ -3,16 +3,17 @@
 use std::convert::Infallible;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use flotilla_seeder::registry_tls::RegistryTls;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,10 +21,12 @@ use url::Url;
 
 use crate::caller_check::CallerCheck;
 use crate::dispatch::Dispatch;
+use crate::interception::{InterceptConfig, Interception};
 use crate::layer_response::Layers;
 use crate::layer_source::LayerSource;
 use crate::mirror_hosts::{MirrorHosts, Registry};
 use crate::stats::ProxyStats;
+use crate::target::Entrance;
 use crate::upstream::Upstream;
 
 /// Harbor's tokens for many repositories have 16 KiB, signed URLs 2 KiB more.
@@ -48,10 +51,10 @@ pub struct ProxyConfig {
     /// Further registries that mirror requests may name: `HOST[:PORT]` or `*.DOMAIN`, with
     /// `http://` before it for a registry without TLS.
     pub mirror_hosts: Vec<String>,
-    /// PEM files with certificate authorities of registries, besides the platform's.
-    pub registry_ca: Vec<PathBuf>,
-    /// Do not verify the TLS certificates of registries.
-    pub insecure_skip_verify: bool,
+    /// How registries are verified.
+    pub registry_tls: RegistryTls,
+    /// HTTPS registries whose layers come from the swarm also through `CONNECT`.
+    pub intercept: Option<InterceptConfig>,
 }
 
 /// The proxy: give it a listener with [`Proxy::serve`].
@@ -74,8 +77,8 @@ impl Proxy {
     /// The registry is not `http[s]://HOST[:PORT]`, a mirror host is malformed, or a CA file
     /// cannot be read; each names the value.
     pub fn new(config: &ProxyConfig, source: impl LayerSource) -> anyhow::Result<Self> {
-        let upstream = Upstream::new(&config.registry_ca, config.insecure_skip_verify)?;
-        let callers = CallerCheck::new(&config.registry_ca, config.insecure_skip_verify)?;
+        let upstream = Upstream::new(&config.registry_tls)?;
+        let callers = CallerCheck::new(&config.registry_tls)?;
         let stats = Arc::new(ProxyStats::default());
         let layers = Layers {
             source: Arc::new(source),
@@ -85,12 +88,18 @@ impl Proxy {
         };
         let mirrors = mirror_hosts(config)?;
         let pseudonym = format!("flotilla-{:016x}", random_number());
-        let (tunnels, closed) = (TaskTracker::new(), CancellationToken::new());
+        let interception = config
+            .intercept
+            .as_ref()
+            .map(Interception::new)
+            .transpose()?;
         let dispatch = Dispatch {
             mirrors,
+            interception,
             layers,
-            tunnels,
-            closed,
+            tunnels: TaskTracker::new(),
+            draining: CancellationToken::new(),
+            closed: CancellationToken::new(),
             pseudonym,
         };
         Ok(Self {
@@ -126,12 +135,11 @@ impl Proxy {
             };
             match accepted {
                 Ok((stream, client)) => {
-                    let serving = serve_connection(
-                        Arc::clone(&self.dispatch),
-                        stream,
-                        client,
-                        shutdown.clone(),
-                    );
+                    if let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!(%error, "no TCP_NODELAY");
+                    }
+                    let dispatch = Arc::clone(&self.dispatch);
+                    let serving = serve_client(dispatch, stream, Entrance::Listener, client);
                     let closed = self.dispatch.closed.clone();
                     connections.spawn(async move {
                         closed.run_until_cancelled(serving).await;
@@ -145,6 +153,7 @@ impl Proxy {
             }
         }
         drop(listener);
+        self.dispatch.draining.cancel();
         self.drain(&connections).await;
         Ok(())
     }
@@ -171,19 +180,20 @@ impl Proxy {
     }
 }
 
-/// Answers one client until it leaves; after `shutdown` only what it has asked already.
-async fn serve_connection(
+/// Answers one client until it leaves; once the proxy is draining only what it has asked
+/// already.
+pub(crate) async fn serve_client<S>(
     dispatch: Arc<Dispatch>,
-    stream: TcpStream,
+    stream: S,
+    entrance: Entrance,
     client: SocketAddr,
-    shutdown: CancellationToken,
-) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "no TCP_NODELAY");
-    }
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let draining = dispatch.draining.clone();
     let service = service_fn(move |request| {
-        let dispatch = Arc::clone(&dispatch);
-        async move { Ok::<_, Infallible>(dispatch.answer(request, client).await) }
+        let (dispatch, entrance) = (Arc::clone(&dispatch), entrance.clone());
+        async move { Ok::<_, Infallible>(dispatch.answer(request, &entrance, client).await) }
     });
     let connection = http1::Builder::new()
         .half_close(true)
@@ -197,7 +207,7 @@ async fn serve_connection(
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = shutdown.cancelled() => {
+        () = draining.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

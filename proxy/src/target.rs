@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::header::HeaderValue;
+use http::header::{HOST, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, StatusCode, Uri};
 use url::form_urlencoded;
@@ -19,9 +19,25 @@ pub(crate) enum Target {
     Tunnel(Authority),
 }
 
+/// How a request came to the proxy.
+#[derive(Clone, Debug)]
+pub(crate) enum Entrance {
+    /// On its listener.
+    Listener,
+    /// Inside an intercepted tunnel to this registry.
+    Tunnel(Authority),
+}
+
 impl Target {
-    pub(crate) fn of<B>(request: &Request<B>, mirrors: &MirrorHosts) -> Result<Self, Refusal> {
+    pub(crate) fn of<B>(
+        request: &Request<B>,
+        entrance: &Entrance,
+        mirrors: &MirrorHosts,
+    ) -> Result<Self, Refusal> {
         let uri = request.uri();
+        if let Entrance::Tunnel(registry) = entrance {
+            return intercepted(request, registry).map(Self::Upstream);
+        }
         if request.method() == Method::CONNECT {
             let authority = uri
                 .authority()
@@ -45,6 +61,42 @@ pub(crate) fn host_header(target: &Uri) -> HeaderValue {
         .strip_suffix(&format!(":{default}"))
         .unwrap_or(authority);
     HeaderValue::from_str(written).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// Inside a tunnel there is one server; a request that names another one is misdirected
+/// (RFC 9110 section 7.4).
+fn intercepted<B>(request: &Request<B>, registry: &Authority) -> Result<Uri, Refusal> {
+    let uri = request.uri();
+    if request.method() == Method::CONNECT {
+        return Err(malformed("a tunnel inside a tunnel"));
+    }
+    let host = request.headers().get(HOST).map(HeaderValue::as_bytes);
+    let named = match (uri.authority(), host) {
+        (Some(authority), _) => Some(authority.clone()),
+        (None, Some(host)) => {
+            let host = Authority::try_from(host);
+            Some(host.map_err(|_| malformed("the Host is malformed"))?)
+        }
+        (None, None) => None,
+    };
+    let is_same = |named: &Authority| {
+        named.host().eq_ignore_ascii_case(registry.host())
+            && named.port_u16().unwrap_or(443) == registry.port_u16().unwrap_or(443)
+    };
+    if named.is_some_and(|named| !is_same(&named)) {
+        let message = format!("this is a tunnel to {registry}");
+        return Err(Refusal::new(
+            StatusCode::MISDIRECTED_REQUEST,
+            "UNSUPPORTED",
+            message,
+        ));
+    }
+    if uri.path() == "*" {
+        return Err(malformed("requests for * have no target here"));
+    }
+    let path = uri.path_and_query().cloned();
+    let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
+    assemble(Scheme::HTTPS, registry.clone(), path)
 }
 
 fn absolute(uri: &Uri, scheme: &Scheme, authority: &Authority) -> Result<Uri, Refusal> {
@@ -148,7 +200,7 @@ mod tests {
             default,
             allowed: vec!["other.test".parse().unwrap()],
         };
-        Target::of(&request, &mirrors)
+        Target::of(&request, &Entrance::Listener, &mirrors)
     }
 
     fn upstream(uri: &str) -> Result<Target, Refusal> {

@@ -1,9 +1,11 @@
 //! The HTTP client towards registries and whatever else engines ask for.
 
 use std::io;
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use flotilla_seeder::registry_host::{PerRegistry, RegistryHost};
+use flotilla_seeder::registry_tls::RegistryTls;
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -12,6 +14,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::body::{self, ProxyBody};
+use crate::mirror_hosts::default_port;
 use crate::oci_error::Refusal;
 use crate::server::{LARGEST_HEAD, MOST_HEADERS};
 
@@ -23,9 +26,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 const MOST_IDLE: usize = 16;
 
-/// Sends requests; two clients, as not every request may be sent twice.
+/// Sends requests, to each registry as its TLS settings say.
 #[derive(Clone, Debug)]
-pub(crate) struct Upstream {
+pub(crate) struct Upstream(Arc<PerRegistry<Clients>>);
+
+/// Two clients, as not every request may be sent twice.
+#[derive(Debug)]
+struct Clients {
     /// Keeps connections for the next request.
     kept: Client<HttpsConnector<HttpConnector>, ProxyBody>,
     /// A connection of its own for each request, which cannot have been closed meanwhile.
@@ -55,9 +62,8 @@ impl From<UpstreamError> for Refusal {
     }
 }
 
-impl Upstream {
-    pub(crate) fn new(extra_roots: &[PathBuf], insecure_skip_verify: bool) -> anyhow::Result<Self> {
-        let tls = crate::upstream_tls::client_config(extra_roots, insecure_skip_verify)?;
+impl Clients {
+    fn new(tls: rustls::ClientConfig) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -76,12 +82,19 @@ impl Upstream {
             .http1_preserve_header_case(true)
             .http1_max_buf_size(LARGEST_HEAD)
             .http1_max_headers(MOST_HEADERS);
-        Ok(Self {
+        Self {
             kept: builder
                 .pool_max_idle_per_host(MOST_IDLE)
                 .build(connector.clone()),
             fresh: builder.pool_max_idle_per_host(0).build(connector),
-        })
+        }
+    }
+}
+
+impl Upstream {
+    pub(crate) fn new(tls: &RegistryTls) -> anyhow::Result<Self> {
+        let clients = tls.per_registry(|config| Ok(Clients::new(config)))?;
+        Ok(Self(Arc::new(clients)))
     }
 
     /// Sends a request with an absolute URI. What has neither body nor effect is sent again
@@ -90,22 +103,26 @@ impl Upstream {
         &self,
         request: Request<ProxyBody>,
     ) -> Result<Response<Incoming>, UpstreamError> {
-        let host = request
-            .uri()
+        let uri = request.uri();
+        let host = uri
             .authority()
             .map_or_else(String::new, ToString::to_string);
+        let port = uri.scheme().map_or(80, default_port);
+        let port = uri.port_u16().unwrap_or(port);
+        let registry = RegistryHost::new(uri.host().unwrap_or_default(), port);
+        let Clients { kept, fresh } = self.0.of(&registry);
         let (mut parts, body) = request.into_parts();
         parts.version = Version::HTTP_11;
         let is_repeatable =
             matches!(parts.method, Method::GET | Method::HEAD) && body.is_end_stream();
         let sent = if is_repeatable {
             let again = Request::from_parts(parts.clone(), body::empty());
-            match self.kept.request(Request::from_parts(parts, body)).await {
-                Err(error) if !error.is_connect() => self.fresh.request(again).await,
+            match kept.request(Request::from_parts(parts, body)).await {
+                Err(error) if !error.is_connect() => fresh.request(again).await,
                 settled => settled,
             }
         } else {
-            self.fresh.request(Request::from_parts(parts, body)).await
+            fresh.request(Request::from_parts(parts, body)).await
         };
         sent.map_err(|error| blame(host, &error))
     }

@@ -15,6 +15,8 @@ mod api;
 pub mod authorization;
 mod ingest;
 mod openings;
+pub mod registry_host;
+pub mod registry_tls;
 pub mod source;
 mod supernode;
 

@@ -1,11 +1,9 @@
 //! Registries and other HTTP servers, as the supernode reads them.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use bytes::Bytes;
 use flotilla_client::rate_limit::RateLimiter;
 use futures_util::stream::BoxStream;
@@ -13,6 +11,9 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use url::{Host, Url};
+
+use crate::registry_host::{PerRegistry, RegistryHost};
+use crate::registry_tls::RegistryTls;
 
 /// A source that does not accept a connection by then is unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -24,10 +25,8 @@ const MOST_REDIRECTS: usize = 5;
 /// How to reach sources.
 #[derive(Clone, Debug, Default)]
 pub struct SourceConfig {
-    /// PEM files with further certificate authorities.
-    pub registry_ca: Vec<PathBuf>,
-    /// Accept any certificate.
-    pub insecure_skip_verify: bool,
+    /// How sources are verified.
+    pub tls: RegistryTls,
     /// Limit on bytes per second read from all sources together.
     pub rate: Option<u64>,
 }
@@ -84,7 +83,7 @@ pub struct Permission {
 /// Reads from sources. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Source {
-    http: reqwest::Client,
+    http: PerRegistry<reqwest::Client>,
     limit: RateLimiter,
     counters: Arc<SourceCounters>,
 }
@@ -93,25 +92,8 @@ impl Source {
     /// # Errors
     /// A certificate file cannot be read.
     pub fn new(config: &SourceConfig) -> anyhow::Result<Self> {
-        let mut builder = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(READ_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .http1_only()
-            .no_proxy()
-            .user_agent(concat!("flotilla/", env!("CARGO_PKG_VERSION")));
-        for path in &config.registry_ca {
-            let pem =
-                std::fs::read(path).with_context(|| format!("registry CA {}", path.display()))?;
-            let roots = reqwest::Certificate::from_pem_bundle(&pem)
-                .with_context(|| format!("registry CA {}", path.display()))?;
-            builder = builder.tls_certs_merge(roots);
-        }
-        if config.insecure_skip_verify {
-            builder = builder.tls_danger_accept_invalid_certs(true);
-        }
         Ok(Self {
-            http: builder.build()?,
+            http: config.tls.per_registry(client)?,
             limit: RateLimiter::new(config.rate),
             counters: Arc::default(),
         })
@@ -250,7 +232,9 @@ impl Source {
     async fn send(&self, url: &Url, headers: HeaderMap) -> Result<reqwest::Response, SourceError> {
         check_url(url)?;
         self.counters.requests.fetch_add(1, Ordering::Relaxed);
-        let request = self.http.get(url.clone()).headers(headers);
+        let registry = RegistryHost::of_url(url).ok_or(SourceError::Url("no host"))?;
+        let http = self.http.of(&registry);
+        let request = http.get(url.clone()).headers(headers);
         request.send().await.map_err(|e| unreachable(&e))
     }
 
@@ -279,6 +263,18 @@ impl Source {
         });
         bytes.boxed()
     }
+}
+
+fn client(tls: rustls::ClientConfig) -> anyhow::Result<reqwest::Client> {
+    let builder = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(READ_TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none())
+        .http1_only()
+        .no_proxy()
+        .user_agent(concat!("flotilla/", env!("CARGO_PKG_VERSION")));
+    Ok(builder.build()?)
 }
 
 /// A cluster member names the URL; what only this host can reach stays out of his.

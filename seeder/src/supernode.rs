@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Api};
 use crate::openings::{Openings, unix_now};
+use crate::registry_tls::RegistryTls;
 use crate::source::{Source, SourceConfig};
 
 /// Time that running answers have to end when the supernode stops.
@@ -36,10 +37,8 @@ pub struct SupernodeConfig {
     pub upload_rate: Option<u64>,
     /// Limit on bytes per second read from sources.
     pub registry_rate: Option<u64>,
-    /// PEM files with further certificate authorities for sources.
-    pub registry_ca: Vec<PathBuf>,
-    /// Accept any certificate of a source.
-    pub insecure_skip_verify: bool,
+    /// How sources are verified.
+    pub registry_tls: RegistryTls,
 }
 
 /// A supernode that has started.
@@ -79,8 +78,7 @@ impl Supernode {
         };
         let engine = Engine::start(&engine_config, peers, shutdown.clone())?;
         let source = Source::new(&SourceConfig {
-            registry_ca: config.registry_ca.clone(),
-            insecure_skip_verify: config.insecure_skip_verify,
+            tls: config.registry_tls.clone(),
             rate: config.registry_rate,
         })?;
         let signer = ticket_signer(&config.data_dir.join("ticket-key"))?;

@@ -17,6 +17,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use flotilla_client::{ContentRequest, Layer, Node, NodeConfig, OpenError};
+use flotilla_seeder::registry_tls::RegistryTls;
 use flotilla_seeder::{Supernode, SupernodeConfig};
 use flotilla_torrents::{Digest, DigestHasher};
 use futures_util::{StreamExt as _, stream};
@@ -149,8 +150,7 @@ impl Cluster {
             cache_quota: 1 << 30,
             upload_rate: None,
             registry_rate: None,
-            registry_ca: Vec::new(),
-            insecure_skip_verify: false,
+            registry_tls: RegistryTls::default(),
         };
         let api = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let peers = TcpListener::bind("127.0.0.1:0").await.unwrap();
