@@ -21,6 +21,7 @@ use crate::interception::{Intercepted, Interception};
 use crate::layer_response::Layers;
 use crate::mirror_hosts::MirrorHosts;
 use crate::oci_error::Refusal;
+use crate::path_mirror::{self, MirrorTokens};
 use crate::server::serve_client;
 use crate::target::{Entrance, Target};
 
@@ -57,6 +58,17 @@ impl Dispatch {
             }
             Ok(Target::Tunnel(authority)) => self.tunnel(request, authority, client).await,
             Ok(Target::Upstream(target)) => self.fetch(request, target, client).await,
+            Ok(Target::PathMirror { host, target }) => {
+                self.fetch_mirrored(request, &host, target, client).await
+            }
+            Ok(Target::Ping) => path_mirror::challenge(request.headers()),
+            Ok(Target::Token) => {
+                let tokens = MirrorTokens {
+                    mirrors: &self.mirrors,
+                    upstream: &self.layers.upstream,
+                };
+                tokens.answer(&request).await
+            }
         }
     }
 
@@ -104,6 +116,22 @@ impl Dispatch {
             }
         };
         intercepted.boxed()
+    }
+
+    async fn fetch_mirrored(
+        &self,
+        mut request: Request<Incoming>,
+        host: &str,
+        target: Uri,
+        client: SocketAddr,
+    ) -> Response<ProxyBody> {
+        let unwrapped = path_mirror::unwrap_credentials(request.headers_mut(), &target);
+        if let Err(refusal) = unwrapped {
+            return refusal.into();
+        }
+        let mut response = self.fetch(request, target.clone(), client).await;
+        path_mirror::name_host_in_paths(response.headers_mut(), host, &target);
+        response
     }
 
     async fn fetch(

@@ -20,7 +20,7 @@ use crate::upstream::{Upstream, UpstreamError};
 const MOST_REDIRECTS: usize = 5;
 /// Silence after which a registry's answer, or its body, is given up and asked for again.
 const SILENCE: Duration = Duration::from_secs(30);
-const AGENT: HeaderValue =
+pub(crate) const AGENT: HeaderValue =
     HeaderValue::from_static(concat!("flotilla/", env!("CARGO_PKG_VERSION")));
 
 /// A blob at its registry, in the name of one caller.

@@ -8,6 +8,7 @@
 //! server -> dispatch -> target            where does this request go
 //!                    -> connect           CONNECT: an opaque tunnel, or for a listed registry
 //!                    -> interception      TLS ended here, then again from the top
+//!                    -> path_mirror         mirrors named in the path: tokens, locations
 //!                    -> blob_request      a layer? then
 //!                       layer_response    authorize, open, answer
 //!                       layer_body        bytes: swarm, else fallback (registry)
@@ -41,6 +42,7 @@ mod layer_source;
 mod mirror_hosts;
 mod node_layers;
 mod oci_error;
+mod path_mirror;
 mod range;
 mod server;
 mod stats;

@@ -10,13 +10,27 @@ use url::form_urlencoded;
 use crate::mirror_hosts::{MirrorHosts, Registry, default_port};
 use crate::oci_error::Refusal;
 
+/// Where clients get tokens for the mirrored registries.
+pub(crate) const TOKEN_PATH: &str = "/flotilla/v1/token";
+
 /// Where a request goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     /// To an HTTP server, as this absolute URI.
     Upstream(Uri),
+    /// To a registry that is named in the path, `/v2/HOST[:PORT]/REPOSITORY/…`.
+    PathMirror {
+        /// The host as the client wrote it.
+        host: String,
+        /// What is meant.
+        target: Uri,
+    },
     /// Through a tunnel.
     Tunnel(Authority),
+    /// `GET /v2/` of a client that may mean any of the mirrored registries.
+    Ping,
+    /// A token for one of the mirrored registries.
+    Token,
 }
 
 /// How a request came to the proxy.
@@ -46,10 +60,9 @@ impl Target {
             return Ok(Self::Tunnel(authority.clone()));
         }
         match (uri.scheme(), uri.authority()) {
-            (Some(scheme), Some(authority)) => absolute(uri, scheme, authority),
+            (Some(scheme), Some(authority)) => absolute(uri, scheme, authority).map(Self::Upstream),
             _ => mirrored(uri, mirrors),
         }
-        .map(Self::Upstream)
     }
 }
 
@@ -117,23 +130,54 @@ fn absolute(uri: &Uri, scheme: &Scheme, authority: &Authority) -> Result<Uri, Re
 }
 
 /// Origin-form: the proxy is addressed as a registry mirror.
-fn mirrored(uri: &Uri, mirrors: &MirrorHosts) -> Result<Uri, Refusal> {
+fn mirrored(uri: &Uri, mirrors: &MirrorHosts) -> Result<Target, Refusal> {
     if uri.path() == "*" {
         return Err(malformed("requests for * have no target here"));
     }
     let (namespaces, query) = take_namespaces(uri.query());
-    let registry = match namespaces.as_slice() {
-        [] => mirrors.default.clone().ok_or_else(no_default_registry)?,
-        [ns] => named(ns, mirrors)?,
+    let at = |registry: Registry, path: &str| {
+        let path = match &query {
+            None => Cow::Borrowed(path),
+            Some(query) => Cow::Owned(format!("{path}?{query}")),
+        };
+        let path = PathAndQuery::try_from(path.as_ref());
+        let path = path.map_err(|_| malformed("the path is malformed"))?;
+        assemble(registry.scheme, registry.authority, path)
+    };
+    match namespaces.as_slice() {
+        [] => {}
+        [ns] => return at(named(ns, mirrors)?, uri.path()).map(Target::Upstream),
         _ => return Err(malformed("more than one ns")),
-    };
-    let path = match query {
-        None => Cow::Borrowed(uri.path()),
-        Some(query) => Cow::Owned(format!("{}?{query}", uri.path())),
-    };
-    let path =
-        PathAndQuery::try_from(path.as_ref()).map_err(|_| malformed("the path is malformed"))?;
-    assemble(registry.scheme, registry.authority, path)
+    }
+    // Registries without a list of hosts are mirrored one by one: theirs is the answer.
+    if !mirrors.allowed.is_empty() {
+        match uri.path() {
+            "/v2" | "/v2/" => return Ok(Target::Ping),
+            TOKEN_PATH => return Ok(Target::Token),
+            _ => {}
+        }
+    }
+    if let Some((host, path)) = host_in_path(uri.path()) {
+        match (named(host, mirrors), &mirrors.default) {
+            (Ok(registry), _) => {
+                let host = host.to_owned();
+                return at(registry, &path).map(|target| Target::PathMirror { host, target });
+            }
+            (Err(refusal), None) => return Err(refusal),
+            // A repository may look like a host.
+            (Err(_), Some(_)) => {}
+        }
+    }
+    let default = mirrors.default.clone().ok_or_else(no_default_registry)?;
+    at(default, uri.path()).map(Target::Upstream)
+}
+
+/// Splits `/v2/HOST/REST`, the form of podman and its kin, into host and `/v2/REST`. As in
+/// image references, a host has a dot or a port, or is `localhost`.
+fn host_in_path(path: &str) -> Option<(&str, String)> {
+    let (host, rest) = path.strip_prefix("/v2/")?.split_once('/')?;
+    let is_host = host.contains(['.', ':']) || host == "localhost";
+    is_host.then(|| (host, format!("/v2/{rest}")))
 }
 
 fn named(ns: &str, mirrors: &MirrorHosts) -> Result<Registry, Refusal> {
@@ -230,12 +274,40 @@ mod tests {
     }
 
     #[test]
+    fn a_listed_host_may_stand_in_the_path() {
+        let path_mirror = |uri: &str| {
+            Ok(Target::PathMirror {
+                host: "other.test".to_owned(),
+                target: uri.parse().unwrap(),
+            })
+        };
+        let uri = "/v2/other.test/team/app/tags/list?n=1";
+        let found = path_mirror("https://other.test/v2/team/app/tags/list?n=1");
+        assert_eq!(target("GET", uri, None), found);
+        assert_eq!(target("GET", uri, Some("http://reg.test")), found);
+        let refusal = target("GET", "/v2/third.test/app/manifests/1", None).unwrap_err();
+        assert_eq!(refusal.status, StatusCode::MISDIRECTED_REQUEST);
+    }
+
+    #[test]
+    fn a_repository_of_the_default_registry_may_look_like_a_host() {
+        assert_eq!(
+            target(
+                "GET",
+                "/v2/third.test/app/manifests/1",
+                Some("http://reg.test")
+            ),
+            upstream("http://reg.test/v2/third.test/app/manifests/1")
+        );
+    }
+
+    #[test]
     fn without_ns_the_registry_option_decides() {
         assert_eq!(
-            target("GET", "/v2/?", Some("http://reg.test:5000")),
-            upstream("http://reg.test:5000/v2/?")
+            target("GET", "/v2/_catalog?", Some("http://reg.test:5000")),
+            upstream("http://reg.test:5000/v2/_catalog?")
         );
-        let refusal = target("GET", "/v2/", None).unwrap_err();
+        let refusal = target("GET", "/v2/_catalog", None).unwrap_err();
         assert_eq!(refusal.status, StatusCode::NOT_FOUND);
         assert!(refusal.message.contains("--registry"));
     }

@@ -1,0 +1,372 @@
+//! Mirrors that are named in the path: podman, skopeo, buildah and CRI-O ask for
+//! `/v2/HOST/REPOSITORY/…` where `registries.conf` says `location = "127.0.0.1:65001/HOST"`.
+//!
+//! Their first request, `GET /v2/`, names no registry, and its challenge decides how they log
+//! in for good. So the proxy challenges them itself ([`challenge`]) and passes the request for
+//! a token on to the registry that its scope names ([`MirrorTokens`]). A registry that takes
+//! Basic credentials has no tokens: such a client gets its own credentials, wrapped, and they
+//! are unwrapped on each request ([`unwrap_credentials`]).
+
+use data_encoding::{BASE64, BASE64URL_NOPAD};
+use http::header::{
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, LINK, LOCATION, USER_AGENT, WWW_AUTHENTICATE,
+};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_auth::parse_challenges;
+use url::{Url, form_urlencoded};
+
+use crate::body::{self, ProxyBody, streamed};
+use crate::fallback::AGENT;
+use crate::header_rules;
+use crate::mirror_hosts::{MirrorHosts, Registry};
+use crate::oci_error::Refusal;
+use crate::target::{TOKEN_PATH, host_header};
+use crate::upstream::Upstream;
+
+/// Begins the tokens that are not a registry's.
+const WRAPPED: &str = "flotilla.";
+/// A registry that is read without logging in.
+const ANONYMOUS: &str = "anonymous";
+/// Seconds; it is the client's own credential, so it does not matter much.
+const WRAPPED_LIFETIME: u32 = 3600;
+
+/// The answer to `GET /v2/`: get a token, from here.
+pub(crate) fn challenge(request: &HeaderMap) -> Response<ProxyBody> {
+    let here = request.get(HOST).and_then(|host| host.to_str().ok());
+    let challenge = format!(
+        "Bearer realm=\"http://{}{TOKEN_PATH}\",service=\"flotilla\"",
+        here.unwrap_or("127.0.0.1:65001").replace(['"', '\\'], "")
+    );
+    let message = "log in to the mirrored registry";
+    let refusal = Refusal::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message);
+    let mut response: Response<ProxyBody> = refusal.into();
+    if let Ok(challenge) = HeaderValue::try_from(challenge) {
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    }
+    response
+}
+
+/// Gets tokens for clients from the registries that they mean.
+pub(crate) struct MirrorTokens<'a> {
+    pub(crate) mirrors: &'a MirrorHosts,
+    pub(crate) upstream: &'a Upstream,
+}
+
+/// How a registry lets clients in.
+enum Login {
+    Open,
+    Basic,
+    Bearer { realm: Url, service: Option<String> },
+}
+
+impl MirrorTokens<'_> {
+    /// The answer to a request for a token: the token service's own, where there is one.
+    pub(crate) async fn answer(
+        &self,
+        request: &Request<hyper::body::Incoming>,
+    ) -> Response<ProxyBody> {
+        if request.method() != Method::GET {
+            // As Harbor does; clients then use GET.
+            let message = "tokens are for GET";
+            return Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", message).into();
+        }
+        let authorization = request.headers().get(AUTHORIZATION);
+        let token = self.token(request.uri().query(), authorization).await;
+        token.unwrap_or_else(Into::into)
+    }
+
+    async fn token(
+        &self,
+        query: Option<&str>,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Response<ProxyBody>, Refusal> {
+        let (registry, scopes) = self.meant(query.unwrap_or_default())?;
+        match self.login_of(&registry).await? {
+            Login::Open => Ok(wrapped(&registry, ANONYMOUS)),
+            Login::Basic => {
+                let basic = authorization
+                    .and_then(|value| value.to_str().ok())
+                    .and_then(basic_credentials)
+                    .ok_or_else(|| not_logged_in(&registry))?;
+                Ok(wrapped(&registry, basic))
+            }
+            Login::Bearer { realm, service } => {
+                let realm = token_request(realm, service.as_deref(), &scopes);
+                let realm = realm.ok_or_else(|| bad_challenge(&registry))?;
+                let response = self.get(realm, authorization).await?;
+                let headers = header_rules::end_to_end(response.headers());
+                let mut response = response.map(streamed);
+                *response.headers_mut() = headers;
+                Ok(response)
+            }
+        }
+    }
+
+    /// The registry that the scopes name, and the scopes as it knows them.
+    fn meant(&self, query: &str) -> Result<(Registry, Vec<String>), Refusal> {
+        let mut registry = None;
+        let mut scopes = Vec::new();
+        let asked = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "scope");
+        for scope in asked.flat_map(|(_, value)| split_scopes(&value)) {
+            let (found, scope) = self.translate(&scope)?;
+            if registry.as_ref().is_some_and(|registry| *registry != found) {
+                return Err(bad_scope("one token is for one registry"));
+            }
+            registry = Some(found);
+            scopes.push(scope);
+        }
+        // `podman login` asks without a scope.
+        let registry = registry.or_else(|| self.mirrors.default.clone());
+        let registry = registry.ok_or_else(|| bad_scope("the scope names no registry"))?;
+        Ok((registry, scopes))
+    }
+
+    /// `repository:HOST/NAME:ACTIONS` without the host, and whose it is.
+    fn translate(&self, scope: &str) -> Result<(Registry, String), Refusal> {
+        let named = || {
+            let (host, rest) = scope.strip_prefix("repository:")?.split_once('/')?;
+            let authority: Authority = host.parse().ok()?;
+            let registry = self.mirrors.named(&authority)?;
+            Some((registry, format!("repository:{rest}")))
+        };
+        let default = || Some((self.mirrors.default.clone()?, scope.to_owned()));
+        named()
+            .or_else(default)
+            .ok_or_else(|| bad_scope("the scope names no mirrored registry"))
+    }
+
+    async fn login_of(&self, registry: &Registry) -> Result<Login, Refusal> {
+        let ping = Uri::builder()
+            .scheme(registry.scheme.clone())
+            .authority(registry.authority.clone())
+            .path_and_query("/v2/")
+            .build()
+            .map_err(|_| bad_challenge(registry))?;
+        let response = self.get(ping, None).await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(Login::Open);
+        }
+        let challenges = response.headers().get_all(WWW_AUTHENTICATE).iter();
+        let logins = challenges
+            .filter_map(|value| value.to_str().ok())
+            .filter_map(|value| parse_challenges(value).ok())
+            .flatten()
+            .filter_map(|challenge| login(&challenge));
+        // A registry with a token service may take Basic as well; tokens serve longer.
+        logins
+            .max_by_key(|login| matches!(login, Login::Bearer { .. }))
+            .ok_or_else(|| bad_challenge(registry))
+    }
+
+    async fn get(
+        &self,
+        uri: Uri,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Response<hyper::body::Incoming>, Refusal> {
+        let mut request = Request::new(body::empty());
+        let headers = request.headers_mut();
+        headers.insert(HOST, host_header(&uri));
+        headers.insert(USER_AGENT, AGENT);
+        if let Some(authorization) = authorization {
+            headers.insert(AUTHORIZATION, authorization.clone());
+        }
+        *request.uri_mut() = uri;
+        Ok(self.upstream.send(request).await?)
+    }
+}
+
+/// Docker Registry v2 authentication, "Token Authentication Specification": query parameters.
+fn token_request(mut realm: Url, service: Option<&str>, scopes: &[String]) -> Option<Uri> {
+    let scopes = scopes.iter().map(|scope| ("scope", scope.as_str()));
+    let service = service.map(|service| ("service", service));
+    realm
+        .query_pairs_mut()
+        .extend_pairs(service.into_iter().chain(scopes));
+    realm.as_str().parse().ok()
+}
+
+/// Scopes may also stand in one parameter, with spaces between them (RFC 6749 section 3.3).
+fn split_scopes(value: &str) -> Vec<String> {
+    value.split_ascii_whitespace().map(str::to_owned).collect()
+}
+
+fn login(challenge: &http_auth::ChallengeRef<'_>) -> Option<Login> {
+    if challenge.scheme.eq_ignore_ascii_case("basic") {
+        return Some(Login::Basic);
+    }
+    if !challenge.scheme.eq_ignore_ascii_case("bearer") {
+        return None;
+    }
+    let parameter = |wanted: &str| {
+        let mut all = challenge.params.iter();
+        all.find(|(name, _)| name.eq_ignore_ascii_case(wanted))
+            .map(|(_, value)| value.to_unescaped())
+    };
+    let realm: Url = parameter("realm")?.parse().ok()?;
+    matches!(realm.scheme(), "http" | "https").then(|| Login::Bearer {
+        realm,
+        service: parameter("service"),
+    })
+}
+
+fn basic_credentials(authorization: &str) -> Option<&str> {
+    let (scheme, credentials) = authorization.split_once(' ')?;
+    let credentials = credentials.trim();
+    let is_basic =
+        scheme.eq_ignore_ascii_case("basic") && BASE64.decode(credentials.as_bytes()).is_ok();
+    is_basic.then_some(credentials)
+}
+
+/// A token that says how to log in to `registry`, as JSON of a token service.
+fn wrapped(registry: &Registry, credentials: &str) -> Response<ProxyBody> {
+    let host = BASE64URL_NOPAD.encode(registry.authority.as_str().as_bytes());
+    let token = format!("{WRAPPED}{host}.{credentials}");
+    let json = serde_json::json!({
+        "token": token,
+        "access_token": token,
+        "expires_in": WRAPPED_LIFETIME,
+    });
+    let json = json.to_string();
+    let length = HeaderValue::from(json.len());
+    let mut response = Response::new(body::full(json));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_LENGTH, length);
+    response
+}
+
+/// Puts the credentials in that a wrapped token holds, if it is for the registry of `target`.
+///
+/// # Errors
+/// It is for another one.
+pub(crate) fn unwrap_credentials(headers: &mut HeaderMap, target: &Uri) -> Result<(), Refusal> {
+    let Some(token) = headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer ")?.strip_prefix(WRAPPED))
+    else {
+        return Ok(());
+    };
+    let unwrapped = || {
+        let (host, credentials) = token.split_once('.')?;
+        let host = BASE64URL_NOPAD.decode(host.as_bytes()).ok()?;
+        let is_meant = target.authority()?.as_str().as_bytes() == host;
+        is_meant.then(|| credentials.to_owned())
+    };
+    let credentials = unwrapped().ok_or_else(|| {
+        let message = "the token is for another registry";
+        Refusal::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message)
+    })?;
+    headers.remove(AUTHORIZATION);
+    if credentials != ANONYMOUS
+        && let Ok(mut value) = HeaderValue::try_from(format!("Basic {credentials}"))
+    {
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
+    }
+    Ok(())
+}
+
+/// Gives the paths that a registry names in its answer (`Location`, `Link`) the host back.
+pub(crate) fn name_host_in_paths(headers: &mut HeaderMap, host: &str, target: &Uri) {
+    let Some(registry) = target.authority() else {
+        return;
+    };
+    let origin = format!("{}://{registry}", target.scheme_str().unwrap_or("https"));
+    let localised = |reference: &str| {
+        let path = reference.strip_prefix(&origin).unwrap_or(reference);
+        let rest = path.strip_prefix("/v2/")?;
+        Some(format!("/v2/{host}/{rest}"))
+    };
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let location = text(&LOCATION).and_then(localised);
+    let link = text(&LINK).and_then(|link| {
+        // RFC 8288 section 3: `<reference>; rel="next"`
+        let (reference, parameters) = link.strip_prefix('<')?.split_once('>')?;
+        Some(format!("<{}>{parameters}", localised(reference)?))
+    });
+    for (name, text) in [(LOCATION, location), (LINK, link)] {
+        if let Some(value) = text.and_then(|text| HeaderValue::try_from(text).ok()) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+fn bad_scope(message: &str) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, "UNSUPPORTED", message)
+}
+
+fn bad_challenge(registry: &Registry) -> Refusal {
+    let message = format!("{} challenges in no known way", registry.authority);
+    Refusal::new(StatusCode::BAD_GATEWAY, "UNAVAILABLE", message)
+}
+
+fn not_logged_in(registry: &Registry) -> Refusal {
+    let message = format!("{} requires a login", registry.authority);
+    Refusal::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registry() -> Registry {
+        Registry::from_url(&"http://reg.test:5000".parse().unwrap()).unwrap()
+    }
+
+    async fn token(registry: &Registry, credentials: &str) -> String {
+        use http_body_util::BodyExt as _;
+        let body = wrapped(registry, credentials).into_body();
+        let body = body.collect().await.unwrap().to_bytes();
+        let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        json["token"].as_str().unwrap().to_owned()
+    }
+
+    fn unwrapped(token: &str, target: &str) -> Result<Option<String>, Refusal> {
+        let value = HeaderValue::try_from(format!("Bearer {token}")).unwrap();
+        let mut headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
+        unwrap_credentials(&mut headers, &target.parse().unwrap())?;
+        let left = headers.get(AUTHORIZATION);
+        Ok(left.map(|value| value.to_str().unwrap().to_owned()))
+    }
+
+    #[tokio::test]
+    async fn wrapped_credentials_come_out_for_their_registry_only() {
+        let token = token(&registry(), "dTpw").await;
+        let there = unwrapped(&token, "http://reg.test:5000/v2/a/manifests/1");
+        assert_eq!(there, Ok(Some("Basic dTpw".to_owned())));
+        let elsewhere = unwrapped(&token, "http://evil.test/v2/a/manifests/1");
+        assert_eq!(elsewhere.unwrap_err().status, StatusCode::UNAUTHORIZED);
+    }
+
+    #[tokio::test]
+    async fn an_anonymous_token_becomes_none() {
+        let token = token(&registry(), ANONYMOUS).await;
+        assert_eq!(unwrapped(&token, "http://reg.test:5000/v2/"), Ok(None));
+    }
+
+    #[test]
+    fn other_tokens_pass() {
+        let jwt = unwrapped("eyJ.e30.sig", "http://reg.test:5000/v2/");
+        assert_eq!(jwt, Ok(Some("Bearer eyJ.e30.sig".to_owned())));
+    }
+
+    #[test]
+    fn the_host_goes_back_into_the_registry_s_paths() {
+        let target = "https://reg.test/v2/a/tags/list".parse().unwrap();
+        for (given, expected) in [
+            ("/v2/a/x?_state=%3D", "/v2/reg.test/a/x?_state=%3D"),
+            ("https://reg.test/v2/a/x", "/v2/reg.test/a/x"),
+            ("https://s3.test/v2/a?sig=1", "https://s3.test/v2/a?sig=1"),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(LOCATION, HeaderValue::from_str(given).unwrap());
+            let link = format!("<{given}>; rel=\"next\"");
+            headers.insert(LINK, HeaderValue::from_str(&link).unwrap());
+            name_host_in_paths(&mut headers, "reg.test", &target);
+            assert_eq!(headers[LOCATION], expected);
+            assert_eq!(headers[LINK], format!("<{expected}>; rel=\"next\""));
+        }
+    }
+}
