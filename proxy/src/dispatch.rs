@@ -61,7 +61,7 @@ impl Dispatch {
             Ok(Target::PathMirror { host, target }) => {
                 self.fetch_mirrored(request, &host, target, client).await
             }
-            Ok(Target::Ping) => path_mirror::challenge(request.headers()),
+            Ok(Target::Ping) => path_mirror::ping(request.headers()),
             Ok(Target::Token) => {
                 let tokens = MirrorTokens {
                     mirrors: &self.mirrors,

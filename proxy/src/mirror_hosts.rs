@@ -73,6 +73,15 @@ pub(crate) struct MirrorHosts {
 }
 
 impl MirrorHosts {
+    /// The registry that is meant when nothing names one: the default, or the only one.
+    pub(crate) fn unnamed(&self) -> Option<Registry> {
+        let only = || match self.allowed.as_slice() {
+            [only] if !only.host.starts_with('.') => self.named(&only.host.parse().ok()?),
+            _ => None,
+        };
+        self.default.clone().or_else(only)
+    }
+
     /// The registry that `ns` names, if requests may go there.
     pub(crate) fn named(&self, ns: &Authority) -> Option<Registry> {
         let name = ns.as_str().to_ascii_lowercase();

@@ -1,12 +1,14 @@
 //! Mirrors that are named in the path: podman, skopeo, buildah and CRI-O ask for
-//! `/v2/HOST/REPOSITORY/…` where `registries.conf` says `location = "127.0.0.1:65001/HOST"`.
+//! `/v2/HOST/REPOSITORY/…` where `registries.conf` says `location = "127.0.0.1:65001/HOST"`
+//! (`HOST__PORT` for another port than the scheme's: references allow no colon there).
 //!
 //! Their first request, `GET /v2/`, names no registry, and its challenge decides how they log
-//! in for good. So the proxy challenges them itself ([`challenge`]) and passes the request for
+//! in for good. So the proxy challenges them itself ([`ping`]) and passes the request for
 //! a token on to the registry that its scope names ([`MirrorTokens`]). A registry that takes
 //! Basic credentials has no tokens: such a client gets its own credentials, wrapped, and they
 //! are unwrapped on each request ([`unwrap_credentials`]).
 
+use bytes::Bytes;
 use data_encoding::{BASE64, BASE64URL_NOPAD};
 use http::header::{
     AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, LINK, LOCATION, USER_AGENT, WWW_AUTHENTICATE,
@@ -21,7 +23,7 @@ use crate::fallback::AGENT;
 use crate::header_rules;
 use crate::mirror_hosts::{MirrorHosts, Registry};
 use crate::oci_error::Refusal;
-use crate::target::{TOKEN_PATH, host_header};
+use crate::target::{TOKEN_PATH, host_header, host_of_component};
 use crate::upstream::Upstream;
 
 /// Begins the tokens that are not a registry's.
@@ -31,8 +33,12 @@ const ANONYMOUS: &str = "anonymous";
 /// Seconds; it is the client's own credential, so it does not matter much.
 const WRAPPED_LIFETIME: u32 = 3600;
 
-/// The answer to `GET /v2/`: get a token, from here.
-pub(crate) fn challenge(request: &HeaderMap) -> Response<ProxyBody> {
+/// The answer to `GET /v2/`: get a token, from here. Who has one is let in, as far as this
+/// request goes: the registries decide about everything else.
+pub(crate) fn ping(request: &HeaderMap) -> Response<ProxyBody> {
+    if request.contains_key(AUTHORIZATION) {
+        return json_response("{}");
+    }
     let here = request.get(HOST).and_then(|host| host.to_str().ok());
     let challenge = format!(
         "Bearer realm=\"http://{}{TOKEN_PATH}\",service=\"flotilla\"",
@@ -89,6 +95,10 @@ impl MirrorTokens<'_> {
                     .and_then(|value| value.to_str().ok())
                     .and_then(basic_credentials)
                     .ok_or_else(|| not_logged_in(&registry))?;
+                let checked = self.get(ping_of(&registry)?, authorization).await?;
+                if checked.status() == StatusCode::UNAUTHORIZED {
+                    return Err(not_logged_in(&registry));
+                }
                 Ok(wrapped(&registry, basic))
             }
             Login::Bearer { realm, service } => {
@@ -117,7 +127,7 @@ impl MirrorTokens<'_> {
             scopes.push(scope);
         }
         // `podman login` asks without a scope.
-        let registry = registry.or_else(|| self.mirrors.default.clone());
+        let registry = registry.or_else(|| self.mirrors.unnamed());
         let registry = registry.ok_or_else(|| bad_scope("the scope names no registry"))?;
         Ok((registry, scopes))
     }
@@ -126,7 +136,7 @@ impl MirrorTokens<'_> {
     fn translate(&self, scope: &str) -> Result<(Registry, String), Refusal> {
         let named = || {
             let (host, rest) = scope.strip_prefix("repository:")?.split_once('/')?;
-            let authority: Authority = host.parse().ok()?;
+            let authority: Authority = host_of_component(host).parse().ok()?;
             let registry = self.mirrors.named(&authority)?;
             Some((registry, format!("repository:{rest}")))
         };
@@ -137,13 +147,7 @@ impl MirrorTokens<'_> {
     }
 
     async fn login_of(&self, registry: &Registry) -> Result<Login, Refusal> {
-        let ping = Uri::builder()
-            .scheme(registry.scheme.clone())
-            .authority(registry.authority.clone())
-            .path_and_query("/v2/")
-            .build()
-            .map_err(|_| bad_challenge(registry))?;
-        let response = self.get(ping, None).await?;
+        let response = self.get(ping_of(registry)?, None).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(Login::Open);
         }
@@ -174,6 +178,14 @@ impl MirrorTokens<'_> {
         *request.uri_mut() = uri;
         Ok(self.upstream.send(request).await?)
     }
+}
+
+fn ping_of(registry: &Registry) -> Result<Uri, Refusal> {
+    let uri = Uri::builder()
+        .scheme(registry.scheme.clone())
+        .authority(registry.authority.clone())
+        .path_and_query("/v2/");
+    uri.build().map_err(|_| bad_challenge(registry))
 }
 
 /// Docker Registry v2 authentication, "Token Authentication Specification": query parameters.
@@ -227,7 +239,11 @@ fn wrapped(registry: &Registry, credentials: &str) -> Response<ProxyBody> {
         "access_token": token,
         "expires_in": WRAPPED_LIFETIME,
     });
-    let json = json.to_string();
+    json_response(json.to_string())
+}
+
+fn json_response(json: impl Into<Bytes>) -> Response<ProxyBody> {
+    let json = json.into();
     let length = HeaderValue::from(json.len());
     let mut response = Response::new(body::full(json));
     let headers = response.headers_mut();

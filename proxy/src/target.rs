@@ -158,7 +158,7 @@ fn mirrored(uri: &Uri, mirrors: &MirrorHosts) -> Result<Target, Refusal> {
         }
     }
     if let Some((host, path)) = host_in_path(uri.path()) {
-        match (named(host, mirrors), &mirrors.default) {
+        match (named(&host_of_component(host), mirrors), &mirrors.default) {
             (Ok(registry), _) => {
                 let host = host.to_owned();
                 return at(registry, &path).map(|target| Target::PathMirror { host, target });
@@ -172,11 +172,17 @@ fn mirrored(uri: &Uri, mirrors: &MirrorHosts) -> Result<Target, Refusal> {
     at(default, uri.path()).map(Target::Upstream)
 }
 
+/// The `HOST[:PORT]` that a component of a path means. Image references allow no colon there:
+/// two underscores stand for it.
+pub(crate) fn host_of_component(component: &str) -> String {
+    component.replacen("__", ":", 1)
+}
+
 /// Splits `/v2/HOST/REST`, the form of podman and its kin, into host and `/v2/REST`. As in
 /// image references, a host has a dot or a port, or is `localhost`.
 fn host_in_path(path: &str) -> Option<(&str, String)> {
     let (host, rest) = path.strip_prefix("/v2/")?.split_once('/')?;
-    let is_host = host.contains(['.', ':']) || host == "localhost";
+    let is_host = host.contains(['.', ':']) || host.contains("__") || host == "localhost";
     is_host.then(|| (host, format!("/v2/{rest}")))
 }
 
@@ -285,6 +291,12 @@ mod tests {
         let found = path_mirror("https://other.test/v2/team/app/tags/list?n=1");
         assert_eq!(target("GET", uri, None), found);
         assert_eq!(target("GET", uri, Some("http://reg.test")), found);
+        let uri = "/v2/other.test__443/app/manifests/1";
+        assert!(matches!(
+            target("GET", uri, None),
+            Err(refusal) if refusal.status == StatusCode::MISDIRECTED_REQUEST
+                && refusal.message.contains("other.test:443")
+        ));
         let refusal = target("GET", "/v2/third.test/app/manifests/1", None).unwrap_err();
         assert_eq!(refusal.status, StatusCode::MISDIRECTED_REQUEST);
     }
