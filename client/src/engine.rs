@@ -206,7 +206,7 @@ impl Engine {
     ) -> Result<SwarmHandle, EngineError> {
         let swarm = InfoHash::of_swarm(content, &geometry);
         if let Some(handle) = self.swarm(&swarm) {
-            handle.layer().check_origin(origin)?;
+            self.0.store.check_origin(handle.layer(), origin)?;
             return Ok(handle);
         }
         let engine = self.clone();

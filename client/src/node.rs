@@ -179,10 +179,11 @@ impl Node {
 }
 
 impl NodeShared {
-    /// Learns whose tickets to trust.
+    /// Learns whose tickets to trust, and which registries share their layers.
     pub(crate) async fn greet(&self, supernode: &Supernode) -> Result<(), SupernodeError> {
         let hello = supernode.hello().await?;
         self.engine.trust_tickets_of(hello.ticket_key);
+        self.engine.store().share_origins(hello.shared_origins);
         Ok(())
     }
 

@@ -89,6 +89,10 @@ pub(crate) struct SupernodeArgs {
     /// Limit on what is read from registries, e.g. 100MB/s
     #[arg(long, value_name = "RATE")]
     pub(crate) registry_rate: Option<Rate>,
+    /// A registry under the same operator as the others given so: a layer that several of them
+    /// have is one swarm and on the disk once; repeatable
+    #[arg(long, value_name = "URL")]
+    pub(crate) shared_registry: Vec<Url>,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
 }

@@ -53,6 +53,7 @@ async fn supernode(args: SupernodeArgs, shutdown: CancellationToken) -> anyhow::
         cache_quota: settings.cache_quota.0,
         upload_rate: settings.upload_rate.0,
         registry_rate: settings.registry_rate.0,
+        shared_registries: settings.shared_registries,
         registry_tls,
     };
     let supernode = Supernode::start(&config, api, peers, shutdown.clone())?;

@@ -83,6 +83,8 @@ pub(crate) struct SupernodeSettings {
     pub(crate) cache_quota: ByteCount,
     pub(crate) upload_rate: Rate,
     pub(crate) registry_rate: Rate,
+    /// Registries under one operator, whose common layers are one swarm.
+    pub(crate) shared_registries: Vec<Url>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) join_token_file: Option<PathBuf>,
 }
@@ -96,6 +98,7 @@ impl Default for SupernodeSettings {
             cache_quota: CACHE_QUOTA,
             upload_rate: Rate::default(),
             registry_rate: Rate::default(),
+            shared_registries: Vec::new(),
             join_token_file: None,
         }
     }
@@ -152,6 +155,7 @@ impl SupernodeSettings {
         settings.peer_listen = args.peer_listen.or(settings.peer_listen);
         replace(&mut settings.upload_rate, args.upload_rate);
         replace(&mut settings.registry_rate, args.registry_rate);
+        settings.shared_registries.extend(args.shared_registry);
         let CommonArgs {
             data_dir,
             cache_quota,

@@ -112,6 +112,7 @@ async fn hello(State(api): State<Arc<Api>>) -> Json<Hello> {
         peer_id: api.openings.engine.peer_id(),
         ticket_key: api.ticket_key,
         peer_port: api.peer_port,
+        shared_origins: api.openings.engine.store().shared_origins(),
     })
 }
 

@@ -108,7 +108,10 @@ impl Openings {
             // Callers are checked side by side, each with his own credentials.
             drop(known);
             if self.is_current(&found, url, request).await? {
-                if let Some(ingest) = found.ingest {
+                // Another registry's credentials are not for this one.
+                if let Some(ingest) = found.ingest
+                    && ingest.url.origin() == url.origin()
+                {
                     ingest.refresh_credentials(&request.headers);
                 }
                 return Ok(found.handle);
@@ -125,7 +128,8 @@ impl Openings {
         url: &Url,
         request: &OpenRequest,
     ) -> Result<bool, Unopened> {
-        let same_source = known.handle.layer().check_origin(&origin_of(url));
+        let store = self.engine.store();
+        let same_source = store.check_origin(known.handle.layer(), &origin_of(url));
         same_source.map_err(|error| Unopened::Unswarmable(error.to_string()))?;
         let is_blob = request.digest.is_some();
         let authorizer = if is_blob { &self.blobs } else { &self.urls };

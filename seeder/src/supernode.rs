@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use flotilla_client::{Engine, EngineConfig};
+use flotilla_client::{Engine, EngineConfig, origin_of};
 use flotilla_torrents::tracker_wire::AnnounceRequest;
 use flotilla_torrents::{SignedTicket, TicketError, TicketKey, TicketSigner};
 use flotilla_tracker::{Admission, Membership, Tracker, TrackerConfig};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use crate::api::{self, Api};
 use crate::openings::{Openings, unix_now};
@@ -37,6 +38,9 @@ pub struct SupernodeConfig {
     pub upload_rate: Option<u64>,
     /// Limit on bytes per second read from sources.
     pub registry_rate: Option<u64>,
+    /// Registries under one operator, `http[s]://HOST[:PORT]`: a layer that several of them
+    /// have is one swarm, and on the disk once.
+    pub shared_registries: Vec<Url>,
     /// How sources are verified.
     pub registry_tls: RegistryTls,
 }
@@ -77,6 +81,8 @@ impl Supernode {
             download_rate: None,
         };
         let engine = Engine::start(&engine_config, peers, shutdown.clone())?;
+        let shared = config.shared_registries.iter().map(origin_of);
+        engine.store().share_origins(shared);
         let source = Source::new(&SourceConfig {
             tls: config.registry_tls.clone(),
             rate: config.registry_rate,

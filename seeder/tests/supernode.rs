@@ -127,6 +127,11 @@ struct Cluster {
 
 impl Cluster {
     async fn start(registry: Registry) -> Self {
+        Self::start_sharing(registry, &[]).await
+    }
+
+    /// The registry is known by all of `names`, which share their layers.
+    async fn start_sharing(registry: Registry, names: &[&str]) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let registry = Arc::new(registry);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -142,6 +147,8 @@ impl Cluster {
             .fallback(served)
             .with_state(Arc::clone(&registry));
         tokio::spawn(async move { axum::serve(listener, router).await });
+        let port = blob.parse::<Url>().unwrap().port().unwrap();
+        let shared = names.iter().map(|name| format!("http://{name}:{port}"));
         let dir = tempfile::tempdir().unwrap();
         let stop = CancellationToken::new();
         let config = SupernodeConfig {
@@ -150,6 +157,7 @@ impl Cluster {
             cache_quota: 1 << 30,
             upload_rate: None,
             registry_rate: None,
+            shared_registries: shared.map(|url| url.parse().unwrap()).collect(),
             registry_tls: RegistryTls::default(),
         };
         let api = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -297,6 +305,37 @@ async fn a_registry_of_the_callers_choice_does_not_open_another_registrys_layer(
         let opened = node.open(elsewhere.clone()).await;
         assert!(opened.is_err(), "a stranger was let in: {opened:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_in_two_registries_of_one_operator_is_one_swarm() {
+    let registry = Registry::new(3 << 20);
+    let mut cluster = Cluster::start_sharing(registry, &["127.0.0.1", "localhost"]).await;
+    let node = cluster.node().await;
+    let layer = node.open(cluster.request(Some(CREDENTIALS))).await.unwrap();
+    whole(&layer).await;
+    layer.completed().await.unwrap();
+    let mut elsewhere = cluster.request(Some(CREDENTIALS));
+    elsewhere.url.set_host(Some("localhost")).unwrap();
+    let digest = cluster.registry.digest();
+    assert!(node.local(&digest, &elsewhere.url).await.is_some());
+    let probes = cluster.registry.probes.load(Ordering::SeqCst);
+    for node in [node, cluster.node().await] {
+        let layer = node.open(elsewhere.clone()).await.unwrap();
+        assert!(whole(&layer).await == cluster.registry.body);
+        let stranger = ContentRequest {
+            headers: Vec::new(),
+            ..elsewhere.clone()
+        };
+        assert!(node.open(stranger).await.is_err());
+    }
+    assert_eq!(cluster.registry.whole_requests.load(Ordering::SeqCst), 1);
+    let asked = cluster.registry.probes.load(Ordering::SeqCst);
+    assert_eq!(
+        asked,
+        probes + 1,
+        "each registry says for itself who may have it"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

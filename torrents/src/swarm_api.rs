@@ -21,6 +21,10 @@ pub struct Hello {
     pub ticket_key: TicketKey,
     /// Where its seeder listens, on the host that answered.
     pub peer_port: u16,
+    /// Registries (`http[s]://HOST[:PORT]`) that share their layers: a caller whom one of them
+    /// lets in may have the layer that another one sent.
+    #[serde(default)]
+    pub shared_origins: Vec<String>,
 }
 
 /// `POST /v1/swarms`: asks for a swarm that brings `url`.

@@ -6,11 +6,11 @@
 mod journal;
 mod stored_layer;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use flotilla_torrents::{ContentId, Geometry};
 use rustix::fs::FlockOperation;
@@ -78,6 +78,8 @@ pub struct Store {
     root: PathBuf,
     quota: u64,
     layers: Mutex<HashMap<ContentId, Arc<StoredLayer>>>,
+    /// Sources that trust each other's word on who may have a layer.
+    shared_origins: RwLock<HashSet<String>>,
 }
 
 impl Store {
@@ -105,6 +107,7 @@ impl Store {
             root,
             quota,
             layers: Mutex::new(layers),
+            shared_origins: RwLock::default(),
         })
     }
 
@@ -133,7 +136,7 @@ impl Store {
     ) -> Result<(Arc<StoredLayer>, Vec<Arc<StoredLayer>>), StoreError> {
         let mut layers = self.lock();
         if let Some(layer) = layers.get(content) {
-            layer.check_origin(origin)?;
+            self.check_origin(layer, origin)?;
             if layer.geometry() == geometry {
                 return Ok((Arc::clone(layer), Vec::new()));
             }
@@ -145,6 +148,38 @@ impl Store {
         let layer = Arc::new(StoredLayer::create(dir, content.clone(), geometry, origin)?);
         layers.insert(content.clone(), Arc::clone(&layer));
         Ok((layer, evicted))
+    }
+
+    /// From now on the word of each of these sources counts for the layers of all of them.
+    pub fn share_origins(&self, origins: impl IntoIterator<Item = String>) {
+        let shared = &self.shared_origins;
+        let mut shared = shared.write().unwrap_or_else(PoisonError::into_inner);
+        shared.extend(origins);
+    }
+
+    /// Sources that trust each other's word.
+    pub fn shared_origins(&self) -> Vec<String> {
+        let shared = &self.shared_origins;
+        let shared = shared.read().unwrap_or_else(PoisonError::into_inner);
+        shared.iter().cloned().collect()
+    }
+
+    /// Whether the word of `origin` counts on who may have `layer`. Who knows a digest may not
+    /// have the layer for it: a source of the caller's choice would let him in.
+    ///
+    /// # Errors
+    /// The layer came from another source, and the two do not share theirs.
+    pub fn check_origin(&self, layer: &StoredLayer, origin: &str) -> Result<(), StoreError> {
+        let shared = &self.shared_origins;
+        let shared = shared.read().unwrap_or_else(PoisonError::into_inner);
+        let known = layer.origin();
+        if known == origin || (shared.contains(known) && shared.contains(origin)) {
+            return Ok(());
+        }
+        Err(StoreError::OtherOrigin {
+            known: known.to_owned(),
+            asked: origin.to_owned(),
+        })
     }
 
     /// Removes a layer (void, or no longer wanted). Readers that have it open keep their

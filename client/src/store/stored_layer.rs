@@ -138,25 +138,10 @@ impl StoredLayer {
         &self.content
     }
 
-    /// Scheme, host and port of the source that its bytes come from: the only one whose word
-    /// counts on who may have them.
+    /// Scheme, host and port of the source that its bytes come from. Its word counts on who
+    /// may have them: [`Store::check_origin`](super::Store::check_origin).
     pub fn origin(&self) -> &str {
         &self.origin
-    }
-
-    /// Who knows a digest may not have the layer for it: a source of the caller's choice
-    /// could let him in.
-    ///
-    /// # Errors
-    /// The bytes come from another source.
-    pub fn check_origin(&self, origin: &str) -> Result<(), StoreError> {
-        if self.origin == origin {
-            return Ok(());
-        }
-        Err(StoreError::OtherOrigin {
-            known: self.origin.clone(),
-            asked: origin.to_owned(),
-        })
     }
 
     /// Its cut into pieces.
