@@ -93,6 +93,33 @@ impl ImageBuilder {
     /// # Errors
     /// The disk is full.
     pub fn layer(&mut self, size: u64) -> Result<Layer> {
+        let files = std::mem::take(&mut self.files);
+        let mut next_file = self.next_file;
+        let written = self.write_layer(|archive, number| {
+            let mut entry_number = 0_usize;
+            while archive.get_ref().inner.get_ref().written < size {
+                let Some(path) = files.get(next_file % files.len()) else {
+                    break;
+                };
+                next_file += 1;
+                // Vanished or not a file any more: the machine is in use.
+                let Ok(content) = fs::read(path) else {
+                    continue;
+                };
+                let name = format!("opt/demo/layer-{number}/{entry_number:06}");
+                append(archive, &name, &content)?;
+                entry_number += 1;
+            }
+            Ok(())
+        });
+        (self.files, self.next_file) = (files, next_file);
+        written
+    }
+
+    fn write_layer(
+        &mut self,
+        fill: impl FnOnce(&mut LayerArchive, usize) -> Result<()>,
+    ) -> Result<Layer> {
         let number = self.next_layer;
         self.next_layer += 1;
         let file = self.directory.join(format!("layer-{number}.tar.gz"));
@@ -101,23 +128,7 @@ impl ImageBuilder {
         // gzip's fastest level: the engines, not the builder, are to have the work.
         let gzip = GzEncoder::new(Hashing::new(BufWriter::new(sink)), Compression::fast());
         let mut archive = tar::Builder::new(Hashing::new(gzip));
-        let mut entry_number = 0_usize;
-        while archive.get_ref().inner.get_ref().written < size {
-            let Some(path) = self.files.get(self.next_file % self.files.len()) else {
-                break;
-            };
-            self.next_file += 1;
-            // Vanished or not a file any more: the machine is in use.
-            let Ok(content) = fs::read(path) else {
-                continue;
-            };
-            let mut header = tar::Header::new_gnu();
-            header.set_size(u64::try_from(content.len())?);
-            header.set_mode(0o644);
-            let name = format!("opt/demo/layer-{number}/{entry_number:06}");
-            archive.append_data(&mut header, name, content.as_slice())?;
-            entry_number += 1;
-        }
+        fill(&mut archive, number)?;
         let (gzip, diff_id, _) = archive.into_inner()?.finish();
         let (mut sink, digest, size) = gzip.finish()?.finish();
         sink.flush()?;
@@ -126,6 +137,20 @@ impl ImageBuilder {
             digest,
             size,
             diff_id,
+        })
+    }
+
+    /// A layer of about `size` compressed bytes, also where that is smaller than any file.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub fn random_layer(&mut self, size: u64) -> Result<Layer> {
+        let mut content = vec![0; usize::try_from(size)?];
+        File::open("/dev/urandom")
+            .and_then(|mut source| source.read_exact(&mut content))
+            .context("/dev/urandom")?;
+        self.write_layer(|archive, number| {
+            append(archive, &format!("opt/demo/random-{number}"), &content)
         })
     }
 
@@ -232,6 +257,17 @@ impl Image {
     fn source(&self) -> String {
         format!("oci:{}:{LAYOUT_TAG}", self.layout.display())
     }
+}
+
+/// The layer being written: its digest is that of the gzip stream, its diff id of the tar.
+type LayerArchive = tar::Builder<Hashing<GzEncoder<Hashing<BufWriter<File>>>>>;
+
+fn append(archive: &mut LayerArchive, name: &str, content: &[u8]) -> Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(u64::try_from(content.len())?);
+    header.set_mode(0o644);
+    archive.append_data(&mut header, name, content)?;
+    Ok(())
 }
 
 struct Blob {

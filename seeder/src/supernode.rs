@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use axum::serve::ListenerExt as _;
 use flotilla_client::{Engine, EngineConfig, origin_of};
 use flotilla_torrents::tracker_wire::AnnounceRequest;
 use flotilla_torrents::{SignedTicket, TicketError, TicketKey, TicketSigner};
@@ -118,7 +119,13 @@ impl Supernode {
             .router
             .into_make_service_with_connect_info::<SocketAddr>();
         let shutdown = self.shutdown.clone();
-        let serving = axum::serve(self.listener, service)
+        // An answer in two parts would wait for the acknowledgement of the first: 40 ms.
+        let listener = self.listener.tap_io(|stream| {
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "no TCP_NODELAY");
+            }
+        });
+        let serving = axum::serve(listener, service)
             .with_graceful_shutdown(async move { shutdown.cancelled().await });
         let drained = async {
             self.shutdown.cancelled().await;

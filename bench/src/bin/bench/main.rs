@@ -1,7 +1,8 @@
-//! `make bench`: the two figures of README.md.
+//! `make bench`: the figures of README.md.
 
 mod many_nodes;
 mod single_node;
+mod small_images;
 
 use std::process::ExitCode;
 
@@ -22,11 +23,14 @@ enum Measurement {
     Get(many_nodes::Arguments),
     /// One node pulls an image through the swarm; compared with a direct pull in the same run.
     Single(single_node::Arguments),
+    /// One client pulls many small images, straight and through the proxy, in one run.
+    Small(small_images::Arguments),
 }
 
 fn main() -> ExitCode {
     conclude(match Arguments::parse().measurement {
         Measurement::Get(arguments) => many_nodes::measure(&arguments),
         Measurement::Single(arguments) => single_node::measure(&arguments),
+        Measurement::Small(arguments) => small_images::measure(&arguments),
     })
 }
