@@ -59,7 +59,7 @@ pub(crate) struct EngineShared {
     pub(crate) limits: Limits,
     pub(crate) bans: Bans,
     listen: SocketAddr,
-    store: Store,
+    pub(crate) store: Store,
     keys: RwLock<Vec<TicketKey>>,
     swarms: Mutex<HashMap<InfoHash, Running>>,
     tasks: TaskTracker,

@@ -298,11 +298,12 @@ impl NodeShared {
             ));
         }
         let layer = Arc::clone(handle.layer());
-        let stored = tokio::task::spawn_blocking(move || store_whole(&layer, &bytes, sha256));
+        let stored = tokio::task::spawn_blocking(move || store_whole(&layer, &bytes));
         match stored.await {
             Ok(stored) => stored.map_err(EngineError::from)?,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
+        self.engine.store().seal(handle.layer(), sha256);
         // Opened anew, the swarm finds the layer complete on the disk.
         self.engine.leave(&handle.swarm());
         Ok(Layer(
@@ -322,7 +323,7 @@ pub fn origin_of(url: &Url) -> String {
     url.origin().ascii_serialization()
 }
 
-fn store_whole(layer: &StoredLayer, bytes: &[u8], sha256: Digest) -> Result<(), crate::StoreError> {
+fn store_whole(layer: &StoredLayer, bytes: &[u8]) -> Result<(), crate::StoreError> {
     for piece in layer.geometry().pieces() {
         let range = layer.geometry().piece_range(piece);
         let range =
@@ -335,7 +336,7 @@ fn store_whole(layer: &StoredLayer, bytes: &[u8], sha256: Digest) -> Result<(), 
                 source,
             })?;
     }
-    layer.seal(sha256)
+    Ok(())
 }
 
 /// A layer that arrives, or has arrived. Cheap to clone.

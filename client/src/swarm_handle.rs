@@ -369,18 +369,8 @@ impl OriginSwarm {
     }
 
     /// The whole matches its digest. `sha256` is the SHA-256 of all bytes.
-    ///
-    /// # Errors
-    /// The disk refused to record it.
-    pub async fn seal(&self, sha256: Digest) -> Result<(), crate::StoreError> {
-        let layer = Arc::clone(&self.0.0.layer);
-        let recorded = sha256.clone();
-        match tokio::task::spawn_blocking(move || layer.seal(recorded)).await {
-            Ok(sealed) => sealed?,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
+    pub async fn seal(&self, sha256: Digest) {
         self.0.send(Input::Sealed(sha256)).await;
-        Ok(())
     }
 
     /// The content is not what its digest says, or cannot be had: nothing is kept.

@@ -292,6 +292,10 @@ impl SwarmTask {
             return;
         };
         if self.role == Role::Origin {
+            let layer = self.handle.layer();
+            if layer.sealed().is_none() {
+                self.engine.store.seal(layer, sealed);
+            }
             return self.update(|status| status.complete = true);
         }
         self.verifying = true;
@@ -304,7 +308,6 @@ impl SwarmTask {
                 if found != expected {
                     return Err(format!("the bytes are {found}, not {expected}"));
                 }
-                layer.seal(sealed.clone()).map_err(|e| e.to_string())?;
                 Ok(sealed)
             });
             let outcome = outcome.await.unwrap_or_else(|e| Err(e.to_string()));
@@ -315,7 +318,8 @@ impl SwarmTask {
     fn verified(&mut self, outcome: Result<Digest, String>) {
         self.verifying = false;
         match outcome {
-            Ok(_) => {
+            Ok(sha256) => {
+                self.engine.store.seal(self.handle.layer(), sha256);
                 self.update(|status| status.complete = true);
                 tracing::info!(content = %self.handle.content(), "layer complete");
             }

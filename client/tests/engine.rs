@@ -192,7 +192,7 @@ async fn five_nodes_get_the_layer_and_the_origin_sends_little_more_than_one_copy
     }
     let to: Vec<&SwarmHandle> = handles.iter().collect();
     publish(&origin, &layer, 0..layer.geometry.piece_count(), &to).await;
-    origin.seal(layer.sha256.clone()).await.unwrap();
+    origin.seal(layer.sha256.clone()).await;
     for handle in &handles {
         handle.sealed(layer.sha256.clone()).await;
         completed(handle).await;

@@ -101,10 +101,10 @@ impl Ingest {
     pub(crate) async fn run(&self, body: SourceBody) {
         let content = self.origin.handle().content().clone();
         match self.read_whole(body).await {
-            Ok(sha256) => match self.origin.seal(sha256).await {
-                Ok(()) => tracing::info!(%content, "sealed"),
-                Err(error) => self.origin.void(error.to_string()).await,
-            },
+            Ok(sha256) => {
+                self.origin.seal(sha256).await;
+                tracing::info!(%content, "sealed");
+            }
             Err(error) => {
                 tracing::warn!(%content, %error, "ingest failed");
                 self.origin.void(error.to_string()).await;

@@ -4,6 +4,7 @@
 //! (the [journal](journal)) and `layer.json`.
 
 mod journal;
+mod recorder;
 mod stored_layer;
 
 use std::collections::{HashMap, HashSet};
@@ -12,9 +13,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use flotilla_torrents::{ContentId, Geometry};
+use flotilla_torrents::{ContentId, Digest, Geometry};
 use rustix::fs::FlockOperation;
 
+use self::recorder::Recorder;
 pub use self::stored_layer::{Lease, StoredLayer};
 
 /// The store could not do what was asked.
@@ -80,11 +82,13 @@ pub struct Store {
     layers: Mutex<HashMap<ContentId, Arc<StoredLayer>>>,
     /// Sources that trust each other's word on who may have a layer.
     shared_origins: RwLock<HashSet<String>>,
+    recorder: Recorder,
 }
 
 impl Store {
-    /// Opens the store below `data_dir`, finding the layers of earlier runs. A layer that
-    /// cannot be understood is left alone and logged. `quota`: bytes.
+    /// Opens the store below `data_dir`, finding the layers of earlier runs. One that a crash
+    /// left at its very beginning is cleared away; one that cannot be understood is left alone
+    /// and logged. `quota`: bytes.
     ///
     /// # Errors
     /// The directory cannot be created or read.
@@ -95,6 +99,10 @@ impl Store {
         let mut layers = HashMap::new();
         for entry in std::fs::read_dir(&root).map_err(|e| StoreError::io(&root, e))? {
             let dir = entry.map_err(|e| StoreError::io(&root, e))?.path();
+            if is_blank(&dir) {
+                std::fs::remove_dir_all(&dir).map_err(|e| StoreError::io(&dir, e))?;
+                continue;
+            }
             match StoredLayer::open(dir) {
                 Ok(layer) => {
                     layers.insert(layer.content().clone(), Arc::new(layer));
@@ -108,6 +116,7 @@ impl Store {
             quota,
             layers: Mutex::new(layers),
             shared_origins: RwLock::default(),
+            recorder: Recorder::start().map_err(|e| StoreError::io(data_dir, e))?,
         })
     }
 
@@ -148,6 +157,13 @@ impl Store {
         let layer = Arc::new(StoredLayer::create(dir, content.clone(), geometry, origin)?);
         layers.insert(content.clone(), Arc::clone(&layer));
         Ok((layer, evicted))
+    }
+
+    /// The whole of `layer` was compared with its digest: `sha256` is the hash of all bytes.
+    /// It is recorded soon.
+    pub fn seal(&self, layer: &Arc<StoredLayer>, sha256: Digest) {
+        layer.seal(sha256);
+        self.recorder.record(Arc::clone(layer));
     }
 
     /// From now on the word of each of these sources counts for the layers of all of them.
@@ -199,6 +215,16 @@ impl Store {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ContentId, Arc<StoredLayer>>> {
         self.layers.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether the directory is a layer's whose record never reached the disk.
+fn is_blank(dir: &Path) -> bool {
+    let record = std::fs::metadata(dir.join(stored_layer::RECORD));
+    dir.is_dir()
+        && match record {
+            Ok(record) => record.len() == 0,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        }
 }
 
 fn lock(data_dir: &Path) -> Result<File, StoreError> {

@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,7 +17,7 @@ use super::journal::Journal;
 
 const DATA: &str = "data";
 const JOURNAL: &str = "pieces";
-const RECORD: &str = "layer.json";
+pub(super) const RECORD: &str = "layer.json";
 
 /// What `layer.json` says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -45,6 +45,8 @@ pub struct StoredLayer {
     in_use: AtomicUsize,
     /// Unix milliseconds; for the least-recently-used order.
     last_used: AtomicU64,
+    /// Whether the record is known to survive a crash.
+    is_settled: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -71,7 +73,7 @@ impl StoredLayer {
             piece_length: geometry.piece_length(),
             sealed: None,
         };
-        write_record(&dir, &record)?;
+        write_record(&dir, &record).map_err(|e| StoreError::io(&dir, e))?;
         Self::from_record(dir, record)
     }
 
@@ -130,6 +132,7 @@ impl StoredLayer {
             }),
             in_use: AtomicUsize::new(0),
             last_used: AtomicU64::new(now_millis()),
+            is_settled: AtomicBool::new(false),
         })
     }
 
@@ -227,6 +230,7 @@ impl StoredLayer {
         let recorded = self
             .data
             .sync_data()
+            .and_then(|()| self.settle_record())
             .and_then(|()| self.lock().journal.append(&written));
         if recorded.is_err() {
             self.lock().unsynced.extend(written);
@@ -234,23 +238,34 @@ impl StoredLayer {
         recorded
     }
 
-    /// The whole was compared with its digest: `sha256` is the hash of all bytes.
-    ///
-    /// # Errors
-    /// The record could not be written.
-    pub fn seal(&self, sha256: Digest) -> Result<(), StoreError> {
-        self.sync().map_err(|e| StoreError::io(&self.dir, e))?;
-        write_record(
-            &self.dir,
-            &LayerRecord {
-                content: self.content.clone(),
-                origin: self.origin.clone(),
-                length: self.geometry.length(),
-                piece_length: self.geometry.piece_length(),
-                sealed: Some(sha256.clone()),
-            },
-        )?;
+    /// The whole was compared with its digest: `sha256` is the hash of all bytes. It survives
+    /// a crash once [`record`](Self::record) has returned.
+    pub(super) fn seal(&self, sha256: Digest) {
         self.lock().sealed = Some(sha256);
+    }
+
+    /// Records everything that is not on the disk yet.
+    pub(super) fn record(&self) -> io::Result<()> {
+        self.sync()?;
+        let record = LayerRecord {
+            content: self.content.clone(),
+            origin: self.origin.clone(),
+            length: self.geometry.length(),
+            piece_length: self.geometry.piece_length(),
+            sealed: self.sealed(),
+        };
+        write_record(&self.dir, &record)?;
+        self.is_settled.store(false, Ordering::Relaxed);
+        self.settle_record()
+    }
+
+    /// Makes the record itself survive a crash.
+    fn settle_record(&self) -> io::Result<()> {
+        if !self.is_settled.load(Ordering::Relaxed) {
+            File::open(self.dir.join(RECORD))?.sync_all()?;
+            File::open(&self.dir)?.sync_all()?;
+            self.is_settled.store(true, Ordering::Relaxed);
+        }
         Ok(())
     }
 
@@ -285,16 +300,12 @@ impl Drop for Lease {
     }
 }
 
-fn write_record(dir: &Path, record: &LayerRecord) -> Result<(), StoreError> {
-    let path = dir.join(RECORD);
-    let write = || -> io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(dir)?;
-        serde_json::to_writer(&mut file, record)?;
-        file.as_file().sync_all()?;
-        file.persist(&path)?;
-        File::open(dir)?.sync_all()
-    };
-    write().map_err(|e| StoreError::io(&path, e))
+/// Replaces the record; a crash leaves the old one, the new one, or an empty one.
+fn write_record(dir: &Path, record: &LayerRecord) -> io::Result<()> {
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    serde_json::to_writer(&mut file, record)?;
+    file.persist(dir.join(RECORD))?;
+    Ok(())
 }
 
 fn at(piece: PieceIndex) -> usize {
