@@ -5,7 +5,9 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use flotilla_torrents::swarm_api::{Delivery, OpenRequest, OpenResponse, SwarmDescriptor};
+use flotilla_torrents::swarm_api::{
+    Delivery, InlineContent, OpenRequest, OpenResponse, SwarmDescriptor,
+};
 use flotilla_torrents::{ContentId, Digest, DigestHasher, Geometry, GeometryError, PieceHash};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -284,15 +286,20 @@ impl NodeShared {
         if handle.status().complete {
             return Ok(Layer(handle));
         }
-        let bytes = supernode
-            .content(descriptor.swarm, &descriptor.ticket, descriptor.length)
-            .await?;
+        let bytes = match descriptor.inline {
+            Some(InlineContent(bytes)) => bytes.into(),
+            None => {
+                supernode
+                    .content(descriptor.swarm, &descriptor.ticket, descriptor.length)
+                    .await?
+            }
+        };
         let sha256 = DigestHasher::sha256_of(&bytes);
         let expected = descriptor.content.digest();
         let found = expected
             .as_ref()
             .map(|digest| digest.of_same_algorithm(&bytes));
-        if expected != found {
+        if expected != found || bytes.len() as u64 != descriptor.length {
             return Err(OpenError::Unswarmable(
                 "the supernode's bytes do not match the digest".to_owned(),
             ));

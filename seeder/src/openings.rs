@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use flotilla_client::{Engine, SwarmHandle, SwarmState, origin_of};
-use flotilla_torrents::swarm_api::{Delivery, OpenRequest, OpenResponse, SwarmDescriptor};
+use flotilla_torrents::swarm_api::{
+    Delivery, InlineContent, OpenRequest, OpenResponse, SwarmDescriptor,
+};
 use flotilla_torrents::{
     ContentId, Geometry, InfoHash, PeerId, SignedTicket, Ticket, TicketSigner,
 };
@@ -69,7 +71,13 @@ impl Openings {
             Err(error) => Err(Unopened::Unswarmable(error.to_string())),
         };
         match opened {
-            Ok(handle) => OpenResponse::Open(self.describe(&handle, request.peer_id)),
+            Ok(handle) => {
+                let mut descriptor = self.describe(&handle, request.peer_id);
+                if descriptor.length <= InlineContent::LONGEST {
+                    descriptor.inline = short_content(&handle).await;
+                }
+                OpenResponse::Open(descriptor)
+            }
             Err(Unopened::Source(SourceError::Refused { status })) => OpenResponse::Refused {
                 status,
                 reason: "refused by the source".to_owned(),
@@ -279,6 +287,7 @@ impl Openings {
             },
             ticket: self.ticket(handle.swarm(), peer_id, TICKET_LIFETIME),
             peer_port: self.peer_port,
+            inline: None,
         }
     }
 
@@ -306,6 +315,20 @@ impl Openings {
         }
         known
     }
+}
+
+/// The content, once it is here and was compared with its digest.
+async fn short_content(handle: &SwarmHandle) -> Option<InlineContent> {
+    let mut status = handle.watch();
+    let settled =
+        status.wait_for(|status| status.complete || matches!(status.state, SwarmState::Void(_)));
+    if !settled.await.is_ok_and(|status| status.complete) {
+        return None;
+    }
+    let layer = Arc::clone(handle.layer());
+    let length = usize::try_from(handle.geometry().length()).ok()?;
+    let read = tokio::task::spawn_blocking(move || layer.read(0, length));
+    Some(InlineContent(read.await.ok()?.ok()?.into()))
 }
 
 /// Why no swarm was opened.

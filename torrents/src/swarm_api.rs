@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -91,6 +92,39 @@ pub struct SwarmDescriptor {
     pub ticket: SignedTicket,
     /// Where the supernode's seeder listens, on the host that answered.
     pub peer_port: u16,
+    /// The content itself, when it is no longer than [`InlineContent::LONGEST`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inline: Option<InlineContent>,
+}
+
+/// Content so short that asking for it costs more than sending it; in JSON as base64.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct InlineContent(pub Vec<u8>);
+
+impl InlineContent {
+    /// Bytes.
+    pub const LONGEST: u64 = 128 * 1024;
+}
+
+impl fmt::Debug for InlineContent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "InlineContent({} bytes)", self.0.len())
+    }
+}
+
+impl From<InlineContent> for String {
+    fn from(content: InlineContent) -> Self {
+        BASE64.encode(&content.0)
+    }
+}
+
+impl TryFrom<String> for InlineContent {
+    type Error = data_encoding::DecodeError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        BASE64.decode(text.as_bytes()).map(Self)
+    }
 }
 
 /// How content is handed out.
@@ -259,6 +293,7 @@ mod tests {
                 expires: 7,
             }),
             peer_port: 9001,
+            inline: Some(InlineContent(b"short".to_vec())),
         });
         let json = serde_json::to_string(&open).unwrap();
         assert!(
