@@ -1,7 +1,7 @@
 //! Passes a request through to its target, and the answer back, untouched and unbuffered.
 
-use http::header::TRANSFER_ENCODING;
-use http::{HeaderValue, Request, Response, Uri, Version};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body as _, Incoming};
 
 use crate::body::{ProxyBody, streamed};
@@ -23,15 +23,34 @@ pub(crate) async fn forward(
     if !request.body().is_end_stream() && request.body().size_hint().exact().is_none() {
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
+    let is_head = request.method() == Method::HEAD;
     *request.headers_mut() = headers;
     *request.uri_mut() = target;
     match upstream.send(continue_gate::hold_back(request)).await {
+        Ok(response) if response.status() == StatusCode::RANGE_NOT_SATISFIABLE && !is_head => {
+            unsatisfiable(response.headers())
+        }
         Ok(response) => returned(response),
         Err(error) => {
             tracing::warn!(%error, "no answer to pass on");
             Refusal::from(error).into()
         }
     }
+}
+
+/// The registry's refusal of a range with a body of our own: docker-registry announces as many
+/// bytes as the blob has, sends an error of a few, and closes.
+fn unsatisfiable(received: &HeaderMap) -> Response<ProxyBody> {
+    let message = "the range is outside of the content";
+    let refusal = Refusal::new(StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID", message);
+    let mut response: Response<ProxyBody> = refusal.into();
+    let headers = response.headers_mut();
+    for (name, value) in &header_rules::end_to_end(received) {
+        if ![CONTENT_LENGTH, CONTENT_TYPE, CONTENT_ENCODING].contains(name) {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    response
 }
 
 fn returned(response: Response<Incoming>) -> Response<ProxyBody> {

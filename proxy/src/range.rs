@@ -18,8 +18,8 @@ pub(crate) enum ByteRange {
 pub(crate) struct Unsatisfiable;
 
 impl ByteRange {
-    /// None for what is malformed, reversed or more than one range: registries disagree about
-    /// those, so theirs is the answer to give.
+    /// None for what is malformed, reversed, empty or more than one range: registries disagree
+    /// about those, so theirs is the answer to give.
     pub(crate) fn parse(header: &str) -> Option<Self> {
         let (unit, set) = header.split_once('=')?;
         if !unit.eq_ignore_ascii_case("bytes") {
@@ -28,7 +28,7 @@ impl ByteRange {
         let (first, last) = set.split_once('-')?;
         match (first.is_empty(), last.is_empty()) {
             (true, true) => None,
-            (true, false) => Some(Self::Last(number(last)?)),
+            (true, false) => number(last).filter(|count| *count > 0).map(Self::Last),
             (false, true) => Some(Self::From(number(first)?)),
             (false, false) => {
                 let (first, last) = (number(first)?, number(last)?);
@@ -80,6 +80,7 @@ mod tests {
             "bytes",
             "bytes=",
             "bytes=-",
+            "bytes=-0",
             "bytes=5-4",
             "bytes=0-1,4-5",
             "bytes=+1-2",

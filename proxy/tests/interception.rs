@@ -139,7 +139,7 @@ async fn ask(stream: &mut TlsStream<TcpStream>, host: &str, path: &str) -> (Stri
 }
 
 #[tokio::test]
-async fn a_layer_of_an_https_registry_comes_from_the_swarm() {
+async fn case_14_a_layer_of_an_https_registry_comes_from_the_swarm() {
     let registry = TlsRegistry::start().await;
     let blob = patterned(1_000_003);
     let digest = DigestHasher::sha256_of(&blob);
