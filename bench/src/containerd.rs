@@ -34,9 +34,10 @@ impl Containerd {
         let registry_hosts = hosts.join(registry.address());
         fs::create_dir_all(&registry_hosts).context("cannot create containerd's directory")?;
         let mirror = format!(
-            "server = \"http://{}\"\n\
+            "server = \"{}://{}\"\n\
              [host.\"http://127.0.0.1:65001\"]\n\
              capabilities = [\"pull\", \"resolve\"]\n",
+            registry.scheme(),
             registry.address()
         );
         fs::write(registry_hosts.join("hosts.toml"), mirror).context("cannot write hosts.toml")?;
@@ -71,13 +72,25 @@ impl Containerd {
     /// Something could not be fetched.
     pub fn fetch(&self, reference: &str, registry: &Registry) -> Result<()> {
         let login = registry.login();
+        let user = format!("--user={}:{}", login.user, login.password);
+        output_of(self.fetching().arg(user).arg(reference)).map(drop)
+    }
+
+    /// The same without credentials.
+    ///
+    /// # Errors
+    /// As is to be expected of a private image.
+    pub fn fetch_anonymously(&self, reference: &str) -> Result<()> {
+        output_of(self.fetching().arg(reference)).map(drop)
+    }
+
+    fn fetching(&self) -> Command {
         let mut command = self.host.command("ctr");
         command.arg("--address").arg(&self.socket);
         command
             .args(["content", "fetch", "--hosts-dir"])
             .arg(&self.hosts);
-        command.arg(format!("--user={}:{}", login.user, login.password));
-        output_of(command.arg(reference)).map(drop)
+        command
     }
 
     /// Whether the blob is in the content store.

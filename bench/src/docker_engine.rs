@@ -25,8 +25,12 @@ const STOPPED: Duration = Duration::from_secs(30);
 pub struct EngineOptions {
     /// `address:port` of registries that speak plain HTTP.
     pub plain_registries: Vec<String>,
-    /// `HTTP_PROXY` of the engine.
+    /// `HTTP_PROXY` and `HTTPS_PROXY` of the engine.
     pub http_proxy: Option<String>,
+    /// Certificate authorities that it trusts instead of the machine's.
+    pub ca: Option<PathBuf>,
+    /// Mirrors of Docker Hub.
+    pub registry_mirrors: Vec<String>,
 }
 
 impl EngineOptions {
@@ -34,7 +38,7 @@ impl EngineOptions {
     pub fn direct(registry: &Registry) -> Self {
         Self {
             plain_registries: vec![registry.address()],
-            http_proxy: None,
+            ..Self::default()
         }
     }
 
@@ -92,6 +96,7 @@ impl DockerEngine {
             "bridge": "none",
             "iptables": false,
             "insecure-registries": options.plain_registries,
+            "registry-mirrors": options.registry_mirrors,
         });
         fs::write(&configuration, settings.to_string()).context("cannot write daemon.json")?;
         let mut command = host.service("dockerd");
@@ -101,7 +106,10 @@ impl DockerEngine {
             command.env_remove(variable.to_ascii_lowercase());
         }
         if let Some(proxy) = &options.http_proxy {
-            command.env("HTTP_PROXY", proxy);
+            command.env("HTTP_PROXY", proxy).env("HTTPS_PROXY", proxy);
+        }
+        if let Some(ca) = &options.ca {
+            command.env("SSL_CERT_FILE", ca);
         }
         Ok(Self {
             process: Process::start("dockerd", host.directory(), command)?,
@@ -156,6 +164,18 @@ impl DockerEngine {
             );
         }
         Ok(())
+    }
+
+    /// Notes a login without asking anybody, as for Docker Hub, whose mirrors get it.
+    ///
+    /// # Errors
+    /// The client's configuration cannot be written.
+    pub fn note_login(&self, server: &str, login: Login) -> Result<()> {
+        let pair = format!("{}:{}", login.user, login.password);
+        let auth = data_encoding::BASE64.encode(pair.as_bytes());
+        let configuration = json!({"auths": {server: {"auth": auth}}}).to_string();
+        fs::write(self.directory.join("client/config.json"), configuration)
+            .context("cannot write docker's configuration")
     }
 
     /// `docker logout`: later pulls carry no credentials.

@@ -78,10 +78,19 @@ impl Supernode {
     /// # Errors
     /// It does not start.
     pub fn start(flotilla: &Flotilla, host: &Host) -> Result<Self> {
+        Self::start_with(flotilla, host, &[])
+    }
+
+    /// The same with further arguments.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_with(flotilla: &Flotilla, host: &Host, arguments: &[String]) -> Result<Self> {
         let listen = format!("{}:{API_PORT}", host.address());
         let mut command = flotilla.service(host);
         command.args(["supernode", "--listen", &listen, "--data-dir"]);
         command.arg(host.directory().join("supernode"));
+        command.args(arguments);
         let mut process = Process::start("supernode", host.directory(), command)?;
         wait_until_serving(&mut process)?;
         Ok(Self {

@@ -43,6 +43,8 @@ pub struct Image {
     pub blob_bytes: u64,
     /// The layers, the lowest first.
     pub layers: Vec<Layer>,
+    /// The digest of its configuration, which engines call the image's id.
+    pub id: String,
 }
 
 /// Makes layers and images; the same machine yields the same digests.
@@ -212,6 +214,7 @@ impl ImageBuilder {
             layout,
             blob_bytes: config.size + layers.iter().map(|layer| layer.size).sum::<u64>(),
             layers: layers.to_vec(),
+            id: config.digest,
         })
     }
 }
@@ -233,6 +236,9 @@ impl Image {
             "--dest-tls-verify=false",
         ]);
         command.arg(format!("--dest-creds={}:{}", login.user, login.password));
+        if let Some(ca) = registry.ca() {
+            command.env("SSL_CERT_FILE", ca);
+        }
         command
             .arg(self.source())
             .arg(format!("docker://{reference}"));

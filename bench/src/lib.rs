@@ -8,6 +8,8 @@
 //! Long-lived programs die with the *thread* that started them (that is what `PR_SET_PDEATHSIG`
 //! watches): start them from the thread that owns the testbed.
 
+mod blob_store;
+mod certificate;
 mod containerd;
 mod deadline;
 mod docker_engine;
@@ -24,6 +26,7 @@ mod registry_log;
 mod sweep;
 mod table;
 mod testbed;
+mod token_service;
 
 pub use containerd::Containerd;
 pub use deadline::wait_until;
@@ -35,7 +38,7 @@ pub use interruption::{conclude, interrupted};
 pub use link::{InterfaceBytes, LinkRate};
 pub use origin::{NginxOrigin, OriginTraffic};
 pub use process::Process;
-pub use registry::{Login, Registry};
+pub use registry::{Login, Registry, RegistryKind};
 pub use registry_log::BlobTraffic;
 pub use sweep::{stop_kept, sweep_stale};
 pub use table::Table;

@@ -1,4 +1,4 @@
-//! A real registry (package docker-registry) that requires a login.
+//! A real registry (package docker-registry) that requires a login, of several kinds.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,11 +8,14 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::json;
 
+use crate::blob_store::BlobStore;
+use crate::certificate::{CERTIFICATE_FILE, Certificate};
 use crate::deadline::wait_until;
 use crate::host::Host;
 use crate::namespace::output_of;
 use crate::process::Process;
 use crate::registry_log::{BlobTraffic, RegistryLog};
+use crate::token_service::TokenService;
 
 const PORT: u16 = 5000;
 const READY: Duration = Duration::from_secs(20);
@@ -34,31 +37,74 @@ const OPERATOR: Login = Login {
     password: "harbour-light",
 };
 
-/// A running registry with Basic login over plain HTTP, storing files on its host.
+/// How a registry is reached, and how it lets clients in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RegistryKind {
+    /// Plain HTTP, Basic credentials.
+    PlainBasic,
+    /// HTTPS certified by a private CA, tokens from a token service.
+    HttpsBearer,
+    /// Plain HTTP, Basic credentials; blobs are redirected to a store that takes none.
+    Redirecting,
+}
+
+/// A running registry, storing files on its host.
 #[derive(Debug)]
 pub struct Registry {
     host: Host,
     process: Process,
+    kind: RegistryKind,
+    directory: PathBuf,
+    _tokens: Option<TokenService>,
+    _store: Option<BlobStore>,
 }
 
 impl Registry {
-    /// Starts an empty registry on `host`.
+    /// Starts an empty registry with Basic login over plain HTTP on `host`.
     ///
     /// # Errors
     /// `docker-registry` or `htpasswd` is missing, or it does not start.
     pub fn start(host: &Host) -> Result<Self> {
+        Self::start_as(RegistryKind::PlainBasic, host)
+    }
+
+    /// Starts an empty registry on `host`.
+    ///
+    /// # Errors
+    /// A program is missing (docker-registry, htpasswd, nginx), or one does not start.
+    pub fn start_as(kind: RegistryKind, host: &Host) -> Result<Self> {
         let directory = host.directory().join("registry");
         fs::create_dir_all(&directory).context("cannot create the registry's directory")?;
         let passwords = directory.join("htpasswd");
         fs::write(&passwords, password_file(OPERATOR)?).context("cannot write htpasswd")?;
         let configuration = directory.join("config.json");
-        let settings = json!({
+        let mut tokens = None;
+        let mut store = None;
+        let mut settings = json!({
             "version": 0.1,
             "log": {"level": "info", "formatter": "json", "accesslog": {"disabled": true}},
             "storage": {"filesystem": {"rootdirectory": directory.join("blobs")}},
             "http": {"addr": format!("{}:{PORT}", host.address())},
             "auth": {"htpasswd": {"realm": "flotilla testbed", "path": passwords}},
         });
+        match kind {
+            RegistryKind::PlainBasic => {}
+            RegistryKind::HttpsBearer => {
+                let own = Certificate::for_address(host.address())?;
+                let (chain, key) = own.write(&directory)?;
+                settings["http"]["tls"] = json!({"certificate": chain, "key": key});
+                let service = TokenService::start(host, OPERATOR, &directory)?;
+                settings["auth"] = service.registry_settings();
+                tokens = Some(service);
+            }
+            RegistryKind::Redirecting => {
+                let blobs = BlobStore::start(host, &directory.join("blobs"))?;
+                settings["middleware"] = json!({"storage": [
+                    {"name": "redirect", "options": {"baseurl": blobs.url()}},
+                ]});
+                store = Some(blobs);
+            }
+        }
         // The registry reads YAML, of which JSON is a part.
         fs::write(&configuration, settings.to_string()).context("cannot write configuration")?;
         let mut command = host.service("docker-registry");
@@ -68,12 +114,29 @@ impl Registry {
         Ok(Self {
             host: host.clone(),
             process,
+            kind,
+            directory,
+            _tokens: tokens,
+            _store: store,
         })
     }
 
     /// `address:port`, the first part of an image's reference.
     pub fn address(&self) -> String {
         format!("{}:{PORT}", self.host.address())
+    }
+
+    /// `http` or `https`.
+    pub fn scheme(&self) -> &'static str {
+        match self.kind {
+            RegistryKind::HttpsBearer => "https",
+            RegistryKind::PlainBasic | RegistryKind::Redirecting => "http",
+        }
+    }
+
+    /// The certificate authority that clients have to trust, when it is a private one.
+    pub fn ca(&self) -> Option<PathBuf> {
+        (self.kind == RegistryKind::HttpsBearer).then(|| self.directory.join(CERTIFICATE_FILE))
     }
 
     /// The user it accepts.

@@ -59,7 +59,9 @@ impl Dispatch {
             Ok(Target::Tunnel(authority)) => self.tunnel(request, authority, client).await,
             Ok(Target::Upstream(target)) => self.fetch(request, target, client).await,
             Ok(Target::PathMirror { host, target }) => {
-                self.fetch_mirrored(request, &host, target, client).await
+                let mut response = self.fetch(request, target.clone(), client).await;
+                path_mirror::name_host_in_paths(response.headers_mut(), &host, &target);
+                response
             }
             Ok(Target::Ping) => path_mirror::ping(request.headers()),
             Ok(Target::Token) => {
@@ -118,10 +120,9 @@ impl Dispatch {
         intercepted.boxed()
     }
 
-    async fn fetch_mirrored(
+    async fn fetch(
         &self,
         mut request: Request<Incoming>,
-        host: &str,
         target: Uri,
         client: SocketAddr,
     ) -> Response<ProxyBody> {
@@ -129,17 +130,6 @@ impl Dispatch {
         if let Err(refusal) = unwrapped {
             return refusal.into();
         }
-        let mut response = self.fetch(request, target.clone(), client).await;
-        path_mirror::name_host_in_paths(response.headers_mut(), host, &target);
-        response
-    }
-
-    async fn fetch(
-        &self,
-        request: Request<Incoming>,
-        target: Uri,
-        client: SocketAddr,
-    ) -> Response<ProxyBody> {
         let Some(blob) = BlobRequest::recognise(request.method(), &target, request.headers())
         else {
             let span = tracing::debug_span!("request", client.addr = %client, path = target.path());

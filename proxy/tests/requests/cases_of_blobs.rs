@@ -106,7 +106,10 @@ async fn case_06_single_ranges_are_exact() {
             let answer = stack.ask("GET", &path_of(&blob), &fields, b"").await;
             assert_eq!(answer.status(), direct.status(), "{range}");
             // The registry's own 416 is not whole: case 5.
-            assert!(answer.status() == 416 || answer.body == direct.body, "{range}");
+            assert!(
+                answer.status() == 416 || answer.body == direct.body,
+                "{range}"
+            );
         }
     }
 }

@@ -6,6 +6,7 @@ mod bad_input;
 mod corrupt_peer;
 mod failures;
 mod get;
+mod matrix;
 mod mirror;
 mod pull;
 
