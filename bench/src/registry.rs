@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::blob_store::BlobStore;
 use crate::certificate::{CERTIFICATE_FILE, Certificate};
@@ -78,35 +78,43 @@ impl Registry {
         let passwords = directory.join("htpasswd");
         fs::write(&passwords, password_file(OPERATOR)?).context("cannot write htpasswd")?;
         let configuration = directory.join("config.json");
-        let mut tokens = None;
-        let mut store = None;
-        let mut settings = json!({
-            "version": 0.1,
-            "log": {"level": "info", "formatter": "json", "accesslog": {"disabled": true}},
-            "storage": {"filesystem": {"rootdirectory": directory.join("blobs")}},
-            "http": {"addr": format!("{}:{PORT}", host.address())},
-            "auth": {"htpasswd": {"realm": "flotilla testbed", "path": passwords}},
-        });
+        let mut settings = Map::from_iter([
+            ("version".to_owned(), json!(0.1)),
+            (
+                "log".to_owned(),
+                json!({"level": "info", "formatter": "json", "accesslog": {"disabled": true}}),
+            ),
+            (
+                "storage".to_owned(),
+                json!({"filesystem": {"rootdirectory": directory.join("blobs")}}),
+            ),
+        ]);
+        let mut http = json!({"addr": format!("{}:{PORT}", host.address())});
+        let mut auth = json!({"htpasswd": {"realm": "flotilla testbed", "path": passwords}});
+        let (mut tokens, mut store) = (None, None);
         match kind {
             RegistryKind::PlainBasic => {}
             RegistryKind::HttpsBearer => {
                 let own = Certificate::for_address(host.address())?;
                 let (chain, key) = own.write(&directory)?;
-                settings["http"]["tls"] = json!({"certificate": chain, "key": key});
+                let tls = json!({"certificate": chain, "key": key});
+                http = json!({"addr": format!("{}:{PORT}", host.address()), "tls": tls});
                 let service = TokenService::start(host, OPERATOR, &directory)?;
-                settings["auth"] = service.registry_settings();
+                auth = service.registry_settings();
                 tokens = Some(service);
             }
             RegistryKind::Redirecting => {
                 let blobs = BlobStore::start(host, &directory.join("blobs"))?;
-                settings["middleware"] = json!({"storage": [
-                    {"name": "redirect", "options": {"baseurl": blobs.url()}},
-                ]});
+                let redirect = json!({"name": "redirect", "options": {"baseurl": blobs.url()}});
+                settings.insert("middleware".to_owned(), json!({"storage": [redirect]}));
                 store = Some(blobs);
             }
         }
+        settings.insert("http".to_owned(), http);
+        settings.insert("auth".to_owned(), auth);
         // The registry reads YAML, of which JSON is a part.
-        fs::write(&configuration, settings.to_string()).context("cannot write configuration")?;
+        fs::write(&configuration, Value::from(settings).to_string())
+            .context("cannot write configuration")?;
         let mut command = host.service("docker-registry");
         command.arg("serve").arg(&configuration);
         let mut process = Process::start("registry", host.directory(), command)?;

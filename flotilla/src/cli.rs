@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use flotilla_seeder::registry_host::RegistryHost;
 use flotilla_seeder::registry_tls::ClientCertificate;
+use flotilla_seeder::registry_token::TokenCertificate;
 use flotilla_torrents::Digest;
 use url::Url;
 
@@ -175,6 +176,10 @@ pub(crate) struct RegistryArgs {
     /// Certificate and key, PEM files, for a registry that asks for them; repeatable
     #[arg(long, value_name = "HOST[:PORT]=CERT,KEY")]
     pub(crate) client_certificate: Vec<ClientCertificate>,
+    /// What a registry's token service signs for, a PEM certificate: its tokens are then verified
+    /// here instead of at the registry, for layers that it has given before; repeatable
+    #[arg(long, value_name = "HOST[:PORT]=FILE")]
+    pub(crate) token_certificate: Vec<TokenCertificate>,
 }
 
 const GET_EXAMPLES: &str = "\

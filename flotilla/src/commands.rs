@@ -40,7 +40,7 @@ pub(crate) async fn run(cli: Cli, shutdown: CancellationToken) -> anyhow::Result
 }
 
 async fn supernode(args: SupernodeArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let (settings, registry_tls) = SupernodeSettings::resolve(args)?;
+    let (settings, registries) = SupernodeSettings::resolve(args)?;
     prepare_data_dir(&settings.data_dir)?;
     let token_file = settings.join_token_file.as_deref();
     let join_token = join_token::of_supernode(token_file, settings.listen, &settings.data_dir)?;
@@ -54,7 +54,8 @@ async fn supernode(args: SupernodeArgs, shutdown: CancellationToken) -> anyhow::
         upload_rate: settings.upload_rate.0,
         registry_rate: settings.registry_rate.0,
         shared_registries: settings.shared_registries,
-        registry_tls,
+        token_certificates: registries.token_certificates.clone(),
+        registry_tls: registries.into(),
     };
     let supernode = Supernode::start(&config, api, peers, shutdown.clone())?;
     ready(&format!(
@@ -64,7 +65,7 @@ async fn supernode(args: SupernodeArgs, shutdown: CancellationToken) -> anyhow::
 }
 
 async fn proxy(args: ProxyArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let (settings, supernodes, registry_tls) = ProxySettings::resolve(args)?;
+    let (settings, supernodes, registries) = ProxySettings::resolve(args)?;
     prepare_data_dir(&settings.data_dir)?;
     let join_token = join_token::given(settings.join_token_file.as_deref())?;
     let engines = bind(settings.listen, "--listen").await?;
@@ -92,7 +93,8 @@ async fn proxy(args: ProxyArgs, shutdown: CancellationToken) -> anyhow::Result<(
     let proxy_config = ProxyConfig {
         registry: settings.registry,
         mirror_hosts: settings.mirror_hosts,
-        registry_tls,
+        token_certificates: registries.token_certificates.clone(),
+        registry_tls: registries.into(),
         intercept,
     };
     let proxy = Proxy::new(&proxy_config, node.clone())?;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use flotilla_seeder::registry_host::RegistryHost;
 use flotilla_seeder::registry_tls::{ClientCertificate, RegistryTls};
+use flotilla_seeder::registry_token::TokenCertificate;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -52,6 +53,7 @@ pub(crate) struct RegistrySettings {
     pub(crate) ca: Vec<PathBuf>,
     pub(crate) insecure: Vec<RegistryHost>,
     pub(crate) client_certificates: Vec<ClientCertificate>,
+    pub(crate) token_certificates: Vec<TokenCertificate>,
 }
 
 impl RegistrySettings {
@@ -59,6 +61,7 @@ impl RegistrySettings {
         self.ca.extend(args.registry_ca);
         self.insecure.extend(args.insecure_registry);
         self.client_certificates.extend(args.client_certificate);
+        self.token_certificates.extend(args.token_certificate);
     }
 }
 
@@ -148,7 +151,7 @@ impl Default for ProxySettings {
 
 impl SupernodeSettings {
     /// The settings in force.
-    pub(crate) fn resolve(args: SupernodeArgs) -> Result<(Self, RegistryTls), ConfigErrors> {
+    pub(crate) fn resolve(args: SupernodeArgs) -> Result<(Self, RegistrySettings), ConfigErrors> {
         let mut file = read_file(args.common.config.as_deref())?;
         let mut settings = file.supernode;
         replace(&mut settings.listen, args.listen);
@@ -167,7 +170,7 @@ impl SupernodeSettings {
         replace(&mut settings.cache_quota, cache_quota);
         settings.join_token_file = join_token_file.or(settings.join_token_file);
         file.registries.add(registries);
-        Ok((settings, file.registries.into()))
+        Ok((settings, file.registries))
     }
 
     /// Where pieces are served.
@@ -183,7 +186,9 @@ impl SupernodeSettings {
 
 impl ProxySettings {
     /// The settings in force, the supernodes' URLs, and how registries are reached.
-    pub(crate) fn resolve(args: ProxyArgs) -> Result<(Self, Vec<Url>, RegistryTls), ConfigErrors> {
+    pub(crate) fn resolve(
+        args: ProxyArgs,
+    ) -> Result<(Self, Vec<Url>, RegistrySettings), ConfigErrors> {
         let mut file = read_file(args.common.config.as_deref())?;
         let mut settings = file.proxy;
         replace(&mut settings.listen, args.listen);
@@ -227,7 +232,7 @@ impl ProxySettings {
             ));
         }
         if errors.is_empty() {
-            Ok((settings, supernodes, file.registries.into()))
+            Ok((settings, supernodes, file.registries))
         } else {
             Err(ConfigErrors(errors))
         }

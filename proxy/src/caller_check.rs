@@ -2,6 +2,7 @@
 
 use flotilla_seeder::authorization::Authorizer;
 use flotilla_seeder::registry_tls::RegistryTls;
+use flotilla_seeder::registry_token::{TokenCertificate, TokenVerifier};
 use flotilla_seeder::source::{Source, SourceConfig};
 use url::Url;
 
@@ -12,12 +13,13 @@ use crate::layer_source::NotDelivered;
 pub(crate) struct CallerCheck(Authorizer);
 
 impl CallerCheck {
-    pub(crate) fn new(tls: &RegistryTls) -> anyhow::Result<Self> {
+    pub(crate) fn new(tls: &RegistryTls, tokens: &[TokenCertificate]) -> anyhow::Result<Self> {
         let config = SourceConfig {
             tls: tls.clone(),
             rate: None,
         };
-        Ok(Self(Authorizer::for_blobs(Source::new(&config)?)))
+        let tokens = TokenVerifier::new(tokens)?;
+        Ok(Self(Authorizer::for_blobs(Source::new(&config)?, tokens)))
     }
 
     /// # Errors

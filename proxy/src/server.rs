@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use flotilla_seeder::registry_tls::RegistryTls;
+use flotilla_seeder::registry_token::TokenCertificate;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -53,6 +54,8 @@ pub struct ProxyConfig {
     pub mirror_hosts: Vec<String>,
     /// How registries are verified.
     pub registry_tls: RegistryTls,
+    /// Token services whose tokens need not be shown to their registries.
+    pub token_certificates: Vec<TokenCertificate>,
     /// HTTPS registries whose layers come from the swarm also through `CONNECT`.
     pub intercept: Option<InterceptConfig>,
 }
@@ -78,7 +81,7 @@ impl Proxy {
     /// cannot be read; each names the value.
     pub fn new(config: &ProxyConfig, source: impl LayerSource) -> anyhow::Result<Self> {
         let upstream = Upstream::new(&config.registry_tls)?;
-        let callers = CallerCheck::new(&config.registry_tls)?;
+        let callers = CallerCheck::new(&config.registry_tls, &config.token_certificates)?;
         let stats = Arc::new(ProxyStats::default());
         let layers = Layers {
             source: Arc::new(source),

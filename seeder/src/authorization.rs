@@ -3,7 +3,7 @@
 //! A yes is kept for a minute at most, and never longer than the token it was given to.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use data_encoding::BASE64URL_NOPAD;
 use moka::Expiry;
@@ -11,12 +11,17 @@ use moka::future::Cache;
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
+use crate::openings::unix_now;
+use crate::registry_token::TokenVerifier;
 use crate::source::{Permission, Source, SourceError};
 
 /// A revoked permission to a blob ends at the latest after this.
 const BLOB_KEPT_FOR: Duration = Duration::from_secs(60);
 /// The content behind other URLs may change: its validator is asked for again after this.
 const URL_KEPT_FOR: Duration = Duration::from_secs(5);
+/// A blob that was deleted from a repository is given to holders of tokens for the repository
+/// at the latest until then; the tokens themselves are verified each time.
+const PRESENT_FOR: Duration = Duration::from_secs(60 * 60);
 /// Permissions kept; each takes about 200 bytes.
 const MOST_KEPT: u64 = 100_000;
 /// Harbor's tokens for many scopes reach 16 KiB.
@@ -30,6 +35,9 @@ type Key = (String, [u8; 32]);
 pub struct Authorizer {
     source: Source,
     granted: Cache<Key, Granted>,
+    tokens: TokenVerifier,
+    /// Blobs that their registry has given to somebody, by URL: they are in that repository.
+    present: Cache<String, Permission>,
     kept_for: Duration,
     follow: bool,
 }
@@ -54,17 +62,17 @@ impl Expiry<Key, Granted> for Lifetime {
 }
 
 impl Authorizer {
-    /// Asks registries for blobs.
-    pub fn for_blobs(source: Source) -> Self {
-        Self::new(source, BLOB_KEPT_FOR, false)
+    /// Asks registries for blobs, unless `tokens` knows better.
+    pub fn for_blobs(source: Source, tokens: TokenVerifier) -> Self {
+        Self::new(source, tokens, BLOB_KEPT_FOR, false)
     }
 
     /// Asks any server, whose content may change.
     pub fn for_urls(source: Source) -> Self {
-        Self::new(source, URL_KEPT_FOR, true)
+        Self::new(source, TokenVerifier::default(), URL_KEPT_FOR, true)
     }
 
-    fn new(source: Source, kept_for: Duration, follow: bool) -> Self {
+    fn new(source: Source, tokens: TokenVerifier, kept_for: Duration, follow: bool) -> Self {
         let granted = Cache::builder()
             .max_capacity(MOST_KEPT)
             .expire_after(Lifetime)
@@ -72,6 +80,11 @@ impl Authorizer {
         Self {
             source,
             granted,
+            tokens,
+            present: Cache::builder()
+                .max_capacity(MOST_KEPT)
+                .time_to_live(PRESENT_FOR)
+                .build(),
             kept_for,
             follow,
         }
@@ -87,8 +100,16 @@ impl Authorizer {
         url: &Url,
         headers: &[(String, String)],
     ) -> Result<Permission, Arc<SourceError>> {
+        if self.tokens.lets_pull(url, headers, unix_now())
+            && let Some(permission) = self.present.get(url.as_str()).await
+        {
+            return Ok(permission);
+        }
         let asked = async {
             let permission = self.source.probe(url, headers, self.follow).await?;
+            self.present
+                .insert(url.to_string(), permission.clone())
+                .await;
             Ok(Granted {
                 permission,
                 lifetime: lifetime(headers).min(self.kept_for),
@@ -104,6 +125,9 @@ impl Authorizer {
     /// Notes a yes that the source gave in another way: it delivered.
     pub async fn grant(&self, url: &Url, headers: &[(String, String)], permission: Permission) {
         let lifetime = lifetime(headers).min(self.kept_for);
+        self.present
+            .insert(url.to_string(), permission.clone())
+            .await;
         if !lifetime.is_zero() {
             self.granted
                 .insert(
@@ -147,10 +171,7 @@ fn lifetime(headers: &[(String, String)]) -> Duration {
     let Some(expires) = bearer.and_then(expiry_of_jwt) else {
         return Duration::MAX;
     };
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Duration::from_secs(expires).saturating_sub(now)
+    Duration::from_secs(expires.saturating_sub(unix_now()))
 }
 
 /// The `exp` of a JWT (RFC 7519 section 4.1.4). Not verified: the source has done that, and
@@ -174,6 +195,8 @@ fn expiry_of_jwt(token: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{SystemTime, UNIX_EPOCH};
+
     use super::*;
 
     fn bearer(exp: u64) -> Vec<(String, String)> {

@@ -17,6 +17,7 @@ mod ingest;
 mod openings;
 pub mod registry_host;
 pub mod registry_tls;
+pub mod registry_token;
 pub mod source;
 mod supernode;
 

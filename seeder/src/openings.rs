@@ -16,6 +16,7 @@ use url::Url;
 
 use crate::authorization::Authorizer;
 use crate::ingest::Ingest;
+use crate::registry_token::TokenVerifier;
 use crate::source::{Permission, Source, SourceBody, SourceError};
 
 /// Content below this is not worth a swarm.
@@ -51,10 +52,11 @@ impl Openings {
         engine: Engine,
         source: Source,
         signer: TicketSigner,
+        tokens: TokenVerifier,
         peer_port: u16,
     ) -> Self {
         Self {
-            blobs: Authorizer::for_blobs(source.clone()),
+            blobs: Authorizer::for_blobs(source.clone(), tokens),
             urls: Authorizer::for_urls(source.clone()),
             engine,
             source,

@@ -21,6 +21,7 @@ use url::Url;
 use crate::api::{self, Api};
 use crate::openings::{Openings, unix_now};
 use crate::registry_tls::RegistryTls;
+use crate::registry_token::{TokenCertificate, TokenVerifier};
 use crate::source::{Source, SourceConfig};
 
 /// Time that running answers have to end when the supernode stops.
@@ -42,6 +43,8 @@ pub struct SupernodeConfig {
     /// Registries under one operator, `http[s]://HOST[:PORT]`: a layer that several of them
     /// have is one swarm, and on the disk once.
     pub shared_registries: Vec<Url>,
+    /// Token services whose tokens need not be shown to their registries.
+    pub token_certificates: Vec<TokenCertificate>,
     /// How sources are verified.
     pub registry_tls: RegistryTls,
 }
@@ -88,6 +91,7 @@ impl Supernode {
             tls: config.registry_tls.clone(),
             rate: config.registry_rate,
         })?;
+        let tokens = TokenVerifier::new(&config.token_certificates)?;
         let signer = ticket_signer(&config.data_dir.join("ticket-key"))?;
         engine.trust_tickets_of(signer.public_key());
         let key = signer.public_key();
@@ -95,7 +99,7 @@ impl Supernode {
             Membership::new(TrackerConfig::default(), rand::random()),
             Arc::new(move |request| admit(&key, request)),
         );
-        let openings = Openings::new(engine.clone(), source, signer, peer_port);
+        let openings = Openings::new(engine.clone(), source, signer, tokens, peer_port);
         let router = api::router(&Api::new(
             openings,
             tracker,

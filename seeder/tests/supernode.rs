@@ -158,6 +158,7 @@ impl Cluster {
             upload_rate: None,
             registry_rate: None,
             shared_registries: shared.map(|url| url.parse().unwrap()).collect(),
+            token_certificates: Vec::new(),
             registry_tls: RegistryTls::default(),
         };
         let api = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -48,6 +48,7 @@ impl Stack {
             upload_rate: None,
             registry_rate: None,
             shared_registries: Vec::new(),
+            token_certificates: Vec::new(),
             registry_tls: RegistryTls::default(),
         };
         let supernode = Supernode::start(&config, api, peers, stop.clone()).unwrap();
