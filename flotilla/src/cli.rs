@@ -132,6 +132,9 @@ pub(crate) struct ProxyArgs {
     /// CONNECT; they have to trust DATA-DIR/ca.crt for it; repeatable
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) intercept: Vec<RegistryHost>,
+    /// Let layers that are pushed through the proxy seed at once, before anybody pulls them
+    #[arg(long)]
+    pub(crate) seed_pushed: bool,
     /// Limit on what is sent to peers, e.g. 20MB/s
     #[arg(long, value_name = "RATE")]
     pub(crate) upload_rate: Option<Rate>,

@@ -95,6 +95,7 @@ async fn proxy(args: ProxyArgs, shutdown: CancellationToken) -> anyhow::Result<(
         mirror_hosts: settings.mirror_hosts,
         token_certificates: registries.token_certificates.clone(),
         registry_tls: registries.into(),
+        seed_pushed: settings.seed_pushed,
         intercept,
     };
     let proxy = Proxy::new(&proxy_config, node.clone())?;

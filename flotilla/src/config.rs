@@ -120,6 +120,8 @@ pub(crate) struct ProxySettings {
     pub(crate) mirror_hosts: Vec<String>,
     /// HTTPS registries that are intercepted when engines `CONNECT` to them.
     pub(crate) intercept: Vec<RegistryHost>,
+    /// Whether layers seed as soon as they were pushed through the proxy.
+    pub(crate) seed_pushed: bool,
     pub(crate) data_dir: PathBuf,
     pub(crate) cache_quota: ByteCount,
     pub(crate) upload_rate: Rate,
@@ -139,6 +141,7 @@ impl Default for ProxySettings {
             registry: None,
             mirror_hosts: Vec::new(),
             intercept: Vec::new(),
+            seed_pushed: false,
             data_dir: PathBuf::from(PROXY_DATA_DIR),
             cache_quota: CACHE_QUOTA,
             upload_rate: Rate::default(),
@@ -198,6 +201,7 @@ impl ProxySettings {
         settings.registry = args.registry.or(settings.registry);
         settings.mirror_hosts.extend(args.mirror_host);
         settings.intercept.extend(args.intercept);
+        settings.seed_pushed |= args.seed_pushed;
         settings.node_name = args.node_name.or(settings.node_name);
         let CommonArgs {
             data_dir,

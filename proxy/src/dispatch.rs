@@ -22,6 +22,7 @@ use crate::layer_response::Layers;
 use crate::mirror_hosts::MirrorHosts;
 use crate::oci_error::Refusal;
 use crate::path_mirror::{self, MirrorTokens};
+use crate::pushed;
 use crate::server::serve_client;
 use crate::target::{Entrance, Target};
 
@@ -29,7 +30,9 @@ use crate::target::{Entrance, Target};
 pub(crate) struct Dispatch {
     pub(crate) mirrors: MirrorHosts,
     pub(crate) interception: Option<Interception>,
-    pub(crate) layers: Layers,
+    pub(crate) layers: Arc<Layers>,
+    /// Whether blobs seed as soon as they are pushed.
+    pub(crate) seed_pushed: bool,
     pub(crate) tunnels: TaskTracker,
     /// Cancelled when no further request is taken.
     pub(crate) draining: CancellationToken,
@@ -158,6 +161,16 @@ impl Dispatch {
         tracing::debug!(method = %request.method(), "passed through");
         let via = HeaderValue::try_from(format!("1.1 {}", self.pseudonym));
         let via = via.unwrap_or_else(|_| HeaderValue::from_static("1.1 flotilla"));
-        forward(&self.layers.upstream, request, target, via).await
+        let pushed = pushed::completed_upload(request.method(), &target);
+        let pushed = pushed.filter(|_| self.seed_pushed);
+        let credentials = pushed.is_some().then(|| request.headers().clone());
+        let response = forward(&self.layers.upstream, request, target, via).await;
+        if let (Some((url, digest)), Some(headers)) = (pushed, credentials)
+            && pushed::is_taken(response.status())
+        {
+            let layers = Arc::clone(&self.layers);
+            tokio::spawn(async move { layers.seed(url, digest, &headers).await }.in_current_span());
+        }
+        response
     }
 }

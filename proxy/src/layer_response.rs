@@ -95,6 +95,25 @@ impl Layers {
         Ok(response)
     }
 
+    /// Makes a blob that was pushed with these credentials seed.
+    pub(crate) async fn seed(&self, url: Url, digest: Digest, headers: &HeaderMap) {
+        let opened = match credentials(headers) {
+            Err(error) => Err(error),
+            Ok(headers) => {
+                self.open(LayerRequest {
+                    url,
+                    headers,
+                    digest,
+                })
+                .await
+            }
+        };
+        match opened {
+            Ok(layer) => tracing::debug!(bytes = layer.length(), "a pushed layer seeds"),
+            Err(reason) => tracing::debug!(%reason, "a pushed layer does not seed"),
+        }
+    }
+
     /// Asks the cluster, and gives a silent one up soon.
     async fn open(&self, request: LayerRequest) -> Result<Box<dyn SwarmLayer>, NotDelivered> {
         let opening = tokio::time::timeout(OPEN_TIMEOUT, self.source.open(request));

@@ -43,6 +43,7 @@ mod mirror_hosts;
 mod node_layers;
 mod oci_error;
 mod path_mirror;
+mod pushed;
 mod range;
 mod server;
 mod stats;

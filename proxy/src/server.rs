@@ -56,6 +56,8 @@ pub struct ProxyConfig {
     pub registry_tls: RegistryTls,
     /// Token services whose tokens need not be shown to their registries.
     pub token_certificates: Vec<TokenCertificate>,
+    /// Whether layers seed as soon as they were pushed through the proxy.
+    pub seed_pushed: bool,
     /// HTTPS registries whose layers come from the swarm also through `CONNECT`.
     pub intercept: Option<InterceptConfig>,
 }
@@ -83,12 +85,12 @@ impl Proxy {
         let upstream = Upstream::new(&config.registry_tls)?;
         let callers = CallerCheck::new(&config.registry_tls, &config.token_certificates)?;
         let stats = Arc::new(ProxyStats::default());
-        let layers = Layers {
+        let layers = Arc::new(Layers {
             source: Arc::new(source),
             callers,
             upstream,
             stats,
-        };
+        });
         let mirrors = mirror_hosts(config)?;
         let pseudonym = format!("flotilla-{:016x}", random_number());
         let interception = config
@@ -100,6 +102,7 @@ impl Proxy {
             mirrors,
             interception,
             layers,
+            seed_pushed: config.seed_pushed,
             tunnels: TaskTracker::new(),
             draining: CancellationToken::new(),
             closed: CancellationToken::new(),

@@ -1,10 +1,16 @@
 //! A private image, pulled by many engines at once.
 
+use std::path::Path;
+use std::time::Duration;
+
 use anyhow::Result;
-use flotilla_bench::{Image, LinkRate, pull_all};
+use flotilla_bench::{Image, LinkRate, NodeProxy, ProxyOptions, pull_all};
 use flotilla_tests::{Cluster, ClusterPlan};
 
 use crate::{LAYERS, probes};
+
+/// For layers of a few megabytes.
+const SEEDED: Duration = Duration::from_secs(60);
 
 fn assert_all_equal(ids: &[String]) {
     assert!(ids.windows(2).all(|pair| pair[0] == pair[1]), "{ids:?}");
@@ -63,6 +69,46 @@ fn a_push_through_the_proxy_is_what_the_others_pull() -> Result<()> {
     pull_all(&cluster.engines[1..], &reference)?;
 
     assert_all_equal(&cluster.image_ids(&reference)?);
+    Ok(())
+}
+
+/// Layers of a node that are complete, verified and recorded.
+fn complete_layers(directory: &Path) -> Result<usize> {
+    let mut complete = 0;
+    for layer in std::fs::read_dir(directory)? {
+        let record = std::fs::read_to_string(layer?.path().join("layer.json"));
+        complete += usize::from(record.is_ok_and(|record| record.contains("\"sealed\"")));
+    }
+    Ok(complete)
+}
+
+#[test]
+fn pushed_layers_seed_before_anybody_pulls_them() -> Result<()> {
+    let mut cluster = Cluster::start(ClusterPlan {
+        nodes: 3,
+        ..ClusterPlan::default()
+    })?;
+    let mut options = ProxyOptions::with_supernodes(&[cluster.supernodes[0].url()]);
+    options.arguments = vec!["--seed-pushed".to_owned()];
+    cluster.proxies[0].process.kill()?;
+    cluster.proxies[0] = NodeProxy::start(&cluster.flotilla, &cluster.nodes[0], &options)?;
+    let image = cluster.images.image_of(&LAYERS)?;
+    let reference = format!("{}/demo/pushed:1", cluster.registry.address());
+    cluster.engines[0].load(&image.archive(&reference)?)?;
+    cluster.engines[0].push(&reference)?;
+    // The engine has compressed the layers anew: their digests are not those of the image.
+    let blobs = image.layers.len() + 1;
+    let kept = cluster.nodes[0].directory().join("node/layers");
+    flotilla_bench::wait_until("the pushing node has the layers", SEEDED, || {
+        Ok((complete_layers(&kept)? == blobs).then_some(()))
+    })?;
+    let seeded = cluster.registry.traffic()?;
+
+    pull_all(&cluster.engines[1..], &reference)?;
+
+    assert_all_equal(&cluster.image_ids(&reference)?);
+    let moved = cluster.registry.traffic()?.since(&seeded).bytes;
+    assert!(moved <= probes(3, &image), "{moved} bytes moved again");
     Ok(())
 }
 
