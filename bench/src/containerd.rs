@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::cri;
 use crate::host::Host;
 use crate::namespace::output_of;
 use crate::process::Process;
-use crate::registry::Registry;
+use crate::registry::{Login, Registry};
 
 const READY: Duration = Duration::from_secs(60);
 
@@ -46,8 +47,10 @@ impl Containerd {
         let shown = directory.display();
         let settings = format!(
             "version = 2\nroot = \"{shown}/root\"\nstate = \"{shown}/state\"\n\
-             disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
-             [grpc]\naddress = \"{shown}/containerd.sock\"\n"
+             [grpc]\naddress = \"{shown}/containerd.sock\"\n\
+             [plugins.\"io.containerd.grpc.v1.cri\".registry]\n\
+             config_path = \"{shown}/certs.d\"\n\
+             [plugins.\"io.containerd.internal.v1.opt\"]\npath = \"{shown}/opt\"\n"
         );
         fs::write(&configuration, settings).context("cannot write config.toml")?;
         let mut command = host.service("containerd");
@@ -74,6 +77,14 @@ impl Containerd {
         let login = registry.login();
         let user = format!("--user={}:{}", login.user, login.password);
         output_of(self.fetching().arg(user).arg(reference)).map(drop)
+    }
+
+    /// Pulls an image as the kubelet does, through the CRI; its id.
+    ///
+    /// # Errors
+    /// Refused, or something could not be fetched.
+    pub fn pull_by_cri(&self, reference: &str, login: Option<Login>) -> Result<String> {
+        cri::pull_image(&self.socket, reference, login)
     }
 
     /// The same without credentials.

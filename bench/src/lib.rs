@@ -11,6 +11,7 @@
 mod blob_store;
 mod certificate;
 mod containerd;
+mod cri;
 mod deadline;
 mod docker_engine;
 mod flotilla_process;

@@ -16,6 +16,7 @@ use flotilla_seeder::registry_tls::RegistryTls;
 use flotilla_torrents::DigestHasher;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -33,13 +34,27 @@ struct TlsRegistry {
 
 impl TlsRegistry {
     async fn start() -> Self {
+        Self::start_with(false).await
+    }
+
+    /// `asks`: it takes only clients that show its own certificate.
+    async fn start_with(asks: bool) -> Self {
         let ca = tempfile::tempdir().unwrap();
         let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
         std::fs::write(ca.path().join("ca.pem"), own.cert.pem()).unwrap();
         let key = PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let config = ServerConfig::builder()
-            .with_no_client_auth()
+        std::fs::write(ca.path().join("key.pem"), own.signing_key.serialize_pem()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(own.cert.der().clone()).unwrap();
+        let clients = WebPkiClientVerifier::builder(Arc::new(roots));
+        let config = ServerConfig::builder();
+        let config = if asks {
+            config.with_client_cert_verifier(clients.build().unwrap())
+        } else {
+            config.with_no_client_auth()
+        };
+        let config = config
             .with_single_cert(vec![own.cert.der().clone()], key)
             .unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(config));
@@ -66,6 +81,15 @@ impl TlsRegistry {
         if trusts_it {
             tls.ca.push(self.ca.path().join("ca.pem"));
         }
+        self.proxy_with(registries, tls, swarm).await
+    }
+
+    async fn proxy_with(
+        &self,
+        registries: &[&str],
+        tls: RegistryTls,
+        swarm: FakeSwarm,
+    ) -> RunningProxy {
         let config = ProxyConfig {
             registry_tls: tls,
             intercept: Some(InterceptConfig {
@@ -231,4 +255,45 @@ async fn the_name_in_the_handshake_gets_its_own_certificate() {
     connect(&proxy, registry.addr, "harbor.test", &ca)
         .await
         .unwrap();
+}
+
+/// What the registry answers to an engine behind a proxy with these settings.
+async fn answer_through(registry: &TlsRegistry, tls: RegistryTls) -> String {
+    let host = registry.addr.to_string();
+    let proxy = registry
+        .proxy_with(&[&host], tls, FakeSwarm::absent())
+        .await;
+    let ca = registry.ca.path().join("ca.crt");
+    let mut tunnel = connect(&proxy, registry.addr, "127.0.0.1", &ca)
+        .await
+        .unwrap();
+    ask(&mut tunnel, &host, "/v2/").await.0
+}
+
+#[tokio::test]
+async fn verification_is_turned_off_for_one_registry_by_its_name() {
+    let registry = TlsRegistry::start().await;
+    let mut tls = RegistryTls::default();
+    tls.insecure.push("other.test".parse().unwrap());
+    let answer = answer_through(&registry, tls.clone()).await;
+    assert!(answer.starts_with("http/1.1 502"), "{answer}");
+    tls.insecure
+        .push(registry.addr.to_string().parse().unwrap());
+    let answer = answer_through(&registry, tls).await;
+    assert!(answer.starts_with("http/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_registry_that_asks_for_a_certificate_gets_the_one_for_it() {
+    let registry = TlsRegistry::start_with(true).await;
+    let file = |name: &str| registry.ca.path().join(name);
+    let mut tls = RegistryTls::default();
+    tls.ca.push(file("ca.pem"));
+    let answer = answer_through(&registry, tls.clone()).await;
+    assert!(answer.starts_with("http/1.1 502"), "{answer}");
+    let (chain, key) = (file("ca.pem"), file("key.pem"));
+    let own = format!("{}={},{}", registry.addr, chain.display(), key.display());
+    tls.client_certificates.push(own.parse().unwrap());
+    let answer = answer_through(&registry, tls).await;
+    assert!(answer.starts_with("http/1.1 200"), "{answer}");
 }
