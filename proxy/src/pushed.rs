@@ -34,9 +34,9 @@ mod tests {
 
     const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-    fn completed(method: Method, path: &str) -> Option<String> {
+    fn completed(method: &Method, path: &str) -> Option<String> {
         let target = format!("http://reg.test:5000{path}").parse().unwrap();
-        completed_upload(&method, &target).map(|(url, _)| url.to_string())
+        completed_upload(method, &target).map(|(url, _)| url.to_string())
     }
 
     #[test]
@@ -44,9 +44,9 @@ mod tests {
         let blob = format!("http://reg.test:5000/v2/a/b/blobs/{DIGEST}");
         let escaped = DIGEST.replace(':', "%3A");
         let path = format!("/v2/a/b/blobs/uploads/3f?_state=x%3D&digest={escaped}");
-        assert_eq!(completed(Method::PUT, &path), Some(blob.clone()));
+        assert_eq!(completed(&Method::PUT, &path), Some(blob.clone()));
         let path = format!("/v2/a/b/blobs/uploads/?digest={DIGEST}");
-        assert_eq!(completed(Method::POST, &path), Some(blob));
+        assert_eq!(completed(&Method::POST, &path), Some(blob));
     }
 
     #[test]
@@ -57,9 +57,9 @@ mod tests {
             format!("/v2/a/manifests/1?digest={DIGEST}"),
             "/v2/a/blobs/uploads/3f?digest=sha256:abc".to_owned(),
         ] {
-            assert_eq!(completed(Method::PUT, &path), None, "{path}");
+            assert_eq!(completed(&Method::PUT, &path), None, "{path}");
         }
         let path = format!("/v2/a/blobs/uploads/3f?digest={DIGEST}");
-        assert_eq!(completed(Method::PATCH, &path), None);
+        assert_eq!(completed(&Method::PATCH, &path), None);
     }
 }
