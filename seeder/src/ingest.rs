@@ -22,6 +22,8 @@ const BACKOFF: [Duration; 5] = [
 ];
 /// Bytes read back at a time when an earlier run's pieces are hashed again.
 const READ_BACK: usize = 1024 * 1024;
+/// Bytes whose hash takes less time than handing them to another thread: some 20 µs.
+const HASHED_AT_ONCE: usize = 32 * 1024;
 
 /// One content on its way from the source into a swarm.
 pub(crate) struct Ingest {
@@ -220,6 +222,10 @@ impl Ingest {
 }
 
 async fn update(mut hash: WholeHash, piece: Bytes) -> WholeHash {
+    if piece.len() <= HASHED_AT_ONCE {
+        hash.update(&piece);
+        return hash;
+    }
     let kept = hash.clone();
     let updated = tokio::task::spawn_blocking(move || {
         hash.update(&piece);

@@ -4,7 +4,7 @@
 //! disk four flushes, which nobody waits for: a crash before them costs a download.
 
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use super::StoredLayer;
@@ -13,7 +13,7 @@ use super::StoredLayer;
 #[derive(Debug)]
 pub(super) struct Recorder {
     sender: Sender<Job>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl Recorder {
             .spawn(move || work(&jobs))?;
         Ok(Self {
             sender,
-            thread: Mutex::new(Some(thread)),
+            thread: Some(thread),
         })
     }
 
@@ -43,11 +43,7 @@ impl Recorder {
 impl Drop for Recorder {
     fn drop(&mut self) {
         let _ = self.sender.send(Job::Stop);
-        let thread = self
-            .thread
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(thread) = thread.take() {
+        if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }

@@ -1,7 +1,7 @@
 //! One layer on the disk.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -223,6 +223,11 @@ impl StoredLayer {
     /// # Errors
     /// The disk refused.
     pub fn sync(&self) -> io::Result<()> {
+        self.record_pieces(|| self.settle_record())
+    }
+
+    /// `beforehand` is done between the data and the journal's entries, if there are any.
+    fn record_pieces(&self, beforehand: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let written = std::mem::take(&mut self.lock().unsynced);
         if written.is_empty() {
             return Ok(());
@@ -230,7 +235,7 @@ impl StoredLayer {
         let recorded = self
             .data
             .sync_data()
-            .and_then(|()| self.settle_record())
+            .and_then(|()| beforehand())
             .and_then(|()| self.lock().journal.append(&written));
         if recorded.is_err() {
             self.lock().unsynced.extend(written);
@@ -246,7 +251,8 @@ impl StoredLayer {
 
     /// Records everything that is not on the disk yet.
     pub(super) fn record(&self) -> io::Result<()> {
-        self.sync()?;
+        // The record that counts is the one below.
+        self.record_pieces(|| Ok(()))?;
         let record = LayerRecord {
             content: self.content.clone(),
             origin: self.origin.clone(),
@@ -303,7 +309,8 @@ impl Drop for Lease {
 /// Replaces the record; a crash leaves the old one, the new one, or an empty one.
 fn write_record(dir: &Path, record: &LayerRecord) -> io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(dir)?;
-    serde_json::to_writer(&mut file, record)?;
+    // In one piece: to_writer makes a system call of each token.
+    file.write_all(&serde_json::to_vec(record)?)?;
     file.persist(dir.join(RECORD))?;
     Ok(())
 }
