@@ -8,7 +8,7 @@ use url::Url;
 
 use crate::layer_source::NotDelivered;
 
-/// Asks registries whether a caller may have a blob; a yes is kept for a minute at most.
+/// Asks registries whether a caller may have a blob that is here; a yes is kept for a minute at most.
 #[derive(Debug)]
 pub(crate) struct CallerCheck(Authorizer);
 
@@ -28,10 +28,9 @@ impl CallerCheck {
         &self,
         url: &Url,
         headers: &[(String, String)],
+        length: u64,
     ) -> Result<(), NotDelivered> {
-        let checked = self.0.check(url, headers).await;
-        checked
-            .map(|_| ())
-            .map_err(|error| NotDelivered(error.to_string()))
+        let checked = self.0.check_blob(url, headers, length).await;
+        checked.map_err(|error| NotDelivered(error.to_string()))
     }
 }

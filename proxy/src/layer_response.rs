@@ -61,7 +61,8 @@ impl Layers {
         let credentials = credentials(headers)?;
         let layer = match self.source.local(&blob.digest, &url).await {
             Some(layer) => {
-                self.callers.admit(&url, &credentials).await?;
+                let length = layer.length();
+                self.callers.admit(&url, &credentials, length).await?;
                 layer
             }
             None => {

@@ -39,7 +39,6 @@ pub struct Authorizer {
     /// Blobs that their registry has given to somebody, by URL: they are in that repository.
     present: Cache<String, Permission>,
     kept_for: Duration,
-    follow: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -64,15 +63,15 @@ impl Expiry<Key, Granted> for Lifetime {
 impl Authorizer {
     /// Asks registries for blobs, unless `tokens` knows better.
     pub fn for_blobs(source: Source, tokens: TokenVerifier) -> Self {
-        Self::new(source, tokens, BLOB_KEPT_FOR, false)
+        Self::new(source, tokens, BLOB_KEPT_FOR)
     }
 
     /// Asks any server, whose content may change.
     pub fn for_urls(source: Source) -> Self {
-        Self::new(source, TokenVerifier::default(), URL_KEPT_FOR, true)
+        Self::new(source, TokenVerifier::default(), URL_KEPT_FOR)
     }
 
-    fn new(source: Source, tokens: TokenVerifier, kept_for: Duration, follow: bool) -> Self {
+    fn new(source: Source, tokens: TokenVerifier, kept_for: Duration) -> Self {
         let granted = Cache::builder()
             .max_capacity(MOST_KEPT)
             .expire_after(Lifetime)
@@ -86,7 +85,6 @@ impl Authorizer {
                 .time_to_live(PRESENT_FOR)
                 .build(),
             kept_for,
-            follow,
         }
     }
 
@@ -100,16 +98,15 @@ impl Authorizer {
         url: &Url,
         headers: &[(String, String)],
     ) -> Result<Permission, Arc<SourceError>> {
-        if self.tokens.lets_pull(url, headers, unix_now())
-            && let Some(permission) = self.present.get(url.as_str()).await
+        // Looking is cheaper than verifying a signature.
+        if let Some(permission) = self.present.get(url.as_str()).await
+            && self.tokens.lets_pull(url, headers, unix_now())
         {
             return Ok(permission);
         }
         let asked = async {
-            let permission = self.source.probe(url, headers, self.follow).await?;
-            self.present
-                .insert(url.to_string(), permission.clone())
-                .await;
+            let permission = self.source.probe(url, headers).await?;
+            self.note_present(url, &permission).await;
             Ok(Granted {
                 permission,
                 lifetime: lifetime(headers).min(self.kept_for),
@@ -122,12 +119,40 @@ impl Authorizer {
         Ok(granted.permission)
     }
 
+    /// Whether a caller with `headers` may have the blob at `url`, which is here and has
+    /// `length` bytes. A login page with status 200 is no yes.
+    ///
+    /// # Errors
+    /// The source does not say yes, or has something else there.
+    pub async fn check_blob(
+        &self,
+        url: &Url,
+        headers: &[(String, String)],
+        length: u64,
+    ) -> Result<(), Arc<SourceError>> {
+        let permission = self.check(url, headers).await?;
+        if permission.total == Some(length) {
+            Ok(())
+        } else {
+            Err(Arc::new(SourceError::Nonsense(
+                "another length than the blob has",
+            )))
+        }
+    }
+
+    /// Of use only where somebody's tokens can be verified here.
+    async fn note_present(&self, url: &Url, permission: &Permission) {
+        if self.tokens.knows(url) {
+            self.present
+                .insert(url.to_string(), permission.clone())
+                .await;
+        }
+    }
+
     /// Notes a yes that the source gave in another way: it delivered.
     pub async fn grant(&self, url: &Url, headers: &[(String, String)], permission: Permission) {
         let lifetime = lifetime(headers).min(self.kept_for);
-        self.present
-            .insert(url.to_string(), permission.clone())
-            .await;
+        self.note_present(url, &permission).await;
         if !lifetime.is_zero() {
             self.granted
                 .insert(

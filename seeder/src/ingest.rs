@@ -1,7 +1,8 @@
 //! Cut-through: the source's bytes become pieces, and pieces are published, while they
 //! arrive.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -20,6 +21,8 @@ const BACKOFF: [Duration; 5] = [
     Duration::from_secs(2),
     Duration::from_secs(4),
 ];
+/// Callers whose credentials are kept for the case that the connection breaks.
+const MOST_CALLERS: usize = 8;
 /// Bytes read back at a time when an earlier run's pieces are hashed again.
 const READ_BACK: usize = 1024 * 1024;
 /// Bytes whose hash takes less time than handing them to another thread: some 20 µs.
@@ -27,11 +30,19 @@ const HASHED_AT_ONCE: usize = 32 * 1024;
 
 /// One content on its way from the source into a swarm.
 pub(crate) struct Ingest {
-    pub(crate) source: Source,
-    pub(crate) url: Url,
-    /// The credentials of the last caller that the source let in: tokens expire.
-    pub(crate) headers: Mutex<Vec<(String, String)>>,
-    pub(crate) origin: OriginSwarm,
+    source: Source,
+    /// Those that the source let in, the last one first: tokens expire. Each with the URL he
+    /// asked for, which may name another repository.
+    callers: Mutex<VecDeque<Caller>>,
+    origin: OriginSwarm,
+    /// Of the first answer: content without a digest has to stay the same.
+    validator: String,
+}
+
+#[derive(Clone)]
+struct Caller {
+    url: Url,
+    headers: Vec<(String, String)>,
 }
 
 /// Why an ingest ends without the whole.
@@ -48,8 +59,31 @@ enum IngestError {
         expected: Box<Digest>,
         found: Box<Digest>,
     },
+    #[error("the content at the source has changed")]
+    Changed,
     #[error("the layer cannot be stored: {0}")]
     Disk(#[from] std::io::Error),
+}
+
+impl IngestError {
+    /// Whether asking again may help.
+    fn is_passing(&self) -> bool {
+        match self {
+            Self::Source(error) => is_passing(error),
+            Self::Short(_) => true,
+            Self::Long(_) | Self::Digest { .. } | Self::Changed | Self::Disk(_) => false,
+        }
+    }
+}
+
+/// A source that cannot be reached, or that has too much to do (RFC 9110 section 15.6, RFC 6585
+/// section 4), is asked again.
+fn is_passing(error: &SourceError) -> bool {
+    match error {
+        SourceError::Unreachable(_) => true,
+        SourceError::Refused { status } => matches!(status, 408 | 429 | 500..=599),
+        _ => false,
+    }
 }
 
 /// The hashes of everything read so far: SHA-256, and the digest's own when it is another.
@@ -94,9 +128,32 @@ impl WholeHash {
 }
 
 impl Ingest {
-    /// The newest credentials that the source accepted.
-    pub(crate) fn refresh_credentials(&self, headers: &[(String, String)]) {
-        headers.clone_into(&mut self.headers.lock().unwrap_or_else(PoisonError::into_inner));
+    pub(crate) fn new(source: Source, origin: OriginSwarm, validator: String) -> Self {
+        Self {
+            source,
+            callers: Mutex::default(),
+            origin,
+            validator,
+        }
+    }
+
+    /// Notes a caller that the source let in.
+    pub(crate) fn add_caller(&self, url: &Url, headers: &[(String, String)]) {
+        let mut callers = self.lock_callers();
+        callers.retain(|caller| caller.url != *url || caller.headers != headers);
+        callers.push_front(Caller {
+            url: url.clone(),
+            headers: headers.to_vec(),
+        });
+        callers.truncate(MOST_CALLERS);
+    }
+
+    /// Whether it reads from the source of `url`: another one's credentials are not for it.
+    pub(crate) fn is_from(&self, url: &Url) -> bool {
+        let callers = self.lock_callers();
+        callers
+            .front()
+            .is_some_and(|caller| caller.url.origin() == url.origin())
     }
 
     /// Reads the source to its end, `body` first. Seals the swarm, or declares it void.
@@ -127,10 +184,7 @@ impl Ingest {
             };
             let error = match outcome {
                 Ok(()) => return hash.finish(expected),
-                Err(
-                    error @ (IngestError::Source(SourceError::Unreachable(_))
-                    | IngestError::Short(_)),
-                ) => error,
+                Err(error) if error.is_passing() => error,
                 Err(error) => return Err(error),
             };
             // Progress starts the count anew: a source that drops each connection after a
@@ -149,22 +203,36 @@ impl Ingest {
     }
 
     async fn reopen(&self, hash: &mut WholeHash) -> Result<(), IngestError> {
-        let headers = self
-            .headers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let body = self
-            .source
-            .open(&self.url, &headers, self.position())
-            .await?;
-        let length = self.origin.handle().geometry().length();
-        match body.total {
-            Some(total) if total != length => Err(IngestError::Source(SourceError::Nonsense(
-                "another length than before",
-            ))),
-            _ => self.read(body, hash).await,
+        let body = self.open_rest().await?;
+        let handle = self.origin.handle();
+        if body
+            .total
+            .is_some_and(|total| total != handle.geometry().length())
+        {
+            return Err(SourceError::Nonsense("another length than before").into());
         }
+        // Two replicas of a registry may name the same blob differently; its digest decides.
+        if handle.content().digest().is_none() && body.validator != self.validator {
+            return Err(IngestError::Changed);
+        }
+        self.read(body, hash).await
+    }
+
+    /// Asks as the last caller; as those before him while the source says that it may not be.
+    async fn open_rest(&self) -> Result<SourceBody, SourceError> {
+        let callers = self.lock_callers().clone();
+        let mut refused = SourceError::Url("nobody has asked for it");
+        for Caller { url, headers } in callers {
+            match self.source.open(&url, &headers, self.position()).await {
+                Err(error @ SourceError::Refused { .. }) if !is_passing(&error) => refused = error,
+                other => return other,
+            }
+        }
+        Err(refused)
+    }
+
+    fn lock_callers(&self) -> MutexGuard<'_, VecDeque<Caller>> {
+        self.callers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Bytes published so far: where the source is asked to go on.

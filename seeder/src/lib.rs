@@ -19,6 +19,7 @@ pub mod registry_host;
 pub mod registry_tls;
 pub mod registry_token;
 pub mod source;
+pub mod source_address;
 mod supernode;
 
 pub use self::supernode::{Supernode, SupernodeConfig};

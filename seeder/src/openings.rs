@@ -10,7 +10,7 @@ use flotilla_torrents::swarm_api::{
     Delivery, InlineContent, OpenRequest, OpenResponse, SwarmDescriptor,
 };
 use flotilla_torrents::{
-    ContentId, Geometry, InfoHash, PeerId, SignedTicket, Ticket, TicketSigner,
+    ContentId, Digest, Geometry, InfoHash, PeerId, SignedTicket, Ticket, TicketSigner,
 };
 use url::Url;
 
@@ -69,6 +69,9 @@ impl Openings {
     /// The answer to a node.
     pub(crate) async fn open(&self, request: &OpenRequest) -> OpenResponse {
         let opened = match Url::parse(&request.url) {
+            Ok(url) if !is_for(&url, request.digest.as_ref()) => Err(Unopened::Unswarmable(
+                "the URL does not name the blob of this digest".to_owned(),
+            )),
             Ok(url) => self.swarm_for(&url, request).await,
             Err(error) => Err(Unopened::Unswarmable(error.to_string())),
         };
@@ -97,10 +100,7 @@ impl Openings {
     }
 
     async fn swarm_for(&self, url: &Url, request: &OpenRequest) -> Result<SwarmHandle, Unopened> {
-        let key = request
-            .digest
-            .as_ref()
-            .map_or_else(|| url.to_string(), ToString::to_string);
+        let key = self.key(url, request.digest.as_ref());
         let slot = Arc::clone(self.lock_known().entry(key).or_default());
         let mut outdated = None;
         loop {
@@ -120,9 +120,9 @@ impl Openings {
             if self.is_current(&found, url, request).await? {
                 // Another registry's credentials are not for this one.
                 if let Some(ingest) = found.ingest
-                    && ingest.url.origin() == url.origin()
+                    && ingest.is_from(url)
                 {
-                    ingest.refresh_credentials(&request.headers);
+                    ingest.add_caller(url, &request.headers);
                 }
                 return Ok(found.handle);
             }
@@ -141,15 +141,28 @@ impl Openings {
         let store = self.engine.store();
         let same_source = store.check_origin(known.handle.layer(), &origin_of(url));
         same_source.map_err(|error| Unopened::Unswarmable(error.to_string()))?;
-        let is_blob = request.digest.is_some();
-        let authorizer = if is_blob { &self.blobs } else { &self.urls };
-        let permission = authorizer.check(url, &request.headers).await;
-        let permission =
-            permission.map_err(|error| Unopened::Source(SourceError::clone(&error)))?;
         let length = known.handle.geometry().length();
-        Ok(is_blob
-            || (permission.validator.as_ref() == Some(&known.validator)
-                && permission.total.is_none_or(|total| total == length)))
+        if request.digest.is_some() {
+            self.blobs.check_blob(url, &request.headers, length).await?;
+            return Ok(true);
+        }
+        let permission = self.urls.check(url, &request.headers).await?;
+        Ok(permission.validator == known.validator
+            && permission.total.is_none_or(|total| total == length))
+    }
+
+    /// What the callers of one content share. A registry of somebody else's choice keeps nobody
+    /// waiting: those that do not share their layers are opened side by side.
+    fn key(&self, url: &Url, digest: Option<&Digest>) -> String {
+        let Some(digest) = digest else {
+            return url.to_string();
+        };
+        let origin = origin_of(url);
+        if self.engine.store().shared_origins().contains(&origin) {
+            format!("shared {digest}")
+        } else {
+            format!("{origin} {digest}")
+        }
     }
 
     async fn open_at_source(&self, url: &Url, request: &OpenRequest) -> Result<Known, Unopened> {
@@ -157,8 +170,8 @@ impl Openings {
             let stored = self.engine.store().layer(&ContentId::blob(digest));
             if let Some(layer) = stored.as_ref().filter(|layer| layer.sealed().is_some()) {
                 // Whole on the disk from an earlier run.
-                let permission = self.blobs.check(url, &request.headers).await;
-                permission.map_err(|error| Unopened::Source(SourceError::clone(&error)))?;
+                let length = layer.geometry().length();
+                self.blobs.check_blob(url, &request.headers, length).await?;
                 return self.run(url, layer.content(), layer.geometry()).await;
             }
             if let Some(layer) = stored {
@@ -181,6 +194,11 @@ impl Openings {
         })?;
         let geometry = Geometry::for_length(total)
             .map_err(|error| Unopened::Unswarmable(error.to_string()))?;
+        if request.digest.is_none() && body.validator.is_empty() {
+            return Err(Unopened::Unswarmable(
+                "the source gives neither ETag nor Last-Modified".to_owned(),
+            ));
+        }
         let content = match &request.digest {
             Some(digest) => ContentId::blob(digest),
             None => ContentId::url(url.as_str(), &body.validator, total),
@@ -243,7 +261,7 @@ impl Openings {
     ) -> Known {
         let permission = Permission {
             total: body.total,
-            validator: Some(body.validator.clone()),
+            validator: body.validator.clone(),
         };
         let authorizer = if request.digest.is_some() {
             &self.blobs
@@ -259,12 +277,9 @@ impl Openings {
                 ingest: None,
             };
         };
-        let ingest = Arc::new(Ingest {
-            source: self.source.clone(),
-            url: url.clone(),
-            headers: Mutex::new(request.headers.clone()),
-            origin,
-        });
+        let ingest = Ingest::new(self.source.clone(), origin, validator.clone());
+        ingest.add_caller(url, &request.headers);
+        let ingest = Arc::new(ingest);
         tracing::info!(content = %handle.content(), bytes = handle.geometry().length(), "ingest");
         let running = Arc::clone(&ingest);
         tokio::spawn(async move { running.run(body).await });
@@ -339,10 +354,29 @@ enum Unopened {
     Unswarmable(String),
 }
 
+impl From<Arc<SourceError>> for Unopened {
+    fn from(error: Arc<SourceError>) -> Self {
+        Self::Source(SourceError::clone(&error))
+    }
+}
+
 impl From<SourceError> for Unopened {
     fn from(error: SourceError) -> Self {
         Self::Source(error)
     }
+}
+
+/// Whether `url` is `/v2/<name>/blobs/<digest>` of this very digest (OCI distribution-spec,
+/// "Pulling blobs"): what another URL answers says nothing about who may have the blob, nor
+/// what is in it.
+fn is_for(url: &Url, digest: Option<&Digest>) -> bool {
+    let Some(digest) = digest else { return true };
+    let named = url
+        .path()
+        .strip_prefix("/v2/")
+        .and_then(|rest| rest.rsplit_once("/blobs/"));
+    let is_plain = url.query().is_none() && url.fragment().is_none();
+    is_plain && named.is_some_and(|(name, last)| !name.is_empty() && last == digest.to_string())
 }
 
 fn is_usable(handle: &SwarmHandle) -> bool {

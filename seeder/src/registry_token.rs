@@ -121,6 +121,14 @@ impl TokenVerifier {
         })
     }
 
+    /// Whether tokens for the registry of `url` can be verified here at all.
+    pub(crate) fn knows(&self, url: &Url) -> bool {
+        let registry = RegistryHost::of_url(url);
+        self.certificates
+            .iter()
+            .any(|(known, _)| Some(known) == registry.as_ref())
+    }
+
     /// Whether these headers carry a token that lets its bearer pull from the repository of
     /// the blob at `url`, at `now` (seconds since 1970).
     pub(crate) fn lets_pull(&self, url: &Url, headers: &[(String, String)], now: u64) -> bool {

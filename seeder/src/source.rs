@@ -1,5 +1,6 @@
 //! Registries and other HTTP servers, as the supernode reads them.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,11 +15,14 @@ use url::{Host, Url};
 
 use crate::registry_host::{PerRegistry, RegistryHost};
 use crate::registry_tls::RegistryTls;
+use crate::source_address;
 
 /// A source that does not accept a connection by then is unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A source that sends nothing for so long has broken the connection.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// A source whose answer has not begun by then is stuck; callers of the same content wait.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Object stores answer after one redirect; more than these are a loop.
 const MOST_REDIRECTS: usize = 5;
 
@@ -76,8 +80,8 @@ pub struct SourceBody {
 pub struct Permission {
     /// Bytes of the whole content, when the source tells.
     pub total: Option<u64>,
-    /// As in [`SourceBody::validator`]; `None` when the source redirects elsewhere.
-    pub validator: Option<String>,
+    /// As in [`SourceBody::validator`].
+    pub validator: String,
 }
 
 /// Reads from sources. Cheap to clone.
@@ -162,8 +166,8 @@ impl Source {
     /// Asks for one byte in the caller's name. Not `HEAD`: at Harbor each one writes to the
     /// database, and proxy-cache projects answer it with 404 for what `GET` would serve.
     ///
-    /// A blob's registry has said yes when it redirects to its object store; any other
-    /// server is followed (`follow`).
+    /// Redirects are followed: one to an object store is a yes, one to a login page is not,
+    /// and only what comes from there tells them apart.
     ///
     /// # Errors
     /// The source refuses or cannot be reached.
@@ -171,37 +175,31 @@ impl Source {
         &self,
         url: &Url,
         headers: &[(String, String)],
-        follow: bool,
     ) -> Result<Permission, SourceError> {
         let mut headers = header_map(headers);
         headers.insert(header::RANGE, HeaderValue::from_static("bytes=0-0"));
-        let reply = if follow {
-            self.follow(url, headers).await?
-        } else {
-            self.send(url, headers).await?
-        };
-        let status = reply.status();
-        let redirected = status.is_redirection() && status != StatusCode::NOT_MODIFIED;
-        let total = match status {
+        let reply = self.follow(url, headers).await?;
+        let total = match reply.status() {
             StatusCode::OK => reply.content_length(),
             StatusCode::PARTIAL_CONTENT => {
                 content_range(reply.headers()).and_then(|(_, total)| total)
             }
             // An empty blob has no first byte.
             StatusCode::RANGE_NOT_SATISFIABLE => Some(0),
-            _ if redirected => None,
-            _ => {
+            status => {
                 return Err(SourceError::Refused {
                     status: status.as_u16(),
                 });
             }
         };
-        let validator = (!redirected).then(|| validator(reply.headers()));
-        Ok(Permission { total, validator })
+        Ok(Permission {
+            total,
+            validator: validator(reply.headers()),
+        })
     }
 
-    /// Sends, following redirects; credentials stay with the origin that they were given for
-    /// (RFC 9110 section 15.4).
+    /// Sends, following redirects; what the caller gave stays with the origin that it was given
+    /// for (RFC 9110 section 15.4): any header may be a credential.
     async fn follow(
         &self,
         url: &Url,
@@ -221,8 +219,7 @@ impl Source {
             let next = location.and_then(|location| url.join(location).ok());
             let next = next.ok_or(SourceError::Nonsense("a redirect to nowhere"))?;
             if next.origin() != url.origin() {
-                headers.remove(header::AUTHORIZATION);
-                headers.remove(header::COOKIE);
+                headers = without_callers_headers(&headers);
             }
             url = next;
         }
@@ -235,7 +232,10 @@ impl Source {
         let registry = RegistryHost::of_url(url).ok_or(SourceError::Url("no host"))?;
         let http = self.http.of(&registry);
         let request = http.get(url.clone()).headers(headers);
-        request.send().await.map_err(|e| unreachable(&e))
+        match tokio::time::timeout(HEAD_TIMEOUT, request.send()).await {
+            Ok(sent) => sent.map_err(|e| unreachable(&e)),
+            Err(_) => Err(SourceError::Unreachable("no answer".to_owned())),
+        }
     }
 
     fn counted(
@@ -273,11 +273,13 @@ fn client(tls: rustls::ClientConfig) -> anyhow::Result<reqwest::Client> {
         .redirect(reqwest::redirect::Policy::none())
         .http1_only()
         .no_proxy()
+        .dns_resolver(Arc::new(source_address::Resolver))
         .user_agent(concat!("flotilla/", env!("CARGO_PKG_VERSION")));
     Ok(builder.build()?)
 }
 
-/// A cluster member names the URL; what only this host can reach stays out of his.
+/// A cluster member names the URL. What clouds tell this host alone, at link-local addresses,
+/// is not for him; names are looked at when they are [resolved](source_address::Resolver).
 fn check_url(url: &Url) -> Result<(), SourceError> {
     if !matches!(url.scheme(), "http" | "https") {
         return Err(SourceError::Url("neither http nor https"));
@@ -285,25 +287,26 @@ fn check_url(url: &Url) -> Result<(), SourceError> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err(SourceError::Url("credentials belong into a header"));
     }
-    match url.host() {
-        Some(Host::Ipv4(ip)) if ip.is_link_local() => Err(SourceError::Url("link-local address")),
-        Some(Host::Ipv6(ip)) if ip.is_unicast_link_local() => {
-            Err(SourceError::Url("link-local address"))
-        }
-        Some(_) => Ok(()),
-        None => Err(SourceError::Url("no host")),
+    let literal = match url.host() {
+        Some(Host::Ipv4(ip)) => Some(IpAddr::V4(ip)),
+        Some(Host::Ipv6(ip)) => Some(IpAddr::V6(ip)),
+        Some(Host::Domain(_)) => None,
+        None => return Err(SourceError::Url("no host")),
+    };
+    if literal.is_some_and(source_address::is_link_local) {
+        return Err(SourceError::Url("link-local address"));
     }
+    Ok(())
 }
 
 fn header_map(headers: &[(String, String)]) -> HeaderMap {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
         let name = HeaderName::from_bytes(name.as_bytes());
-        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
-            // The body has to be the content's own bytes, all of them.
-            if name != header::RANGE && name != header::ACCEPT_ENCODING && name != header::HOST {
-                map.append(name, value);
-            }
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value))
+            && !is_ours(&name)
+        {
+            map.append(name, value);
         }
     }
     map.insert(
@@ -311,6 +314,39 @@ fn header_map(headers: &[(String, String)]) -> HeaderMap {
         HeaderValue::from_static("identity"),
     );
     map
+}
+
+/// Headers that this request sets or leaves out by itself: the body has to be the content's own
+/// bytes, all of them, and the connection is shared (RFC 9110 section 7.6.1).
+fn is_ours(name: &HeaderName) -> bool {
+    const OURS: [HeaderName; 17] = [
+        header::RANGE,
+        header::IF_RANGE,
+        header::IF_MATCH,
+        header::IF_NONE_MATCH,
+        header::IF_MODIFIED_SINCE,
+        header::IF_UNMODIFIED_SINCE,
+        header::ACCEPT_ENCODING,
+        header::HOST,
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+        header::TE,
+        header::TRAILER,
+        header::EXPECT,
+        header::CONNECTION,
+        header::UPGRADE,
+        header::PROXY_AUTHORIZATION,
+        HeaderName::from_static("keep-alive"),
+    ];
+    OURS.contains(name)
+}
+
+fn without_callers_headers(headers: &HeaderMap) -> HeaderMap {
+    let own = [header::RANGE, header::ACCEPT_ENCODING, header::ACCEPT];
+    let kept = own
+        .into_iter()
+        .filter_map(|name| Some((name.clone(), headers.get(&name)?.clone())));
+    kept.collect()
 }
 
 /// First byte and total of `Content-Range: bytes first-last/total` (RFC 9110 section 14.4).

@@ -6,14 +6,14 @@
     clippy::cast_possible_truncation
 )]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use flotilla_client::{ContentRequest, Layer, Node, NodeConfig, OpenError};
@@ -37,6 +37,12 @@ struct Registry {
     corrupt: bool,
     /// The first answer breaks off in the middle.
     breaks: AtomicBool,
+    /// What it answers the next time it is asked for the rest.
+    refuses_rest: Mutex<Option<StatusCode>>,
+    /// Strangers are sent to a login page.
+    has_login_page: bool,
+    /// `ETag` of the first answer, and of all others.
+    etags: [&'static str; 2],
     whole_requests: AtomicUsize,
     resumed_at: AtomicUsize,
     probes: AtomicUsize,
@@ -49,6 +55,9 @@ impl Registry {
             body: body.take(length).collect(),
             corrupt: false,
             breaks: AtomicBool::new(false),
+            refuses_rest: Mutex::new(None),
+            has_login_page: false,
+            etags: ["\"one\""; 2],
             whole_requests: AtomicUsize::new(0),
             resumed_at: AtomicUsize::new(0),
             probes: AtomicUsize::new(0),
@@ -59,12 +68,18 @@ impl Registry {
         DigestHasher::sha256_of(&self.body)
     }
 
-    fn answer(&self, headers: &HeaderMap) -> Response {
+    fn answer(&self, path: &str, headers: &HeaderMap) -> Response {
         if headers
             .get(header::AUTHORIZATION)
             .is_none_or(|value| value != CREDENTIALS)
         {
-            return StatusCode::UNAUTHORIZED.into_response();
+            if !self.has_login_page {
+                return StatusCode::UNAUTHORIZED.into_response();
+            }
+            if path == "/login" {
+                return "Who are you?".into_response();
+            }
+            return (StatusCode::FOUND, [(header::LOCATION, "/login")]).into_response();
         }
         let total = self.body.len();
         let range = headers
@@ -84,6 +99,11 @@ impl Registry {
         } else {
             &self.resumed_at
         };
+        if from > 0
+            && let Some(status) = self.refuses_rest.lock().unwrap().take()
+        {
+            return status.into_response();
+        }
         counter.fetch_add(if from == 0 { 1 } else { from }, Ordering::SeqCst);
         let mut rest = self.body.slice(from..).to_vec();
         if self.corrupt {
@@ -106,7 +126,7 @@ impl Registry {
                 header::CONTENT_RANGE,
                 format!("bytes {from}-{}/{total}", total - 1),
             ),
-            (header::ETAG, "\"one\"".to_owned()),
+            (header::ETAG, self.etags[usize::from(from > 0)].to_owned()),
         ];
         let status = if from == 0 {
             StatusCode::OK
@@ -140,8 +160,8 @@ impl Cluster {
             listener.local_addr().unwrap(),
             registry.digest()
         );
-        let served = async |State(registry): State<Arc<Registry>>, headers: HeaderMap| {
-            registry.answer(&headers)
+        let served = async |State(registry): State<Arc<Registry>>, uri: Uri, headers: HeaderMap| {
+            registry.answer(uri.path(), &headers)
         };
         let router = Router::new()
             .fallback(served)
@@ -309,6 +329,48 @@ async fn a_registry_of_the_callers_choice_does_not_open_another_registrys_layer(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn only_the_blobs_own_url_opens_it() {
+    let mut cluster = Cluster::start(Registry::new(3 << 20)).await;
+    let node = cluster.node().await;
+    let digest = cluster.registry.digest();
+    let other = DigestHasher::sha256_of(b"another blob");
+    let layer = node.open(cluster.request(Some(CREDENTIALS))).await.unwrap();
+    whole(&layer).await;
+    for path in [
+        "/".to_owned(),
+        "/v2/a/manifests/latest".to_owned(),
+        format!("/v2/a/blobs/{other}"),
+        format!("/v2/blobs/{digest}"),
+        format!("/v2/a/blobs/{digest}/"),
+        format!("/v2/a/blobs/{digest}?x"),
+    ] {
+        let request = ContentRequest {
+            url: cluster.blob.join(&path).unwrap(),
+            ..cluster.request(Some(CREDENTIALS))
+        };
+        let opened = node.open(request).await;
+        assert!(
+            matches!(opened, Err(OpenError::Unswarmable(_))),
+            "{path}: {opened:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_page_is_no_permission() {
+    let mut cluster = Cluster::start(Registry {
+        has_login_page: true,
+        ..Registry::new(3 << 20)
+    })
+    .await;
+    let node = cluster.node().await;
+    let layer = node.open(cluster.request(Some(CREDENTIALS))).await.unwrap();
+    whole(&layer).await;
+    let opened = node.open(cluster.request(None)).await;
+    assert!(opened.is_err(), "a stranger was let in: {opened:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_layer_in_two_registries_of_one_operator_is_one_swarm() {
     let registry = Registry::new(3 << 20);
     let mut cluster = Cluster::start_sharing(registry, &["127.0.0.1", "localhost"]).await;
@@ -352,6 +414,50 @@ async fn a_source_that_breaks_off_is_asked_for_the_rest_only() {
     assert!(
         (1 << 20..=2 << 20).contains(&resumed),
         "resumed at {resumed}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_is_busy_when_asked_for_the_rest_is_asked_again() {
+    let registry = Registry::new(4 << 20);
+    registry.breaks.store(true, Ordering::SeqCst);
+    *registry.refuses_rest.lock().unwrap() = Some(StatusCode::BAD_GATEWAY);
+    let mut cluster = Cluster::start(registry).await;
+    let node = cluster.node().await;
+    let layer = node.open(cluster.request(Some(CREDENTIALS))).await.unwrap();
+    assert!(whole(&layer).await == cluster.registry.body);
+    assert_eq!(cluster.registry.whole_requests.load(Ordering::SeqCst), 1);
+}
+
+/// What came of a plain URL whose first answer breaks off.
+async fn broken_off(etags: [&'static str; 2]) -> Result<Result<(), String>, OpenError> {
+    let registry = Registry {
+        etags,
+        ..Registry::new(4 << 20)
+    };
+    registry.breaks.store(true, Ordering::SeqCst);
+    let mut cluster = Cluster::start(registry).await;
+    let node = cluster.node().await;
+    let request = ContentRequest {
+        digest: None,
+        ..cluster.request(Some(CREDENTIALS))
+    };
+    let layer = node.open(request).await?;
+    let completed = tokio::time::timeout(DEADLINE, layer.completed());
+    Ok(completed.await.expect("an outcome in time"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_changes_midway_is_not_put_together_from_two() {
+    let same = broken_off(["\"one\"", "\"one\""]).await.unwrap();
+    same.expect("the same file goes on");
+    let changed = broken_off(["\"one\"", "\"two\""]).await.unwrap();
+    let reason = changed.expect_err("a mixture was called complete");
+    assert!(reason.contains("changed"), "{reason}");
+    let nameless = broken_off(["", ""]).await;
+    assert!(
+        matches!(nameless, Err(OpenError::Unswarmable(_))),
+        "{nameless:?}"
     );
 }
 

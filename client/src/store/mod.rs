@@ -250,6 +250,12 @@ fn make_room(
     quota: u64,
     wanted: u64,
 ) -> Result<Vec<Arc<StoredLayer>>, StoreError> {
+    // What cannot have room anyway costs no other layer its place.
+    let leased = layers.values().filter(|layer| layer.is_leased());
+    let lasting: u64 = leased.map(|layer| layer.geometry().length()).sum();
+    if lasting.saturating_add(wanted) > quota {
+        return Err(StoreError::Full { quota, wanted });
+    }
     let mut evicted = Vec::new();
     while taken(layers).saturating_add(wanted) > quota {
         let idle = layers.values().filter(|layer| !layer.is_leased());

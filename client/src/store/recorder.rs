@@ -3,8 +3,8 @@
 //! A sealed layer is served from the moment its digest was compared. Recording that costs the
 //! disk four flushes, which nobody waits for: a crash before them costs a download.
 
-use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 
 use super::StoredLayer;
