@@ -280,3 +280,34 @@ fn remove(layers: &mut Layers, content: &ContentId) -> Result<(), StoreError> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use flotilla_torrents::DigestHasher;
+
+    use super::*;
+
+    fn create(store: &Store, length: u64) -> Result<Vec<Arc<StoredLayer>>, StoreError> {
+        let content = ContentId::blob(&DigestHasher::sha256_of(&length.to_be_bytes()));
+        let geometry = Geometry::for_length(length).unwrap();
+        let created = store.layer_or_create(&content, geometry, "http://registry");
+        created.map(|(_, evicted)| evicted)
+    }
+
+    #[test]
+    fn what_cannot_have_room_evicts_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), 1000).unwrap();
+        assert!(create(&store, 300).unwrap().is_empty());
+        assert!(create(&store, 400).unwrap().is_empty());
+        let leased = store.layers().into_iter().next().unwrap();
+        let lease = leased.lease();
+        for wanted in [1001, 1000 - leased.geometry().length() + 1] {
+            let refused = create(&store, wanted);
+            assert!(matches!(refused, Err(StoreError::Full { .. })));
+            assert_eq!(store.bytes(), 700, "{wanted} bytes");
+        }
+        drop(lease);
+        assert_eq!(create(&store, 1000).unwrap().len(), 2);
+    }
+}
