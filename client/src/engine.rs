@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use flotilla_torrents::{
-    ContentId, Geometry, InfoHash, PeerId, PieceMap, SignedTicket, TicketKey, TicketKeys,
+    ContentId, Digest, Geometry, InfoHash, PeerId, PieceMap, SignedTicket, TicketKey, TicketKeys,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
@@ -181,6 +182,39 @@ impl Engine {
             handle.set_ticket(ticket);
         }
         Ok(handle)
+    }
+
+    /// Keeps small content that was compared with its digest; `sha256` is the hash of all
+    /// bytes. Returns at once; without room on the disk it is not kept.
+    pub(crate) fn keep(
+        &self,
+        content: ContentId,
+        geometry: Geometry,
+        origin: &str,
+        sha256: Digest,
+        bytes: Bytes,
+    ) {
+        let (engine, origin) = (self.clone(), origin.to_owned());
+        self.0.tasks.spawn_blocking(move || {
+            let store = &engine.0.store;
+            let kept =
+                store
+                    .layer_or_create(&content, geometry, &origin)
+                    .and_then(|(layer, evicted)| {
+                        for layer in evicted {
+                            engine.leave(&layer.swarm());
+                        }
+                        if layer.sealed().is_none() {
+                            let written = layer.write_whole(&bytes);
+                            written.map_err(|error| StoreError::io(&layer.data_path(), error))?;
+                            store.seal(&layer, sha256);
+                        }
+                        Ok(())
+                    });
+            if let Err(error) = kept {
+                tracing::warn!(%content, %error, "not kept");
+            }
+        });
     }
 
     /// Leaves a swarm; its layer stays on the disk.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use flotilla_torrents::{Digest, DigestHasher};
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::rate_limit::RateLimiter;
-use crate::{ContentRequest, Layer, Node, NodeConfig, OpenError, SupernodeError};
+use crate::{ContentRequest, Layer, Node, NodeConfig, OpenError, SupernodeError, SwarmHandle};
 
 /// What to get, and how.
 #[derive(Clone, Debug)]
@@ -87,7 +87,10 @@ async fn get(options: &GetOptions, node: &Node, work_dir: &Path) -> anyhow::Resu
         Ok(layer) => {
             bar.set_length(layer.length());
             match from_swarm(&layer, &bar).await {
-                Ok(()) => Finished::Layer(layer),
+                Ok(()) => match layer.swarm() {
+                    Some(swarm) => Finished::Layer(swarm.clone()),
+                    None => Finished::Part(write_small(&layer, work_dir).await?),
+                },
                 Err(reason) => {
                     tracing::warn!(reason, "going on from the source");
                     Finished::Part(from_source(options, work_dir, Some(&layer), &bar).await?)
@@ -125,14 +128,14 @@ async fn get(options: &GetOptions, node: &Node, work_dir: &Path) -> anyhow::Resu
 }
 
 enum Finished {
-    Layer(Layer),
+    Layer(SwarmHandle),
     Part(PathBuf),
 }
 
 impl Finished {
     fn path(&self) -> PathBuf {
         match self {
-            Self::Layer(layer) => layer.swarm().layer().data_path(),
+            Self::Layer(swarm) => swarm.layer().data_path(),
             Self::Part(path) => path.clone(),
         }
     }
@@ -140,9 +143,12 @@ impl Finished {
 
 /// Waits for the whole; Err says why the swarm will not bring it.
 async fn from_swarm(layer: &Layer, bar: &ProgressBar) -> Result<(), String> {
-    let mut status = layer.swarm().watch();
+    let Some(swarm) = layer.swarm() else {
+        return Ok(());
+    };
+    let mut status = swarm.watch();
     let mut completed = std::pin::pin!(layer.completed());
-    let piece_length = u64::from(layer.swarm().geometry().piece_length());
+    let piece_length = u64::from(swarm.geometry().piece_length());
     loop {
         tokio::select! {
             completed = &mut completed => return completed,
@@ -155,10 +161,18 @@ async fn from_swarm(layer: &Layer, bar: &ProgressBar) -> Result<(), String> {
             }
             () = tokio::time::sleep(Duration::from_millis(100)) => {}
         }
-        if let Some(reason) = layer.swarm().stalled() {
+        if let Some(reason) = swarm.stalled() {
             return Err(reason.to_owned());
         }
     }
+}
+
+async fn write_small(layer: &Layer, work_dir: &Path) -> anyhow::Result<PathBuf> {
+    let path = work_dir.join("part");
+    let parts: Vec<_> = layer.read(0..layer.length()).try_collect().await?;
+    let written = tokio::fs::write(&path, parts.concat()).await;
+    written.with_context(|| path.display().to_string())?;
+    Ok(path)
 }
 
 /// Writes the file from what the swarm brought and, for the rest, from the source.
@@ -174,7 +188,7 @@ async fn from_source(
         .with_context(|| path.display().to_string())?;
     let mut position = 0;
     if let Some(layer) = layer {
-        let held = layer.swarm().held_prefix();
+        let held = layer.swarm().map_or(0, SwarmHandle::held_prefix);
         let mut reader = layer.read(0..held);
         while let Some(Ok(bytes)) = reader.next().await {
             file.write_all(&bytes).await?;

@@ -71,6 +71,18 @@ impl LayerReader {
         }
     }
 
+    /// Reads what is in memory.
+    pub(crate) fn of_bytes(bytes: &Bytes, range: Range<u64>) -> Self {
+        let at = |offset| usize::try_from(offset).map_or(bytes.len(), |at| at.min(bytes.len()));
+        let (start, end) = (at(range.start), at(range.end));
+        let part = bytes.slice(start..end.max(start));
+        let parts = (!part.is_empty()).then_some(Ok(part));
+        Self {
+            position: range.start,
+            parts: Box::pin(stream::iter(parts)),
+        }
+    }
+
     /// Offset of the next byte.
     pub fn position(&self) -> u64 {
         self.position

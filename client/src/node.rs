@@ -5,17 +5,17 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use flotilla_torrents::swarm_api::{
     Delivery, InlineContent, OpenRequest, OpenResponse, SwarmDescriptor,
 };
-use flotilla_torrents::{ContentId, Digest, DigestHasher, Geometry, GeometryError, PieceHash};
+use flotilla_torrents::{ContentId, Digest, DigestHasher, Geometry, GeometryError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::engine::{Engine, EngineConfig, EngineError};
 use crate::layer_reader::LayerReader;
-use crate::store::StoredLayer;
 use crate::supernode_client::{Supernode, SupernodeError, Supernodes};
 use crate::supernode_session;
 use crate::swarm_handle::{SwarmHandle, SwarmState};
@@ -176,7 +176,7 @@ impl Node {
             .engine
             .join(layer.content(), layer.geometry(), &origin_of(url))
             .await;
-        joined.ok().map(Layer)
+        joined.ok().map(|swarm| Layer(Content::Swarm(swarm)))
     }
 }
 
@@ -245,7 +245,7 @@ impl NodeShared {
                 supernode_session::follow(node, handle.clone(), supernode, descriptor, request);
             tokio::spawn(session);
         }
-        Ok(Layer(handle))
+        Ok(Layer(Content::Swarm(handle)))
     }
 
     /// False when a session follows this very swarm already. One that followed an evicted
@@ -271,53 +271,32 @@ impl NodeShared {
         }
     }
 
-    /// Small content: not worth a swarm, the supernode hands it out whole.
+    /// Small content: not worth a swarm, the supernode hands it out whole. It is kept on the
+    /// disk behind the answer's back.
     async fn take_whole(
         &self,
         supernode: &Supernode,
         descriptor: SwarmDescriptor,
         origin: &str,
     ) -> Result<Layer, OpenError> {
-        let geometry = Geometry::new(descriptor.length, descriptor.piece_length)?;
-        let handle = self
-            .engine
-            .join(&descriptor.content, geometry, origin)
-            .await?;
-        if handle.status().complete {
-            return Ok(Layer(handle));
-        }
+        let SwarmDescriptor {
+            content, length, ..
+        } = descriptor;
+        let geometry = Geometry::new(length, descriptor.piece_length)?;
         let bytes = match descriptor.inline {
             Some(InlineContent(bytes)) => bytes.into(),
             None => {
                 supernode
-                    .content(descriptor.swarm, &descriptor.ticket, descriptor.length)
+                    .content(descriptor.swarm, &descriptor.ticket, length)
                     .await?
             }
         };
-        let sha256 = DigestHasher::sha256_of(&bytes);
-        let expected = descriptor.content.digest();
-        let found = expected
-            .as_ref()
-            .map(|digest| digest.of_same_algorithm(&bytes));
-        if expected != found || bytes.len() as u64 != descriptor.length {
-            return Err(OpenError::Unswarmable(
-                "the supernode's bytes do not match the digest".to_owned(),
-            ));
-        }
-        let layer = Arc::clone(handle.layer());
-        let stored = tokio::task::spawn_blocking(move || store_whole(&layer, &bytes));
-        match stored.await {
-            Ok(stored) => stored.map_err(EngineError::from)?,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
-        self.engine.store().seal(handle.layer(), sha256);
-        // Opened anew, the swarm finds the layer complete on the disk.
-        self.engine.leave(&handle.swarm());
-        Ok(Layer(
-            self.engine
-                .join(&descriptor.content, geometry, origin)
-                .await?,
-        ))
+        let small = Small::verify(&content, length, bytes).ok_or_else(|| {
+            OpenError::Unswarmable("the supernode's bytes do not match the digest".to_owned())
+        })?;
+        let (sha256, bytes) = (small.sha256, small.bytes.clone());
+        self.engine.keep(content, geometry, origin, sha256, bytes);
+        Ok(Layer(Content::Small(small.bytes)))
     }
 
     fn lock_followed(&self) -> std::sync::MutexGuard<'_, HashMap<ContentId, SwarmHandle>> {
@@ -330,45 +309,64 @@ pub fn origin_of(url: &Url) -> String {
     url.origin().ascii_serialization()
 }
 
-fn store_whole(layer: &StoredLayer, bytes: &[u8]) -> Result<(), crate::StoreError> {
-    for piece in layer.geometry().pieces() {
-        let range = layer.geometry().piece_range(piece);
-        let range =
-            usize::try_from(range.start).unwrap_or(0)..usize::try_from(range.end).unwrap_or(0);
-        let data = bytes.get(range).unwrap_or_default();
-        layer
-            .write_piece(piece, PieceHash::of(data), data)
-            .map_err(|source| crate::StoreError::Io {
-                path: layer.data_path(),
-                source,
-            })?;
+/// Small content that was compared with its digest.
+struct Small {
+    bytes: Bytes,
+    sha256: Digest,
+}
+
+impl Small {
+    fn verify(content: &ContentId, length: u64, bytes: Bytes) -> Option<Self> {
+        let sha256 = DigestHasher::sha256_of(&bytes);
+        let is_right = match content.digest() {
+            Some(expected) if expected.algorithm() == sha256.algorithm() => expected == sha256,
+            Some(expected) => expected == expected.of_same_algorithm(&bytes),
+            None => true,
+        };
+        (is_right && bytes.len() as u64 == length).then_some(Self { bytes, sha256 })
     }
-    Ok(())
 }
 
 /// A layer that arrives, or has arrived. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Layer(SwarmHandle);
+pub struct Layer(Content);
+
+#[derive(Clone, Debug)]
+enum Content {
+    /// From peers or from the disk.
+    Swarm(SwarmHandle),
+    /// Whole and verified.
+    Small(Bytes),
+}
 
 impl Layer {
     /// Its length in bytes.
     pub fn length(&self) -> u64 {
-        self.0.geometry().length()
+        match &self.0 {
+            Content::Swarm(swarm) => swarm.geometry().length(),
+            Content::Small(bytes) => bytes.len() as u64,
+        }
     }
 
-    /// The swarm that brings it.
-    pub fn swarm(&self) -> &SwarmHandle {
-        &self.0
+    /// The swarm that brings it; none for small content, which comes whole.
+    pub fn swarm(&self) -> Option<&SwarmHandle> {
+        match &self.0 {
+            Content::Swarm(swarm) => Some(swarm),
+            Content::Small(_) => None,
+        }
     }
 
-    /// Whether it is complete and verified on this node's disk.
+    /// Whether it is complete and verified on this node.
     pub fn is_complete(&self) -> bool {
-        self.0.status().complete
+        self.swarm().is_none_or(|swarm| swarm.status().complete)
     }
 
     /// The verified bytes of `range`, in order, as they come.
     pub fn read(&self, range: Range<u64>) -> LayerReader {
-        self.0.read(range)
+        match &self.0 {
+            Content::Swarm(swarm) => swarm.read(range),
+            Content::Small(bytes) => LayerReader::of_bytes(bytes, range),
+        }
     }
 
     /// Waits until the layer is complete and verified.
@@ -376,7 +374,10 @@ impl Layer {
     /// # Errors
     /// The swarm is void; the reason.
     pub async fn completed(&self) -> Result<(), String> {
-        let mut status = self.0.watch();
+        let Some(swarm) = self.swarm() else {
+            return Ok(());
+        };
+        let mut status = swarm.watch();
         let settled = status
             .wait_for(|status| status.complete || matches!(status.state, SwarmState::Void(_)));
         match settled.await.map(|status| status.state.clone()) {

@@ -276,11 +276,19 @@ async fn small_content_comes_whole() {
     let layer = node.open(cluster.request(Some(CREDENTIALS))).await.unwrap();
     assert!(layer.is_complete());
     assert_eq!(whole(&layer).await, cluster.registry.body);
-    assert!(
-        node.local(&cluster.registry.digest(), &cluster.blob)
-            .await
-            .is_some()
-    );
+    let kept = async {
+        let digest = cluster.registry.digest();
+        loop {
+            if let Some(kept) = node.local(&digest, &cluster.blob).await {
+                return kept;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let kept = tokio::time::timeout(DEADLINE, kept)
+        .await
+        .expect("kept in time");
+    assert_eq!(whole(&kept).await, cluster.registry.body);
 }
 
 #[tokio::test(flavor = "multi_thread")]

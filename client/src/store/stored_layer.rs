@@ -203,6 +203,18 @@ impl StoredLayer {
         Ok(())
     }
 
+    /// Writes the whole of a small layer, as [`write_piece`](Self::write_piece) does.
+    ///
+    /// # Errors
+    /// The data file could not be written.
+    pub fn write_whole(&self, bytes: &[u8]) -> io::Result<()> {
+        let size = usize::try_from(self.geometry.piece_length()).unwrap_or(usize::MAX);
+        for (piece, data) in self.geometry.pieces().zip(bytes.chunks(size)) {
+            self.write_piece(piece, PieceHash::of(data), data)?;
+        }
+        Ok(())
+    }
+
     /// Reads `length` bytes at `offset`; the caller knows that the pieces are held.
     ///
     /// # Errors
