@@ -7,9 +7,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use bytes::Bytes;
 use flotilla_torrents::{
-    ContentId, Digest, Geometry, InfoHash, PeerId, PieceMap, SignedTicket, TicketKey, TicketKeys,
+    ContentId, Geometry, InfoHash, PeerId, PieceMap, SignedTicket, TicketKey, TicketKeys,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
@@ -19,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::bans::Bans;
 use crate::peer_connection::{self, Introduction, MeetError};
 use crate::rate_limit::RateLimiter;
+use crate::small_content::SmallContent;
 use crate::store::{Store, StoreError, StoredLayer};
 use crate::swarm::Role;
 use crate::swarm_handle::SwarmHandle;
@@ -184,37 +184,28 @@ impl Engine {
         Ok(handle)
     }
 
-    /// Keeps small content that was compared with its digest; `sha256` is the hash of all
-    /// bytes. Returns at once; without room on the disk it is not kept.
-    pub(crate) fn keep(
-        &self,
-        content: ContentId,
-        geometry: Geometry,
-        origin: &str,
-        sha256: Digest,
-        bytes: Bytes,
-    ) {
+    /// Keeps small content on the disk. Returns at once; without room there it is not kept.
+    pub fn keep(&self, small: SmallContent, origin: &str) {
         let (engine, origin) = (self.clone(), origin.to_owned());
         self.0.tasks.spawn_blocking(move || {
-            let store = &engine.0.store;
-            let kept =
-                store
-                    .layer_or_create(&content, geometry, &origin)
-                    .and_then(|(layer, evicted)| {
-                        for layer in evicted {
-                            engine.leave(&layer.swarm());
-                        }
-                        if layer.sealed().is_none() {
-                            let written = layer.write_whole(&bytes);
-                            written.map_err(|error| StoreError::io(&layer.data_path(), error))?;
-                            store.seal(&layer, sha256);
-                        }
-                        Ok(())
-                    });
-            if let Err(error) = kept {
-                tracing::warn!(%content, %error, "not kept");
+            if let Err(error) = engine.write_small(&small, &origin) {
+                tracing::warn!(content = %small.content(), %error, "not kept");
             }
         });
+    }
+
+    fn write_small(&self, small: &SmallContent, origin: &str) -> Result<(), StoreError> {
+        let store = &self.0.store;
+        let (layer, evicted) = store.layer_or_create(small.content(), small.geometry(), origin)?;
+        for layer in evicted {
+            self.leave(&layer.swarm());
+        }
+        if layer.sealed().is_none() {
+            let written = layer.write_whole(small.bytes());
+            written.map_err(|error| StoreError::io(&layer.data_path(), error))?;
+            store.seal(&layer, small.sha256().clone());
+        }
+        Ok(())
     }
 
     /// Leaves a swarm; its layer stays on the disk.

@@ -9,13 +9,14 @@ use bytes::Bytes;
 use flotilla_torrents::swarm_api::{
     Delivery, InlineContent, OpenRequest, OpenResponse, SwarmDescriptor,
 };
-use flotilla_torrents::{ContentId, Digest, DigestHasher, Geometry, GeometryError};
+use flotilla_torrents::{ContentId, Digest, Geometry, GeometryError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::engine::{Engine, EngineConfig, EngineError};
 use crate::layer_reader::LayerReader;
+use crate::small_content::SmallContent;
 use crate::supernode_client::{Supernode, SupernodeError, Supernodes};
 use crate::supernode_session;
 use crate::swarm_handle::{SwarmHandle, SwarmState};
@@ -279,24 +280,20 @@ impl NodeShared {
         descriptor: SwarmDescriptor,
         origin: &str,
     ) -> Result<Layer, OpenError> {
-        let SwarmDescriptor {
-            content, length, ..
-        } = descriptor;
-        let geometry = Geometry::new(length, descriptor.piece_length)?;
+        let geometry = Geometry::new(descriptor.length, descriptor.piece_length)?;
         let bytes = match descriptor.inline {
             Some(InlineContent(bytes)) => bytes.into(),
             None => {
                 supernode
-                    .content(descriptor.swarm, &descriptor.ticket, length)
+                    .content(descriptor.swarm, &descriptor.ticket, descriptor.length)
                     .await?
             }
         };
-        let small = Small::verify(&content, length, bytes).ok_or_else(|| {
+        let small = SmallContent::verify(descriptor.content, geometry, bytes).ok_or_else(|| {
             OpenError::Unswarmable("the supernode's bytes do not match the digest".to_owned())
         })?;
-        let (sha256, bytes) = (small.sha256, small.bytes.clone());
-        self.engine.keep(content, geometry, origin, sha256, bytes);
-        Ok(Layer(Content::Small(small.bytes)))
+        self.engine.keep(small.clone(), origin);
+        Ok(Layer(Content::Small(small.bytes().clone())))
     }
 
     fn lock_followed(&self) -> std::sync::MutexGuard<'_, HashMap<ContentId, SwarmHandle>> {
@@ -307,24 +304,6 @@ impl NodeShared {
 /// Scheme, host and port.
 pub fn origin_of(url: &Url) -> String {
     url.origin().ascii_serialization()
-}
-
-/// Small content that was compared with its digest.
-struct Small {
-    bytes: Bytes,
-    sha256: Digest,
-}
-
-impl Small {
-    fn verify(content: &ContentId, length: u64, bytes: Bytes) -> Option<Self> {
-        let sha256 = DigestHasher::sha256_of(&bytes);
-        let is_right = match content.digest() {
-            Some(expected) if expected.algorithm() == sha256.algorithm() => expected == sha256,
-            Some(expected) => expected == expected.of_same_algorithm(&bytes),
-            None => true,
-        };
-        (is_right && bytes.len() as u64 == length).then_some(Self { bytes, sha256 })
-    }
 }
 
 /// A layer that arrives, or has arrived. Cheap to clone.

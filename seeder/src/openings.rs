@@ -5,13 +5,16 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use flotilla_client::{Engine, SwarmHandle, SwarmState, origin_of};
+use bytes::BytesMut;
+use flotilla_client::{Engine, SmallContent, SwarmHandle, SwarmState, origin_of};
 use flotilla_torrents::swarm_api::{
     Delivery, InlineContent, OpenRequest, OpenResponse, SwarmDescriptor,
 };
 use flotilla_torrents::{
     ContentId, Digest, Geometry, InfoHash, PeerId, SignedTicket, Ticket, TicketSigner,
 };
+use futures_util::StreamExt as _;
+use moka::future::Cache;
 use url::Url;
 
 use crate::authorization::Authorizer;
@@ -21,6 +24,8 @@ use crate::source::{Permission, Source, SourceBody, SourceError};
 
 /// Content below this is not worth a swarm.
 const LEAST_SWARM: u64 = 1024 * 1024;
+/// Bytes of small blobs kept in memory.
+const MOST_SMALL: u64 = 32 * 1024 * 1024;
 /// Long enough to connect to every peer of a large download, short enough that a node that
 /// lost its right cannot join for long. Nodes ask again for a new one.
 const TICKET_LIFETIME: Duration = Duration::from_secs(15 * 60);
@@ -35,8 +40,22 @@ pub(crate) struct Openings {
     peer_port: u16,
     blobs: Authorizer,
     urls: Authorizer,
+    /// Small blobs that somebody asked for lately; all of them are on the disk as well.
+    small: Cache<String, SmallContent>,
     /// By digest or URL; the lock is held while the source is asked, so that it is asked once.
     known: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Known>>>>>,
+}
+
+/// What a caller gets.
+enum Opened {
+    Small(SmallContent),
+    Swarm(SwarmHandle),
+}
+
+/// What the source's answer leads to.
+enum FromSource {
+    Small(SmallContent),
+    Swarm(Known),
 }
 
 /// A swarm that was opened before.
@@ -62,6 +81,12 @@ impl Openings {
             source,
             signer,
             peer_port,
+            small: Cache::builder()
+                .max_capacity(MOST_SMALL)
+                .weigher(|key: &String, small: &SmallContent| {
+                    u32::try_from(key.len() + small.bytes().len()).unwrap_or(u32::MAX)
+                })
+                .build(),
             known: Mutex::new(HashMap::new()),
         }
     }
@@ -76,12 +101,20 @@ impl Openings {
             Err(error) => Err(Unopened::Unswarmable(error.to_string())),
         };
         match opened {
-            Ok(handle) => {
-                let mut descriptor = self.describe(&handle, request.peer_id);
-                if descriptor.length <= InlineContent::LONGEST {
-                    descriptor.inline = short_content(&handle).await;
-                }
-                OpenResponse::Open(descriptor)
+            Ok(Opened::Small(small)) => {
+                let inline = Some(InlineContent(small.bytes().to_vec()));
+                let (content, geometry) = (small.content(), small.geometry());
+                OpenResponse::Open(self.describe(content, geometry, inline, request.peer_id))
+            }
+            Ok(Opened::Swarm(handle)) => {
+                let geometry = handle.geometry();
+                let inline = if geometry.length() <= InlineContent::LONGEST {
+                    short_content(&handle).await
+                } else {
+                    None
+                };
+                let content = handle.content();
+                OpenResponse::Open(self.describe(content, geometry, inline, request.peer_id))
             }
             Err(Unopened::Source(SourceError::Refused { status })) => OpenResponse::Refused {
                 status,
@@ -99,9 +132,12 @@ impl Openings {
         self.engine.swarm(swarm)
     }
 
-    async fn swarm_for(&self, url: &Url, request: &OpenRequest) -> Result<SwarmHandle, Unopened> {
+    async fn swarm_for(&self, url: &Url, request: &OpenRequest) -> Result<Opened, Unopened> {
         let key = self.key(url, request.digest.as_ref());
-        let slot = Arc::clone(self.lock_known().entry(key).or_default());
+        if let Some(small) = self.small.get(&key).await {
+            return self.give_small(small, url, request).await;
+        }
+        let slot = Arc::clone(self.lock_known().entry(key.clone()).or_default());
         let mut outdated = None;
         loop {
             let mut known = slot.lock().await;
@@ -110,10 +146,23 @@ impl Openings {
                 .filter(|known| is_usable(&known.handle) && Some(known.handle.swarm()) != outdated)
                 .cloned();
             let Some(found) = usable else {
-                let opened = self.open_at_source(url, request).await?;
-                let handle = opened.handle.clone();
-                *known = Some(opened);
-                return Ok(handle);
+                // Whoever had the slot before may have brought it.
+                if let Some(small) = self.small.get(&key).await {
+                    drop(known);
+                    return self.give_small(small, url, request).await;
+                }
+                return match self.open_at_source(url, request).await? {
+                    FromSource::Small(small) => {
+                        self.small.insert(key, small.clone()).await;
+                        self.engine.keep(small.clone(), &origin_of(url));
+                        Ok(Opened::Small(small))
+                    }
+                    FromSource::Swarm(opened) => {
+                        let handle = opened.handle.clone();
+                        *known = Some(opened);
+                        Ok(Opened::Swarm(handle))
+                    }
+                };
             };
             // Callers are checked side by side, each with his own credentials.
             drop(known);
@@ -124,10 +173,21 @@ impl Openings {
                 {
                     ingest.add_caller(url, &request.headers);
                 }
-                return Ok(found.handle);
+                return Ok(Opened::Swarm(found.handle));
             }
             outdated = Some(found.handle.swarm());
         }
+    }
+
+    async fn give_small(
+        &self,
+        small: SmallContent,
+        url: &Url,
+        request: &OpenRequest,
+    ) -> Result<Opened, Unopened> {
+        let length = small.geometry().length();
+        self.blobs.check_blob(url, &request.headers, length).await?;
+        Ok(Opened::Small(small))
     }
 
     /// Checks this caller at the source; for a plain URL, also whether the source still has
@@ -165,14 +225,19 @@ impl Openings {
         }
     }
 
-    async fn open_at_source(&self, url: &Url, request: &OpenRequest) -> Result<Known, Unopened> {
+    async fn open_at_source(
+        &self,
+        url: &Url,
+        request: &OpenRequest,
+    ) -> Result<FromSource, Unopened> {
         if let Some(digest) = &request.digest {
             let stored = self.engine.store().layer(&ContentId::blob(digest));
             if let Some(layer) = stored.as_ref().filter(|layer| layer.sealed().is_some()) {
                 // Whole on the disk from an earlier run.
                 let length = layer.geometry().length();
                 self.blobs.check_blob(url, &request.headers, length).await?;
-                return self.run(url, layer.content(), layer.geometry()).await;
+                let known = self.run(url, layer.content(), layer.geometry()).await?;
+                return Ok(FromSource::Swarm(known));
             }
             if let Some(layer) = stored {
                 let geometry = layer.geometry();
@@ -181,7 +246,8 @@ impl Openings {
                 let offset = next.map_or(0, |piece| geometry.piece_offset(piece));
                 let body = self.source.open(url, &request.headers, offset).await?;
                 if body.total == Some(geometry.length()) {
-                    return Ok(self.start(known.handle, url, request, body).await);
+                    let known = self.start(known.handle, url, request, body).await;
+                    return Ok(FromSource::Swarm(known));
                 }
                 return Err(Unopened::Unswarmable(
                     "the source names another length than before".to_owned(),
@@ -203,6 +269,9 @@ impl Openings {
             Some(digest) => ContentId::blob(digest),
             None => ContentId::url(url.as_str(), &body.validator, total),
         };
+        if request.digest.is_some() && total <= InlineContent::LONGEST {
+            return self.read_small(content, geometry, url, request, body).await;
+        }
         let known = self.run(url, &content, geometry).await?;
         let published = known.handle.status().known;
         let body = match geometry.piece(published) {
@@ -222,13 +291,41 @@ impl Openings {
                 rest
             }
             None => {
-                return Ok(Known {
+                return Ok(FromSource::Swarm(Known {
                     validator: body.validator,
                     ..known
-                });
+                }));
             }
         };
-        Ok(self.start(known.handle, url, request, body).await)
+        let known = self.start(known.handle, url, request, body).await;
+        Ok(FromSource::Swarm(known))
+    }
+
+    /// Takes a small blob as it comes, without a swarm.
+    async fn read_small(
+        &self,
+        content: ContentId,
+        geometry: Geometry,
+        url: &Url,
+        request: &OpenRequest,
+        mut body: SourceBody,
+    ) -> Result<FromSource, Unopened> {
+        let mut bytes = BytesMut::new();
+        while let Some(part) = body.bytes.next().await {
+            let part = part?;
+            if (bytes.len() + part.len()) as u64 > geometry.length() {
+                return Err(SourceError::Nonsense("more bytes than announced").into());
+            }
+            bytes.extend_from_slice(&part);
+        }
+        let small = SmallContent::verify(content, geometry, bytes.freeze());
+        let small = small.ok_or(SourceError::Nonsense("the bytes do not match the digest"))?;
+        let permission = Permission {
+            total: Some(geometry.length()),
+            validator: body.validator,
+        };
+        self.blobs.grant(url, &request.headers, permission).await;
+        Ok(FromSource::Small(small))
     }
 
     async fn run(
@@ -290,11 +387,17 @@ impl Openings {
         }
     }
 
-    fn describe(&self, handle: &SwarmHandle, peer_id: PeerId) -> SwarmDescriptor {
-        let geometry = handle.geometry();
+    fn describe(
+        &self,
+        content: &ContentId,
+        geometry: Geometry,
+        inline: Option<InlineContent>,
+        peer_id: PeerId,
+    ) -> SwarmDescriptor {
+        let swarm = InfoHash::of_swarm(content, &geometry);
         SwarmDescriptor {
-            swarm: handle.swarm(),
-            content: handle.content().clone(),
+            swarm,
+            content: content.clone(),
             length: geometry.length(),
             piece_length: geometry.piece_length(),
             delivery: if geometry.length() < LEAST_SWARM {
@@ -302,9 +405,9 @@ impl Openings {
             } else {
                 Delivery::Pieces
             },
-            ticket: self.ticket(handle.swarm(), peer_id, TICKET_LIFETIME),
+            ticket: self.ticket(swarm, peer_id, TICKET_LIFETIME),
             peer_port: self.peer_port,
-            inline: None,
+            inline,
         }
     }
 
