@@ -59,6 +59,7 @@ struct Inner {
 }
 
 impl StoredLayer {
+    /// The record is written when there is a piece to record.
     pub(super) fn create(
         dir: PathBuf,
         content: ContentId,
@@ -73,7 +74,6 @@ impl StoredLayer {
             piece_length: geometry.piece_length(),
             sealed: None,
         };
-        write_record(&dir, &record).map_err(|e| StoreError::io(&dir, e))?;
         Self::from_record(dir, record)
     }
 
@@ -265,23 +265,21 @@ impl StoredLayer {
     pub(super) fn record(&self) -> io::Result<()> {
         // The record that counts is the one below.
         self.record_pieces(|| Ok(()))?;
-        let record = LayerRecord {
-            content: self.content.clone(),
-            origin: self.origin.clone(),
-            length: self.geometry.length(),
-            piece_length: self.geometry.piece_length(),
-            sealed: self.sealed(),
-        };
-        write_record(&self.dir, &record)?;
         self.is_settled.store(false, Ordering::Relaxed);
         self.settle_record()
     }
 
-    /// Makes the record itself survive a crash.
+    /// Writes the record, unless it is known to survive a crash already.
     fn settle_record(&self) -> io::Result<()> {
         if !self.is_settled.load(Ordering::Relaxed) {
-            File::open(self.dir.join(RECORD))?.sync_all()?;
-            File::open(&self.dir)?.sync_all()?;
+            let record = LayerRecord {
+                content: self.content.clone(),
+                origin: self.origin.clone(),
+                length: self.geometry.length(),
+                piece_length: self.geometry.piece_length(),
+                sealed: self.sealed(),
+            };
+            write_record(&self.dir, &record)?;
             self.is_settled.store(true, Ordering::Relaxed);
         }
         Ok(())
@@ -318,13 +316,15 @@ impl Drop for Lease {
     }
 }
 
-/// Replaces the record; a crash leaves the old one, the new one, or an empty one.
+/// Replaces the record. A crash before the end leaves the old one or none; the store clears
+/// away a layer without record.
 fn write_record(dir: &Path, record: &LayerRecord) -> io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(dir)?;
     // In one piece: to_writer makes a system call of each token.
     file.write_all(&serde_json::to_vec(record)?)?;
+    file.as_file().sync_data()?;
     file.persist(dir.join(RECORD))?;
-    Ok(())
+    File::open(dir)?.sync_all()
 }
 
 fn at(piece: PieceIndex) -> usize {
