@@ -29,6 +29,7 @@ use url::Url;
 /// Every wait of these tests ends by then.
 const DEADLINE: Duration = Duration::from_secs(60);
 const CREDENTIALS: &str = "Basic bGV0bWU6aW4=";
+const OTHERS_CREDENTIALS: &str = "Basic b3RoZXI6dXNlcg==";
 
 /// A registry that counts and misbehaves.
 struct Registry {
@@ -37,8 +38,11 @@ struct Registry {
     corrupt: bool,
     /// The first answer breaks off in the middle.
     breaks: AtomicBool,
+    pause_before_break: Duration,
     /// What it answers the next time it is asked for the rest.
     refuses_rest: Mutex<Option<StatusCode>>,
+    /// Credentials that are good for the beginning only, as a token that expires.
+    expired_at_rest: Option<&'static str>,
     /// Strangers are sent to a login page.
     has_login_page: bool,
     /// `ETag` of the first answer, and of all others.
@@ -55,7 +59,9 @@ impl Registry {
             body: body.take(length).collect(),
             corrupt: false,
             breaks: AtomicBool::new(false),
+            pause_before_break: Duration::ZERO,
             refuses_rest: Mutex::new(None),
+            expired_at_rest: None,
             has_login_page: false,
             etags: ["\"one\""; 2],
             whole_requests: AtomicUsize::new(0),
@@ -69,10 +75,8 @@ impl Registry {
     }
 
     fn answer(&self, path: &str, headers: &HeaderMap) -> Response {
-        if headers
-            .get(header::AUTHORIZATION)
-            .is_none_or(|value| value != CREDENTIALS)
-        {
+        let shown = headers.get(header::AUTHORIZATION);
+        if shown.is_none_or(|shown| shown != CREDENTIALS && shown != OTHERS_CREDENTIALS) {
             if !self.has_login_page {
                 return StatusCode::UNAUTHORIZED.into_response();
             }
@@ -100,6 +104,13 @@ impl Registry {
             &self.resumed_at
         };
         if from > 0
+            && self
+                .expired_at_rest
+                .is_some_and(|expired| shown.unwrap() == expired)
+        {
+            return StatusCode::UNAUTHORIZED.into_response();
+        }
+        if from > 0
             && let Some(status) = self.refuses_rest.lock().unwrap().take()
         {
             return status.into_response();
@@ -110,15 +121,19 @@ impl Registry {
             let middle = rest.len() / 2;
             rest[middle] ^= 1;
         }
-        let parts: Vec<Result<Bytes, std::io::Error>> = if self.breaks.swap(false, Ordering::SeqCst)
-        {
+        let body = if self.breaks.swap(false, Ordering::SeqCst) {
             rest.truncate(rest.len() / 2);
-            vec![
-                Ok(rest.into()),
-                Err(std::io::Error::other("broken on purpose")),
-            ]
+            let broken: Result<Bytes, _> = Err(std::io::Error::other("broken on purpose"));
+            let pause = self.pause_before_break;
+            let parts = stream::iter([Ok(rest.into()), broken]).then(move |part| async move {
+                if part.is_err() {
+                    tokio::time::sleep(pause).await;
+                }
+                part
+            });
+            Body::from_stream(parts)
         } else {
-            vec![Ok(rest.into())]
+            Body::from(rest)
         };
         let told = [
             (header::CONTENT_LENGTH, (total - from).to_string()),
@@ -133,7 +148,7 @@ impl Registry {
         } else {
             StatusCode::PARTIAL_CONTENT
         };
-        (status, told, Body::from_stream(stream::iter(parts))).into_response()
+        (status, told, body).into_response()
     }
 }
 
@@ -435,6 +450,25 @@ async fn a_source_that_is_busy_when_asked_for_the_rest_is_asked_again() {
     let layer = node.open(cluster.request(Some(CREDENTIALS))).await.unwrap();
     assert!(whole(&layer).await == cluster.registry.body);
     assert_eq!(cluster.registry.whole_requests.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_expires_midway_leaves_the_layer_to_another_caller_s() {
+    for expired in [CREDENTIALS, OTHERS_CREDENTIALS] {
+        let registry = Registry {
+            expired_at_rest: Some(expired),
+            pause_before_break: Duration::from_millis(500),
+            ..Registry::new(4 << 20)
+        };
+        registry.breaks.store(true, Ordering::SeqCst);
+        let mut cluster = Cluster::start(registry).await;
+        let node = cluster.node().await;
+        let layer = node.open(cluster.request(Some(CREDENTIALS))).await.unwrap();
+        let other = cluster.request(Some(OTHERS_CREDENTIALS));
+        node.open(other).await.unwrap();
+        assert!(whole(&layer).await == cluster.registry.body);
+        assert_eq!(cluster.registry.whole_requests.load(Ordering::SeqCst), 1);
+    }
 }
 
 /// What came of a plain URL whose first answer breaks off.

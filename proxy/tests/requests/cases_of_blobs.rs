@@ -1,6 +1,7 @@
 //! Cases about the bytes of layers.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -191,6 +192,51 @@ async fn case_10_signed_redirects_are_followed_without_credentials() {
     );
     let followed = get(stack.proxy.addr, &location, "").await;
     assert!(followed.body == *blob);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn case_10_a_signature_that_expires_midway_is_asked_for_anew() {
+    let blob = Arc::new(patterned(2_500_000));
+    let (stored, total) = (Arc::clone(&blob), blob.len());
+    // The first signature is good for one request, which breaks off in the middle.
+    let store = Scripted::start(move |parts| {
+        let (signature, range) = (parts.uri.query(), parts.headers.get("range"));
+        match (signature, range) {
+            (Some("sig=1"), None) => {
+                let half = Bytes::copy_from_slice(&stored[..total / 2]);
+                let broken = Err(std::io::Error::other("broken on purpose"));
+                Response::builder()
+                    .header("content-length", total)
+                    .body(Body::from_stream(stream::iter([Ok(half), broken])))
+                    .unwrap()
+            }
+            (Some("sig=1"), Some(_)) | (None, _) => {
+                Response::builder().status(403).body(Body::empty()).unwrap()
+            }
+            _ => blob_answer(parts, &stored),
+        }
+    })
+    .await;
+    let location = format!("http://{}/bucket/layer?sig=", store.addr);
+    let signed = Arc::new(AtomicUsize::new(0));
+    let registry = Scripted::start(move |_| {
+        let number = signed.fetch_add(1, Ordering::SeqCst) + 1;
+        Response::builder()
+            .status(307)
+            .header("location", format!("{location}{number}"))
+            .body(Body::empty())
+            .unwrap()
+    })
+    .await;
+    let stack = Stack::before(registry.addr).await;
+    let answer = stack.ask("GET", &path_of(&blob), LOGIN, b"").await;
+    assert_eq!(answer.status(), 200);
+    assert!(answer.body == *blob);
+    let whole = store.seen();
+    let whole = whole
+        .iter()
+        .filter(|parts| !parts.headers.contains_key("range"));
+    assert_eq!(whole.count(), 1, "the store sends no byte twice");
 }
 
 #[tokio::test(flavor = "multi_thread")]
