@@ -9,7 +9,7 @@ use flotilla_torrents::swarm_api::{SwarmDescriptor, SwarmEvent};
 use flotilla_torrents::tracker_wire::{AnnounceEvent, AnnounceReply, AnnounceRequest};
 use futures_util::StreamExt as _;
 
-use crate::node::{ContentRequest, NodeShared};
+use crate::node::{ContentRequest, NodeShared, OpenError};
 use crate::supernode_client::{Supernode, SupernodeError};
 use crate::swarm_handle::{SwarmHandle, SwarmState};
 
@@ -208,15 +208,23 @@ impl Session {
             if self.swarm.status().complete || self.is_over() {
                 return None;
             }
-            if let Ok((supernode, descriptor)) = self.node.open_anywhere(&self.request).await {
-                if descriptor.swarm == self.swarm.swarm() {
+            match self.node.open_anywhere(&self.request).await {
+                Ok((supernode, descriptor)) if descriptor.swarm == self.swarm.swarm() => {
                     return Some((supernode, descriptor));
                 }
-                // The content at the URL has changed: these pieces will never be complete.
-                self.swarm
-                    .void("the content at the source has changed".to_owned())
-                    .await;
-                return None;
+                Ok(_) => {
+                    // These pieces will never be complete.
+                    self.swarm
+                        .void("the content at the source has changed".to_owned())
+                        .await;
+                    return None;
+                }
+                // The caller's token has expired. The next caller's opens a session anew.
+                Err(OpenError::Refused {
+                    status: 401 | 403 | 404,
+                    ..
+                }) => return None,
+                Err(_) => {}
             }
             tokio::time::sleep(RETRY_AFTER).await;
         }
