@@ -8,6 +8,8 @@
 //! Basic credentials has no tokens: such a client gets its own credentials, wrapped, and they
 //! are unwrapped on each request ([`unwrap_credentials`]).
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use data_encoding::{BASE64, BASE64URL_NOPAD};
 use http::header::{
@@ -20,11 +22,13 @@ use url::{Url, form_urlencoded};
 
 use crate::body::{self, ProxyBody, streamed};
 use crate::fallback::AGENT;
+use crate::forward::BODY_PATIENCE;
 use crate::header_rules;
+use crate::idle::Activity;
 use crate::mirror_hosts::{MirrorHosts, Registry};
 use crate::oci_error::Refusal;
 use crate::target::{TOKEN_PATH, host_header, host_of_component, is_host};
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, UpstreamError};
 
 /// Begins the tokens that are not a registry's.
 const WRAPPED: &str = "flotilla.";
@@ -33,6 +37,8 @@ const WRAPPED: &str = "flotilla.";
 const NOBODY_S: &str = "login";
 /// A registry that is read without logging in.
 const ANONYMOUS: &str = "anonymous";
+/// A token service asks a directory at most; nothing is copied for a token.
+const TOKEN_PATIENCE: Duration = Duration::from_secs(60);
 /// Seconds; it is the client's own credential, so it does not matter much.
 const WRAPPED_LIFETIME: u32 = 3600;
 
@@ -111,7 +117,8 @@ impl MirrorTokens<'_> {
                 let realm = realm.ok_or_else(|| bad_challenge(&registry))?;
                 let response = self.get(realm, authorization).await?;
                 let headers = header_rules::end_to_end(response.headers());
-                let mut response = response.map(streamed);
+                let mut response =
+                    response.map(|body| Activity::new().limit_body(BODY_PATIENCE, streamed(body)));
                 *response.headers_mut() = headers;
                 Ok(response)
             }
@@ -189,8 +196,11 @@ impl MirrorTokens<'_> {
         if let Some(authorization) = authorization {
             headers.insert(AUTHORIZATION, authorization.clone());
         }
+        let host = uri.authority().map(ToString::to_string);
         *request.uri_mut() = uri;
-        Ok(self.upstream.send(request).await?)
+        let sent = tokio::time::timeout(TOKEN_PATIENCE, self.upstream.send(request)).await;
+        let host = host.unwrap_or_default();
+        Ok(sent.unwrap_or(Err(UpstreamError::TimedOut { host }))?)
     }
 }
 
