@@ -10,12 +10,16 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use crate::idle::Activity;
 use crate::oci_error::Refusal;
 
 /// For the name and all its addresses.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// For one address, so that the next one gets its turn.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(4);
+/// Without a byte in either direction: what is spoken inside, and how long it pauses, is not
+/// known here, but an hour is more than connections survive in most NATs.
+const TUNNEL_IDLE: Duration = Duration::from_secs(3600);
 const BUFFER: usize = 64 * 1024;
 
 /// A tunnel cannot be opened.
@@ -54,16 +58,21 @@ pub(crate) async fn dial(target: &Authority) -> Result<TcpStream, Refusal> {
 }
 
 /// Copies both ways until both sides have ended. A side that ends first leaves the other
-/// direction open.
+/// direction open; when both are silent for an hour the tunnel ends.
 pub(crate) async fn tunnel(request: Request<Incoming>, mut server: TcpStream) {
     let client = match hyper::upgrade::on(request).await {
         Ok(client) => client,
         Err(error) => return tracing::debug!(%error, "the client left before its tunnel was open"),
     };
-    let mut client = TokioIo::new(client);
-    match tokio::io::copy_bidirectional_with_sizes(&mut client, &mut server, BUFFER, BUFFER).await {
-        Ok((sent, received)) => tracing::debug!(sent, received, "tunnel closed"),
-        Err(error) => tracing::debug!(%error, "tunnel broke"),
+    let activity = Activity::new();
+    // Whatever the server says or hears passes here too.
+    let mut client = activity.of_stream(TokioIo::new(client));
+    let copying =
+        tokio::io::copy_bidirectional_with_sizes(&mut client, &mut server, BUFFER, BUFFER);
+    match activity.limit(TUNNEL_IDLE, copying).await {
+        Ok(Ok((sent, received))) => tracing::debug!(sent, received, "tunnel closed"),
+        Ok(Err(error)) => tracing::debug!(%error, "tunnel broke"),
+        Err(idle) => tracing::debug!(%idle, "tunnel ended"),
     }
 }
 

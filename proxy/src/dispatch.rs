@@ -23,7 +23,7 @@ use crate::mirror_hosts::MirrorHosts;
 use crate::oci_error::Refusal;
 use crate::path_mirror::{self, MirrorTokens};
 use crate::pushed;
-use crate::server::serve_client;
+use crate::server::{Permit, serve_client};
 use crate::target::{Entrance, Target};
 
 /// What all connections share.
@@ -48,6 +48,7 @@ impl Dispatch {
         request: Request<Incoming>,
         entrance: &Entrance,
         client: SocketAddr,
+        permit: &Permit,
     ) -> Response<ProxyBody> {
         if header_rules::has_passed(request.headers(), &self.pseudonym) {
             let message =
@@ -59,7 +60,7 @@ impl Dispatch {
                 tracing::debug!(client.addr = %client, status = %refusal.status, reason = refusal.message, "refused");
                 refusal.into()
             }
-            Ok(Target::Tunnel(authority)) => self.tunnel(request, authority, client).await,
+            Ok(Target::Tunnel(authority)) => self.tunnel(request, authority, client, permit).await,
             Ok(Target::Upstream(target)) => self.fetch(request, target, client).await,
             Ok(Target::PathMirror { host, target }) => {
                 let mut response = self.fetch(request, target.clone(), client).await;
@@ -82,11 +83,12 @@ impl Dispatch {
         request: Request<Incoming>,
         server: Authority,
         client: SocketAddr,
+        permit: &Permit,
     ) -> Response<ProxyBody> {
         let span = tracing::debug_span!("tunnel", client.addr = %client, server.addr = %server);
         let intercepts = self.interception.as_ref().is_some_and(|i| i.wants(&server));
         let tunnel = if intercepts {
-            Arc::clone(self).intercept(request, server, client)
+            Arc::clone(self).intercept(request, server, client, permit.clone())
         } else {
             match connect::dial(&server).await {
                 Err(refusal) => return refusal.into(),
@@ -95,8 +97,11 @@ impl Dispatch {
         };
         let closed = self.closed.clone();
         let tunnel = tunnel.instrument(span);
-        self.tunnels
-            .spawn(async move { closed.run_until_cancelled(tunnel).await });
+        let permit = permit.clone();
+        self.tunnels.spawn(async move {
+            closed.run_until_cancelled(tunnel).await;
+            drop(permit);
+        });
         Response::new(body::empty())
     }
 
@@ -107,6 +112,7 @@ impl Dispatch {
         request: Request<Incoming>,
         server: Authority,
         client: SocketAddr,
+        permit: Permit,
     ) -> BoxFuture<'static, ()> {
         let intercepted = async move {
             let Some(interception) = &self.interception else {
@@ -115,7 +121,7 @@ impl Dispatch {
             match interception.accept(request, &server).await {
                 Ok(Intercepted { stream, registry }) => {
                     let entrance = Entrance::Tunnel(registry);
-                    serve_client(Arc::clone(&self), stream, entrance, client).await;
+                    serve_client(Arc::clone(&self), stream, entrance, client, permit).await;
                 }
                 Err(error) => tracing::info!(%error, "not intercepted"),
             }

@@ -1,5 +1,7 @@
 //! Passes a request through to its target, and the answer back, untouched and unbuffered.
 
+use std::time::Duration;
+
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body as _, Incoming};
@@ -7,9 +9,16 @@ use hyper::body::{Body as _, Incoming};
 use crate::body::{ProxyBody, streamed};
 use crate::continue_gate;
 use crate::header_rules;
+use crate::idle::Activity;
 use crate::oci_error::Refusal;
 use crate::target::host_header;
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, UpstreamError};
+
+/// While no byte of the request moves: a registry copies a whole layer before it answers the
+/// `PUT` that finishes an upload. Harbor's own nginx waits as long.
+const HEAD_PATIENCE: Duration = Duration::from_secs(15 * 60);
+/// Between two bytes of the answer. Stores pause for seconds; engines give up earlier.
+pub(crate) const BODY_PATIENCE: Duration = Duration::from_secs(5 * 60);
 
 /// Sends `request` to `target`. Its own extensions carry the case of the header names.
 pub(crate) async fn forward(
@@ -26,11 +35,16 @@ pub(crate) async fn forward(
     let is_head = request.method() == Method::HEAD;
     *request.headers_mut() = headers;
     *request.uri_mut() = target;
-    match upstream.send(continue_gate::hold_back(request)).await {
+    let host = request.uri().authority().map(ToString::to_string);
+    let activity = Activity::new();
+    let request = continue_gate::hold_back(request).map(|body| activity.of_body(body));
+    let sent = activity.limit(HEAD_PATIENCE, upstream.send(request)).await;
+    let host = host.unwrap_or_default();
+    match sent.unwrap_or(Err(UpstreamError::TimedOut { host })) {
         Ok(response) if response.status() == StatusCode::RANGE_NOT_SATISFIABLE && !is_head => {
             unsatisfiable(response.headers())
         }
-        Ok(response) => returned(response),
+        Ok(response) => returned(response, &activity),
         Err(error) => {
             tracing::warn!(%error, "no answer to pass on");
             Refusal::from(error).into()
@@ -53,8 +67,8 @@ fn unsatisfiable(received: &HeaderMap) -> Response<ProxyBody> {
     response
 }
 
-fn returned(response: Response<Incoming>) -> Response<ProxyBody> {
-    let mut response = response.map(streamed);
+fn returned(response: Response<Incoming>, activity: &Activity) -> Response<ProxyBody> {
+    let mut response = response.map(|body| activity.limit_body(BODY_PATIENCE, streamed(body)));
     *response.headers_mut() = header_rules::end_to_end(response.headers());
     // The proxy's own version, not that of the next hop: RFC 9110 section 2.5.
     *response.version_mut() = Version::HTTP_11;

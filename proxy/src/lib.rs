@@ -35,6 +35,7 @@ mod dispatch;
 mod fallback;
 mod forward;
 mod header_rules;
+mod idle;
 mod interception;
 mod layer_body;
 mod layer_response;

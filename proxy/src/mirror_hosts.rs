@@ -73,13 +73,17 @@ pub(crate) struct MirrorHosts {
 }
 
 impl MirrorHosts {
-    /// The registry that is meant when nothing names one: the default, or the only one.
-    pub(crate) fn unnamed(&self) -> Option<Registry> {
-        let only = || match self.allowed.as_slice() {
-            [only] if !only.host.starts_with('.') => self.named(&only.host.parse().ok()?),
-            _ => None,
-        };
-        self.default.clone().or_else(only)
+    /// The registry that is meant when nothing names one: the only one there is. Not the
+    /// default of several, as the credentials of the request may be for another.
+    pub(crate) fn only(&self) -> Option<Registry> {
+        match (&self.default, self.allowed.as_slice()) {
+            (Some(default), allowed) => {
+                let is_default = |pattern: &HostPattern| is_same(&pattern.host, default);
+                allowed.iter().all(is_default).then(|| default.clone())
+            }
+            (None, [only]) if !only.host.starts_with('.') => self.named(&only.host.parse().ok()?),
+            (None, _) => None,
+        }
     }
 
     /// The registry that `ns` names, if requests may go there.
@@ -209,6 +213,25 @@ mod tests {
             named(&hosts, "reg.test:443").as_deref(),
             Some("https://reg.test")
         );
+    }
+
+    #[test]
+    fn a_registry_is_the_only_one_if_there_is_no_other() {
+        let only = |default, allowed: &[&str]| {
+            let registry = hosts(default, allowed).only()?;
+            Some(registry.authority.to_string())
+        };
+        let default = Some("https://reg.test");
+        assert_eq!(only(default, &[]).as_deref(), Some("reg.test"));
+        assert_eq!(
+            only(default, &["reg.test:443"]).as_deref(),
+            Some("reg.test")
+        );
+        assert_eq!(only(None, &["a.test"]).as_deref(), Some("a.test"));
+        assert_eq!(only(default, &["a.test"]), None);
+        assert_eq!(only(default, &["*.reg.test"]), None);
+        assert_eq!(only(None, &["a.test", "b.test"]), None);
+        assert_eq!(only(None, &["*.a.test"]), None);
     }
 
     #[test]

@@ -8,6 +8,8 @@
 //! Basic credentials has no tokens: such a client gets its own credentials, wrapped, and they
 //! are unwrapped on each request ([`unwrap_credentials`]).
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use data_encoding::{BASE64, BASE64URL_NOPAD};
 use http::header::{
@@ -20,16 +22,23 @@ use url::{Url, form_urlencoded};
 
 use crate::body::{self, ProxyBody, streamed};
 use crate::fallback::AGENT;
+use crate::forward::BODY_PATIENCE;
 use crate::header_rules;
+use crate::idle::Activity;
 use crate::mirror_hosts::{MirrorHosts, Registry};
 use crate::oci_error::Refusal;
-use crate::target::{TOKEN_PATH, host_header, host_of_component};
-use crate::upstream::Upstream;
+use crate::target::{TOKEN_PATH, host_header, host_of_component, is_host};
+use crate::upstream::{Upstream, UpstreamError};
 
 /// Begins the tokens that are not a registry's.
 const WRAPPED: &str = "flotilla.";
+/// What follows in the token of a login that names no registry: no registry's name, so that
+/// [`unwrap_credentials`] refuses it everywhere.
+const NOBODY_S: &str = "login";
 /// A registry that is read without logging in.
 const ANONYMOUS: &str = "anonymous";
+/// A token service asks a directory at most; nothing is copied for a token.
+const TOKEN_PATIENCE: Duration = Duration::from_secs(60);
 /// Seconds; it is the client's own credential, so it does not matter much.
 const WRAPPED_LIFETIME: u32 = 3600;
 
@@ -87,7 +96,9 @@ impl MirrorTokens<'_> {
         query: Option<&str>,
         authorization: Option<&HeaderValue>,
     ) -> Result<Response<ProxyBody>, Refusal> {
-        let (registry, scopes) = self.meant(query.unwrap_or_default())?;
+        let Some((registry, scopes)) = self.meant(query.unwrap_or_default())? else {
+            return Ok(token_response(&format!("{WRAPPED}{NOBODY_S}")));
+        };
         match self.login_of(&registry).await? {
             Login::Open => Ok(wrapped(&registry, ANONYMOUS)),
             Login::Basic => {
@@ -106,15 +117,18 @@ impl MirrorTokens<'_> {
                 let realm = realm.ok_or_else(|| bad_challenge(&registry))?;
                 let response = self.get(realm, authorization).await?;
                 let headers = header_rules::end_to_end(response.headers());
-                let mut response = response.map(streamed);
+                let mut response =
+                    response.map(|body| Activity::new().limit_body(BODY_PATIENCE, streamed(body)));
                 *response.headers_mut() = headers;
                 Ok(response)
             }
         }
     }
 
-    /// The registry that the scopes name, and the scopes as it knows them.
-    fn meant(&self, query: &str) -> Result<(Registry, Vec<String>), Refusal> {
+    /// The registry that the scopes name, and the scopes as it knows them. None if there are
+    /// several registries and no scope, as `podman login` asks: its credentials are for one of
+    /// them, and must not reach another. The first request with a scope has them checked.
+    fn meant(&self, query: &str) -> Result<Option<(Registry, Vec<String>)>, Refusal> {
         let mut registry = None;
         let mut scopes = Vec::new();
         let asked = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "scope");
@@ -126,24 +140,31 @@ impl MirrorTokens<'_> {
             registry = Some(found);
             scopes.push(scope);
         }
-        // `podman login` asks without a scope.
-        let registry = registry.or_else(|| self.mirrors.unnamed());
-        let registry = registry.ok_or_else(|| bad_scope("the scope names no registry"))?;
-        Ok((registry, scopes))
+        let registry = registry.or_else(|| self.mirrors.only());
+        Ok(registry.map(|registry| (registry, scopes)))
     }
 
-    /// `repository:HOST/NAME:ACTIONS` without the host, and whose it is.
+    /// `repository:HOST/NAME:ACTIONS` without the host, and whose it is. A repository without
+    /// a host is the default registry's.
     fn translate(&self, scope: &str) -> Result<(Registry, String), Refusal> {
-        let named = || {
-            let (host, rest) = scope.strip_prefix("repository:")?.split_once('/')?;
-            let authority: Authority = host_of_component(host).parse().ok()?;
-            let registry = self.mirrors.named(&authority)?;
-            Some((registry, format!("repository:{rest}")))
+        let Some(repository) = scope.strip_prefix("repository:") else {
+            let only = self.mirrors.only();
+            let only = only.ok_or_else(|| bad_scope("the scope names no registry"))?;
+            return Ok((only, scope.to_owned()));
         };
-        let default = || Some((self.mirrors.default.clone()?, scope.to_owned()));
-        named()
-            .or_else(default)
-            .ok_or_else(|| bad_scope("the scope names no mirrored registry"))
+        if let Some((component, rest)) = repository.split_once('/') {
+            let host = host_of_component(component);
+            let authority = host.parse::<Authority>().ok();
+            if let Some(registry) = authority.and_then(|host| self.mirrors.named(&host)) {
+                return Ok((registry, format!("repository:{rest}")));
+            }
+            if is_host(component) {
+                return Err(not_mirrored(&host));
+            }
+        }
+        let default = self.mirrors.default.clone();
+        let default = default.ok_or_else(|| bad_scope("the scope names no mirrored registry"))?;
+        Ok((default, scope.to_owned()))
     }
 
     async fn login_of(&self, registry: &Registry) -> Result<Login, Refusal> {
@@ -175,8 +196,11 @@ impl MirrorTokens<'_> {
         if let Some(authorization) = authorization {
             headers.insert(AUTHORIZATION, authorization.clone());
         }
+        let host = uri.authority().map(ToString::to_string);
         *request.uri_mut() = uri;
-        Ok(self.upstream.send(request).await?)
+        let sent = tokio::time::timeout(TOKEN_PATIENCE, self.upstream.send(request)).await;
+        let host = host.unwrap_or_default();
+        Ok(sent.unwrap_or(Err(UpstreamError::TimedOut { host }))?)
     }
 }
 
@@ -233,7 +257,10 @@ fn basic_credentials(authorization: &str) -> Option<&str> {
 /// A token that says how to log in to `registry`, as JSON of a token service.
 fn wrapped(registry: &Registry, credentials: &str) -> Response<ProxyBody> {
     let host = BASE64URL_NOPAD.encode(registry.authority.as_str().as_bytes());
-    let token = format!("{WRAPPED}{host}.{credentials}");
+    token_response(&format!("{WRAPPED}{host}.{credentials}"))
+}
+
+fn token_response(token: &str) -> Response<ProxyBody> {
     let json = serde_json::json!({
         "token": token,
         "access_token": token,
@@ -313,6 +340,14 @@ fn bad_scope(message: &str) -> Refusal {
     Refusal::new(StatusCode::BAD_REQUEST, "UNSUPPORTED", message)
 }
 
+/// Its credentials must not go to the default registry instead.
+fn not_mirrored(host: &str) -> Refusal {
+    let message = format!(
+        "this flotilla proxy is no mirror of {host}: start it with --mirror-host {host} (mirror_hosts in its configuration)"
+    );
+    Refusal::new(StatusCode::MISDIRECTED_REQUEST, "UNSUPPORTED", message)
+}
+
 fn bad_challenge(registry: &Registry) -> Refusal {
     let message = format!("{} challenges in no known way", registry.authority);
     Refusal::new(StatusCode::BAD_GATEWAY, "UNAVAILABLE", message)
@@ -360,6 +395,15 @@ mod tests {
     async fn an_anonymous_token_becomes_none() {
         let token = token(&registry(), ANONYMOUS).await;
         assert_eq!(unwrapped(&token, "http://reg.test:5000/v2/"), Ok(None));
+    }
+
+    #[test]
+    fn the_token_of_a_login_opens_nothing() {
+        let refused = unwrapped(
+            &format!("{WRAPPED}{NOBODY_S}"),
+            "http://reg.test:5000/v2/a/manifests/1",
+        );
+        assert_eq!(refused.unwrap_err().status, StatusCode::UNAUTHORIZED);
     }
 
     #[test]

@@ -15,13 +15,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
 use crate::caller_check::CallerCheck;
 use crate::dispatch::Dispatch;
+use crate::idle::Activity;
 use crate::interception::{InterceptConfig, Interception};
 use crate::layer_response::Layers;
 use crate::layer_source::LayerSource;
@@ -35,11 +36,21 @@ pub(crate) const LARGEST_HEAD: usize = 256 * 1024;
 pub(crate) const MOST_HEADERS: usize = 256;
 /// An idle or half-written request head; engines keep connections for minutes.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+/// Connections of clients, and the tunnels that they became.
 const MOST_CONNECTIONS: usize = 4096;
+/// Without a byte to or from the client, whatever it waits for or does not read. Longer than
+/// all that has a limit and an answer of its own: this one just closes.
+const CONNECTION_IDLE: Duration = Duration::from_secs(20 * 60);
 /// What a response under way may still take after the shutdown has begun.
 const DRAIN_GRACE: Duration = Duration::from_secs(10);
 /// After an accept that failed, most likely for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// One of [`MOST_CONNECTIONS`]; shared by a connection and its tunnel.
+#[derive(Clone, Debug)]
+pub(crate) struct Permit(
+    #[expect(dead_code, reason = "given back on drop")] Arc<OwnedSemaphorePermit>,
+);
 
 /// Configuration of a [`Proxy`].
 ///
@@ -139,18 +150,19 @@ impl Proxy {
                 () = shutdown.cancelled() => break,
                 accepted = accepting => accepted,
             };
+            // Nobody closes the semaphore.
+            let Ok(permit) = permit else { break };
+            let permit = Permit(Arc::new(permit));
             match accepted {
                 Ok((stream, client)) => {
                     if let Err(error) = stream.set_nodelay(true) {
                         tracing::debug!(%error, "no TCP_NODELAY");
                     }
                     let dispatch = Arc::clone(&self.dispatch);
-                    let serving = serve_client(dispatch, stream, Entrance::Listener, client);
+                    let serving =
+                        serve_client(dispatch, stream, Entrance::Listener, client, permit);
                     let closed = self.dispatch.closed.clone();
-                    connections.spawn(async move {
-                        closed.run_until_cancelled(serving).await;
-                        drop(permit);
-                    });
+                    connections.spawn(async move { closed.run_until_cancelled(serving).await });
                 }
                 Err(error) => {
                     tracing::warn!(%error, "accepting a client failed");
@@ -187,39 +199,49 @@ impl Proxy {
 }
 
 /// Answers one client until it leaves; once the proxy is draining only what it has asked
-/// already.
+/// already. A client that closes its side has left: no engine waits for an answer then, and a
+/// registry that never gives one would hold the connection.
 pub(crate) async fn serve_client<S>(
     dispatch: Arc<Dispatch>,
     stream: S,
     entrance: Entrance,
     client: SocketAddr,
+    permit: Permit,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let draining = dispatch.draining.clone();
     let service = service_fn(move |request| {
         let (dispatch, entrance) = (Arc::clone(&dispatch), entrance.clone());
-        async move { Ok::<_, Infallible>(dispatch.answer(request, &entrance, client).await) }
+        let permit = permit.clone();
+        async move {
+            let answer = dispatch.answer(request, &entrance, client, &permit);
+            Ok::<_, Infallible>(answer.await)
+        }
     });
+    let activity = Activity::new();
     let connection = http1::Builder::new()
-        .half_close(true)
         .preserve_header_case(true)
         .max_buf_size(LARGEST_HEAD)
         .max_headers(MOST_HEADERS)
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(activity.of_stream(stream)), service)
         .with_upgrades();
     let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = draining.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let serving = async {
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = draining.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
         }
     };
-    if let Err(error) = ended {
-        tracing::debug!(client.addr = %client, %error, "connection ended");
+    match activity.limit(CONNECTION_IDLE, serving).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(client.addr = %client, %error, "connection ended"),
+        Err(idle) => tracing::debug!(client.addr = %client, %idle, "connection ended"),
     }
 }
 

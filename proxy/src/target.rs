@@ -178,12 +178,20 @@ pub(crate) fn host_of_component(component: &str) -> String {
     component.replacen("__", ":", 1)
 }
 
-/// Splits `/v2/HOST/REST`, the form of podman and its kin, into host and `/v2/REST`. As in
-/// image references, a host has a dot or a port, or is `localhost`.
+/// Whether the first component of a path or scope is a host. As in image references, a host
+/// has a dot or a port, or is `localhost`.
+pub(crate) fn is_host(component: &str) -> bool {
+    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    let has_port = component
+        .split_once("__")
+        .is_some_and(|(_, port)| is_port(port));
+    component.contains(['.', ':']) || has_port || component.eq_ignore_ascii_case("localhost")
+}
+
+/// Splits `/v2/HOST/REST`, the form of podman and its kin, into host and `/v2/REST`.
 fn host_in_path(path: &str) -> Option<(&str, String)> {
     let (host, rest) = path.strip_prefix("/v2/")?.split_once('/')?;
-    let is_host = host.contains(['.', ':']) || host.contains("__") || host == "localhost";
-    is_host.then(|| (host, format!("/v2/{rest}")))
+    is_host(host).then(|| (host, format!("/v2/{rest}")))
 }
 
 fn named(ns: &str, mirrors: &MirrorHosts) -> Result<Registry, Refusal> {
@@ -299,6 +307,16 @@ mod tests {
         ));
         let refusal = target("GET", "/v2/third.test/app/manifests/1", None).unwrap_err();
         assert_eq!(refusal.status, StatusCode::MISDIRECTED_REQUEST);
+    }
+
+    #[test]
+    fn hosts_have_a_dot_or_a_port() {
+        for host in ["a.test", "a__5000", "a:5000", "localhost"] {
+            assert!(is_host(host), "{host}");
+        }
+        for name in ["library", "my__team", "a__", "a__5000x"] {
+            assert!(!is_host(name), "{name}");
+        }
     }
 
     #[test]

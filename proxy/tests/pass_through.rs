@@ -378,3 +378,32 @@ async fn a_body_that_the_registry_does_not_want_is_not_asked_for() {
     assert_eq!(response.status(), 401);
     assert_eq!(response.text(), "no");
 }
+
+#[tokio::test]
+async fn a_client_that_leaves_takes_its_request_to_a_silent_registry_along() {
+    let asked = Arc::new(Notify::new());
+    let left = Arc::new(Notify::new());
+    let (ask, leave) = (Arc::clone(&asked), Arc::clone(&left));
+    let origin = Origin::start(move |_, mut stream| {
+        let (ask, leave) = (Arc::clone(&ask), Arc::clone(&leave));
+        async move {
+            ask.notify_one();
+            // Never answers; the proxy closes, or this reads for ever.
+            let _ = stream.read(&mut [0]).await;
+            leave.notify_one();
+        }
+    })
+    .await;
+    let proxy = plain_proxy().await;
+    let mut client = TcpStream::connect(proxy.addr).await.unwrap();
+    let host = origin.addr;
+    let request = format!("GET http://{host}/v2/ HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    client.write_all(request.as_bytes()).await.unwrap();
+    tokio::time::timeout(DEADLINE, asked.notified())
+        .await
+        .unwrap();
+    drop(client);
+    tokio::time::timeout(DEADLINE, left.notified())
+        .await
+        .expect("the proxy gives the request up");
+}
