@@ -1,7 +1,7 @@
 //! `CONNECT`: an opaque tunnel, RFC 9110 section 9.3.6.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::uri::Authority;
@@ -11,6 +11,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::idle::Activity;
+use crate::link_local::{LinkLocal, is_link_local};
 use crate::oci_error::Refusal;
 
 /// For the name and all its addresses.
@@ -25,8 +26,8 @@ const BUFFER: usize = 64 * 1024;
 /// A tunnel cannot be opened.
 #[derive(Debug, thiserror::Error)]
 enum DialError {
-    #[error("tunnels to link-local addresses are refused: {0}")]
-    LinkLocal(String),
+    #[error(transparent)]
+    LinkLocal(LinkLocal),
     #[error("{0} does not answer in time")]
     TimedOut(String),
     #[error("{0} cannot be reached: {1}")]
@@ -88,7 +89,7 @@ async fn connect(target: &Authority) -> Result<TcpStream, DialError> {
         DialError::Unreachable(target.to_string(), io::Error::other("it has no address"));
     for address in addresses {
         last = if is_link_local(address.ip()) {
-            DialError::LinkLocal(address.to_string())
+            DialError::LinkLocal(LinkLocal(address.to_string()))
         } else {
             match tokio::time::timeout(ADDRESS_TIMEOUT, TcpStream::connect(address)).await {
                 Ok(Ok(server)) => {
@@ -101,28 +102,4 @@ async fn connect(target: &Authority) -> Result<TcpStream, DialError> {
         };
     }
     Err(last)
-}
-
-/// Link-local addresses are where clouds answer with a machine's credentials.
-fn is_link_local(ip: IpAddr) -> bool {
-    let v4 = |ip: Ipv4Addr| ip.is_link_local();
-    match ip {
-        IpAddr::V4(ip) => v4(ip),
-        IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.to_ipv4_mapped().is_some_and(v4),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn link_local_addresses_are_known_in_every_form() {
-        for ip in ["169.254.169.254", "::ffff:169.254.169.254", "fe80::1"] {
-            assert!(is_link_local(ip.parse().unwrap()), "{ip}");
-        }
-        for ip in ["127.0.0.1", "10.0.0.1", "::1", "fd00::1"] {
-            assert!(!is_link_local(ip.parse().unwrap()), "{ip}");
-        }
-    }
 }

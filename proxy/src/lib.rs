@@ -40,6 +40,7 @@ mod interception;
 mod layer_body;
 mod layer_response;
 mod layer_source;
+mod link_local;
 mod mirror_hosts;
 mod node_layers;
 mod oci_error;

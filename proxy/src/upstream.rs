@@ -11,9 +11,11 @@ use hyper::body::{Body as _, Incoming};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::GaiResolver;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::body::{self, ProxyBody};
+use crate::link_local::{self, GuardedResolver, LinkLocal};
 use crate::mirror_hosts::default_port;
 use crate::oci_error::Refusal;
 use crate::server::{LARGEST_HEAD, MOST_HEADERS};
@@ -34,14 +36,16 @@ pub(crate) struct Upstream(Arc<PerRegistry<Clients>>);
 #[derive(Debug)]
 struct Clients {
     /// Keeps connections for the next request.
-    kept: Client<HttpsConnector<HttpConnector>, ProxyBody>,
+    kept: Client<HttpsConnector<HttpConnector<GuardedResolver>>, ProxyBody>,
     /// A connection of its own for each request, which cannot have been closed meanwhile.
-    fresh: Client<HttpsConnector<HttpConnector>, ProxyBody>,
+    fresh: Client<HttpsConnector<HttpConnector<GuardedResolver>>, ProxyBody>,
 }
 
 /// A request got no response.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UpstreamError {
+    #[error(transparent)]
+    LinkLocal(#[from] LinkLocal),
     #[error("{host} cannot be reached: {reason}")]
     Unreachable { host: String, reason: String },
     #[error("{host} does not answer in time")]
@@ -52,19 +56,20 @@ pub(crate) enum UpstreamError {
 
 impl From<UpstreamError> for Refusal {
     fn from(error: UpstreamError) -> Self {
-        let status = match error {
-            UpstreamError::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
+        let (status, code) = match error {
+            UpstreamError::LinkLocal(_) => (StatusCode::FORBIDDEN, "DENIED"),
+            UpstreamError::TimedOut { .. } => (StatusCode::GATEWAY_TIMEOUT, "UNAVAILABLE"),
             UpstreamError::Unreachable { .. } | UpstreamError::BrokeOff { .. } => {
-                StatusCode::BAD_GATEWAY
+                (StatusCode::BAD_GATEWAY, "UNAVAILABLE")
             }
         };
-        Self::new(status, "UNAVAILABLE", error.to_string())
+        Self::new(status, code, error.to_string())
     }
 }
 
 impl Clients {
     fn new(tls: rustls::ClientConfig) -> Self {
-        let mut tcp = HttpConnector::new();
+        let mut tcp = HttpConnector::new_with_resolver(GuardedResolver(GaiResolver::new()));
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(Duration::from_secs(60)));
@@ -104,6 +109,7 @@ impl Upstream {
         request: Request<ProxyBody>,
     ) -> Result<Response<Incoming>, UpstreamError> {
         let uri = request.uri();
+        link_local::check_literal(uri.host().unwrap_or_default())?;
         let host = uri
             .authority()
             .map_or_else(String::new, ToString::to_string);
@@ -128,11 +134,19 @@ impl Upstream {
     }
 }
 
+/// An [`io::Error`] does not name what it wraps as its source.
+fn refused<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a LinkLocal> {
+    cause.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref()
+}
+
 fn blame(host: String, error: &hyper_util::client::legacy::Error) -> UpstreamError {
     let mut cause: &dyn std::error::Error = error;
     let mut timed_out = false;
     while let Some(inner) = cause.source() {
         cause = inner;
+        if let Some(refused) = refused(cause) {
+            return UpstreamError::LinkLocal(refused.clone());
+        }
         timed_out |= cause
             .downcast_ref::<io::Error>()
             .is_some_and(|e| e.kind() == io::ErrorKind::TimedOut);

@@ -407,3 +407,21 @@ async fn a_client_that_leaves_takes_its_request_to_a_silent_registry_along() {
         .await
         .expect("the proxy gives the request up");
 }
+
+#[tokio::test]
+async fn link_local_addresses_are_refused_however_they_are_written() {
+    let proxy = plain_proxy().await;
+    for host in [
+        "169.254.169.254",
+        "[::ffff:169.254.169.254]",
+        "[fe80::1]",
+        "2852039166",
+    ] {
+        let url = format!("http://{host}/latest/meta-data/");
+        let response = tokio::time::timeout(DEADLINE, get(proxy.addr, &url, ""))
+            .await
+            .unwrap();
+        assert_eq!(response.status(), 403, "{host}: {}", response.text());
+        assert!(response.text().contains("link-local"), "{host}");
+    }
+}

@@ -5,15 +5,17 @@
 //! where registries are.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-/// Whether `ip` is link-local, also as an IPv4-mapped IPv6 address (RFC 4291 section 2.5.5.2).
+/// Whether `ip` is link-local, also as an IPv6 address that embeds it (RFC 4291 section 2.5.5).
 pub fn is_link_local(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    let v4 = |ip: Ipv4Addr| ip.is_link_local();
+    match ip {
+        IpAddr::V4(ip) => v4(ip),
+        // `to_ipv4` also knows the deprecated form without `ffff`.
+        IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.to_ipv4().is_some_and(v4),
     }
 }
 
@@ -42,7 +44,12 @@ mod tests {
 
     #[test]
     fn link_local_addresses_are_known_in_every_form() {
-        for ip in ["169.254.169.254", "::ffff:169.254.169.254", "fe80::1"] {
+        for ip in [
+            "169.254.169.254",
+            "::ffff:169.254.169.254",
+            "::169.254.169.254",
+            "fe80::1",
+        ] {
             assert!(is_link_local(ip.parse().unwrap()), "{ip}");
         }
         for ip in ["127.0.0.1", "10.0.0.1", "::1", "fd00::1", "192.0.2.1"] {
