@@ -146,6 +146,8 @@ fn create(args: CreateArgs, stop: &CancellationToken) -> anyhow::Result<()> {
     if !errors.is_empty() {
         return Err(ConfigErrors(errors).into());
     }
+    Metainfo::check_sources(&tiers, &web_seeds, args.comment.as_deref())
+        .map_err(|error| ConfigErrors(vec![error.to_string()]))?;
     let output = Output::prepare(&args.output, &args.path, args.force)?;
     let content = LocalContent::find(&args.path)?;
     say_left_out(&content);

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use flotilla_torrents::{
-    FileLayout, FileListError, Geometry, GeometryError, Metainfo, MetainfoError, TorrentFile,
+    FileLayout, FileListError, Geometry, GeometryError, Metainfo, MetainfoError, PieceHash,
+    TorrentFile,
 };
 
 use super::Watch;
@@ -219,6 +220,9 @@ impl LocalContent {
         private: bool,
         watch: Watch<'_>,
     ) -> Result<Metainfo, CreateError> {
+        // Whatever is refused is refused before the hashing.
+        let placeholders = geometry.pieces().map(|_| PieceHash::from_bytes([0; 20]));
+        self.metainfo(geometry, placeholders.collect(), private)?;
         let layout = FileLayout::new(self.files.iter().map(|file| file.length));
         let sources: Vec<_> = self
             .files
@@ -244,12 +248,21 @@ impl LocalContent {
         if let Some(changed) = self.files.iter().find(|file| !file.is_unchanged()) {
             return Err(CreateError::Changed(changed.path.clone()));
         }
-        Ok(if self.directory {
+        Ok(self.metainfo(geometry, hashes, private)?)
+    }
+
+    fn metainfo(
+        &self,
+        geometry: Geometry,
+        hashes: Vec<PieceHash>,
+        private: bool,
+    ) -> Result<Metainfo, MetainfoError> {
+        if self.directory {
             let files = self.files.iter().filter_map(|file| file.file.clone());
-            Metainfo::of_directory(&self.name, files.collect(), geometry, hashes, private)?
+            Metainfo::of_directory(&self.name, files.collect(), geometry, hashes, private)
         } else {
-            Metainfo::new(&self.name, geometry, hashes, private, &[], &[])?
-        })
+            Metainfo::new(&self.name, geometry, hashes, private, &[], &[])
+        }
     }
 }
 
@@ -267,5 +280,70 @@ impl LocalFile {
         fs::metadata(&self.path).is_ok_and(|now| {
             now.is_file() && now.len() == self.length && now.modified().ok() == self.modified
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    fn torrent(content: &LocalContent, stop: &CancellationToken) -> Result<Metainfo, CreateError> {
+        let advanced = &|_| ();
+        let geometry = content.geometry(Some(1 << 14))?;
+        content.torrent(geometry, false, Watch { advanced, stop })
+    }
+
+    #[test]
+    fn files_are_in_the_order_of_their_whole_paths() {
+        let scratch = tempfile::tempdir().unwrap();
+        fs::create_dir(scratch.path().join("a")).unwrap();
+        for name in ["a/x", "a-b", "a.b", "a0"] {
+            fs::write(scratch.path().join(name), name).unwrap();
+        }
+        let content = LocalContent::find(scratch.path()).unwrap();
+        let torrent = torrent(&content, &CancellationToken::new()).unwrap();
+        let paths: Vec<_> = torrent.files().iter().map(ToString::to_string).collect();
+        assert_eq!(paths, ["a-b", "a.b", "a/x", "a0"]);
+        assert_eq!(torrent.pieces(), [PieceHash::of(b"a-ba.ba/xa0")]);
+    }
+
+    #[test]
+    fn content_that_changes_while_it_is_read_makes_no_torrent() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("file");
+        for later in [&b"longer"[..], b"s"] {
+            fs::write(&path, b"short").unwrap();
+            let content = LocalContent::find(&path).unwrap();
+            fs::write(&path, later).unwrap();
+            let error = torrent(&content, &CancellationToken::new()).unwrap_err();
+            assert!(matches!(error, CreateError::Changed(_)), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_stopped_makes_no_torrent() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("file");
+        fs::write(&path, b"content").unwrap();
+        let content = LocalContent::find(&path).unwrap();
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let error = torrent(&content, &stop).unwrap_err();
+        assert!(matches!(error, CreateError::Stopped), "{error}");
+    }
+
+    #[test]
+    fn content_that_no_torrent_can_have_is_refused() {
+        let scratch = tempfile::tempdir().unwrap();
+        let content = LocalContent::find(scratch.path()).unwrap();
+        let error = content.geometry(None).unwrap_err();
+        assert!(matches!(error, CreateError::Empty(_)), "{error}");
+        fs::write(scratch.path().join("a\\b"), b"x").unwrap();
+        let error = LocalContent::find(scratch.path()).unwrap_err();
+        assert!(matches!(error, CreateError::Path { .. }), "{error}");
+        let device = LocalContent::find(Path::new("/dev/null")).unwrap_err();
+        assert!(matches!(device, CreateError::NoContent(_)), "{device}");
     }
 }

@@ -284,3 +284,71 @@ fn state_of(path: &Path, file: &TorrentFile) -> FileState {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use flotilla_torrents::{Geometry, PieceHash};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    fn compared(torrent: &Metainfo, place: &Path) -> Result<Verification, VerifyError> {
+        let (advanced, stop) = (&|_| (), &CancellationToken::new());
+        verify(torrent, place, Watch { advanced, stop })
+    }
+
+    #[test]
+    fn numbers_that_follow_each_other_are_one_range() {
+        let geometry = Geometry::new(10 << 14, 1 << 14).unwrap();
+        let mut ranges = PieceRanges::default();
+        for index in [0, 3, 4, 5, 9] {
+            ranges.push(geometry.piece(index).unwrap());
+        }
+        assert_eq!(ranges.to_string(), "0, 3-5, 9");
+        assert_eq!((ranges.count(), ranges.ranges().len()), (5, 3));
+    }
+
+    #[test]
+    fn content_with_a_directory_of_its_own_name_in_it_is_found() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = scratch.path().join("app");
+        fs::create_dir_all(root.join("app")).unwrap();
+        fs::write(root.join("app/inner"), b"inner").unwrap();
+        fs::write(root.join("outer"), b"outer").unwrap();
+        let file = |path: &[&str]| {
+            let path = path.iter().map(|name| (*name).to_owned()).collect();
+            TorrentFile::new(path, 5).unwrap()
+        };
+        let files = vec![file(&["app", "inner"]), file(&["outer"])];
+        let geometry = Geometry::new(10, 1 << 14).unwrap();
+        let pieces = vec![PieceHash::of(b"innerouter")];
+        let torrent = Metainfo::of_directory("app", files, geometry, pieces, false).unwrap();
+        for place in [scratch.path(), &root] {
+            let found = compared(&torrent, place).unwrap();
+            assert!(found.is_whole(), "{found:?}");
+            assert_eq!(found.root, root);
+        }
+        let file = compared(&torrent, &root.join("outer"));
+        assert!(matches!(file, Err(VerifyError::NoDirectory(_))));
+    }
+
+    #[test]
+    fn padding_counts_as_zeros_that_are_not_on_the_disk() {
+        let scratch = tempfile::tempdir().unwrap();
+        for name in ["a", "b"] {
+            fs::write(scratch.path().join(name), name).unwrap();
+        }
+        let content = [&b"a"[..], &[0; 16_383], b"b"].concat();
+        let pieces: Vec<u8> = content
+            .chunks(1 << 14)
+            .flat_map(|piece| *PieceHash::of(piece).as_bytes())
+            .collect();
+        let head = "d4:infod5:filesld6:lengthi1e4:pathl1:aee\
+            d4:attr1:p6:lengthi16383e4:pathl4:.pad1:1ee\
+            d6:lengthi1e4:pathl1:beee4:name1:d12:piece lengthi16384e6:pieces40:";
+        let bytes = [head.as_bytes(), &pieces, b"ee"].concat();
+        let torrent = Metainfo::from_bytes(&bytes).unwrap();
+        let found = compared(&torrent, scratch.path()).unwrap();
+        assert!(found.is_whole(), "{found:?}");
+    }
+}

@@ -261,6 +261,28 @@ impl Metainfo {
         torrent.checked()
     }
 
+    /// Checks what [`Metainfo::with_sources`] takes, before anything is hashed for it.
+    ///
+    /// # Errors
+    /// There are too many addresses, one is too long, or the comment is.
+    pub fn check_sources(
+        tiers: &[Vec<String>],
+        web_seeds: &[String],
+        comment: Option<&str>,
+    ) -> Result<(), MetainfoError> {
+        let too_many = tiers.len() > MOST_URLS
+            || tiers.iter().map(Vec::len).sum::<usize>() > MOST_URLS
+            || web_seeds.len() > MOST_URLS;
+        let mut urls = tiers.iter().flatten().chain(web_seeds);
+        if too_many || urls.any(|url| url.len() > MOST_URL_BYTES) {
+            return Err(MetainfoError::Urls);
+        }
+        match comment.map_or(0, str::len) {
+            bytes if bytes > MOST_COMMENT_BYTES => Err(MetainfoError::Comment(bytes)),
+            _ => Ok(()),
+        }
+    }
+
     fn checked(self) -> Result<Self, MetainfoError> {
         if !torrent_file::is_file_name(&self.name) {
             let shown = self.name.chars().take(SHOWN_NAME).collect();
@@ -274,17 +296,7 @@ impl Metainfo {
         if found != expected {
             return Err(MetainfoError::Pieces { expected, found });
         }
-        let too_many = self.announce.len() > MOST_URLS
-            || self.announce.iter().map(Vec::len).sum::<usize>() > MOST_URLS
-            || self.url_list.len() > MOST_URLS;
-        let mut urls = self.announce.iter().flatten().chain(&self.url_list);
-        if too_many || urls.any(|url| url.len() > MOST_URL_BYTES) {
-            return Err(MetainfoError::Urls);
-        }
-        let comment = self.comment.as_ref().map_or(0, String::len);
-        if comment > MOST_COMMENT_BYTES {
-            return Err(MetainfoError::Comment(comment));
-        }
+        Self::check_sources(&self.announce, &self.url_list, self.comment.as_deref())?;
         // What surrounds the info dictionary, generously: the caps above bound it.
         let length = self.info.len().saturating_add(OUTER_BYTES);
         if length > MOST_BYTES {

@@ -303,6 +303,23 @@ fn empty_tiers_and_addresses_are_left_out() {
     assert_eq!(Metainfo::from_bytes(&read.to_bytes()), Ok(read));
 }
 
+#[test]
+fn too_many_or_too_long_addresses_and_comments_are_refused() {
+    use MetainfoError as E;
+    let check = |tiers: &[Vec<String>], seeds: &[String], comment: &str| {
+        Metainfo::check_sources(tiers, seeds, Some(comment))
+    };
+    let urls = |count| vec!["u".to_owned(); count];
+    let long = vec!["u".repeat(MOST_URL_BYTES + 1)];
+    assert_eq!(check(&[urls(MOST_URLS)], &urls(MOST_URLS), "c"), Ok(()));
+    assert_eq!(check(&[urls(MOST_URLS), urls(1)], &[], ""), Err(E::Urls));
+    assert_eq!(check(&[], &urls(MOST_URLS + 1), ""), Err(E::Urls));
+    assert_eq!(check(&[], &long, ""), Err(E::Urls));
+    assert_eq!(check(std::slice::from_ref(&long), &[], ""), Err(E::Urls));
+    let comment = "c".repeat(MOST_COMMENT_BYTES + 1);
+    assert_eq!(check(&[], &[], &comment), Err(E::Comment(comment.len())));
+}
+
 fn directories() -> impl Strategy<Value = Metainfo> {
     let names = prop::collection::vec("[a-z]{1,3}", 1..3);
     let files = prop::collection::btree_map(names, 0_u64..50_000, 1..12);
