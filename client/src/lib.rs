@@ -1,7 +1,8 @@
 //! The swarm engine of flotilla.
 //!
 //! [`swarm`] decides, without IO; [`store`] keeps layers on the disk; [`Engine`] runs swarms
-//! over TCP; [`Node`] adds the supernodes; [`get`] is the command-line download.
+//! over TCP; [`Node`] adds the supernodes; [`get`] is the command-line download; [`torrent_files`]
+//! makes and verifies torrents of files on the disk.
 
 #![cfg_attr(
     test,
@@ -29,6 +30,7 @@ mod supernode_session;
 pub mod swarm;
 mod swarm_handle;
 mod swarm_task;
+pub mod torrent_files;
 
 pub use self::engine::{Engine, EngineConfig, EngineError};
 pub use self::layer_reader::{LayerReader, ReadError};

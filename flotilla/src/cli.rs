@@ -11,6 +11,7 @@ use flotilla_seeder::registry_token::TokenCertificate;
 use flotilla_torrents::Digest;
 use url::Url;
 
+use crate::torrent_command::TorrentCommand;
 use crate::units::{ByteCount, Rate, Time};
 
 /// Delivers container images and large files to many machines at once.
@@ -50,6 +51,9 @@ pub(crate) enum Command {
     Proxy(ProxyArgs),
     /// Get a file through the swarm
     Get(GetArgs),
+    /// Make, show and verify .torrent files
+    #[command(subcommand)]
+    Torrent(TorrentCommand),
     /// Print a shell's completion script
     Completions {
         /// The shell
@@ -251,6 +255,9 @@ mod tests {
             "flotilla supernode --listen 10.0.0.1:8001 --data-dir d --peer-listen 10.0.0.1:9001 --config f",
             "flotilla proxy --listen 127.0.0.1:65001 --peer-listen 10.0.0.2:65002 --supernode http://a:8001,http://b:8001 --data-dir d --registry http://r:5000 --config f",
             "flotilla get http://h/f -o f --supernode http://a:8001 --header K:V --header K2:V2 --download-rate 20MB/s --upload-rate 20MB/s --seed-for 30s --data-dir d",
+            "flotilla torrent create d -o d.torrent --tracker http://a/announce --tracker udp://b:1,udp://c:1 --web-seed http://w/ --private --piece-length 4MiB --comment c --force",
+            "flotilla torrent show d.torrent --json",
+            "flotilla torrent verify d.torrent d",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

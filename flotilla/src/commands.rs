@@ -18,6 +18,7 @@ use url::Url;
 use crate::cli::{Cli, Command, GetArgs, ProxyArgs, SupernodeArgs};
 use crate::config::{self, ConfigErrors, ProxySettings, SupernodeSettings};
 use crate::join_token;
+use crate::torrent_command;
 
 /// Time that running requests have to end after the first signal.
 const GRACE: Duration = Duration::from_secs(10);
@@ -28,6 +29,7 @@ pub(crate) async fn run(cli: Cli, shutdown: CancellationToken) -> anyhow::Result
         Command::Supernode(args) => supernode(args, shutdown).await,
         Command::Proxy(args) => proxy(args, shutdown).await,
         Command::Get(args) => get(args, shutdown).await,
+        Command::Torrent(command) => torrent_command::run(command, shutdown).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "flotilla", &mut script);

@@ -15,6 +15,8 @@ mod commands;
 mod config;
 mod dragonfly_conf;
 mod join_token;
+mod shown;
+mod torrent_command;
 mod units;
 
 use std::io::IsTerminal as _;

@@ -40,9 +40,9 @@ pub use geometry::{Block, Geometry, GeometryError, PieceIndex};
 pub use hex_form::HexError;
 pub use info_hash::InfoHash;
 pub use magnet::{Magnet, MagnetError};
-pub use metainfo::{Metainfo, MetainfoError};
+pub use metainfo::{FileLayout, FileListError, FileSpan, Metainfo, MetainfoError, TorrentFile};
 pub use peer_id::PeerId;
-pub use piece_hash::PieceHash;
+pub use piece_hash::{PieceHash, PieceHasher};
 pub use piece_map::{PieceMap, PieceMapError, SealError};
 pub use ticket::{
     SignedTicket, Ticket, TicketError, TicketKey, TicketKeys, TicketSigner, TicketSignerError,

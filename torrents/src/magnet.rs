@@ -1,4 +1,4 @@
-//! Magnet links (BEP 9).
+//! Magnet links (BEP 9), with web seeds (`ws`) of BEP 19.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,6 +13,8 @@ use crate::InfoHash;
 const MOST_BYTES: usize = 8 * 1024;
 /// Most trackers that are kept.
 const MOST_TRACKERS: usize = 64;
+/// Most web seeds that are kept.
+const MOST_WEB_SEEDS: usize = 64;
 
 /// Text that is no magnet link of a v1 torrent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +32,9 @@ pub enum MagnetError {
     /// More trackers than the cap.
     #[error("magnet link with more than {MOST_TRACKERS} trackers")]
     Trackers,
+    /// More web seeds than the cap.
+    #[error("magnet link with more than {MOST_WEB_SEEDS} web seeds")]
+    WebSeeds,
 }
 
 /// A magnet link of a v1 torrent.
@@ -38,6 +43,7 @@ pub struct Magnet {
     info_hash: InfoHash,
     name: Option<String>,
     trackers: Vec<String>,
+    web_seeds: Vec<String>,
 }
 
 impl Magnet {
@@ -47,7 +53,15 @@ impl Magnet {
             info_hash,
             name,
             trackers,
+            web_seeds: Vec::new(),
         }
+    }
+
+    /// The same link with these web seeds.
+    #[must_use]
+    pub fn with_web_seeds(mut self, web_seeds: Vec<String>) -> Self {
+        self.web_seeds = web_seeds;
+        self
     }
 
     /// The torrent's info hash.
@@ -63,6 +77,11 @@ impl Magnet {
     /// The trackers.
     pub fn trackers(&self) -> &[String] {
         &self.trackers
+    }
+
+    /// The web seeds.
+    pub fn web_seeds(&self) -> &[String] {
+        &self.web_seeds
     }
 }
 
@@ -83,11 +102,18 @@ impl FromStr for Magnet {
         if parsed.trackers.len() > MOST_TRACKERS {
             return Err(MagnetError::Trackers);
         }
+        // The library drops them.
+        let web_seeds = url.query_pairs().filter(|(key, _)| key == "ws");
+        let web_seeds: Vec<_> = web_seeds.map(|(_, value)| value.into_owned()).collect();
+        if web_seeds.len() > MOST_WEB_SEEDS {
+            return Err(MagnetError::WebSeeds);
+        }
         let info_hash = InfoHash::from_bytes(info_hash.0);
         Ok(Self {
             info_hash,
             name: parsed.name,
             trackers: parsed.trackers,
+            web_seeds,
         })
     }
 }
@@ -131,7 +157,9 @@ impl fmt::Display for Magnet {
         // Not the library's: it writes trackers unescaped and leaves out the name.
         write!(f, "magnet:?xt=urn:btih:{}", self.info_hash)?;
         let name = self.name.iter().map(|name| ("dn", name));
-        for (key, value) in name.chain(self.trackers.iter().map(|tracker| ("tr", tracker))) {
+        let trackers = self.trackers.iter().map(|tracker| ("tr", tracker));
+        let web_seeds = self.web_seeds.iter().map(|url| ("ws", url));
+        for (key, value) in name.chain(trackers).chain(web_seeds) {
             write!(f, "&{key}=")?;
             byte_serialize(value.as_bytes()).try_for_each(|part| f.write_str(part))?;
         }
@@ -198,6 +226,11 @@ mod tests {
             "&tr=a".repeat(MOST_TRACKERS + 1)
         );
         assert_eq!(refused(&many), MagnetError::Trackers);
+        let many = format!(
+            "magnet:?xt=urn:btih:{HEX}{}",
+            "&ws=a".repeat(MOST_WEB_SEEDS + 1)
+        );
+        assert_eq!(refused(&many), MagnetError::WebSeeds);
         assert!(matches!(
             refused(&"a".repeat(MOST_BYTES + 1)),
             MagnetError::TooLong(_)
@@ -210,8 +243,10 @@ mod tests {
             info_hash: [u8; 20],
             name in prop::option::of("\\PC{1,20}"),
             trackers in prop::collection::vec("\\PC{0,20}", 0..4),
+            web_seeds in prop::collection::vec("\\PC{0,20}", 0..4),
         ) {
-            let magnet = Magnet::new(InfoHash::from_bytes(info_hash), name, trackers);
+            let magnet = Magnet::new(InfoHash::from_bytes(info_hash), name, trackers)
+                .with_web_seeds(web_seeds);
             prop_assert_eq!(magnet.to_string().parse(), Ok(magnet));
         }
 

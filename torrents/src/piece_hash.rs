@@ -18,6 +18,22 @@ impl PieceHash {
     }
 }
 
+/// Hashes a piece in parts, so that it need not be in memory as a whole.
+#[derive(Clone, Debug, Default)]
+pub struct PieceHasher(Sha1);
+
+impl PieceHasher {
+    /// Adds the next bytes of the piece.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The hash of all that was added.
+    pub fn finish(self) -> PieceHash {
+        PieceHash(self.0.finalize().into())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -29,5 +45,14 @@ mod tests {
             PieceHash::of(b"abc").to_string(),
             "a9993e364706816aba3e25717850c26c9cd0d89d"
         );
+    }
+
+    #[test]
+    fn a_piece_hashed_in_parts_has_the_same_hash() {
+        let mut hasher = PieceHasher::default();
+        hasher.update(b"a");
+        hasher.update(b"");
+        hasher.update(b"bc");
+        assert_eq!(hasher.finish(), PieceHash::of(b"abc"));
     }
 }

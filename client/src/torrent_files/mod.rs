@@ -1,0 +1,32 @@
+//! Torrents of files on this disk: [`LocalContent`] makes them, [`verify`] compares.
+//!
+//! Pieces are read and hashed on all cores, each in small parts, so that memory depends neither on
+//! the piece length nor on the content.
+
+mod local_content;
+mod piece_hashing;
+mod verification;
+
+pub use self::local_content::{CreateError, LeftOut, LocalContent};
+pub use self::verification::{
+    FileReport, FileState, PieceRanges, Verification, VerifyError, verify,
+};
+
+use tokio_util::sync::CancellationToken;
+
+/// Whom to tell of progress, and when to stop.
+#[derive(Clone, Copy)]
+pub struct Watch<'a> {
+    /// Called with the bytes of each piece that is done, from any thread.
+    pub advanced: &'a (dyn Fn(u64) + Sync),
+    /// Ends the work after the pieces that are being hashed.
+    pub stop: &'a CancellationToken,
+}
+
+impl std::fmt::Debug for Watch<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watch")
+            .field("stop", self.stop)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,41 @@
+//! Text from elsewhere, on a terminal.
+
+use std::fmt::{self, Write as _};
+
+/// Shows text that somebody else wrote without letting it control the terminal: control characters
+/// and those that change the direction of writing appear as escapes.
+pub(crate) struct Shown<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            let turns = matches!(
+                c,
+                '\u{61c}'
+                    | '\u{200e}'..='\u{200f}'
+                    | '\u{2028}'..='\u{202e}'
+                    | '\u{2066}'..='\u{2069}'
+            );
+            if c.is_control() || turns {
+                write!(f, "{}", c.escape_default())?;
+            } else {
+                f.write_char(c)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_control_the_terminal_is_escaped() {
+        let text = "a\u{1b}[31mb\n\u{202e}ö 語\u{9b}";
+        assert_eq!(
+            Shown(text).to_string(),
+            "a\\u{1b}[31mb\\n\\u{202e}ö 語\\u{9b}"
+        );
+    }
+}
