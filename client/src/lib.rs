@@ -2,7 +2,8 @@
 //!
 //! [`swarm`] decides, without IO; [`store`] keeps layers on the disk; [`Engine`] runs swarms
 //! over TCP; [`Node`] adds the supernodes; [`get`] is the command-line download; [`torrent_files`]
-//! makes and verifies torrents of files on the disk.
+//! makes and verifies torrents of files on the disk. A running host is looked into through its
+//! [`control`] socket ([`DaemonClient`]).
 
 #![cfg_attr(
     test,
@@ -15,12 +16,16 @@
 )]
 
 mod bans;
+pub mod cache;
+pub mod control;
+pub mod control_client;
 mod engine;
 pub mod get;
 mod layer_reader;
 mod node;
 mod peer_connection;
 mod peer_io;
+pub mod placement;
 pub mod rate_limit;
 mod rendezvous;
 mod small_content;
@@ -32,6 +37,7 @@ mod swarm_handle;
 mod swarm_task;
 pub mod torrent_files;
 
+pub use self::control_client::DaemonClient;
 pub use self::engine::{Engine, EngineConfig, EngineError};
 pub use self::layer_reader::{LayerReader, ReadError};
 pub use self::node::{ContentRequest, Layer, Node, NodeConfig, OpenError, StartError, origin_of};

@@ -5,7 +5,6 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use flotilla_torrents::swarm_api::{
     Delivery, InlineContent, OpenRequest, OpenResponse, SwarmDescriptor,
 };
@@ -172,6 +171,13 @@ impl Node {
     pub async fn local(&self, digest: &Digest, url: &Url) -> Option<Layer> {
         let layer = self.0.engine.store().layer(&ContentId::blob(digest))?;
         layer.sealed()?;
+        if !layer.is_untouched() {
+            let condemned = self.0.engine.condemn(&layer, "written by somebody else");
+            if let Err(error) = condemned.await {
+                tracing::error!(%error, "damaged layer not removed");
+            }
+            return None;
+        }
         let joined = self
             .0
             .engine
@@ -239,6 +245,7 @@ impl NodeShared {
             .engine
             .join(&descriptor.content, geometry, origin)
             .await?;
+        handle.layer().note_url(&request.url);
         handle.set_ticket(descriptor.ticket.clone());
         if self.begin_following(&handle) {
             let node = Arc::clone(self);
@@ -293,7 +300,7 @@ impl NodeShared {
             OpenError::Unswarmable("the supernode's bytes do not match the digest".to_owned())
         })?;
         self.engine.keep(small.clone(), origin);
-        Ok(Layer(Content::Small(small.bytes().clone())))
+        Ok(Layer(Content::Small(small)))
     }
 
     fn lock_followed(&self) -> std::sync::MutexGuard<'_, HashMap<ContentId, SwarmHandle>> {
@@ -315,7 +322,7 @@ enum Content {
     /// From peers or from the disk.
     Swarm(SwarmHandle),
     /// Whole and verified.
-    Small(Bytes),
+    Small(SmallContent),
 }
 
 impl Layer {
@@ -323,7 +330,7 @@ impl Layer {
     pub fn length(&self) -> u64 {
         match &self.0 {
             Content::Swarm(swarm) => swarm.geometry().length(),
-            Content::Small(bytes) => bytes.len() as u64,
+            Content::Small(small) => small.bytes().len() as u64,
         }
     }
 
@@ -332,6 +339,14 @@ impl Layer {
         match &self.0 {
             Content::Swarm(swarm) => Some(swarm),
             Content::Small(_) => None,
+        }
+    }
+
+    /// The bytes, when it is small content.
+    pub(crate) fn small(&self) -> Option<&SmallContent> {
+        match &self.0 {
+            Content::Swarm(_) => None,
+            Content::Small(small) => Some(small),
         }
     }
 
@@ -344,7 +359,7 @@ impl Layer {
     pub fn read(&self, range: Range<u64>) -> LayerReader {
         match &self.0 {
             Content::Swarm(swarm) => swarm.read(range),
-            Content::Small(bytes) => LayerReader::of_bytes(bytes, range),
+            Content::Small(small) => LayerReader::of_bytes(small.bytes(), range),
         }
     }
 

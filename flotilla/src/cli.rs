@@ -11,6 +11,7 @@ use flotilla_seeder::registry_token::TokenCertificate;
 use flotilla_torrents::Digest;
 use url::Url;
 
+use crate::cache_command::CacheArgs;
 use crate::torrent_command::TorrentCommand;
 use crate::units::{ByteCount, Rate, Time};
 
@@ -54,6 +55,8 @@ pub(crate) enum Command {
     /// Make, show and verify .torrent files
     #[command(subcommand)]
     Torrent(TorrentCommand),
+    /// List, remove, verify and pin what a node or supernode holds
+    Cache(CacheArgs),
     /// Print a shell's completion script
     Completions {
         /// The shell
@@ -258,6 +261,13 @@ mod tests {
             "flotilla torrent create d -o d.torrent --tracker http://a/announce --tracker udp://b:1,udp://c:1 --web-seed http://w/ --private --piece-length 4MiB --comment c --force",
             "flotilla torrent show d.torrent --json",
             "flotilla torrent verify d.torrent d",
+            "flotilla cache ls --role supernode --json",
+            "flotilla cache rm --data-dir d sha256:0123 4567",
+            "flotilla cache rm --all",
+            "flotilla cache rm --older-than 7d",
+            "flotilla cache verify",
+            "flotilla cache pin sha256:0123 --data-dir d",
+            "flotilla cache unpin sha256:0123",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

@@ -341,6 +341,7 @@ impl Openings {
             .create_origin(content, geometry, &origin_of(url), Some(own))
             .await;
         let handle = handle.map_err(|error| Unopened::Unswarmable(error.to_string()))?;
+        handle.layer().note_url(url);
         Ok(Known {
             handle,
             validator: String::new(),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::serve::ListenerExt as _;
-use flotilla_client::{Engine, EngineConfig, origin_of};
+use flotilla_client::{Engine, EngineConfig, control, origin_of};
 use flotilla_torrents::tracker_wire::AnnounceRequest;
 use flotilla_torrents::{SignedTicket, TicketError, TicketKey, TicketSigner};
 use flotilla_tracker::{Admission, Membership, Tracker, TrackerConfig};
@@ -85,6 +85,9 @@ impl Supernode {
             download_rate: None,
         };
         let engine = Engine::start(&engine_config, peers, shutdown.clone())?;
+        if let Err(error) = control::offer(&engine, None) {
+            tracing::warn!(%error, "no control socket: `flotilla cache` needs the supernode stopped");
+        }
         let shared = config.shared_registries.iter().map(origin_of);
         engine.store().share_origins(shared);
         let source = Source::new(&SourceConfig {
