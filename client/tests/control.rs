@@ -263,7 +263,7 @@ async fn a_damaged_layer_is_named_and_its_readers_are_told() {
 async fn the_socket_goes_with_its_host_and_so_do_those_who_wait_there() {
     let host = Host::start().await;
     let layer = host.hold(1 << 20);
-    let fetched = host.fetch(&layer, "let me in").await.unwrap();
+    let _fetched = host.fetch(&layer, "let me in").await.unwrap();
     host.stop.cancel();
     tokio::time::timeout(DEADLINE, host.node.engine().stopped())
         .await
