@@ -109,7 +109,7 @@ impl Scratch {
             .arg("--data-dir")
             .arg(self.dir())
             .args(more)
-            .env("FLOTILLA_JOIN_TOKEN", "a secret of this test alone")
+            .env("FLOTILLA_JOIN_TOKEN", "secret-of-this-test-alone")
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
