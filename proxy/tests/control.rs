@@ -42,7 +42,7 @@ impl Registry {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let registry = Self {
             addr: listener.local_addr().unwrap(),
-            bytes: Arc::new((0..length).map(|at| (at % 251) as u8).collect()),
+            bytes: Arc::new((0_u8..251).cycle().take(length).collect()),
             whole_gets: Arc::default(),
         };
         let answering = registry.clone();

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -56,10 +57,20 @@ impl LayerRecord {
         // In one piece: to_writer makes a system call of each token.
         file.write_all(&serde_json::to_vec(self)?)?;
         file.as_file().set_modified(time(last_used))?;
+        give_to_owner(file.as_file(), dir)?;
         file.as_file().sync_data()?;
         file.persist(dir.join(RECORD))?;
         File::open(dir)?.sync_all()
     }
+}
+
+/// What root writes for a store of another user has to be that user's.
+fn give_to_owner(file: &File, dir: &Path) -> io::Result<()> {
+    let (owner, us) = (fs::metadata(dir)?, file.metadata()?);
+    if us.uid() == 0 && owner.uid() != 0 {
+        std::os::unix::fs::fchown(file, Some(owner.uid()), Some(owner.gid()))?;
+    }
+    Ok(())
 }
 
 /// Notes when the layer in `dir` was last used, if it has a record.
