@@ -15,6 +15,7 @@
 )]
 
 mod bans;
+mod content_url;
 mod engine;
 pub mod get;
 mod layer_reader;
@@ -32,6 +33,7 @@ mod swarm_handle;
 mod swarm_task;
 pub mod torrent_files;
 
+pub use self::content_url::content_url;
 pub use self::engine::{Engine, EngineConfig, EngineError};
 pub use self::layer_reader::{LayerReader, ReadError};
 pub use self::node::{ContentRequest, Layer, Node, NodeConfig, OpenError, StartError, origin_of};
