@@ -196,6 +196,7 @@ impl DaemonClient {
             url: request.url.clone(),
             headers: request.headers.clone(),
             digest: request.digest.clone(),
+            filter_query: request.filter_query.clone(),
         };
         let reply = self.call(Method::POST, "fetch", &request).await?;
         let mut lines = Box::pin(lines::<FetchEvent>(reply));

@@ -1,7 +1,7 @@
 //! The part that nodes and supernodes have in common: a peer listener, the swarms, the
 //! store, the host's rate limits.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -63,6 +63,8 @@ pub(crate) struct EngineShared {
     listen: SocketAddr,
     pub(crate) store: Store,
     keys: RwLock<Vec<TicketKey>>,
+    /// Peers that are seeders of supernodes.
+    supernodes: RwLock<HashSet<PeerId>>,
     swarms: Mutex<HashMap<InfoHash, Running>>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
@@ -95,6 +97,7 @@ impl Engine {
             listen: listener.local_addr()?,
             store,
             keys: RwLock::new(Vec::new()),
+            supernodes: RwLock::default(),
             swarms: Mutex::new(HashMap::new()),
             tasks: TaskTracker::new(),
             shutdown: shutdown.clone(),
@@ -132,6 +135,18 @@ impl Engine {
         if !keys.contains(&key) {
             keys.push(key);
         }
+    }
+
+    /// Counts `peer` as a supernode's seeder from now on.
+    pub(crate) fn note_supernode(&self, peer: PeerId) {
+        let supernodes = &self.0.supernodes;
+        let mut supernodes = supernodes.write().unwrap_or_else(PoisonError::into_inner);
+        supernodes.insert(peer);
+    }
+
+    /// The host's limit on what it receives.
+    pub(crate) fn download_limit(&self) -> RateLimiter {
+        self.0.limits.download.clone()
     }
 
     /// Every swarm that runs here.
@@ -315,6 +330,12 @@ impl EngineShared {
         if let Err(error) = self.store.remove_layer(handle.layer()) {
             tracing::error!(%error, "void layer not removed");
         }
+    }
+
+    pub(crate) fn is_supernode(&self, peer: PeerId) -> bool {
+        let supernodes = &self.supernodes;
+        let supernodes = supernodes.read().unwrap_or_else(PoisonError::into_inner);
+        supernodes.contains(&peer)
     }
 
     pub(crate) fn introduction(&self, handle: &SwarmHandle) -> Introduction {

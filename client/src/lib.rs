@@ -17,6 +17,7 @@
 
 mod bans;
 pub mod cache;
+mod content_url;
 pub mod control;
 pub mod control_client;
 mod engine;
@@ -37,6 +38,7 @@ mod swarm_handle;
 mod swarm_task;
 pub mod torrent_files;
 
+pub use self::content_url::content_url;
 pub use self::control_client::DaemonClient;
 pub use self::engine::{Engine, EngineConfig, EngineError};
 pub use self::layer_reader::{LayerReader, ReadError};

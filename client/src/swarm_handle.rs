@@ -1,7 +1,7 @@
 //! What the rest of the host sees of a swarm: its state, its counters, its input.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -54,6 +54,12 @@ pub struct SwarmCounters {
     pub downloaded: AtomicU64,
     /// Bytes of blocks sent to peers.
     pub uploaded: AtomicU64,
+    /// Bytes of blocks that were of use, before their pieces were verified.
+    pub received: AtomicU64,
+    /// Those of them that came from supernodes.
+    pub from_supernodes: AtomicU64,
+    /// Connections open now, those with supernodes among them.
+    pub peers: AtomicUsize,
     /// Bytes received that were of no use: duplicates and corrupt pieces.
     pub wasted: AtomicU64,
 }

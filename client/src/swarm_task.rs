@@ -65,6 +65,7 @@ struct Connected {
     peer_id: PeerId,
     remote: SocketAddr,
     dialled: bool,
+    is_supernode: bool,
     outgoing: mpsc::Sender<Outgoing>,
     closing: CancellationToken,
 }
@@ -233,6 +234,7 @@ impl SwarmTask {
         match self.swarm.handle_block(now, key, block) {
             BlockOutcome::Keep => {
                 self.handle.progressed();
+                self.count_received(key, u64::from(length));
                 let size = usize::try_from(geometry.piece_size(block.piece)).unwrap_or(0);
                 let buffer = self
                     .buffers
@@ -389,10 +391,12 @@ impl SwarmTask {
                 peer_id,
                 remote,
                 dialled,
+                is_supernode: self.engine.is_supernode(peer_id),
                 outgoing,
                 closing,
             },
         );
+        self.count_peers();
         self.swarm.handle_connected(now, key, traits);
     }
 
@@ -421,6 +425,20 @@ impl SwarmTask {
                 self.failed.insert(peer.remote, now);
             }
             self.swarm.handle_disconnected(now, key);
+            self.count_peers();
+        }
+    }
+
+    fn count_peers(&self) {
+        let peers = &self.handle.counters().peers;
+        peers.store(self.peers.len(), Ordering::Relaxed);
+    }
+
+    fn count_received(&self, key: PeerKey, bytes: u64) {
+        let counters = self.handle.counters();
+        counters.received.fetch_add(bytes, Ordering::Relaxed);
+        if self.peers.get(&key).is_some_and(|peer| peer.is_supernode) {
+            counters.from_supernodes.fetch_add(bytes, Ordering::Relaxed);
         }
     }
 

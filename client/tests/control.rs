@@ -106,6 +106,7 @@ impl Host {
             url: format!("{SOURCE}/v2/a/blobs/{digest}").parse().unwrap(),
             headers: vec![("Authorization".to_owned(), password.to_owned())],
             digest: Some(digest),
+            filter_query: Vec::new(),
         }
     }
 

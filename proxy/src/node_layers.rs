@@ -31,6 +31,7 @@ impl LayerSource for Node {
             url,
             headers,
             digest: Some(digest),
+            filter_query: Vec::new(),
         };
         async move {
             let opened = Node::open(self, request).await;

@@ -144,6 +144,7 @@ impl Cluster {
             url,
             headers: vec![("Authorization".to_owned(), token.to_owned())],
             digest,
+            filter_query: Vec::new(),
         };
         let fetching = self.daemon.fetch(&request, |_| {});
         let fetched = tokio::time::timeout(DEADLINE, fetching).await.unwrap()?;
@@ -214,6 +215,7 @@ async fn a_supernode_lists_and_does_not_fetch() {
         url: registry.blob(),
         headers: Vec::new(),
         digest: None,
+        filter_query: Vec::new(),
     };
     let refused = supernode.fetch(&request, |_| {}).await.unwrap_err();
     assert!(matches!(refused, FetchError::Control(_)), "{refused}");

@@ -38,6 +38,7 @@ pub(super) async fn run(
         url: request.url,
         headers: request.headers,
         digest: request.digest,
+        filter_query: request.filter_query,
     });
     let last = match opened.await {
         Ok(layer) => match complete(engine, &layer, &origin, lines).await {

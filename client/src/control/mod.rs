@@ -67,6 +67,9 @@ pub(crate) struct FetchRequest {
     pub(crate) headers: Vec<(String, String)>,
     #[serde(default)]
     pub(crate) digest: Option<Digest>,
+    /// Query parameters that do not name the content.
+    #[serde(default)]
+    pub(crate) filter_query: Vec<String>,
 }
 
 /// How a fetch goes on.
