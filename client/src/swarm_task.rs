@@ -23,6 +23,7 @@ use crate::piece_storage::PieceStorage;
 use crate::store::{Lease, StoredLayer};
 use crate::swarm::{BlockOutcome, Event, Farewell, PeerKey, Role, Swarm, SwarmConfig, Transmit};
 use crate::swarm_handle::{RunningSwarm, SwarmState};
+use crate::web_seed::WebSeed;
 
 /// What happens to a swarm.
 #[derive(Debug)]
@@ -43,6 +44,7 @@ pub(crate) enum Input {
     Sealed(Digest),
     Void(String),
     Peers(Vec<SocketAddr>),
+    WebSeed(Box<WebSeed>),
     Reader(u64, Option<PieceIndex>),
 }
 
@@ -72,7 +74,8 @@ const EXCHANGE_EVERY: Duration = Duration::from_secs(1);
 
 struct Connected {
     peer_id: PeerId,
-    remote: SocketAddr,
+    /// None of a web seed.
+    remote: Option<SocketAddr>,
     dialled: bool,
     outgoing: mpsc::Sender<Outgoing>,
     closing: CancellationToken,
@@ -238,6 +241,7 @@ impl SwarmTask {
             Input::Verified(outcome) => self.verified(outcome),
             Input::Void(reason) => self.void(reason),
             Input::Peers(peers) => self.dial(now, peers),
+            Input::WebSeed(web_seed) => self.add_web_seed(now, *web_seed),
             Input::Reader(reader, next) => self.swarm.handle_reader(now, reader, next),
         }
     }
@@ -426,7 +430,7 @@ impl SwarmTask {
             key,
             Connected {
                 peer_id,
-                remote,
+                remote: Some(remote),
                 dialled,
                 outgoing,
                 closing,
@@ -437,14 +441,42 @@ impl SwarmTask {
         self.swarm.handle_connected(now, key, traits);
     }
 
+    /// A web server takes part as a peer whose connection is its task.
+    fn add_web_seed(&mut self, now: Instant, web_seed: WebSeed) {
+        if self.swarm.held().is_full() {
+            return;
+        }
+        self.next_key += 1;
+        let key = PeerKey(self.next_key);
+        let (outgoing, requests) = mpsc::channel(OUTGOING_QUEUE);
+        let closing = CancellationToken::new();
+        tracing::debug!(web_seed = web_seed.origin(), "asking a web seed");
+        let limit = self.engine.limits.download.clone();
+        let task = web_seed.run(key, requests, limit, self.handle.0.input.clone());
+        self.tasks
+            .spawn(closing.clone().run_until_cancelled_owned(task));
+        self.peers.insert(
+            key,
+            Connected {
+                peer_id: PeerId::from_random(rand::random()),
+                remote: None,
+                dialled: false,
+                outgoing,
+                closing,
+                extensions: None,
+            },
+        );
+        self.swarm.handle_connected(now, key, WebSeed::traits());
+    }
+
     fn handle_extended(&mut self, now: Instant, key: PeerKey, id: u8, payload: &Bytes) {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        let Some(extensions) = &mut peer.extensions else {
+        let (Some(extensions), Some(remote)) = (&mut peer.extensions, peer.remote) else {
             return;
         };
-        match extensions.handle(now, peer.remote, id, payload) {
+        match extensions.handle(now, remote, id, payload) {
             Reaction::Nothing => {}
             Reaction::Limits {
                 block_length,
@@ -469,6 +501,10 @@ impl SwarmTask {
             return;
         }
         self.next_exchange = now + EXCHANGE_EVERY;
+        let connected = self.peers.len();
+        self.handle.0.status.send_if_modified(|status| {
+            std::mem::replace(&mut status.peers, connected) != connected
+        });
         let contacts: BTreeMap<_, _> = self
             .peers
             .values()
@@ -514,8 +550,8 @@ impl SwarmTask {
     fn disconnect(&mut self, now: Instant, key: PeerKey) {
         if let Some(peer) = self.peers.remove(&key) {
             peer.closing.cancel();
-            if peer.dialled {
-                self.failed.insert(peer.remote, now);
+            if let Some(remote) = peer.remote.filter(|_| peer.dialled) {
+                self.failed.insert(remote, now);
             }
             self.swarm.handle_disconnected(now, key);
         }
@@ -523,10 +559,10 @@ impl SwarmTask {
 
     fn shun(&self, key: PeerKey) {
         if let Some(peer) = self.peers.get(&key) {
-            tracing::warn!(peer.addr = %peer.remote, peer.id = %peer.peer_id, "peer shunned");
+            tracing::warn!(peer.addr = ?peer.remote, peer.id = %peer.peer_id, "peer shunned");
             self.engine
                 .bans
-                .shun(peer.peer_id, peer.dialled.then_some(peer.remote));
+                .shun(peer.peer_id, peer.remote.filter(|_| peer.dialled));
         }
     }
 
@@ -543,7 +579,7 @@ impl SwarmTask {
             if dials >= MOST_DIALS
                 || self.failed.contains_key(&remote)
                 || self.engine.bans.is_shunned_address(remote)
-                || connected.clone().any(|peer| peer.remote == remote)
+                || connected.clone().any(|peer| peer.remote == Some(remote))
                 || !self.dialling.insert(remote)
             {
                 continue;
