@@ -2,7 +2,7 @@
 //!
 //! [`swarm`] decides, without IO; [`store`] keeps layers on the disk; [`Engine`] runs swarms
 //! over TCP; [`Node`] adds the supernodes; [`get`] is the command-line download; [`torrent_files`]
-//! makes and verifies torrents of files on the disk.
+//! makes and verifies torrents of files on the disk; [`tracker_client`] asks trackers.
 
 #![cfg_attr(
     test,
@@ -31,6 +31,7 @@ pub mod swarm;
 mod swarm_handle;
 mod swarm_task;
 pub mod torrent_files;
+pub mod tracker_client;
 
 pub use self::engine::{Engine, EngineConfig, EngineError};
 pub use self::layer_reader::{LayerReader, ReadError};
