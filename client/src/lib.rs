@@ -19,8 +19,11 @@ mod engine;
 pub mod get;
 mod layer_reader;
 mod node;
+mod open_torrent;
 mod peer_connection;
+mod peer_extensions;
 mod peer_io;
+mod piece_storage;
 pub mod rate_limit;
 mod rendezvous;
 mod small_content;
@@ -33,10 +36,12 @@ mod swarm_task;
 pub mod torrent_files;
 pub mod tracker_client;
 
-pub use self::engine::{Engine, EngineConfig, EngineError};
+pub use self::engine::{Engine, EngineConfig, EngineError, OpenToStrangersError};
 pub use self::layer_reader::{LayerReader, ReadError};
 pub use self::node::{ContentRequest, Layer, Node, NodeConfig, OpenError, StartError, origin_of};
 pub use self::small_content::SmallContent;
 pub use self::store::{StoreError, StoredLayer};
 pub use self::supernode_client::SupernodeError;
-pub use self::swarm_handle::{OriginSwarm, SwarmCounters, SwarmHandle, SwarmState, SwarmStatus};
+pub use self::swarm_handle::{
+    OriginSwarm, RunningSwarm, SwarmCounters, SwarmHandle, SwarmState, SwarmStatus,
+};

@@ -53,9 +53,12 @@ impl UploadQueue {
         self.active.retain(|slot| slot.peer != peer);
     }
 
-    /// No peer waits for a turn: the uplink has room.
-    pub(super) fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.active.len() < self.slots
+    /// No peer of ours waits for a turn: the uplink has room. Strangers do not count: as long as
+    /// one of them loads, the nodes would be shown nothing.
+    pub(super) fn is_idle(&self, peers: &BTreeMap<PeerKey, Peer>) -> bool {
+        let own = |key: &PeerKey| peers.get(key).is_none_or(|peer| !peer.traits.stranger);
+        let active = self.active.iter().filter(|slot| own(&slot.peer));
+        !self.waiting.iter().any(own) && active.count() < self.slots
     }
 
     /// Whether any upload is under way.
