@@ -2,8 +2,8 @@
 //!
 //! [`swarm`] decides, without IO; [`store`] keeps layers on the disk; [`Engine`] runs swarms
 //! over TCP; [`Node`] adds the supernodes; [`get`] is the command-line download; [`torrent_files`]
-//! makes and verifies torrents of files on the disk; [`torrent_swarm`] downloads and seeds them
-//! among clients of any make.
+//! makes and verifies torrents of files on the disk; [`tracker_client`] asks trackers;
+//! [`torrent_swarm`] downloads and seeds torrents among clients of any make.
 
 #![cfg_attr(
     test,

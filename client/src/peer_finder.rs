@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use flotilla_torrents::tracker_wire::{AnnounceEvent, AnnounceRequest};
 use flotilla_torrents::{InfoHash, PeerId};
-use std::sync::atomic::Ordering;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -30,7 +30,9 @@ const LAST_RETRY: Duration = Duration::from_secs(120);
 /// The trackers are told of the end, but not waited for longer than this.
 const FAREWELL: Duration = Duration::from_secs(3);
 /// How often the known peers are named to a swarm that is not whole; it dials those that it can.
-const RENAME_EVERY: Duration = Duration::from_secs(3);
+const NAME_AGAIN_AFTER: Duration = Duration::from_secs(3);
+/// The same for one that is whole: it serves who comes, and looks for who cannot.
+const SEEDER_NAMES_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 /// The peers that are known, for everybody who wants to watch them grow.
 pub(crate) type KnownPeers = watch::Sender<BTreeSet<SocketAddr>>;
@@ -126,6 +128,7 @@ impl Announcer {
                 NUMWANT
             }),
             compact: true,
+            no_peer_id: true,
             key: None,
             ticket: None,
         }
@@ -189,7 +192,7 @@ pub(crate) fn remember(known: &KnownPeers, peers: impl IntoIterator<Item = Socke
     });
 }
 
-/// Names the known peers to the swarm: at once when some are new, and again while it is not whole.
+/// Names the known peers to the swarm: at once when some are new, and again every now and then.
 pub(crate) async fn feed(
     swarm: RunningSwarm,
     mut known: watch::Receiver<BTreeSet<SocketAddr>>,
@@ -200,7 +203,11 @@ pub(crate) async fn feed(
         if !peers.is_empty() {
             swarm.add_peers(peers).await;
         }
-        let complete = swarm.status().complete;
+        let pause = if swarm.status().complete {
+            SEEDER_NAMES_AGAIN_AFTER
+        } else {
+            NAME_AGAIN_AFTER
+        };
         tokio::select! {
             () = stop.cancelled() => return,
             changed = known.changed() => {
@@ -208,7 +215,7 @@ pub(crate) async fn feed(
                     return stop.cancelled().await;
                 }
             }
-            () = tokio::time::sleep(RENAME_EVERY), if !complete => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }

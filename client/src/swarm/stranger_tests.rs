@@ -59,7 +59,9 @@ fn without_the_fast_extension_a_choke_ends_all_requests() {
     swarm.handle_message(now, PEER, &Message::Bitfield(vec![0xf0].into()));
     swarm.handle_message(now, PEER, &Message::Unchoke);
     let asked = sent(&mut swarm, now);
-    let asked = asked.iter().filter(|m| matches!(m, Message::Request { .. }));
+    let asked = asked
+        .iter()
+        .filter(|m| matches!(m, Message::Request { .. }));
     let asked = asked.count();
     assert!(asked > 1);
     swarm.handle_message(now, PEER, &Message::Choke);
