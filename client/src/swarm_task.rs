@@ -64,8 +64,12 @@ const OUTGOING_QUEUE: usize = 8192;
 const MOST_DIALS: usize = 40;
 /// Connections per swarm, incoming ones included.
 const MOST_PEERS: usize = 200;
+/// Connections of strangers that a protected swarm has beside those.
+const MOST_STRANGERS: usize = 100;
 /// An address that failed is not dialled again before this.
 const REDIAL_AFTER: Duration = Duration::from_secs(2);
+/// Nor is one with which there was nothing to exchange before this.
+const REDIAL_SEEDER_AFTER: Duration = Duration::from_secs(600);
 /// Written pieces become durable at the latest after this.
 const SYNC_EVERY: Duration = Duration::from_secs(2);
 
@@ -97,7 +101,8 @@ pub(crate) struct SwarmTask {
     peers: HashMap<PeerKey, Connected>,
     buffers: HashMap<PieceIndex, PieceBuffer>,
     dialling: HashSet<SocketAddr>,
-    failed: HashMap<SocketAddr, Instant>,
+    /// Addresses that are not dialled before then.
+    not_before: HashMap<SocketAddr, Instant>,
     next_key: u64,
     synced: Instant,
     next_exchange: Instant,
@@ -140,7 +145,7 @@ impl SwarmTask {
             peers: HashMap::new(),
             buffers: HashMap::new(),
             dialling: HashSet::new(),
-            failed: HashMap::new(),
+            not_before: HashMap::new(),
             next_key: 0,
             synced: now,
             next_exchange: now,
@@ -218,7 +223,7 @@ impl SwarmTask {
             Input::DialFailed(remote, error) => {
                 tracing::debug!(peer.addr = %remote, %error, "not connected");
                 self.dialling.remove(&remote);
-                self.failed.insert(remote, now);
+                self.not_before.insert(remote, now + REDIAL_AFTER);
             }
             Input::PieceChecked(piece, check) => self.piece_checked(now, piece, check),
             Input::Published(piece) => {
@@ -385,7 +390,7 @@ impl SwarmTask {
         if connection.dialled {
             self.dialling.remove(&connection.remote);
         }
-        if self.peers.len() >= MOST_PEERS || !self.wins_over_twin(now, &connection) {
+        if !self.has_room_for(&connection) || !self.wins_over_twin(now, &connection) {
             return;
         }
         self.next_key += 1;
@@ -529,6 +534,20 @@ impl SwarmTask {
         }
     }
 
+    /// In a protected swarm strangers take no room from those who have tickets.
+    fn has_room_for(&self, new: &PeerConnection) -> bool {
+        let strangers = self
+            .peers
+            .values()
+            .filter(|p| p.extensions.is_some())
+            .count();
+        match (&new.torrent, &self.handle.0.torrent) {
+            (Some(_), None) => strangers < MOST_STRANGERS,
+            (None, None) => self.peers.len() - strangers < MOST_PEERS,
+            (_, Some(_)) => self.peers.len() < MOST_PEERS,
+        }
+    }
+
     /// Two ends that dial each other at once keep the connection that the lower peer id
     /// opened; both ends come to the same answer.
     fn wins_over_twin(&mut self, now: Instant, new: &PeerConnection) -> bool {
@@ -551,7 +570,7 @@ impl SwarmTask {
         if let Some(peer) = self.peers.remove(&key) {
             peer.closing.cancel();
             if let Some(remote) = peer.remote.filter(|_| peer.dialled) {
-                self.failed.insert(remote, now);
+                self.not_before.insert(remote, now + REDIAL_AFTER);
             }
             self.swarm.handle_disconnected(now, key);
         }
@@ -571,13 +590,12 @@ impl SwarmTask {
         if self.swarm.held().is_full() && self.handle.0.torrent.is_none() {
             return;
         }
-        self.failed
-            .retain(|_, since| now.saturating_duration_since(*since) < REDIAL_AFTER);
+        self.not_before.retain(|_, then| now < *then);
         for remote in peers {
             let connected = self.peers.values().filter(|peer| peer.dialled);
             let dials = connected.clone().count() + self.dialling.len();
             if dials >= MOST_DIALS
-                || self.failed.contains_key(&remote)
+                || self.not_before.contains_key(&remote)
                 || self.engine.bans.is_shunned_address(remote)
                 || connected.clone().any(|peer| peer.remote == Some(remote))
                 || !self.dialling.insert(remote)
@@ -620,7 +638,11 @@ impl SwarmTask {
                         if matches!(farewell, Farewell::CorruptPiece | Farewell::Misbehaved(_)) {
                             self.shun(key);
                         }
+                        let remote = self.peers.get(&key).and_then(|peer| peer.remote);
                         self.disconnect(now, key);
+                        if let (Farewell::NothingToExchange, Some(remote)) = (farewell, remote) {
+                            self.not_before.insert(remote, now + REDIAL_SEEDER_AFTER);
+                        }
                     }
                 }
             }

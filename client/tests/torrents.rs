@@ -249,7 +249,7 @@ async fn a_private_torrent_offers_no_peer_exchange() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_without_any_extension_is_served() {
-    let content = Content::new(100_000, false);
+    let content = Content::new(300_000, false);
     let seeding = content.seed(None).await;
     let mut peer = RawPeer::dial_plain(seeding.listen_addr(), &content.torrent).await;
     assert!(matches!(peer.next().await, Message::Bitfield(_)));

@@ -111,3 +111,31 @@ fn a_cancelled_request_is_rejected_where_that_is_spoken() {
         assert_eq!(sent(&mut swarm, now), expected);
     }
 }
+
+#[test]
+fn a_node_is_served_before_the_strangers_that_wait() {
+    let (mut swarm, now) = swarm(Role::Node, true);
+    let node = PeerKey(100);
+    let own = PeerTraits {
+        stranger: false,
+        ..PeerTraits::of_stranger(true)
+    };
+    for key in 0..10 {
+        swarm.handle_connected(now, PeerKey(key), PeerTraits::of_stranger(true));
+        swarm.handle_message(now, PeerKey(key), &request(0));
+    }
+    swarm.handle_connected(now, node, own);
+    swarm.handle_message(now, node, &request(0));
+    let transmits = std::iter::from_fn(|| swarm.poll_transmit(now));
+    let served = transmits.filter_map(|transmit| match transmit {
+        Transmit::Block(key, block) => Some((key, block)),
+        Transmit::Message(..) => None,
+    });
+    let served: Vec<_> = served.collect();
+    assert!(served.len() < 10, "the others wait");
+    let (key, block) = served[0];
+    swarm.handle_block_sent(now, key, block);
+    let transmits = std::iter::from_fn(|| swarm.poll_transmit(now));
+    let next = transmits.last();
+    assert_eq!(next, Some(Transmit::Block(node, block)));
+}
