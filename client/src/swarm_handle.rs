@@ -152,11 +152,19 @@ impl RunningSwarm {
 
     /// Bytes of the pieces held.
     pub fn held_bytes(&self) -> u64 {
-        let held = self.0.storage.held();
-        let sizes = held
-            .iter_set()
-            .map(|piece| self.0.geometry.piece_size(piece));
-        sizes.map(u64::from).sum()
+        let geometry = self.0.geometry;
+        let pieces = u64::from(self.0.status.borrow().held);
+        let all_long = pieces.saturating_mul(geometry.piece_length().into());
+        // The last piece is the one that may be shorter.
+        let last = geometry.pieces().next_back();
+        let shorter = last
+            .filter(|last| self.0.storage.has(*last))
+            .map_or(0, |last| {
+                geometry.piece_length() - geometry.piece_size(last)
+            });
+        all_long
+            .saturating_sub(shorter.into())
+            .min(geometry.length())
     }
 
     /// The content cannot be delivered by the swarm.

@@ -14,7 +14,7 @@ use flotilla_torrents::InfoHash;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use self::download::{
     DownloadError, DownloadOptions, Downloaded, Output, Phase, Progress, TorrentSource, download,
@@ -87,6 +87,8 @@ struct Participation {
     trouble: watch::Receiver<Option<String>>,
     announcing: JoinHandle<()>,
     stop: CancellationToken,
+    /// Whoever drops this wants no more of it.
+    _stop_when_dropped: DropGuard,
     /// The engine's store, in which nothing is kept.
     _scratch: tempfile::TempDir,
 }
@@ -133,6 +135,7 @@ impl Participation {
             swarm,
             trouble,
             announcing,
+            _stop_when_dropped: stop.clone().drop_guard(),
             stop,
             _scratch: scratch,
         })
@@ -148,8 +151,7 @@ impl Participation {
     /// Tells the trackers, and waits until everything is recorded.
     async fn end(self) {
         self.stop.cancel();
-        self.engine.stopped().await;
-        let _ = self.announcing.await;
+        let (_, _) = tokio::join!(self.engine.stopped(), self.announcing);
     }
 }
 

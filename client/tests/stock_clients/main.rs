@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flotilla_client::torrent_files::{LocalContent, Watch};
 use flotilla_client::torrent_swarm::{
@@ -212,11 +212,17 @@ impl Content {
 
     async fn exchange_with(&self, client: Client) {
         let magnet = self.torrent.magnet();
+        let start = Instant::now();
+        let say = |what| eprintln!("{client:?}: {what} after {:?}", start.elapsed());
         self.goes_to(client, &self.torrent_file()).await;
+        say("it has the content by the torrent file");
         self.goes_to(client, &magnet.to_string()).await;
+        say("it has the content by the magnet link");
         let file = TorrentSource::Metainfo(Box::new(self.torrent.clone()));
         self.comes_from(client, file).await;
+        say("flotilla has the content by the torrent file");
         self.comes_from(client, TorrentSource::Magnet(magnet)).await;
+        say("flotilla has the content by the magnet link");
     }
 }
 
