@@ -33,9 +33,18 @@ mod tests {
             let left_out: Vec<String> = left_out.iter().map(|name| (*name).to_owned()).collect();
             content_url(&Url::parse(text).unwrap(), &left_out).to_string()
         };
-        assert_eq!(named("http://h/f?a=1&sig=x&b", &["sig"]), "http://h/f?a=1&b");
-        assert_eq!(named("http://h/f?s%69g=x&exp=1", &["sig", "exp"]), "http://h/f");
+        assert_eq!(
+            named("http://h/f?a=1&sig=x&b", &["sig"]),
+            "http://h/f?a=1&b"
+        );
+        assert_eq!(
+            named("http://h/f?s%69g=x&exp=1", &["sig", "exp"]),
+            "http://h/f"
+        );
         assert_eq!(named("http://h/f?sig=x", &[]), "http://h/f?sig=x");
-        assert_eq!(named("http://h/f?a=%2f+&sig", &["sig"]), "http://h/f?a=%2f+");
+        assert_eq!(
+            named("http://h/f?a=%2f+&sig", &["sig"]),
+            "http://h/f?a=%2f+"
+        );
     }
 }

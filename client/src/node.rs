@@ -199,13 +199,10 @@ impl NodeShared {
         &self,
         request: &ContentRequest,
     ) -> Result<(Supernode, SwarmDescriptor), OpenError> {
-        let key = request
-            .digest
-            .as_ref()
-            .map_or_else(
-                || content_url(&request.url, &request.filter_query).to_string(),
-                ToString::to_string,
-            );
+        let key = request.digest.as_ref().map_or_else(
+            || content_url(&request.url, &request.filter_query).to_string(),
+            ToString::to_string,
+        );
         let message = OpenRequest {
             url: request.url.to_string(),
             headers: request.headers.clone(),

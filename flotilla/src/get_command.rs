@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use flotilla_client::get::{
-    self, GetError, GetFile, GetOptions, GetSource, IndexError, IndexOptions, Login, MinRate, Netrc,
-    Seeding, SourceClient, SourceOptions,
+    self, GetError, GetFile, GetOptions, GetSource, IndexError, IndexOptions, Login, MinRate,
+    Netrc, Seeding, SourceClient, SourceOptions,
 };
 use glob::Pattern;
 use tokio_util::sync::CancellationToken;
@@ -75,10 +75,13 @@ pub(crate) async fn run(args: GetArgs, shutdown: CancellationToken) -> anyhow::R
                 },
             })?;
             // A listing does not write among the parts of its own files.
-            let found = found.into_iter().filter(|entry| !entry.path.starts_with(DATA_DIR));
+            let found = found
+                .into_iter()
+                .filter(|entry| !entry.path.starts_with(DATA_DIR));
             files.extend(found.map(|entry| GetFile {
                 source: GetSource::Web(entry.url),
                 output: directory.join(&entry.path),
+                names_itself: false,
                 below: Some(directory.clone()),
                 digest: None,
                 range: None,
@@ -200,6 +203,15 @@ impl Wanted {
         }
         let output = args.output.as_deref().filter(|_| listed.len() == 1);
         let named = get_list::name(listed, output, &directory, errors);
+        let has_torrent = named
+            .iter()
+            .any(|named| !matches!(named.source, GetSource::Web(_)));
+        if has_torrent && (args.digest.is_some() || args.range.is_some()) {
+            errors.push(
+                "--digest and --range are not for torrents, which have hashes of their own"
+                    .to_owned(),
+            );
+        }
         wanted.files = named.into_iter().map(|named| file(named, args)).collect();
         wanted
     }
@@ -212,6 +224,7 @@ fn file(named: Named, args: &GetArgs) -> GetFile {
     let output = named.output;
     GetFile {
         source: named.source,
+        names_itself: named.names_itself,
         below,
         digest: named.digest.or_else(|| args.digest.clone()),
         range: args.range,
@@ -276,7 +289,10 @@ fn options(args: &GetArgs, errors: &mut Vec<String>) -> anyhow::Result<GetOption
     if args.no_fallback && urls.is_empty() && errors.is_empty() {
         errors.push("--no-fallback: there is no supernode; give one with --supernode".to_owned());
     }
-    if args.seed_ratio.is_some_and(|ratio| !ratio.is_finite() || ratio < 0.0) {
+    if args
+        .seed_ratio
+        .is_some_and(|ratio| !ratio.is_finite() || ratio < 0.0)
+    {
         errors.push("--seed-ratio: expected a number such as 1.5".to_owned());
     }
     let mut supernodes = urls;
@@ -305,7 +321,10 @@ fn options(args: &GetArgs, errors: &mut Vec<String>) -> anyhow::Result<GetOption
         timeout: args.timeout.map(|time| time.0),
         fallback: !args.no_fallback,
         seeding: Seeding {
-            time: args.seed_for.map(|time| time.0).filter(|time| !time.is_zero()),
+            time: args
+                .seed_for
+                .map(|time| time.0)
+                .filter(|time| !time.is_zero()),
             ratio: args.seed_ratio.filter(|ratio| *ratio > 0.0),
         },
         data_dir: args.data_dir.clone().unwrap_or_default(),
@@ -342,7 +361,9 @@ fn source_options(args: &GetArgs, errors: &mut Vec<String>) -> SourceOptions {
         netrc: netrc(args, errors),
         ca: args.cacert.clone(),
         insecure: args.insecure,
-        connect_timeout: args.connect_timeout.map_or(defaults.connect_timeout, |time| time.0),
+        connect_timeout: args
+            .connect_timeout
+            .map_or(defaults.connect_timeout, |time| time.0),
         retries: args.retries,
     }
 }

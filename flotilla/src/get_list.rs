@@ -27,7 +27,10 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Listed>, String> {
     } else {
         Box::new(std::fs::File::open(path).map_err(|error| format!("{}: {error}", shown()))?)
     };
-    let read = reader.by_ref().take(LONGEST_LIST + 1).read_to_string(&mut text);
+    let read = reader
+        .by_ref()
+        .take(LONGEST_LIST + 1)
+        .read_to_string(&mut text);
     match read {
         Ok(bytes) if bytes as u64 > LONGEST_LIST => Err(format!("{}: more than 256 MiB", shown())),
         Ok(_) => parse(&text).map_err(|error| format!("{}: {error}", shown())),
@@ -40,7 +43,10 @@ fn parse(text: &str) -> Result<Vec<Listed>, String> {
     let mut listed: Vec<Listed> = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
         let is_indented = line.starts_with([' ', '\t']);
-        let mut fields = line.split('\t').map(str::trim).filter(|field| !field.is_empty());
+        let mut fields = line
+            .split('\t')
+            .map(str::trim)
+            .filter(|field| !field.is_empty());
         if line.trim_start().starts_with('#') {
             continue;
         }
@@ -58,7 +64,9 @@ fn parse(text: &str) -> Result<Vec<Listed>, String> {
                 Some(("out", path)) => last.out = Some(path.to_owned()),
                 Some(("digest", digest)) => last.digest = Some(digest.to_owned()),
                 _ => {
-                    return Err(format!("line {number}: {field:?}, expected out=PATH or digest=DIGEST"));
+                    return Err(format!(
+                        "line {number}: {field:?}, expected out=PATH or digest=DIGEST"
+                    ));
                 }
             }
         }
@@ -71,6 +79,8 @@ fn parse(text: &str) -> Result<Vec<Listed>, String> {
 pub(crate) struct Named {
     pub(crate) source: GetSource,
     pub(crate) output: PathBuf,
+    /// Nobody named the file.
+    pub(crate) names_itself: bool,
     pub(crate) digest: Option<ExpectedDigest>,
 }
 
@@ -84,7 +94,12 @@ pub(crate) fn name(
 ) -> Vec<Named> {
     let mut taken = HashSet::new();
     let mut named = Vec::new();
-    for Listed { source, out, digest } in listed {
+    for Listed {
+        source,
+        out,
+        digest,
+    } in listed
+    {
         let parsed = match source.parse::<GetSource>() {
             Ok(parsed) => parsed,
             Err(error) => {
@@ -92,16 +107,24 @@ pub(crate) fn name(
                 continue;
             }
         };
-        let digest = match digest.map(|digest| digest.parse::<ExpectedDigest>()).transpose() {
+        let digest = match digest
+            .map(|digest| digest.parse::<ExpectedDigest>())
+            .transpose()
+        {
             Ok(digest) => digest,
             Err(error) => {
                 errors.push(format!("digest of {}: {error}", shown(&source)));
                 None
             }
         };
-        let wanted = output.map(Path::to_owned).or_else(|| out.map(PathBuf::from));
+        let wanted = output
+            .map(Path::to_owned)
+            .or_else(|| out.map(PathBuf::from));
         // Whoever wants a file named .torrent wants the .torrent.
-        let is_itself = wanted.as_deref().is_some_and(|file| file.extension().is_some_and(|ending| ending == "torrent"));
+        let names_itself = wanted.is_none();
+        let is_itself = wanted
+            .as_deref()
+            .is_some_and(|file| file.extension().is_some_and(|ending| ending == "torrent"));
         let parsed = match parsed {
             GetSource::TorrentUrl(url) if is_itself => GetSource::Web(url),
             parsed => parsed,
@@ -109,12 +132,18 @@ pub(crate) fn name(
         let file = match (wanted, own_name(&parsed)) {
             (Some(file), _) if output.is_some() || is_below(&file) => file,
             (Some(file), _) => {
-                errors.push(format!("out={}: not a path below the output directory", file.display()));
+                errors.push(format!(
+                    "out={}: not a path below the output directory",
+                    file.display()
+                ));
                 continue;
             }
             (None, Some(name)) => PathBuf::from(name),
             (None, None) => {
-                errors.push(format!("{}: no file name in it; give one with -o", shown(&source)));
+                errors.push(format!(
+                    "{}: no file name in it; give one with -o",
+                    shown(&source)
+                ));
                 continue;
             }
         };
@@ -125,6 +154,7 @@ pub(crate) fn name(
         named.push(Named {
             source: parsed,
             output,
+            names_itself,
             digest,
         });
     }
@@ -146,9 +176,10 @@ fn own_name(source: &GetSource) -> Option<String> {
 }
 
 fn stem(name: &str) -> String {
-    Path::new(name)
-        .file_stem()
-        .map_or_else(|| name.to_owned(), |stem| stem.to_string_lossy().into_owned())
+    Path::new(name).file_stem().map_or_else(
+        || name.to_owned(),
+        |stem| stem.to_string_lossy().into_owned(),
+    )
 }
 
 fn is_below(path: &Path) -> bool {
@@ -204,6 +235,9 @@ mod tests {
         };
         let one = |listed| name(vec![listed], None, Path::new("."), &mut Vec::new()).remove(0);
         assert!(matches!(one(listed(None)).source, GetSource::TorrentUrl(_)));
-        assert!(matches!(one(listed(Some("f.torrent"))).source, GetSource::Web(_)));
+        assert!(matches!(
+            one(listed(Some("f.torrent"))).source,
+            GetSource::Web(_)
+        ));
     }
 }

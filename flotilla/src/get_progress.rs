@@ -107,12 +107,10 @@ impl Board {
 
     fn progress(&self, file: &Path, progress: &Progress) {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        let shown = files
-            .entry(file.to_owned())
-            .or_insert_with(|| FileOnBoard {
-                bar: self.new_bar(file),
-                line: (Instant::now(), progress.bytes),
-            });
+        let shown = files.entry(file.to_owned()).or_insert_with(|| FileOnBoard {
+            bar: self.new_bar(file),
+            line: (Instant::now(), progress.bytes),
+        });
         let peers = peers_of(progress);
         if self.has_bars {
             if let Some(length) = progress.length
@@ -181,7 +179,8 @@ fn line_of_progress(progress: &Progress, rate: u64) -> String {
     match progress.length {
         Some(length) => {
             let left = length.saturating_sub(progress.bytes).checked_div(rate);
-            let left = left.map(|left| format!(", {} left", HumanDuration(Duration::from_secs(left))));
+            let left =
+                left.map(|left| format!(", {} left", HumanDuration(Duration::from_secs(left))));
             format!(
                 "{bytes} of {} ({:.0} %), {rate_shown}/s{}",
                 BinaryBytes(length),
@@ -213,7 +212,10 @@ fn line_of(event: &GetEvent) -> Option<String> {
             ..
         } => {
             let share = share_from_peers * 100.0;
-            format!("complete: {} in {seconds:.1} s, {share:.0} % from peers", BinaryBytes(*bytes))
+            format!(
+                "complete: {} in {seconds:.1} s, {share:.0} % from peers",
+                BinaryBytes(*bytes)
+            )
         }
         GetEvent::Seeding { seconds } => match seconds {
             Some(seconds) => format!("seeding for {seconds:.0} s"),
@@ -237,7 +239,13 @@ mod tests {
             peers: 3,
         };
         let line = line_of_progress(&progress, 10 << 20) + &peers_of(&progress);
-        for part in ["50.00 MiB of 100.00 MiB", "50 %", "10.00 MiB/s", "5 seconds left", "3 peers"] {
+        for part in [
+            "50.00 MiB of 100.00 MiB",
+            "50 %",
+            "10.00 MiB/s",
+            "5 seconds left",
+            "3 peers",
+        ] {
             assert!(line.contains(part), "{part} is missing in {line}");
         }
     }

@@ -126,7 +126,11 @@ fn a_source_that_ignores_ranges_delivers_all_the_same() {
     let place = Place::new();
     let source = FakeSource::start(|asked| {
         let whole = Answer::new(200, content(2 * MB, 1)).header("etag", "\"1\"");
-        if asked.number == 0 { whole.cut(MB) } else { whole }
+        if asked.number == 0 {
+            whole.cut(MB)
+        } else {
+            whole
+        }
     });
     let got = place.get(&[&source.url("f")]);
     assert_eq!(got.code, 0, "{got:?}");
@@ -150,7 +154,10 @@ fn an_error_page_with_status_200_is_no_file() {
     let source = FakeSource::start(|_| Answer::new(200, "<html>Come back later</html>"));
     let got = place.get(&[&source.url("f"), "--digest", &digest]);
     assert_eq!(got.code, 3, "{got:?}");
-    assert!(got.err.contains(&digest) && got.err.contains("mismatch"), "{got:?}");
+    assert!(
+        got.err.contains(&digest) && got.err.contains("mismatch"),
+        "{got:?}"
+    );
     assert!(!place.exists("f"));
 }
 
@@ -159,8 +166,7 @@ fn a_source_that_drops_the_connection_every_5_mb_is_gone_on_with() {
     let place = Place::new();
     let bytes = Arc::new(content(22 * MB, 1));
     let served_bytes = Arc::clone(&bytes);
-    let source =
-        FakeSource::start(move |asked| served(asked, &served_bytes, "\"1\"").cut(5 * MB));
+    let source = FakeSource::start(move |asked| served(asked, &served_bytes, "\"1\"").cut(5 * MB));
     let got = place.get(&[&source.url("f"), "--digest", &md5_of(&bytes)]);
     assert_eq!(got.code, 0, "{got:?}");
     assert!(place.read("f") == *bytes);
@@ -295,7 +301,12 @@ fn an_interrupted_download_goes_on_unless_the_content_has_changed() {
     changed.store(true, std::sync::atomic::Ordering::SeqCst);
     let got = place.get(&[&source.url("f"), "--json"]);
     assert_eq!(got.code, 0, "{got:?}");
-    assert!(got.event("restarted")["reason"].as_str().unwrap().contains("changed"));
+    assert!(
+        got.event("restarted")["reason"]
+            .as_str()
+            .unwrap()
+            .contains("changed")
+    );
     assert_eq!(place.read("f"), content(4 * MB, 2));
 }
 
@@ -323,7 +334,10 @@ fn ranges_hold_just_that_also_from_a_source_that_serves_none() {
         }
         let got = place.get(&[&source.url("f"), "-o", "e", "--range", "5000000-"]);
         assert_eq!(got.code, 1, "{got:?}");
-        assert!(got.err.contains("--range") && got.err.contains("1000000"), "{got:?}");
+        assert!(
+            got.err.contains("--range") && got.err.contains("1000000"),
+            "{got:?}"
+        );
     }
 }
 
@@ -340,7 +354,10 @@ fn logins_stay_with_the_host_they_are_for() {
     assert_eq!(here.header("authorization"), Some("Basic bWU6c2VjcmV0"));
     assert_eq!(here.header("x-token"), Some("secret"));
     let there = &elsewhere.requests()[0];
-    assert_eq!((there.header("authorization"), there.header("x-token")), (None, None));
+    assert_eq!(
+        (there.header("authorization"), there.header("x-token")),
+        (None, None)
+    );
     // netrc names the other host itself.
     place.write("netrc", "machine localhost login you password yours");
     let got = place.get(&[&url, "--netrc-file", "netrc", "-o", "h"]);
@@ -359,7 +376,10 @@ fn proxies_come_from_the_environment() {
     let got = place.get_with(&[url], &[("http_proxy", &via)]);
     assert_eq!(got.code, 0, "{got:?}");
     assert_eq!(proxy.requests()[0].target, url);
-    let none = [("http_proxy", via.as_str()), ("no_proxy", "nowhere.invalid")];
+    let none = [
+        ("http_proxy", via.as_str()),
+        ("no_proxy", "nowhere.invalid"),
+    ];
     let got = place.get_with(&[url, "-o", "g", "--retries", "0"], &none);
     assert_eq!(got.code, 1, "{got:?}");
     assert_eq!(proxy.requests().len(), 1);
@@ -382,7 +402,10 @@ fn lists_are_got_side_by_side_and_one_failure_does_not_stop_the_others() {
     place.write("list", &list);
     let got = place.get(&["-i", "list", "-P", "d", "-j", "3"]);
     assert_eq!(got.code, 4, "{got:?}");
-    assert!(got.err.contains("1 of 3") && got.err.contains("404"), "{got:?}");
+    assert!(
+        got.err.contains("1 of 3") && got.err.contains("404"),
+        "{got:?}"
+    );
     assert_eq!(place.read("d/a"), b"/a");
     assert_eq!(place.read("d/sub/b"), b"/b?x");
     place.write("list", &format!("{}\n{}\n", url("a"), url("c")));
@@ -402,8 +425,11 @@ fn a_listing_is_followed_below_its_path_and_nowhere_else() {
              <a href=\"%2e%2e/up\">x</a><a href=\"..%2f..%2fup\">x</a><a href=\"http://other/f\">x</a>\
              <a href=\"link/\">x</a>",
         ),
-        "/pub/sub/" => Answer::new(200, "[{\"name\":\"c d.iso\",\"type\":\"file\"},{\"name\":\"deep\",\"type\":\"directory\"}]")
-            .header("content-type", "application/json"),
+        "/pub/sub/" => Answer::new(
+            200,
+            "[{\"name\":\"c d.iso\",\"type\":\"file\"},{\"name\":\"deep\",\"type\":\"directory\"}]",
+        )
+        .header("content-type", "application/json"),
         "/pub/sub/deep/" => Answer::new(200, "<a href='e.iso'>e</a>"),
         "/pub/link/" => Answer::new(200, "<a href='evil.iso'>e</a>"),
         target if target.ends_with(".iso") || target.ends_with(".txt") => {
@@ -412,7 +438,16 @@ fn a_listing_is_followed_below_its_path_and_nowhere_else() {
         target => panic!("nobody should ask for {target}"),
     });
     let url = source.url("pub/");
-    let base = ["-r", &url, "-P", "d", "--exclude", "skip", "--exclude", "link"];
+    let base = [
+        "-r",
+        &url,
+        "-P",
+        "d",
+        "--exclude",
+        "skip",
+        "--exclude",
+        "link",
+    ];
     let got = place.get(&[&base[..], &["--include", "*.iso"]].concat());
     assert_eq!(got.code, 0, "{got:?}");
     assert_eq!(place.read("d/a.iso"), b"/pub/a.iso");
@@ -422,7 +457,16 @@ fn a_listing_is_followed_below_its_path_and_nowhere_else() {
     // A link that stands there leads nowhere.
     std::os::unix::fs::symlink(place.path("elsewhere"), place.path("d/link")).unwrap();
     std::fs::create_dir(place.path("elsewhere")).unwrap();
-    let got = place.get(&["-r", &url, "-P", "d", "--max-depth", "1", "--exclude", "skip"]);
+    let got = place.get(&[
+        "-r",
+        &url,
+        "-P",
+        "d",
+        "--max-depth",
+        "1",
+        "--exclude",
+        "skip",
+    ]);
     assert_eq!(got.code, 1, "{got:?}");
     assert!(got.err.contains("symbolic link"), "{got:?}");
     assert_eq!(place.names_in("elsewhere"), [""; 0]);

@@ -85,7 +85,9 @@ impl Drop for Supernode {
 /// Requests that were for more than a byte.
 fn transfers(source: &FakeSource) -> Vec<Asked> {
     let requests = source.requests().into_iter();
-    requests.filter(|asked| asked.header("range") != Some("bytes=0-0")).collect()
+    requests
+        .filter(|asked| asked.header("range") != Some("bytes=0-0"))
+        .collect()
 }
 
 fn well_behaved(length: usize) -> FakeSource {
@@ -101,7 +103,14 @@ fn urls_that_differ_in_their_signatures_are_one_transfer_from_the_source() {
     for (name, query) in [("a", "v=1&sig=one"), ("b", "v=1&sig=two")] {
         let url = source.url(&format!("f?{query}"));
         let got = place.get(&[
-            &url, "-o", name, "--filter-query", "sig,exp", "--supernode", &supernode.url(), "--no-fallback",
+            &url,
+            "-o",
+            name,
+            "--filter-query",
+            "sig,exp",
+            "--supernode",
+            &supernode.url(),
+            "--no-fallback",
         ]);
         assert_eq!(got.code, 0, "{got:?}");
         assert_eq!(place.read(name), content(3 * MB, 1));
@@ -109,9 +118,18 @@ fn urls_that_differ_in_their_signatures_are_one_transfer_from_the_source() {
     assert_eq!(transfers(&source).len(), 1);
     let asked = source.requests();
     assert_eq!(asked[0].target, "/f?v=1&sig=one");
-    assert!(asked.iter().any(|asked| asked.target == "/f?v=1&sig=two"), "the second caller is checked with his own");
+    assert!(
+        asked.iter().any(|asked| asked.target == "/f?v=1&sig=two"),
+        "the second caller is checked with his own"
+    );
     // Without the flag they are two contents.
-    let got = place.get(&[&source.url("f?v=1&sig=three"), "-o", "c", "--supernode", &supernode.url()]);
+    let got = place.get(&[
+        &source.url("f?v=1&sig=three"),
+        "-o",
+        "c",
+        "--supernode",
+        &supernode.url(),
+    ]);
     assert_eq!(got.code, 0, "{got:?}");
     assert_eq!(transfers(&source).len(), 2);
 }
@@ -125,14 +143,26 @@ fn small_files_and_ranges_come_through_the_swarm() {
     for (name, range) in [("a", 1000..2000), ("b", 2_500_000..3 * MB)] {
         let asked = format!("{}-{}", range.start, range.end - 1);
         let got = place.get(&[
-            &source.url("f"), "-o", name, "--range", &asked, "--supernode", &supernode.url(), "--no-fallback",
+            &source.url("f"),
+            "-o",
+            name,
+            "--range",
+            &asked,
+            "--supernode",
+            &supernode.url(),
+            "--no-fallback",
         ]);
         assert_eq!(got.code, 0, "{got:?}");
         assert_eq!(place.read(name), &bytes[range]);
     }
     assert_eq!(transfers(&source).len(), 1);
     let small = well_behaved(5000);
-    let got = place.get(&[&small.url("s"), "--supernode", &supernode.url(), "--no-fallback"]);
+    let got = place.get(&[
+        &small.url("s"),
+        "--supernode",
+        &supernode.url(),
+        "--no-fallback",
+    ]);
     assert_eq!(got.code, 0, "{got:?}");
     assert_eq!(place.read("s"), content(5000, 1));
 }
@@ -142,7 +172,14 @@ fn a_download_killed_at_30_and_at_90_percent_fetches_next_to_nothing_twice() {
     let place = Place::new();
     let supernode = Supernode::start(&place);
     let source = well_behaved(16 * MB);
-    let arguments = [&source.url("f"), "--supernode", &supernode.url(), "--json", "--download-rate", "4MB/s"];
+    let arguments = [
+        &source.url("f"),
+        "--supernode",
+        &supernode.url(),
+        "--json",
+        "--download-rate",
+        "4MB/s",
+    ];
     for percent in [30, 90] {
         let mut running = place.start(&arguments);
         running.wait_for_bytes((16 * MB * percent / 100) as u64);
@@ -165,7 +202,14 @@ fn when_the_supernode_dies_the_source_sends_only_what_is_missing() {
     let place = Place::new();
     let mut supernode = Supernode::start(&place);
     let source = well_behaved(16 * MB);
-    let arguments = [&source.url("f"), "--supernode", &supernode.url(), "--json", "--download-rate", "4MB/s"];
+    let arguments = [
+        &source.url("f"),
+        "--supernode",
+        &supernode.url(),
+        "--json",
+        "--download-rate",
+        "4MB/s",
+    ];
     let mut running = place.start(&arguments);
     running.wait_for_bytes(8 * MB as u64);
     let before = source.sent();
@@ -184,13 +228,21 @@ fn without_fallback_nobody_asks_the_source() {
     let mut supernode = Supernode::start(&place);
     let source = well_behaved(16 * MB);
     let arguments = [
-        &source.url("f"), "--supernode", &supernode.url(), "--json", "--download-rate", "2MB/s", "--no-fallback",
+        &source.url("f"),
+        "--supernode",
+        &supernode.url(),
+        "--json",
+        "--download-rate",
+        "2MB/s",
+        "--no-fallback",
     ];
     let mut running = place.start(&arguments);
     running.wait_for_bytes(4 * MB as u64);
     let before = source.requests().len();
     supernode.kill();
-    running.wait_for("failed", |event| event["error"].as_str().unwrap().contains("swarm"));
+    running.wait_for("failed", |event| {
+        event["error"].as_str().unwrap().contains("swarm")
+    });
     assert_eq!(source.requests().len(), before);
     assert!(!place.exists("f"));
 }
@@ -201,7 +253,10 @@ fn a_supernode_that_was_named_and_is_not_there_is_an_error() {
     let source = well_behaved(MB);
     let got = place.get(&[&source.url("f"), "--supernode", "http://127.0.0.1:1"]);
     assert_eq!(got.code, 1, "{got:?}");
-    assert!(got.err.contains("http://127.0.0.1:1") && got.err.contains("--supernode"), "{got:?}");
+    assert!(
+        got.err.contains("http://127.0.0.1:1") && got.err.contains("--supernode"),
+        "{got:?}"
+    );
     assert_eq!(source.requests().len(), 0);
 }
 
@@ -213,13 +268,27 @@ fn a_swarm_below_the_least_rate_is_left_for_the_source() {
     let source = FakeSource::start(move |asked| {
         let answer = served(asked, &bytes, "\"1\"");
         // The supernode's own transfer crawls: 40 kB/s.
-        if asked.number == 0 { answer.paced(4000, Duration::from_millis(100)) } else { answer }
+        if asked.number == 0 {
+            answer.paced(4000, Duration::from_millis(100))
+        } else {
+            answer
+        }
     });
     let got = place.get(&[
-        &source.url("f"), "--supernode", &supernode.url(), "--json", "--min-rate", "1MB/s",
+        &source.url("f"),
+        "--supernode",
+        &supernode.url(),
+        "--json",
+        "--min-rate",
+        "1MB/s",
     ]);
     assert_eq!(got.code, 0, "{got:?}");
-    assert!(got.event("source_switch")["reason"].as_str().unwrap().contains("--min-rate"));
+    assert!(
+        got.event("source_switch")["reason"]
+            .as_str()
+            .unwrap()
+            .contains("--min-rate")
+    );
     assert!(place.read("f") == content(4 * MB, 1));
 }
 
@@ -234,7 +303,14 @@ fn content_that_has_changed_since_is_fetched_anew_and_said_so() {
         false => served(asked, &old, "\"1\""),
         true => served(asked, &new, "\"2\""),
     });
-    let arguments = [&source.url("f"), "--supernode", &supernode.url(), "--json", "--download-rate", "4MB/s"];
+    let arguments = [
+        &source.url("f"),
+        "--supernode",
+        &supernode.url(),
+        "--json",
+        "--download-rate",
+        "4MB/s",
+    ];
     let mut running = place.start(&arguments);
     running.wait_for_bytes(4 * MB as u64);
     running.kill();
@@ -243,7 +319,15 @@ fn content_that_has_changed_since_is_fetched_anew_and_said_so() {
     let deadline = Instant::now() + DEADLINE;
     loop {
         let at = supernode.url();
-        let probe = place.get(&[&source.url("f"), "-o", "probe", "--range", "0-99", "--supernode", &at]);
+        let probe = place.get(&[
+            &source.url("f"),
+            "-o",
+            "probe",
+            "--range",
+            "0-99",
+            "--supernode",
+            &at,
+        ]);
         assert_eq!(probe.code, 0, "{probe:?}");
         if place.read("probe") == content(100, 2) {
             break;
@@ -252,7 +336,12 @@ fn content_that_has_changed_since_is_fetched_anew_and_said_so() {
     }
     let got = place.get(&arguments);
     assert_eq!(got.code, 0, "{got:?}");
-    assert!(got.event("restarted")["reason"].as_str().unwrap().contains("changed"));
+    assert!(
+        got.event("restarted")["reason"]
+            .as_str()
+            .unwrap()
+            .contains("changed")
+    );
     assert!(place.read("f") == content(8 * MB, 2));
 }
 
@@ -271,7 +360,11 @@ fn misbehaving_sources_give_the_right_file_or_none() {
                 move |asked| {
                     let answer = served(asked, &old, "\"1\"");
                     let lie = asked.header("range").is_none();
-                    if lie { answer.header("content-length", &(8 * MB).to_string()) } else { answer }
+                    if lie {
+                        answer.header("content-length", &(8 * MB).to_string())
+                    } else {
+                        answer
+                    }
                 }
             }),
             vec!["--retries", "1"],
@@ -281,7 +374,11 @@ fn misbehaving_sources_give_the_right_file_or_none() {
             "too short",
             Box::new({
                 let old = old.clone();
-                move |_| Answer::new(200, old.clone()).header("etag", "\"1\"").header("content-length", "2000000")
+                move |_| {
+                    Answer::new(200, old.clone())
+                        .header("etag", "\"1\"")
+                        .header("content-length", "2000000")
+                }
             }),
             vec!["--digest", &digest],
             None,
@@ -304,7 +401,11 @@ fn misbehaving_sources_give_the_right_file_or_none() {
                 let old = old.clone();
                 move |asked| {
                     let whole = Answer::new(200, old.clone()).header("etag", "\"1\"");
-                    if asked.number == 0 { whole.cut(2 * MB) } else { whole }
+                    if asked.number == 0 {
+                        whole.cut(2 * MB)
+                    } else {
+                        whole
+                    }
                 }
             }),
             vec![],

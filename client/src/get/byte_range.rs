@@ -86,7 +86,17 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for text in ["", "-", "5", "9-5", "-0", "a-b", "1-2,3-4", "+1-2", "0-18446744073709551615"] {
+        for text in [
+            "",
+            "-",
+            "5",
+            "9-5",
+            "-0",
+            "a-b",
+            "1-2,3-4",
+            "+1-2",
+            "0-18446744073709551615",
+        ] {
             assert!(text.parse::<ByteRange>().is_err(), "{text}");
         }
     }

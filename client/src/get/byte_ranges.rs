@@ -28,8 +28,12 @@ impl ByteRanges {
         let first = self.0.partition_point(|range| range.end < new.start);
         let behind = self.0.partition_point(|range| range.start <= new.end);
         let touched = self.0.get(first..behind).unwrap_or_default();
-        let start = touched.first().map_or(new.start, |range| range.start.min(new.start));
-        let end = touched.last().map_or(new.end, |range| range.end.max(new.end));
+        let start = touched
+            .first()
+            .map_or(new.start, |range| range.start.min(new.start));
+        let end = touched
+            .last()
+            .map_or(new.end, |range| range.end.max(new.end));
         self.0.splice(first..behind, [start..end]);
     }
 
@@ -48,7 +52,11 @@ impl ByteRanges {
 
 impl From<ByteRanges> for Vec<(u64, u64)> {
     fn from(ranges: ByteRanges) -> Self {
-        ranges.0.into_iter().map(|range| (range.start, range.end)).collect()
+        ranges
+            .0
+            .into_iter()
+            .map(|range| (range.start, range.end))
+            .collect()
     }
 }
 
@@ -68,7 +76,9 @@ impl TryFrom<Vec<(u64, u64)>> for ByteRanges {
             }
             before = Some(end);
         }
-        Ok(Self(pairs.into_iter().map(|(start, end)| start..end).collect()))
+        Ok(Self(
+            pairs.into_iter().map(|(start, end)| start..end).collect(),
+        ))
     }
 }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::expected_digest::ExpectedDigest;
+use crate::torrent_swarm::DownloadError;
 
 /// Why a file was not had, by who is to blame.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +47,9 @@ pub enum GetError {
         length: Option<u64>,
     },
     /// The source delivers less than asked for.
-    #[error("{url}: the source delivers {found} bytes/s, less than --min-rate of {least} bytes/s; what has arrived is kept for the next attempt")]
+    #[error(
+        "{url}: the source delivers {found} bytes/s, less than --min-rate of {least} bytes/s; what has arrived is kept for the next attempt"
+    )]
     TooSlow {
         /// Without what may be secret in it.
         url: String,
@@ -56,7 +59,9 @@ pub enum GetError {
         least: u64,
     },
     /// The time is over.
-    #[error("not complete within --timeout; what has arrived is kept, run the same command again to go on from here")]
+    #[error(
+        "not complete within --timeout; what has arrived is kept, run the same command again to go on from here"
+    )]
     TimedOut,
     /// The caller stopped it.
     #[error("interrupted; run the same command again to go on from here")]
@@ -67,6 +72,9 @@ pub enum GetError {
     /// The supernodes that were named cannot help.
     #[error("{0}; check --supernode, or fetch the URL without it")]
     Supernodes(String),
+    /// The torrent is not to be had.
+    #[error(transparent)]
+    Torrent(Box<DownloadError>),
     /// The disk refused.
     #[error("{path}: {source}", path = path.display())]
     Io {
@@ -86,6 +94,15 @@ pub enum GetError {
     /// It could not begin.
     #[error("{0}")]
     Setup(String),
+}
+
+impl From<DownloadError> for GetError {
+    fn from(error: DownloadError) -> Self {
+        match error {
+            DownloadError::Stopped => Self::Interrupted,
+            error => Self::Torrent(Box::new(error)),
+        }
+    }
 }
 
 impl GetError {

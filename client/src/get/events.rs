@@ -18,6 +18,8 @@ pub enum Way {
     Swarm,
     /// Straight from the source.
     Source,
+    /// Through the swarm of a torrent.
+    Torrent,
 }
 
 /// Something happened to a file. As JSON: one object whose `event` names the variant.
@@ -130,7 +132,9 @@ impl Reporter {
     }
 
     pub(super) fn restarted(&self, reason: impl Into<String>) {
-        self.tell(&GetEvent::Restarted { reason: reason.into() });
+        self.tell(&GetEvent::Restarted {
+            reason: reason.into(),
+        });
     }
 
     /// Tells of progress, unless it did a moment ago.
@@ -156,7 +160,8 @@ impl Reporter {
     /// What a swarm has brought so far in this run.
     pub(super) fn set_from_swarm(&self, arrived: u64, from_peers: u64) {
         self.arrived.store(arrived, Ordering::Relaxed);
-        self.from_peers.store(from_peers.min(arrived), Ordering::Relaxed);
+        self.from_peers
+            .store(from_peers.min(arrived), Ordering::Relaxed);
     }
 
     pub(super) fn completed(&self, bytes: u64, digest: Option<String>) {

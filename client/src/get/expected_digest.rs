@@ -78,10 +78,7 @@ pub(super) struct FileDigests {
 }
 
 /// Hashes the file once for both; blocks.
-pub(super) fn digests_of(
-    path: &Path,
-    like: Option<&ExpectedDigest>,
-) -> io::Result<FileDigests> {
+pub(super) fn digests_of(path: &Path, like: Option<&ExpectedDigest>) -> io::Result<FileDigests> {
     let mut file = File::open(path)?;
     let mut sha256 = DigestHasher::new(DigestAlgorithm::Sha256);
     let mut md5 = matches!(like, Some(ExpectedDigest::Md5(_))).then(Md5::new);
@@ -141,7 +138,14 @@ mod tests {
     fn digits_may_be_upper_case_and_nothing_else_may_be_odd() {
         let upper = "MD5:900150983CD24FB0D6963F7D28E17F72";
         assert!(upper.parse::<ExpectedDigest>().is_ok());
-        for text in ["", "md5:", "md5:90", "sha1:00", "900150983cd24fb0d6963f7d28e17f72", "sha256:é"] {
+        for text in [
+            "",
+            "md5:",
+            "md5:90",
+            "sha1:00",
+            "900150983cd24fb0d6963f7d28e17f72",
+            "sha256:é",
+        ] {
             assert!(text.parse::<ExpectedDigest>().is_err(), "{text}");
         }
     }

@@ -111,7 +111,9 @@ impl FromSource<'_> {
                 (Err(Attempt::Final(error)), _) => return Err(error),
                 (Err(Attempt::Passing(reason, after)), _) => {
                     if part.as_ref().is_some_and(|part| !self.may_go_on(part)) {
-                        self.reporter.restarted("the connection broke, and the source names no validator to go on with");
+                        self.reporter.restarted(
+                            "the connection broke, and the source names no validator to go on with",
+                        );
                         (part, answers) = (None, 0);
                     }
                     (reason, after)
@@ -121,7 +123,9 @@ impl FromSource<'_> {
                     (part, answers) = (None, 0);
                     restarts += 1;
                     if restarts > MOST_RESTARTS {
-                        return Err(self.fault(format!("fails {restarts} times in a row: {reason}")));
+                        return Err(
+                            self.fault(format!("fails {restarts} times in a row: {reason}"))
+                        );
                     }
                     continue;
                 }
@@ -143,7 +147,9 @@ impl FromSource<'_> {
         reason: String,
         after: Option<Duration>,
     ) -> Result<(), GetError> {
-        let factor = 1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
+        let factor = 1_u32
+            .checked_shl(failures.saturating_sub(1))
+            .unwrap_or(u32::MAX);
         let pause = after.unwrap_or(FIRST_PAUSE.saturating_mul(factor));
         let pause = pause.min(LONGEST_PAUSE);
         self.reporter.tell(&GetEvent::Retrying {
@@ -173,7 +179,9 @@ impl FromSource<'_> {
                 (None, None) => None,
             };
             let content = part.as_ref().map(|part| part.content());
-            let if_range = content.as_ref().and_then(|content| content.validator.strong());
+            let if_range = content
+                .as_ref()
+                .and_then(|content| content.validator.strong());
             let wanted = Wanted {
                 range: range.as_deref(),
                 if_range,
@@ -214,12 +222,20 @@ impl FromSource<'_> {
             (Some(ByteRange::Between(start, last)), None) => (start, Some(last.saturating_add(1))),
             (Some(ByteRange::Last(_)), None) => match reply.part {
                 Some((start, end)) => (start, Some(end)),
-                None => return Err(self.fault("does not tell the length of the file".to_owned()).into()),
+                None => {
+                    return Err(self
+                        .fault("does not tell the length of the file".to_owned())
+                        .into());
+                }
             },
         };
         let position = match reply.part {
-            Some((start, end)) if start != wanted.0 || wanted.1.is_some_and(|wanted| end > wanted) => {
-                return Err(self.fault("sends another range than asked for".to_owned()).into());
+            Some((start, end))
+                if start != wanted.0 || wanted.1.is_some_and(|wanted| end > wanted) =>
+            {
+                return Err(self
+                    .fault("sends another range than asked for".to_owned())
+                    .into());
             }
             Some((start, _)) => start,
             None => 0,
@@ -250,7 +266,10 @@ impl FromSource<'_> {
     ) -> Result<Option<u64>, Attempt> {
         const CHANGED: &str = "the content at the source has changed";
         let content = part.content();
-        let other_length = content.total.zip(reply.total).is_some_and(|(old, new)| old != new);
+        let other_length = content
+            .total
+            .zip(reply.total)
+            .is_some_and(|(old, new)| old != new);
         match (reply.status, reply.part) {
             (StatusCode::RANGE_NOT_SATISFIABLE, _) => {
                 if content.end.is_none() && reply.total == Some(start) {
@@ -266,7 +285,9 @@ impl FromSource<'_> {
             (StatusCode::OK, _) if part.held() == 0 => Ok(Some(0)),
             (StatusCode::OK, _) => Err(Attempt::Outdated("the source serves no ranges")),
             (_, Some((first, _))) if first == start => Ok(Some(first)),
-            _ => Err(Attempt::Final(self.fault("sends another range than asked for".to_owned()))),
+            _ => Err(Attempt::Final(
+                self.fault("sends another range than asked for".to_owned()),
+            )),
         }
     }
 
@@ -309,7 +330,8 @@ impl FromSource<'_> {
                     if let Err(error) = writer.add(&kept.bytes).await {
                         break Err(error.into());
                     }
-                    self.reporter.progress(part.held() + writer.waiting(), part.wanted(), 0);
+                    self.reporter
+                        .progress(part.held() + writer.waiting(), part.wanted(), 0);
                 }
                 Ok(None) if told_end.or(end).is_none_or(|end| position == end) => {
                     break Ok(());

@@ -141,7 +141,7 @@ impl FromSwarm<'_> {
         let changed = noted
             .await
             .map_err(|error| GetError::Setup(error.to_string()))??;
-        let held = held_bytes(swarm);
+        let held = swarm.held_bytes();
         if changed {
             self.reporter
                 .restarted("the content at the source has changed");
@@ -177,7 +177,7 @@ impl FromSwarm<'_> {
                 }
                 () = tokio::time::sleep(LOOK) => {}
             }
-            self.tell_progress(swarm, held_bytes(swarm), layer.length());
+            self.tell_progress(swarm, swarm.held_bytes(), layer.length());
             if let Some(reason) = swarm.stalled() {
                 return Err(switch(reason.to_owned()));
             }
@@ -215,7 +215,12 @@ impl FromSwarm<'_> {
                 Some(Err(error)) => {
                     return Err(SwarmFailure::Switch(error.to_string(), Some(part)));
                 }
-                None => return Err(SwarmFailure::Switch("it ended early".to_owned(), Some(part))),
+                None => {
+                    return Err(SwarmFailure::Switch(
+                        "it ended early".to_owned(),
+                        Some(part),
+                    ));
+                }
             };
             let count = came.len() as u64;
             let written = Arc::clone(&part);
@@ -267,7 +272,9 @@ impl FromSwarm<'_> {
                 let range = geometry.piece_range(piece);
                 let mut position = range.start;
                 while position < range.end && !to.has(&range) {
-                    let count = usize::try_from(range.end - position).unwrap_or(COPY).min(COPY);
+                    let count = usize::try_from(range.end - position)
+                        .unwrap_or(COPY)
+                        .min(COPY);
                     to.write(position, &stored.read(position, count)?)?;
                     position += count as u64;
                 }
@@ -321,7 +328,7 @@ impl FromSwarm<'_> {
         let arrived = received(swarm);
         self.reporter
             .set_from_swarm(arrived, arrived.saturating_sub(from_supernodes));
-        let peers = counters.peers.load(Ordering::Relaxed);
+        let peers = swarm.status().peers;
         self.reporter.progress(bytes, Some(length), peers);
     }
 }
@@ -335,12 +342,6 @@ fn with_part(failure: SwarmFailure, part: &Arc<PartFile>) -> SwarmFailure {
 
 fn received(swarm: &SwarmHandle) -> u64 {
     swarm.counters().received.load(Ordering::Relaxed)
-}
-
-fn held_bytes(swarm: &SwarmHandle) -> u64 {
-    let geometry = swarm.geometry();
-    let pieces = u64::from(swarm.layer().held().count());
-    (pieces * u64::from(geometry.piece_length())).min(geometry.length())
 }
 
 async fn blocking<T: Send + 'static>(

@@ -31,7 +31,10 @@ impl FromStr for GetSource {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let error = |reason: String| GetSourceError { reason };
-        if text.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("magnet:")) {
+        if text
+            .get(..7)
+            .is_some_and(|scheme| scheme.eq_ignore_ascii_case("magnet:"))
+        {
             let magnet = text.parse().map_err(|e| error(format!("{e}")))?;
             return Ok(Self::Magnet(magnet));
         }
@@ -67,15 +70,28 @@ mod tests {
     fn sources_are_told_apart() {
         let parse = |text: &str| text.parse::<GetSource>().unwrap();
         assert!(matches!(parse("http://h/f"), GetSource::Web(_)));
-        assert!(matches!(parse("https://h/f.torrent?x"), GetSource::TorrentUrl(_)));
-        assert_eq!(parse("d/f.torrent"), GetSource::TorrentFile("d/f.torrent".into()));
+        assert!(matches!(
+            parse("https://h/f.torrent?x"),
+            GetSource::TorrentUrl(_)
+        ));
+        assert_eq!(
+            parse("d/f.torrent"),
+            GetSource::TorrentFile("d/f.torrent".into())
+        );
         let magnet = format!("magnet:?xt=urn:btih:{}", "a".repeat(40));
         assert!(matches!(parse(&magnet), GetSource::Magnet(_)));
     }
 
     #[test]
     fn what_cannot_be_got_is_refused_with_what_could() {
-        for text in ["", "file", "ftp://h/f", "http://", "magnet:?xt=nothing", "file:///etc/passwd"] {
+        for text in [
+            "",
+            "file",
+            "ftp://h/f",
+            "http://",
+            "magnet:?xt=nothing",
+            "file:///etc/passwd",
+        ] {
             let error = text.parse::<GetSource>().unwrap_err().to_string();
             assert!(error.contains("expected"), "{error}");
         }

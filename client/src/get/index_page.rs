@@ -109,7 +109,10 @@ mod tests {
     }
 
     fn named(names: &[(&str, bool)]) -> Vec<(String, bool)> {
-        names.iter().map(|(name, dir)| ((*name).to_owned(), *dir)).collect()
+        names
+            .iter()
+            .map(|(name, dir)| ((*name).to_owned(), *dir))
+            .collect()
     }
 
     #[test]

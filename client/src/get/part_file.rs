@@ -12,8 +12,8 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use serde::{Deserialize, Serialize};
 use flotilla_torrents::PieceHash;
+use serde::{Deserialize, Serialize};
 
 use super::byte_ranges::ByteRanges;
 use super::validator::Validator;
@@ -78,11 +78,17 @@ impl PartFile {
         let record = File::open(dir.join(RECORD)).ok()?;
         record.take(LONGEST_RECORD).read_to_end(&mut text).ok()?;
         let record: Record = serde_json::from_slice(&text).ok()?;
-        let data = OpenOptions::new().read(true).write(true).open(dir.join(DATA));
+        let data = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(dir.join(DATA));
         let data = data.ok()?;
         let content = &record.content;
-        let long_enough = data.metadata().ok()?.len() >= record.held.end().saturating_sub(content.start);
-        let within = content.end.is_none_or(|end| content.start <= end && record.held.end() <= end);
+        let long_enough =
+            data.metadata().ok()?.len() >= record.held.end().saturating_sub(content.start);
+        let within = content
+            .end
+            .is_none_or(|end| content.start <= end && record.held.end() <= end);
         if content.name != name || !long_enough || !within {
             return None;
         }
@@ -139,7 +145,9 @@ impl PartFile {
                 continue;
             };
             let mut data = vec![0; usize::try_from(range.end - range.start).unwrap_or(0)];
-            let read = self.data.read_exact_at(&mut data, range.start - content.start);
+            let read = self
+                .data
+                .read_exact_at(&mut data, range.start - content.start);
             if read.is_ok() && note_of(range.start, &data) == *note {
                 self.lock().held.add(range);
                 noted.notes.push(*note);
@@ -195,7 +203,9 @@ impl PartFile {
         let mut noted = self.lock_noted();
         noted.file.write_all(&note)?;
         noted.notes.push(note);
-        self.lock().held.add(position..position + bytes.len() as u64);
+        self.lock()
+            .held
+            .add(position..position + bytes.len() as u64);
         Ok(())
     }
 
@@ -310,7 +320,12 @@ mod tests {
         part.write(100, b"abc").unwrap();
         part.sync().unwrap();
         assert!(PartFile::open(dir.path(), "m").is_none());
-        OpenOptions::new().write(true).open(part.path()).unwrap().set_len(2).unwrap();
+        OpenOptions::new()
+            .write(true)
+            .open(part.path())
+            .unwrap()
+            .set_len(2)
+            .unwrap();
         assert!(PartFile::open(dir.path(), "n").is_none());
         fs::write(dir.path().join(RECORD), "{").unwrap();
         assert!(PartFile::open(dir.path(), "n").is_none());
@@ -330,7 +345,11 @@ mod tests {
     #[test]
     fn an_unknown_end_stays_open_until_it_is_told() {
         let dir = tempfile::tempdir().unwrap();
-        let unknown = PartContent { start: 0, end: None, ..content() };
+        let unknown = PartContent {
+            start: 0,
+            end: None,
+            ..content()
+        };
         let part = PartFile::create(dir.path(), unknown).unwrap();
         part.write(0, b"abc").unwrap();
         assert_eq!(part.first_gap(), Some((3, None)));

@@ -10,8 +10,8 @@ use url::Url;
 
 use super::error::GetError;
 use super::netrc::{Login, Netrc};
-use super::validator::Validator;
 use super::remote_name::redacted;
+use super::validator::Validator;
 
 /// A source that sends nothing for so long has broken the connection.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -112,7 +112,9 @@ impl SourceClient {
                 let roots = reqwest::Certificate::from_pem_bundle(&roots)
                     .ok()
                     .filter(|roots| !roots.is_empty())
-                    .ok_or_else(|| GetError::Setup(format!("{}: no PEM certificate in it", path.display())))?;
+                    .ok_or_else(|| {
+                        GetError::Setup(format!("{}: no PEM certificate in it", path.display()))
+                    })?;
                 builder().tls_certs_merge(roots).build()
             }
             // A host without any certificate authority may still use plain HTTP.
@@ -134,9 +136,9 @@ impl SourceClient {
     /// it, and all headers.
     pub(super) fn as_request(&self, url: &Url) -> (Url, Vec<(String, String)>) {
         let (plain, map) = self.first_headers(url);
-        let headers = map.iter().filter_map(|(name, value)| {
-            Some((name.to_string(), value.to_str().ok()?.to_owned()))
-        });
+        let headers = map
+            .iter()
+            .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
         (plain, headers.collect())
     }
 
@@ -217,7 +219,9 @@ impl SourceClient {
 
     /// A stranger hears only what the owner of the netrc file has for him by name.
     fn headers_elsewhere(&self, url: &Url, downgraded: bool) -> HeaderMap {
-        let login = url.host_str().and_then(|host| self.options.netrc.login(host));
+        let login = url
+            .host_str()
+            .and_then(|host| self.options.netrc.login(host));
         let login = login.filter(|_| !downgraded).and_then(basic);
         login.into_iter().collect()
     }
@@ -343,7 +347,13 @@ mod tests {
         assert_eq!(read("bytes 0-4/10"), Some((Some((0, 5)), Some(10))));
         assert_eq!(read("bytes 5-9/*"), Some((Some((5, 10)), None)));
         assert_eq!(read("bytes */10"), Some((None, Some(10))));
-        for text in ["bytes 5-4/10", "bytes 5-10/10", "items 0-1/2", "bytes -1-2/3", "bytes 0-18446744073709551615/*"] {
+        for text in [
+            "bytes 5-4/10",
+            "bytes 5-10/10",
+            "items 0-1/2",
+            "bytes -1-2/3",
+            "bytes 0-18446744073709551615/*",
+        ] {
             assert_eq!(read(text), None, "{text}");
         }
     }

@@ -88,7 +88,10 @@ mod tests {
         assert_eq!(of(&[("etag", "\"a\"")]).strong(), Some("\"a\""));
         assert_eq!(of(&[("etag", "W/\"a\"")]).strong(), None);
         assert_eq!(of(&[("last-modified", date)]).strong(), Some(date));
-        assert_eq!(of(&[("last-modified", date), ("date", date)]).strong(), None);
+        assert_eq!(
+            of(&[("last-modified", date), ("date", date)]).strong(),
+            None
+        );
         assert_eq!(
             of(&[("etag", "W/\"a\""), ("last-modified", date)]).strong(),
             Some(date)

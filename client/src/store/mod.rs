@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use flotilla_torrents::{ContentId, Digest, Geometry};
 use rustix::fs::FlockOperation;
 
+pub(crate) use self::journal::Journal;
 use self::recorder::Recorder;
 pub use self::stored_layer::{Lease, StoredLayer};
 

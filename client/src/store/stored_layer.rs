@@ -290,12 +290,15 @@ impl StoredLayer {
         let Inner {
             noted, unsynced, ..
         } = &mut *inner;
-        noted.as_mut().map_or(Ok(()), |noted| noted.replace(unsynced))
+        noted
+            .as_mut()
+            .map_or(Ok(()), |noted| noted.replace(unsynced))
     }
 
     /// Writes the record for the case that the process is killed before the first sync.
     fn note_record(&self) -> io::Result<()> {
-        let is_there = self.is_settled.load(Ordering::Relaxed) || self.is_noted.swap(true, Ordering::Relaxed);
+        let is_there =
+            self.is_settled.load(Ordering::Relaxed) || self.is_noted.swap(true, Ordering::Relaxed);
         let path = self.dir.join(RECORD);
         if is_there || path.exists() {
             return Ok(());
@@ -407,14 +410,18 @@ mod tests {
         let geometry = Geometry::new(6 << 18, 1 << 18).unwrap();
         let content = ContentId::url("http://h/f", "1", geometry.length());
         let open = |create: bool| match create {
-            true => StoredLayer::create(dir.path().to_owned(), content.clone(), geometry, "http://h"),
+            true => {
+                StoredLayer::create(dir.path().to_owned(), content.clone(), geometry, "http://h")
+            }
             false => StoredLayer::open(dir.path().to_owned()),
         };
         let pieces: Vec<_> = geometry.pieces().collect();
         let data = |n: u8| vec![n; 1 << 18];
         let layer = open(true).unwrap();
         for n in [0, 1] {
-            layer.write_piece(pieces[n], PieceHash::of(&data(n as u8)), &data(n as u8)).unwrap();
+            layer
+                .write_piece(pieces[n], PieceHash::of(&data(n as u8)), &data(n as u8))
+                .unwrap();
         }
         // Nothing was synced, and no destructor has anything to do.
         drop(layer);
@@ -422,9 +429,14 @@ mod tests {
         assert_eq!(layer.held().count(), 2);
         layer.sync().unwrap();
         assert_eq!(fs::metadata(dir.path().join(UNSYNCED)).unwrap().len(), 0);
-        layer.write_piece(pieces[2], PieceHash::of(&data(2)), &data(2)).unwrap();
+        layer
+            .write_piece(pieces[2], PieceHash::of(&data(2)), &data(2))
+            .unwrap();
         // As if the host had lost its power: the note is there, the bytes are not.
-        layer.data.write_all_at(&[9], geometry.piece_offset(pieces[2])).unwrap();
+        layer
+            .data
+            .write_all_at(&[9], geometry.piece_offset(pieces[2]))
+            .unwrap();
         drop(layer);
         let layer = open(false).unwrap();
         assert_eq!(layer.held().count(), 2);

@@ -26,7 +26,10 @@ impl Outcome {
     /// The last JSON event of this kind.
     #[track_caller]
     pub fn event(&self, kind: &str) -> Value {
-        let events = self.out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let events = self
+            .out
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
         let last = events.filter(|event| event["event"] == kind).last();
         last.unwrap_or_else(|| panic!("no {kind}: {self:?}"))
     }
@@ -68,8 +71,16 @@ impl Place {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_flotilla"));
         command.args(arguments).current_dir(self.0.path());
-        for variable in ["http_proxy", "https_proxy", "all_proxy", "no_proxy", "NETRC"] {
-            command.env_remove(variable).env_remove(variable.to_ascii_uppercase());
+        for variable in [
+            "http_proxy",
+            "https_proxy",
+            "all_proxy",
+            "no_proxy",
+            "NETRC",
+        ] {
+            command
+                .env_remove(variable)
+                .env_remove(variable.to_ascii_uppercase());
         }
         command.env("HOME", self.0.path());
         command
