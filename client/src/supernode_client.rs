@@ -371,7 +371,7 @@ impl Supernodes {
 }
 
 /// The innermost cause says "connection refused"; the outer ones repeat the URL.
-fn root_cause(error: &dyn std::error::Error) -> String {
+pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(inner) = cause.source() {
         cause = inner;

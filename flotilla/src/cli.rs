@@ -53,7 +53,7 @@ pub(crate) enum Command {
     Proxy(ProxyArgs),
     /// Get files and directories through the swarm, or straight from their source
     Get(GetArgs),
-    /// Make, show and verify .torrent files
+    /// Make, show, verify and seed .torrent files
     #[command(subcommand)]
     Torrent(TorrentCommand),
     /// List, remove, verify and pin what a node or supernode holds
@@ -225,6 +225,7 @@ mod tests {
             "flotilla cache verify",
             "flotilla cache pin sha256:0123 --data-dir d",
             "flotilla cache unpin sha256:0123",
+            "flotilla torrent seed d.torrent d --peer-listen 10.0.0.1:6881 --upload-rate 20MB/s --tracker http://a/announce --peer 10.0.0.2:6881",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

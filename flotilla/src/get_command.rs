@@ -21,6 +21,8 @@ use crate::get_list::{self, Listed, Named};
 use crate::get_progress::{self, Display};
 use crate::join_token;
 
+/// Where the bytes of several files are until they are complete.
+const DATA_DIR: &str = ".flotilla-get";
 /// A swarm that is too slow is left after so long.
 const MIN_RATE_WINDOW: Duration = Duration::from_secs(10);
 
@@ -76,9 +78,14 @@ pub(crate) async fn run(args: GetArgs, shutdown: CancellationToken) -> anyhow::R
                     code: 1,
                 },
             })?;
-            files.extend(found.into_iter().map(|entry| GetFile {
+            // A listing does not write among the parts of its own files.
+            let found = found
+                .into_iter()
+                .filter(|entry| !entry.path.starts_with(DATA_DIR));
+            files.extend(found.map(|entry| GetFile {
                 source: GetSource::Web(entry.url),
                 output: directory.join(&entry.path),
+                names_itself: false,
                 below: Some(directory.clone()),
                 digest: None,
                 range: None,
@@ -94,7 +101,7 @@ pub(crate) async fn run(args: GetArgs, shutdown: CancellationToken) -> anyhow::R
         return Err(GetFailed { message, code: 1 }.into());
     }
     if args.data_dir.is_none() {
-        options.data_dir = data_dir_beside(&files, &wanted.directory);
+        options.data_dir = data_dir_beside(&files, &wanted.directory, args.recursive);
     }
     let all = files.len();
     let failed = get::run(options, files, observer, shutdown).await;
@@ -123,16 +130,23 @@ fn display(args: &GetArgs) -> Display {
 }
 
 /// Hidden beside the file; for several files, in their directory.
-fn data_dir_beside(files: &[GetFile], directory: &Path) -> PathBuf {
+fn data_dir_beside(files: &[GetFile], directory: &Path, is_recursive: bool) -> PathBuf {
     match files {
-        [file] if file.below.is_none() => {
+        // Any other directory may not be there yet, and it is not for this to make it.
+        [file] if !is_recursive && is_in(&file.output, directory) => {
             let mut hidden = std::ffi::OsString::from(".");
             hidden.push(file.output.file_name().unwrap_or_default());
             hidden.push(".flotilla");
             file.output.with_file_name(hidden)
         }
-        _ => directory.join(".flotilla-get"),
+        _ => directory.join(DATA_DIR),
     }
+}
+
+/// Whether `file` was named by -o, or lies directly in `directory`.
+fn is_in(file: &Path, directory: &Path) -> bool {
+    let parent = file.parent().unwrap_or(Path::new(""));
+    parent.as_os_str().is_empty() || parent == directory || !file.starts_with(directory)
 }
 
 /// What the command line asks for.
@@ -185,10 +199,7 @@ impl Wanted {
             files: Vec::new(),
             indexes: Vec::new(),
             index,
-            directory: match directory.as_os_str().is_empty() {
-                true => PathBuf::from("."),
-                false => directory.clone(),
-            },
+            directory: directory.clone(),
         };
         if args.recursive {
             wanted.indexes = indexes(&listed, args.directory.as_deref(), errors);
@@ -196,6 +207,15 @@ impl Wanted {
         }
         let output = args.output.as_deref().filter(|_| listed.len() == 1);
         let named = get_list::name(listed, output, &directory, errors);
+        let has_torrent = named
+            .iter()
+            .any(|named| !matches!(named.source, GetSource::Web(_)));
+        if has_torrent && (args.digest.is_some() || args.range.is_some()) {
+            errors.push(
+                "--digest and --range are not for torrents, which have hashes of their own"
+                    .to_owned(),
+            );
+        }
         wanted.files = named.into_iter().map(|named| file(named, args)).collect();
         wanted
     }
@@ -203,14 +223,13 @@ impl Wanted {
 
 fn file(named: Named, args: &GetArgs) -> GetFile {
     // Names from lists and URLs are somebody else's; -o is the caller's own.
-    let below = args
-        .output
-        .is_none()
-        .then(|| args.directory.clone().unwrap_or_default());
+    let directory = args.directory.clone().unwrap_or_default();
+    let below = args.output.is_none().then_some(directory);
     let output = named.output;
     GetFile {
         source: named.source,
-        below: below.filter(|below| !below.as_os_str().is_empty()),
+        names_itself: named.names_itself,
+        below,
         digest: named.digest.or_else(|| args.digest.clone()),
         range: args.range,
         filter_query: args.filter_query.clone(),

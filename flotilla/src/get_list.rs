@@ -79,6 +79,8 @@ fn parse(text: &str) -> Result<Vec<Listed>, String> {
 pub(crate) struct Named {
     pub(crate) source: GetSource,
     pub(crate) output: PathBuf,
+    /// Nobody named the file.
+    pub(crate) names_itself: bool,
     pub(crate) digest: Option<ExpectedDigest>,
 }
 
@@ -119,6 +121,7 @@ pub(crate) fn name(
             .map(Path::to_owned)
             .or_else(|| out.map(PathBuf::from));
         // Whoever wants a file named .torrent wants the .torrent.
+        let names_itself = wanted.is_none();
         let is_itself = wanted
             .as_deref()
             .is_some_and(|file| file.extension().is_some_and(|ending| ending == "torrent"));
@@ -151,6 +154,7 @@ pub(crate) fn name(
         named.push(Named {
             source: parsed,
             output,
+            names_itself,
             digest,
         });
     }

@@ -22,6 +22,7 @@ mod get_progress;
 mod join_token;
 mod shown;
 mod torrent_command;
+mod torrent_seed;
 mod units;
 
 use std::io::IsTerminal as _;

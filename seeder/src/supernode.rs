@@ -208,6 +208,7 @@ mod tests {
             event: None,
             numwant: None,
             compact: true,
+            no_peer_id: true,
             key: None,
             ticket: Some(ticket.to_string()),
         };

@@ -292,6 +292,7 @@ mod tests {
             event,
             numwant: None,
             compact: true,
+            no_peer_id: true,
             key: None,
             ticket: None,
         }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::expected_digest::ExpectedDigest;
+use crate::torrent_swarm::DownloadError;
 
 /// Why a file was not had, by who is to blame.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +72,9 @@ pub enum GetError {
     /// The supernodes that were named cannot help.
     #[error("{0}; check --supernode, or fetch the URL without it")]
     Supernodes(String),
+    /// The torrent is not to be had.
+    #[error(transparent)]
+    Torrent(Box<DownloadError>),
     /// The disk refused.
     #[error("{path}: {source}", path = path.display())]
     Io {
@@ -90,6 +94,15 @@ pub enum GetError {
     /// It could not begin.
     #[error("{0}")]
     Setup(String),
+}
+
+impl From<DownloadError> for GetError {
+    fn from(error: DownloadError) -> Self {
+        match error {
+            DownloadError::Stopped => Self::Interrupted,
+            error => Self::Torrent(Box::new(error)),
+        }
+    }
 }
 
 impl GetError {

@@ -20,6 +20,8 @@ pub enum Way {
     Swarm,
     /// Straight from the source.
     Source,
+    /// Through the swarm of a torrent.
+    Torrent,
 }
 
 /// Something happened to a file. As JSON: one object whose `event` names the variant.

@@ -141,7 +141,7 @@ impl FromSwarm<'_> {
         let changed = noted
             .await
             .map_err(|error| GetError::Setup(error.to_string()))??;
-        let held = held_bytes(swarm);
+        let held = swarm.held_bytes();
         if changed {
             self.reporter
                 .restarted("the content at the source has changed");
@@ -177,7 +177,7 @@ impl FromSwarm<'_> {
                 }
                 () = tokio::time::sleep(LOOK) => {}
             }
-            self.tell_progress(swarm, held_bytes(swarm), layer.length());
+            self.tell_progress(swarm, swarm.held_bytes(), layer.length());
             if let Some(reason) = swarm.stalled() {
                 return Err(switch(reason.to_owned()));
             }
@@ -328,7 +328,7 @@ impl FromSwarm<'_> {
         let arrived = received(swarm);
         self.reporter
             .set_from_swarm(arrived, arrived.saturating_sub(from_supernodes));
-        let peers = counters.peers.load(Ordering::Relaxed);
+        let peers = swarm.status().peers;
         self.reporter.progress(bytes, Some(length), peers);
     }
 }
@@ -342,12 +342,6 @@ fn with_part(failure: SwarmFailure, part: &Arc<PartFile>) -> SwarmFailure {
 
 fn received(swarm: &SwarmHandle) -> u64 {
     swarm.counters().received.load(Ordering::Relaxed)
-}
-
-fn held_bytes(swarm: &SwarmHandle) -> u64 {
-    let geometry = swarm.geometry();
-    let pieces = u64::from(swarm.layer().held().count());
-    (pieces * u64::from(geometry.piece_length())).min(geometry.length())
 }
 
 async fn blocking<T: Send + 'static>(

@@ -23,6 +23,7 @@ mod publish;
 mod remote_name;
 mod source_client;
 mod stop;
+mod torrent;
 mod transfer;
 mod validator;
 mod work_dir;
@@ -108,6 +109,8 @@ pub struct GetFile {
     pub source: GetSource,
     /// The file to make. It appears whole and verified, or not at all; what was there is replaced.
     pub output: PathBuf,
+    /// Whether a torrent appears beside `output`, under its own name.
+    pub names_itself: bool,
     /// A directory below which nothing is written through a symbolic link, and directories are
     /// made as needed.
     pub below: Option<PathBuf>,
@@ -133,7 +136,11 @@ pub async fn run(
     let work_dir = WorkDir::open(&options.data_dir, options.is_data_dir_own)?;
     let client = SourceClient::new(options.source.clone())?;
     let stop = shutdown.child_token();
-    let node = match options.supernodes.is_empty() {
+    // Torrents have swarms of their own.
+    let asks_swarm = files
+        .iter()
+        .any(|file| matches!(file.source, GetSource::Web(_)));
+    let node = match options.supernodes.is_empty() || !asks_swarm {
         true => None,
         false => Some(start_node(&options, work_dir.path(), stop.clone()).await?),
     };

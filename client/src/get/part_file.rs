@@ -1,7 +1,9 @@
 //! A file that arrives straight from its source, and what of it survives a crash.
 //!
 //! `part` holds the bytes, `part.json` the record: which bytes are there, and of which content.
-//! The record is replaced after the data was synced, so what it names is on the disk.
+//! The record is replaced after the data was synced, so what it names is on the disk. What was
+//! written since is noted in `part.unsynced` with its hash: when the process is killed the bytes
+//! are there, when the host is they may not be.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -10,6 +12,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use flotilla_torrents::PieceHash;
 use serde::{Deserialize, Serialize};
 
 use super::byte_ranges::ByteRanges;
@@ -17,6 +20,13 @@ use super::validator::Validator;
 
 const DATA: &str = "part";
 const RECORD: &str = "part.json";
+const UNSYNCED: &str = "part.unsynced";
+/// First byte and count (8 bytes each, big endian), SHA-1.
+const NOTE: usize = 36;
+/// Notes that are read: a gigabyte in parts of 4 KiB.
+const MOST_NOTES: usize = 1 << 18;
+/// Bytes that one note may be of.
+const LONGEST_NOTED: u64 = 16 * 1024 * 1024;
 /// A record with as many ranges as a swarm has pieces at most.
 const LONGEST_RECORD: u64 = 64 * 1024 * 1024;
 
@@ -42,12 +52,20 @@ struct Record {
     held: ByteRanges,
 }
 
+/// What was written since the last sync.
+#[derive(Debug)]
+struct Noted {
+    file: File,
+    notes: Vec<[u8; NOTE]>,
+}
+
 /// The file and its record. Methods that touch the disk block.
 #[derive(Debug)]
 pub(super) struct PartFile {
     dir: PathBuf,
     data: File,
     record: Mutex<Record>,
+    noted: Mutex<Noted>,
     /// Held while the record is replaced.
     syncing: Mutex<()>,
 }
@@ -71,8 +89,12 @@ impl PartFile {
         let within = content
             .end
             .is_none_or(|end| content.start <= end && record.held.end() <= end);
-        let sound = content.name == name && long_enough && within;
-        sound.then(|| Self::with(dir, data, record))
+        if content.name != name || !long_enough || !within {
+            return None;
+        }
+        let part = Self::with(dir, data, record).ok()?;
+        part.read_notes().ok()?;
+        Some(part)
     }
 
     /// Begins anew.
@@ -86,16 +108,52 @@ impl PartFile {
             .truncate(true)
             .open(dir.join(DATA))?;
         let held = ByteRanges::default();
-        Ok(Self::with(dir, data, Record { content, held }))
+        let _ = fs::remove_file(dir.join(UNSYNCED));
+        let part = Self::with(dir, data, Record { content, held })?;
+        // Not synced: for the case that the process is killed before the first sync.
+        fs::write(dir.join(RECORD), serde_json::to_vec(&*part.lock())?)?;
+        Ok(part)
     }
 
-    fn with(dir: &Path, data: File, record: Record) -> Self {
-        Self {
+    fn with(dir: &Path, data: File, record: Record) -> io::Result<Self> {
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(dir.join(UNSYNCED))?;
+        Ok(Self {
             dir: dir.to_owned(),
             data,
             record: Mutex::new(record),
+            noted: Mutex::new(Noted {
+                file,
+                notes: Vec::new(),
+            }),
             syncing: Mutex::new(()),
+        })
+    }
+
+    /// Counts what is noted and there.
+    fn read_notes(&self) -> io::Result<()> {
+        let mut noted = self.lock_noted();
+        let mut bytes = Vec::new();
+        let most = (MOST_NOTES * NOTE) as u64;
+        (&noted.file).take(most).read_to_end(&mut bytes)?;
+        let content = self.content();
+        for note in bytes.as_chunks::<NOTE>().0 {
+            let Some(range) = noted_range(note, &content) else {
+                continue;
+            };
+            let mut data = vec![0; usize::try_from(range.end - range.start).unwrap_or(0)];
+            let read = self
+                .data
+                .read_exact_at(&mut data, range.start - content.start);
+            if read.is_ok() && note_of(range.start, &data) == *note {
+                self.lock().held.add(range);
+                noted.notes.push(*note);
+            }
         }
+        Ok(())
     }
 
     pub(super) fn path(&self) -> PathBuf {
@@ -141,6 +199,10 @@ impl PartFile {
             .checked_sub(start)
             .ok_or_else(|| io::Error::other("before the range"))?;
         self.data.write_all_at(bytes, offset)?;
+        let note = note_of(position, bytes);
+        let mut noted = self.lock_noted();
+        noted.file.write_all(&note)?;
+        noted.notes.push(note);
         self.lock()
             .held
             .add(position..position + bytes.len() as u64);
@@ -155,18 +217,48 @@ impl PartFile {
     /// Makes what is written now survive a crash: first the data, then the record.
     pub(super) fn sync(&self) -> io::Result<()> {
         let _turn = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = serde_json::to_vec(&*self.lock())?;
+        let (text, recorded) = {
+            let noted = self.lock_noted();
+            (serde_json::to_vec(&*self.lock())?, noted.notes.len())
+        };
         self.data.sync_data()?;
         let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
         file.write_all(&text)?;
         file.as_file().sync_data()?;
         file.persist(self.dir.join(RECORD))?;
-        File::open(&self.dir)?.sync_all()
+        File::open(&self.dir)?.sync_all()?;
+        let mut noted = self.lock_noted();
+        noted.notes.drain(..recorded);
+        noted.file.set_len(0)?;
+        let rest = noted.notes.concat();
+        noted.file.write_all(&rest)
+    }
+
+    fn lock_noted(&self) -> MutexGuard<'_, Noted> {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Record> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn note_of(position: u64, bytes: &[u8]) -> [u8; NOTE] {
+    let (position, count) = (position.to_be_bytes(), (bytes.len() as u64).to_be_bytes());
+    let hash = PieceHash::of(bytes);
+    let mut parts = position.iter().chain(&count).chain(hash.as_bytes());
+    std::array::from_fn(|_| parts.next().copied().unwrap_or_default())
+}
+
+/// The bytes that a note is of, if they are of this content.
+fn noted_range(note: &[u8; NOTE], content: &PartContent) -> Option<Range<u64>> {
+    let (start, rest) = note.split_first_chunk::<8>()?;
+    let (count, _) = rest.split_first_chunk::<8>()?;
+    let start = u64::from_be_bytes(*start);
+    let count = Some(u64::from_be_bytes(*count)).filter(|count| *count <= LONGEST_NOTED)?;
+    let end = start.checked_add(count)?;
+    let is_within = start >= content.start && content.end.is_none_or(|most| end <= most);
+    is_within.then_some(start..end)
 }
 
 #[cfg(test)]
@@ -191,6 +283,8 @@ mod tests {
         part.write(150, b"xyz").unwrap();
         part.sync().unwrap();
         part.write(103, b"lost").unwrap();
+        // As if the host had lost its power.
+        part.data.write_all_at(b"L", 3).unwrap();
         drop(part);
         let part = PartFile::open(dir.path(), "n").unwrap();
         assert_eq!(part.content(), content());
@@ -201,10 +295,28 @@ mod tests {
     }
 
     #[test]
+    fn what_a_killed_process_has_written_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let part = PartFile::create(dir.path(), content()).unwrap();
+        part.write(100, b"abc").unwrap();
+        drop(part);
+        let part = PartFile::open(dir.path(), "n").unwrap();
+        assert_eq!(part.held(), 3);
+        part.write(150, b"xyz").unwrap();
+        part.sync().unwrap();
+        part.write(153, b"123").unwrap();
+        drop(part);
+        let part = PartFile::open(dir.path(), "n").unwrap();
+        assert_eq!(part.held(), 9);
+        for note in [[0xff; NOTE], [0; NOTE]] {
+            assert_eq!(noted_range(&note, &content()), None);
+        }
+    }
+
+    #[test]
     fn what_is_of_another_name_damaged_or_cut_short_counts_for_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let part = PartFile::create(dir.path(), content()).unwrap();
-        assert!(PartFile::open(dir.path(), "n").is_none(), "never synced");
         part.write(100, b"abc").unwrap();
         part.sync().unwrap();
         assert!(PartFile::open(dir.path(), "m").is_none());
@@ -227,7 +339,7 @@ mod tests {
         part.sync().unwrap();
         let part = PartFile::create(dir.path(), content()).unwrap();
         assert_eq!(part.held(), 0);
-        assert!(PartFile::open(dir.path(), "n").is_none());
+        assert_eq!(PartFile::open(dir.path(), "n").unwrap().held(), 0);
     }
 
     #[test]

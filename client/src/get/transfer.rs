@@ -19,6 +19,7 @@ use super::publish::{Publication, Published, publish};
 use super::remote_name::redacted;
 use super::source_client::SourceClient;
 use super::stop::Stop;
+use super::torrent::FromTorrent;
 use super::{GetFile, GetOptions, GetSource, Seeding};
 use crate::rate_limit::RateLimiter;
 use crate::{DaemonClient, Node, SwarmHandle, content_url};
@@ -105,9 +106,8 @@ impl<'a> Transfer<'a> {
     pub(super) async fn run(self) -> Result<Option<Seed>, GetError> {
         let got = match &self.file.source {
             GetSource::Web(url) => self.web(url).await,
-            GetSource::TorrentFile(_) | GetSource::TorrentUrl(_) | GetSource::Magnet(_) => {
-                self.torrent()
-            }
+            // The futures of a swarm are large: not on the stack of every poll.
+            source => Box::pin(self.torrent(source)).await.map(|()| None),
         };
         if let Err(error) = &got {
             self.reporter.tell(&GetEvent::Failed {
@@ -117,11 +117,15 @@ impl<'a> Transfer<'a> {
         got
     }
 
-    /// The one place where torrents are got, by their trackers and peers.
-    fn torrent(&self) -> Result<Option<Seed>, GetError> {
-        Err(GetError::Setup(
-            "torrents and magnet links are not fetched by this version".to_owned(),
-        ))
+    /// Gets a torrent, by its trackers and peers; returns when it has seeded.
+    async fn torrent(&self, source: &GetSource) -> Result<(), GetError> {
+        let torrent = FromTorrent {
+            call: self.call,
+            file: self.file,
+            reporter: &self.reporter,
+            stop: &self.stop,
+        };
+        torrent.fetch(source).await
     }
 
     async fn web(&self, url: &Url) -> Result<Option<Seed>, GetError> {
@@ -166,7 +170,6 @@ impl<'a> Transfer<'a> {
         }
         if let (Way::Swarm, Some(node)) = (way, &self.call.node) {
             let swarm = self.from_swarm(node, url);
-            // The futures of a swarm are large: not on the stack of every poll.
             match self.stop.or(Box::pin(swarm.fetch())).await? {
                 Ok(got) => return self.finish_swarm(node, &got.path, got.swarm).await,
                 Err(SwarmFailure::Final(error)) => return Err(error),

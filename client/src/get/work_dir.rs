@@ -62,6 +62,7 @@ impl WorkDir {
     pub(super) fn finish(self) {
         if self.is_own
             && let Err(error) = fs::remove_dir_all(&self.path)
+            && error.kind() != std::io::ErrorKind::NotFound
         {
             tracing::warn!(%error, path = %self.path.display(), "not removed");
         }

@@ -12,16 +12,16 @@ use flotilla_torrents::{Geometry, PieceHash, PieceIndex};
 /// Piece index (4 bytes, big endian), SHA-1 of the piece (20 bytes).
 const RECORD: usize = 24;
 
-/// The open journal of one layer.
+/// The open journal of one layer or torrent.
 #[derive(Debug)]
-pub(super) struct Journal {
+pub(crate) struct Journal {
     file: File,
 }
 
 impl Journal {
     /// Opens or creates the journal and reads what it records. A torn record at the end, or
     /// one outside the geometry, ends the reading: what follows is fetched again.
-    pub(super) fn open(
+    pub(crate) fn open(
         path: &Path,
         geometry: &Geometry,
     ) -> io::Result<(Self, Vec<(PieceIndex, PieceHash)>)> {
@@ -48,14 +48,25 @@ impl Journal {
     }
 
     /// Appends records and syncs them.
-    pub(super) fn append(&mut self, pieces: &[(PieceIndex, PieceHash)]) -> io::Result<()> {
+    pub(crate) fn append(&mut self, pieces: &[(PieceIndex, PieceHash)]) -> io::Result<()> {
+        self.note(pieces)?;
+        self.file.sync_data()
+    }
+
+    /// Appends records that survive the end of the process, though not that of the host.
+    pub(super) fn note(&mut self, pieces: &[(PieceIndex, PieceHash)]) -> io::Result<()> {
         let mut bytes = Vec::with_capacity(pieces.len() * RECORD);
         for (piece, hash) in pieces {
             bytes.extend_from_slice(&piece.get().to_be_bytes());
             bytes.extend_from_slice(hash.as_bytes());
         }
-        self.file.write_all(&bytes)?;
-        self.file.sync_data()
+        self.file.write_all(&bytes)
+    }
+
+    /// Holds `pieces` and nothing else from now on; not synced.
+    pub(super) fn replace(&mut self, pieces: &[(PieceIndex, PieceHash)]) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.note(pieces)
     }
 }
 

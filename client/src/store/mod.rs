@@ -19,6 +19,7 @@ use flotilla_torrents::{ContentId, Digest, Geometry};
 use rustix::fs::FlockOperation;
 
 pub use self::audit::LayerAudit;
+pub(crate) use self::journal::Journal;
 use self::recorder::Recorder;
 pub use self::stored_layer::{Lease, StoredLayer};
 

@@ -1,7 +1,7 @@
 //! One layer on the disk.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -17,6 +17,10 @@ use super::layer_record::{self, LayerRecord, now_millis};
 
 const DATA: &str = "data";
 const JOURNAL: &str = "pieces";
+/// Pieces that are written and not synced: after a process was killed their bytes are there.
+const UNSYNCED: &str = "pieces.unsynced";
+/// A layer with no more pieces than this is fetched again sooner than it is kept account of.
+const FEW_PIECES: u32 = 4;
 
 /// A layer's data file with its journal. Methods that touch the disk block: call them from
 /// a blocking thread.
@@ -44,11 +48,15 @@ pub struct StoredLayer {
     /// Whether the record is known to survive a crash. Locked while it is written, so that
     /// no older one replaces it.
     is_settled: Mutex<bool>,
+    /// Whether there is a record, at least for as long as the host runs.
+    is_noted: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Inner {
     journal: Journal,
+    /// None of a layer of few pieces.
+    noted: Option<Journal>,
     held: Bitfield,
     hashes: Vec<Option<PieceHash>>,
     unsynced: Vec<(PieceIndex, PieceHash)>,
@@ -112,6 +120,24 @@ impl StoredLayer {
                 layer_record::written(&data).map_err(|e| StoreError::io(&path, e))?
             }
         };
+        let mut unsynced = Vec::new();
+        let mut noted = None;
+        if sealed.is_none() && geometry.piece_count() > FEW_PIECES {
+            let path = dir.join(UNSYNCED);
+            let (journal, pieces) =
+                Journal::open(&path, &geometry).map_err(|e| StoreError::io(&path, e))?;
+            noted = Some(journal);
+            for (piece, hash) in pieces {
+                // Nothing says that the bytes reached the disk but the bytes themselves.
+                if !held.has(piece) && is_piece(&data, &geometry, piece, hash) {
+                    held.set(piece);
+                    if let Some(slot) = hashes.get_mut(at(piece)) {
+                        *slot = Some(hash);
+                    }
+                    unsynced.push((piece, hash));
+                }
+            }
+        }
         Ok(Self {
             dir,
             content: record.content,
@@ -120,9 +146,10 @@ impl StoredLayer {
             data,
             inner: Mutex::new(Inner {
                 journal,
+                noted,
                 held,
                 hashes,
-                unsynced: Vec::new(),
+                unsynced,
                 sealed,
             }),
             in_use: AtomicUsize::new(0),
@@ -133,6 +160,7 @@ impl StoredLayer {
             is_pinned: AtomicBool::new(record.pinned),
             url: record.url.map_or_else(OnceLock::new, OnceLock::from),
             is_settled: Mutex::new(false),
+            is_noted: AtomicBool::new(false),
         })
     }
 
@@ -198,8 +226,9 @@ impl StoredLayer {
         self.lock().sealed.clone()
     }
 
-    /// Writes a verified piece. It counts as held at once, and after a restart only when
-    /// [`sync`](Self::sync) has recorded it.
+    /// Writes a verified piece. It counts as held at once; after the end of this process while its
+    /// bytes are found to be there, after that of the host only when [`sync`](Self::sync) has
+    /// recorded it.
     ///
     /// # Errors
     /// The data file could not be written.
@@ -212,6 +241,10 @@ impl StoredLayer {
             *slot = Some(hash);
         }
         inner.unsynced.push((piece, hash));
+        if let Some(noted) = &mut inner.noted {
+            noted.note(&[(piece, hash)])?;
+            self.note_record()?;
+        }
         Ok(())
     }
 
@@ -297,10 +330,45 @@ impl StoredLayer {
             .sync_data()
             .and_then(|()| beforehand())
             .and_then(|()| self.lock().journal.append(&written));
+        let mut inner = self.lock();
         if recorded.is_err() {
-            self.lock().unsynced.extend(written);
+            inner.unsynced.extend(written);
+            return recorded;
         }
-        recorded
+        let Inner {
+            noted, unsynced, ..
+        } = &mut *inner;
+        noted
+            .as_mut()
+            .map_or(Ok(()), |noted| noted.replace(unsynced))
+    }
+
+    /// Writes the record for the case that the process is killed before the first sync. Called
+    /// while the pieces are locked.
+    fn note_record(&self) -> io::Result<()> {
+        if self.is_noted.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let record = self.dir.join(layer_record::RECORD);
+        match File::create_new(record) {
+            Ok(mut file) => file.write_all(&serde_json::to_vec(&self.layer_record(None))?),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn layer_record(&self, sealed: Option<Digest>) -> LayerRecord {
+        let written = self.written.load(Ordering::Relaxed);
+        LayerRecord {
+            content: self.content.clone(),
+            origin: self.origin.clone(),
+            length: self.geometry.length(),
+            piece_length: self.geometry.piece_length(),
+            url: self.url.get().cloned(),
+            written: sealed.is_some().then_some(written).filter(|at| *at > 0),
+            sealed,
+            pinned: self.is_pinned(),
+        }
     }
 
     /// The whole was compared with its digest: `sha256` is the hash of all bytes. It survives
@@ -340,17 +408,9 @@ impl StoredLayer {
         if anew || !*is_settled {
             *is_settled = false;
             let last_used = self.last_used();
-            let record = LayerRecord {
-                content: self.content.clone(),
-                origin: self.origin.clone(),
-                length: self.geometry.length(),
-                piece_length: self.geometry.piece_length(),
-                url: self.url.get().cloned(),
-                sealed: self.sealed(),
-                written: Some(self.written.load(Ordering::Relaxed)).filter(|at| *at > 0),
-                pinned: self.is_pinned(),
-            };
+            let record = self.layer_record(self.sealed());
             record.write(&self.dir, last_used)?;
+            self.is_noted.store(true, Ordering::Relaxed);
             self.noted_use.store(last_used, Ordering::Relaxed);
             *is_settled = true;
         }
@@ -481,6 +541,58 @@ fn without_secrets(url: &Url) -> String {
     shown.to_string()
 }
 
+/// Whether the bytes of `piece` are there; reads them.
+fn is_piece(data: &File, geometry: &Geometry, piece: PieceIndex, hash: PieceHash) -> bool {
+    let size = usize::try_from(geometry.piece_size(piece)).unwrap_or(0);
+    let mut bytes = vec![0; size];
+    let read = data.read_exact_at(&mut bytes, geometry.piece_offset(piece));
+    read.is_ok() && PieceHash::of(&bytes) == hash
+}
+
 fn at(piece: PieceIndex) -> usize {
     usize::try_from(piece.get()).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_of_a_killed_process_count_while_their_bytes_are_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let geometry = Geometry::new(6 << 18, 1 << 18).unwrap();
+        let content = ContentId::url("http://h/f", "1", geometry.length());
+        let open = |create: bool| match create {
+            true => {
+                StoredLayer::create(dir.path().to_owned(), content.clone(), geometry, "http://h")
+            }
+            false => StoredLayer::open(dir.path().to_owned()),
+        };
+        let pieces: Vec<_> = geometry.pieces().collect();
+        let data = |n: u8| vec![n; 1 << 18];
+        let layer = open(true).unwrap();
+        for n in [0, 1] {
+            layer
+                .write_piece(pieces[n], PieceHash::of(&data(n as u8)), &data(n as u8))
+                .unwrap();
+        }
+        // Nothing was synced, and no destructor has anything to do.
+        drop(layer);
+        let layer = open(false).unwrap();
+        assert_eq!(layer.held().count(), 2);
+        layer.sync().unwrap();
+        assert_eq!(fs::metadata(dir.path().join(UNSYNCED)).unwrap().len(), 0);
+        layer
+            .write_piece(pieces[2], PieceHash::of(&data(2)), &data(2))
+            .unwrap();
+        // As if the host had lost its power: the note is there, the bytes are not.
+        layer
+            .data
+            .write_all_at(&[9], geometry.piece_offset(pieces[2]))
+            .unwrap();
+        drop(layer);
+        let layer = open(false).unwrap();
+        assert_eq!(layer.held().count(), 2);
+        assert!(layer.has(pieces[1]) && !layer.has(pieces[2]));
+    }
 }

@@ -73,8 +73,10 @@ pub struct AnnounceRequest {
     pub event: Option<AnnounceEvent>,
     /// Peers it would like to hear of.
     pub numwant: Option<u32>,
-    /// Whether it reads compact peer lists (BEP 23).
+    /// Whether it reads compact peer lists (BEP 23): all do that do not say `compact=0`.
     pub compact: bool,
+    /// Whether it has no use for peer ids in a list that is not compact.
+    pub no_peer_id: bool,
     /// Proves that it is the same peer at another address (BEP 7).
     pub key: Option<String>,
     /// A [`crate::SignedTicket`] in text form (our own parameter).
@@ -108,7 +110,8 @@ impl AnnounceRequest {
             numwant: parameters
                 .parsed::<i64>("numwant")?
                 .and_then(|n| u32::try_from(n).ok()),
-            compact: parameters.value("compact")? == Some(b"1"),
+            compact: parameters.value("compact")? != Some(b"0"),
+            no_peer_id: parameters.value("no_peer_id")? == Some(b"1"),
             key: parameters.text("key")?,
             ticket: parameters.text("ticket")?,
         })
@@ -125,6 +128,9 @@ impl AnnounceRequest {
         put("downloaded", self.downloaded.to_string().as_bytes());
         put("left", self.left.to_string().as_bytes());
         put("compact", if self.compact { b"1" } else { b"0" });
+        if self.no_peer_id {
+            put("no_peer_id", b"1");
+        }
         if let Some(ip) = self.ip {
             put("ip", ip.to_string().as_bytes());
         }
@@ -158,6 +164,7 @@ impl fmt::Debug for AnnounceRequest {
             .field("event", &self.event)
             .field("numwant", &self.numwant)
             .field("compact", &self.compact)
+            .field("no_peer_id", &self.no_peer_id)
             .finish_non_exhaustive()
     }
 }
@@ -281,6 +288,19 @@ mod tests {
     }
 
     #[test]
+    fn lists_are_compact_unless_the_peer_says_otherwise() {
+        let read = |query: &str| {
+            let read = AnnounceRequest::from_query(query).unwrap();
+            (read.compact, read.no_peer_id)
+        };
+        assert_eq!(read(STOCK), (true, false));
+        assert_eq!(read(&STOCK.replace("&compact=1", "")), (true, false));
+        let plain = STOCK.replace("compact=1", "compact=0");
+        assert_eq!(read(&plain), (false, false));
+        assert_eq!(read(&format!("{plain}&no_peer_id=1")), (false, true));
+    }
+
+    #[test]
     fn the_debug_form_hides_key_and_ticket() {
         let read = AnnounceRequest::from_query(&format!("{STOCK}&ticket=secret")).unwrap();
         let shown = format!("{read:?}");
@@ -310,11 +330,11 @@ mod tests {
             counts,
             event,
             any::<Option<u32>>(),
-            any::<bool>(),
+            any::<(bool, bool)>(),
             text(),
             text(),
         )
-            .prop_map(|(ids, counts, event, numwant, compact, key, ticket)| {
+            .prop_map(|(ids, counts, event, numwant, lists, key, ticket)| {
                 AnnounceRequest {
                     info_hash: InfoHash::from_bytes(ids.0),
                     peer_id: PeerId::from_bytes(ids.1),
@@ -325,7 +345,8 @@ mod tests {
                     left: counts.2,
                     event,
                     numwant,
-                    compact,
+                    compact: lists.0,
+                    no_peer_id: lists.1,
                     key,
                     ticket,
                 }
