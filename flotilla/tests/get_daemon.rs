@@ -135,6 +135,7 @@ impl Cluster {
 
     fn get(&self, url: &str, name: &str, more: &[&str]) -> (i32, String) {
         let got = flotilla()
+            .current_dir(self.dirs[2].path())
             .args(["get", url, "--quiet", "--no-netrc", "-o"])
             .arg(self.output(name))
             .arg("--daemon")
