@@ -159,7 +159,7 @@ impl Announcer {
             None => false,
         };
         if !whole {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }
