@@ -38,9 +38,9 @@ pub enum SpoolError {
     #[error("the bytes are {found}, not {expected}")]
     OtherBytes {
         /// What they should have been.
-        expected: Digest,
+        expected: Box<Digest>,
         /// What they are.
-        found: Digest,
+        found: Box<Digest>,
     },
 }
 
@@ -120,8 +120,8 @@ impl Spool {
         let hashes = hashes.map_err(|error| StoreError::io(file.path(), error))?;
         if hashes.whole != *digest {
             return Err(SpoolError::OtherBytes {
-                expected: digest.clone(),
-                found: hashes.whole,
+                expected: Box::new(digest.clone()),
+                found: Box::new(hashes.whole),
             });
         }
         // What was cut off would follow the layer's bytes.

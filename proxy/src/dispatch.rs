@@ -172,8 +172,7 @@ impl Dispatch {
         };
         let begun = uploads.begin(&request, &target);
         let (passing, tee) = begun.unzip();
-        let response =
-            forward(&self.layers.upstream, request, target, via, tee.flatten()).await;
+        let response = forward(&self.layers.upstream, request, target, via, tee.flatten()).await;
         if let Some(pushed) = passing.and_then(|passing| uploads.answered(passing, &response)) {
             let (layers, closed) = (Arc::clone(&self.layers), self.closed.clone());
             let seeding = async move { closed.run_until_cancelled(layers.seed(pushed)).await };

@@ -29,11 +29,7 @@ pub trait LayerSource: Send + Sync + 'static {
 
     /// Makes the blob of `request`, which the registry has just taken, a layer of this node and
     /// of the swarm. Its bytes have yet to be compared with the digest.
-    fn keep(
-        &self,
-        spool: Spool,
-        request: LayerRequest,
-    ) -> BoxFuture<'_, Result<(), NotDelivered>> {
+    fn keep(&self, spool: Spool, request: LayerRequest) -> BoxFuture<'_, Result<(), NotDelivered>> {
         drop((spool, request));
         let kept = Err(NotDelivered("nothing is kept here".to_owned()));
         Box::pin(std::future::ready(kept))

@@ -115,7 +115,9 @@ impl MirrorHosts {
 /// Lower case, an IPv6 address as short as it can be.
 fn in_one_form(authority: &Authority) -> String {
     let host = authority.host();
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
     let rest = authority.as_str().strip_prefix(host);
     match (bare.and_then(|bare| bare.parse::<Ipv6Addr>().ok()), rest) {
         (Some(address), Some(rest)) => format!("[{address}]{rest}"),

@@ -35,15 +35,13 @@ impl LayerSource for Node {
         Some(self.engine().spool())
     }
 
-    fn keep(
-        &self,
-        spool: Spool,
-        request: LayerRequest,
-    ) -> BoxFuture<'_, Result<(), NotDelivered>> {
+    fn keep(&self, spool: Spool, request: LayerRequest) -> BoxFuture<'_, Result<(), NotDelivered>> {
         async move {
             let (digest, origin) = (request.digest.clone(), origin_of(&request.url));
             let kept = tokio::task::spawn_blocking(move || spool.into_layer(&digest, &origin));
-            let kept = kept.await.map_err(|error| NotDelivered(error.to_string()))?;
+            let kept = kept
+                .await
+                .map_err(|error| NotDelivered(error.to_string()))?;
             kept.map_err(|error| NotDelivered(error.to_string()))?;
             let offered = Node::offer(self, content_request(request)).await;
             offered.map_err(|error| NotDelivered(error.to_string()))

@@ -15,7 +15,7 @@ use crate::body::{BodyError, ProxyBody, boxed};
 
 /// Bytes of all uploads that wait for the disk. A disk that is further behind than this is slower
 /// than the uploads: one of them is not kept.
-const MOST_WAITING: usize = 32 * 1024 * 1024;
+const MOST_WAITING: usize = 64 * 1024 * 1024;
 /// Parts written in one go, away from the reactor.
 const PARTS_AT_ONCE: usize = 64;
 

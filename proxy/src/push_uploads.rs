@@ -105,7 +105,9 @@ impl Uploads {
         let has_body = !request.body().is_end_stream();
         let mut upload = match step {
             // A whole blob may come with the first request.
-            Step::Start => (has_body && completes.is_some()).then(|| self.fresh()).flatten(),
+            Step::Start => (has_body && completes.is_some())
+                .then(|| self.fresh())
+                .flatten(),
             _ => self.lock_waiting().remove(&Place::of(&url)),
         };
         if upload.is_none() && completes.is_none() && step != Step::Start {
@@ -138,11 +140,7 @@ impl Uploads {
     }
 
     /// What the registry's answer makes of it.
-    pub(crate) fn answered<B>(
-        &self,
-        passing: Passing,
-        response: &Response<B>,
-    ) -> Option<Pushed> {
+    pub(crate) fn answered<B>(&self, passing: Passing, response: &Response<B>) -> Option<Pushed> {
         let (status, headers) = (response.status(), response.headers());
         let goes_on_at = place_of_answer(&passing.target, headers);
         let here = Place::of(&passing.target);
@@ -322,4 +320,100 @@ fn first_byte(headers: &HeaderMap) -> Option<Option<u64>> {
         range.split_once('-')?.0.parse().ok()
     });
     Some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::BoxFuture;
+    use http::HeaderValue;
+
+    use super::*;
+    use crate::layer_source::{LayerRequest, NotDelivered, SwarmLayer};
+
+    struct NoLayers;
+
+    impl LayerSource for NoLayers {
+        fn local(&self, _: &Digest, _: &Url) -> BoxFuture<'_, Option<Box<dyn SwarmLayer>>> {
+            Box::pin(async { None })
+        }
+
+        fn open(
+            &self,
+            _: LayerRequest,
+        ) -> BoxFuture<'_, Result<Box<dyn SwarmLayer>, NotDelivered>> {
+            Box::pin(async { Err(NotDelivered("no layers".to_owned())) })
+        }
+
+        fn is_answering(&self) -> BoxFuture<'_, bool> {
+            Box::pin(async { true })
+        }
+    }
+
+    fn place(url: &str) -> Place {
+        Place::of(&url.parse().unwrap())
+    }
+
+    #[test]
+    fn an_upload_is_found_however_the_client_writes_its_place() {
+        let given = place("http://reg.test:80/v2/a/blobs/uploads/1?_state=a%3D%3D&x=1");
+        for same in [
+            "http://reg.test/v2/a/blobs/uploads/1?_state=a%3D%3D&x=1&digest=sha256%3Aab",
+            "http://reg.test/v2/a/blobs/uploads/1?digest=sha256:ab&x=1&_state=a==",
+        ] {
+            assert_eq!(place(same), given);
+        }
+        for other in [
+            "https://reg.test/v2/a/blobs/uploads/1?_state=a%3D%3D&x=1",
+            "http://reg.test/v2/b/blobs/uploads/1?_state=a%3D%3D&x=1",
+            "http://reg.test/v2/a/blobs/uploads/1?_state=b&x=1",
+        ] {
+            assert_ne!(place(other), given);
+        }
+    }
+
+    #[test]
+    fn the_registry_says_how_much_it_has() {
+        for (range, length, expected) in [
+            ("0-499", 500, true),
+            ("bytes=0-499", 500, true),
+            ("0-0", 0, true),
+            ("0-0", 1, true),
+            ("0-498", 500, false),
+            ("nonsense", 500, false),
+        ] {
+            let value = HeaderValue::from_static(range);
+            let headers = HeaderMap::from_iter([(RANGE, value)]);
+            assert_eq!(agrees(&headers, length), expected, "{range}");
+        }
+        assert!(agrees(&HeaderMap::new(), 500));
+    }
+
+    #[test]
+    fn a_part_says_where_it_belongs() {
+        for (range, expected) in [
+            ("7-9", Some(7)),
+            ("bytes 7-9/*", Some(7)),
+            ("seven-9", None),
+        ] {
+            let value = HeaderValue::from_static(range);
+            let headers = HeaderMap::from_iter([(CONTENT_RANGE, value)]);
+            assert_eq!(first_byte(&headers), Some(expected), "{range}");
+        }
+        assert_eq!(first_byte(&HeaderMap::new()), None);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_goes_on_with_is_forgotten() {
+        let uploads = Uploads::new(Arc::new(NoLayers));
+        let upload = Upload {
+            kept: Kept::Soon(tokio::spawn(async { None })),
+            taken: 0,
+            since: Instant::now(),
+        };
+        uploads.wait(place("http://reg.test/v2/a/blobs/uploads/1"), upload);
+        uploads.forget_abandoned(Instant::now());
+        assert_eq!(uploads.lock_waiting().len(), 1);
+        uploads.forget_abandoned(Instant::now() + ABANDONED_AFTER);
+        assert!(uploads.lock_waiting().is_empty());
+    }
 }

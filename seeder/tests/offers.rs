@@ -159,7 +159,10 @@ async fn only_a_blob_that_the_registry_gives_the_caller_is_wanted() {
     ));
     for length in [length - 1, 0, u64::MAX] {
         let wrong = cluster.ask(CREDENTIALS, Some(length)).await;
-        assert!(matches!(wrong, OpenResponse::Unswarmable { .. }), "{length}");
+        assert!(
+            matches!(wrong, OpenResponse::Unswarmable { .. }),
+            "{length}"
+        );
     }
     let (swarm, ticket) = cluster.offer().await;
     let other = "ab".repeat(20);

@@ -340,11 +340,7 @@ fn taken(layers: &Layers) -> u64 {
 }
 
 impl Held {
-    fn make_room(
-        &mut self,
-        quota: u64,
-        wanted: u64,
-    ) -> Result<Vec<Arc<StoredLayer>>, StoreError> {
+    fn make_room(&mut self, quota: u64, wanted: u64) -> Result<Vec<Arc<StoredLayer>>, StoreError> {
         let needed = wanted.saturating_add(self.spooled);
         let layers = &mut self.layers;
         // What cannot have room anyway costs no other layer its place.

@@ -193,10 +193,16 @@ impl Side<'_> {
                 self.ask("POST", &path, LOGIN, &[], false).await
             }
             Step::Send { part, range, to } => {
-                let bytes = self.bytes(part, *to, matches!(range, RangeForm::None | RangeForm::Right));
+                let bytes = self.bytes(
+                    part,
+                    *to,
+                    matches!(range, RangeForm::None | RangeForm::Right),
+                );
                 let fields = format!("{}{}", part.login, self.content_range(*range, bytes.len()));
                 let path = self.place(*to);
-                let answer = self.ask("PATCH", &path, &fields, &bytes, part.is_chunked).await;
+                let answer = self
+                    .ask("PATCH", &path, &fields, &bytes, part.is_chunked)
+                    .await;
                 if answer.status() == 202 {
                     self.sent.extend_from_slice(&bytes);
                 }
@@ -218,7 +224,8 @@ impl Side<'_> {
             }
             Step::Cancel { to } => {
                 self.is_open = false;
-                self.ask("DELETE", &self.place(*to), LOGIN, &[], false).await
+                self.ask("DELETE", &self.place(*to), LOGIN, &[], false)
+                    .await
             }
             Step::PutManifest { is_whole } => self.put_manifest(&base, *is_whole).await,
             Step::HeadBlob => {
@@ -240,13 +247,18 @@ impl Side<'_> {
 
     fn bytes(&self, part: &Part, to: To, is_wanted: bool) -> Vec<u8> {
         let is_read = self.is_open && is_wanted && matches!(to, To::Current) && part.login == LOGIN;
-        let longest = if is_read { LONGEST_PART } else { LONGEST_REFUSED };
+        let longest = if is_read {
+            LONGEST_PART
+        } else {
+            LONGEST_REFUSED
+        };
         patterned(part.length.min(longest))
     }
 
     async fn put_manifest(&mut self, base: &str, is_whole: bool) -> RawResponse {
         let blob = if is_whole { &self.blob } else { self.elsewhere };
-        let described = serde_json::json!({"mediaType": "application/octet-stream", "digest": blob, "size": 1});
+        let described =
+            serde_json::json!({"mediaType": "application/octet-stream", "digest": blob, "size": 1});
         let manifest = serde_json::json!({
             "schemaVersion": 2, "mediaType": MANIFEST, "config": described, "layers": [described],
         });
@@ -264,7 +276,9 @@ impl Side<'_> {
 
     /// An answer may say where an upload is, or goes on.
     fn follow(&mut self, answer: &RawResponse) {
-        let location = answer.field("location").filter(|at| at.contains("/uploads/"));
+        let location = answer
+            .field("location")
+            .filter(|at| at.contains("/uploads/"));
         let Some(location) = location else { return };
         let location: Uri = location.parse().unwrap();
         let at = location.path_and_query().unwrap().to_string();
@@ -352,7 +366,11 @@ impl Side<'_> {
         let text = text.replace(&self.repository, "REPOSITORY");
         match text.split_once("/uploads/") {
             Some((before, rest)) => {
-                let state = if rest.contains("_state=") { "?_state" } else { "" };
+                let state = if rest.contains("_state=") {
+                    "?_state"
+                } else {
+                    ""
+                };
                 format!("{before}/uploads/UPLOAD{state}")
             }
             None => text,

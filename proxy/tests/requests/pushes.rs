@@ -280,7 +280,13 @@ async fn a_push_that_finds_no_room_passes_and_is_read_back() {
     let registry = RealRegistry::start().await;
     let stack = keeping(registry.addr, 2_000_000).await;
     let blob = patterned(3_000_000);
-    let digest = push(&stack, "team/app", &[&blob[..1_500_000]], &blob[1_500_000..]).await;
+    let digest = push(
+        &stack,
+        "team/app",
+        &[&blob[..1_500_000]],
+        &blob[1_500_000..],
+    )
+    .await;
     until("nothing is left", || spooled(&stack) == 0).await;
     let path = format!("/v2/team/app/blobs/{digest}");
     let there = stack.ask_elsewhere(&path, LOGIN).await;
