@@ -167,6 +167,35 @@ impl Node {
         }
     }
 
+    /// Offers a blob that is complete on this node, in the caller's name: a supernode takes it
+    /// from here instead of from the source, and then it seeds, and so does this node.
+    ///
+    /// # Errors
+    /// The blob is not here, the source refuses this caller, or no supernode takes it.
+    pub async fn offer(&self, request: ContentRequest) -> Result<(), OpenError> {
+        let local = match &request.digest {
+            Some(digest) => self.local(digest, &request.url).await,
+            None => None,
+        };
+        let local = local.ok_or_else(|| OpenError::Unswarmable("it is not here".to_owned()))?;
+        let length = local.length();
+        let (supernode, answer) = self.0.ask(&request, Some(length)).await?;
+        if let OpenResponse::Wanted { swarm, ticket } = &answer {
+            let limit = &self.0.engine.0.limits.upload;
+            supernode
+                .give(*swarm, ticket, local.read(0..length), limit)
+                .await?;
+        }
+        let (supernode, descriptor) = match answer {
+            OpenResponse::Wanted { .. } => self.0.open_anywhere(&request).await?,
+            answer => opened(supernode, answer)?,
+        };
+        if descriptor.delivery == Delivery::Pieces {
+            self.0.follow(supernode, descriptor, request).await?;
+        }
+        Ok(())
+    }
+
     /// The layer, if it is complete and verified on this node's disk and came from the
     /// source of `url`.
     pub async fn local(&self, digest: &Digest, url: &Url) -> Option<Layer> {
@@ -195,6 +224,17 @@ impl NodeShared {
         &self,
         request: &ContentRequest,
     ) -> Result<(Supernode, SwarmDescriptor), OpenError> {
+        let (supernode, answer) = self.ask(request, None).await?;
+        opened(supernode, answer)
+    }
+
+    /// The answer of the first healthy supernode. `offered`: bytes of the blob, if this node would
+    /// give it.
+    async fn ask(
+        &self,
+        request: &ContentRequest,
+        offered: Option<u64>,
+    ) -> Result<(Supernode, OpenResponse), OpenError> {
         let key = request
             .digest
             .as_ref()
@@ -205,17 +245,12 @@ impl NodeShared {
             digest: request.digest.clone(),
             peer_id: self.engine.peer_id(),
             node: self.node_name.clone(),
+            offered,
         };
         let mut last = None;
         for supernode in self.supernodes.for_key(&key) {
             match supernode.open(&message).await {
-                Ok(OpenResponse::Open(descriptor)) => return Ok((supernode.clone(), descriptor)),
-                Ok(OpenResponse::Refused { status, reason }) => {
-                    return Err(OpenError::Refused { status, reason });
-                }
-                Ok(OpenResponse::Unswarmable { reason }) => {
-                    return Err(OpenError::Unswarmable(reason));
-                }
+                Ok(answer) => return Ok((supernode.clone(), answer)),
                 Err(error) => {
                     tracing::warn!(%error, "asking the next supernode");
                     last = Some(error);
@@ -298,6 +333,21 @@ impl NodeShared {
 
     fn lock_followed(&self) -> std::sync::MutexGuard<'_, HashMap<ContentId, SwarmHandle>> {
         self.followed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn opened(
+    supernode: Supernode,
+    answer: OpenResponse,
+) -> Result<(Supernode, SwarmDescriptor), OpenError> {
+    match answer {
+        OpenResponse::Open(descriptor) => Ok((supernode, descriptor)),
+        OpenResponse::Refused { status, reason } => Err(OpenError::Refused { status, reason }),
+        OpenResponse::Unswarmable { reason } => Err(OpenError::Unswarmable(reason)),
+        OpenResponse::Wanted { .. } => {
+            let reason = "the supernode wants what was not offered";
+            Err(OpenError::Unswarmable(reason.to_owned()))
+        }
     }
 }
 

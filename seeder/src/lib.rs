@@ -14,6 +14,7 @@
 mod api;
 pub mod authorization;
 mod ingest;
+mod offers;
 mod openings;
 pub mod registry_host;
 pub mod registry_tls;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use flotilla_client::{Engine, SmallContent, SwarmHandle, SwarmState, origin_of};
 use flotilla_torrents::swarm_api::{
     Delivery, InlineContent, OpenRequest, OpenResponse, SwarmDescriptor,
@@ -13,12 +13,13 @@ use flotilla_torrents::swarm_api::{
 use flotilla_torrents::{
     ContentId, Digest, Geometry, InfoHash, PeerId, SignedTicket, Ticket, TicketSigner,
 };
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _};
 use moka::future::Cache;
 use url::Url;
 
 use crate::authorization::Authorizer;
 use crate::ingest::Ingest;
+use crate::offers::{NotTaken, Offers, Wanted};
 use crate::registry_token::TokenVerifier;
 use crate::source::{Permission, Source, SourceBody, SourceError};
 
@@ -40,6 +41,7 @@ pub(crate) struct Openings {
     peer_port: u16,
     blobs: Authorizer,
     urls: Authorizer,
+    offers: Offers,
     /// Small blobs that somebody asked for lately; all of them are on the disk as well.
     small: Cache<String, SmallContent>,
     /// By digest or URL; the lock is held while the source is asked, so that it is asked once.
@@ -81,6 +83,7 @@ impl Openings {
             source,
             signer,
             peer_port,
+            offers: Offers::new(),
             small: Cache::builder()
                 .max_capacity(MOST_SMALL)
                 .weigher(|key: &String, small: &SmallContent| {
@@ -97,7 +100,11 @@ impl Openings {
             Ok(url) if !is_for(&url, request.digest.as_ref()) => Err(Unopened::Unswarmable(
                 "the URL does not name the blob of this digest".to_owned(),
             )),
-            Ok(url) => self.swarm_for(&url, request).await,
+            Ok(url) => match self.consider_offer(&url, request).await {
+                Ok(Some(wanted)) => return wanted,
+                Ok(None) => self.swarm_for(&url, request).await,
+                Err(unopened) => Err(unopened),
+            },
             Err(error) => Err(Unopened::Unswarmable(error.to_string())),
         };
         match opened {
@@ -125,6 +132,44 @@ impl Openings {
             },
             Err(Unopened::Unswarmable(reason)) => OpenResponse::Unswarmable { reason },
         }
+    }
+
+    /// Takes the blob that this asked for when it was offered.
+    pub(crate) async fn take(
+        &self,
+        swarm: &InfoHash,
+        bytes: impl Stream<Item = Result<Bytes, axum::Error>>,
+    ) -> Result<(), NotTaken> {
+        self.offers.take(&self.engine, swarm, bytes).await
+    }
+
+    /// The answer to an offer. None: nothing is offered, or the blob is here or on its way.
+    async fn consider_offer(
+        &self,
+        url: &Url,
+        request: &OpenRequest,
+    ) -> Result<Option<OpenResponse>, Unopened> {
+        let (Some(length), Some(digest)) = (request.offered, &request.digest) else {
+            return Ok(None);
+        };
+        let content = ContentId::blob(digest);
+        let key = self.key(url, Some(digest));
+        let is_here = self.engine.store().layer(&content).is_some();
+        if is_here || self.small.contains_key(&key) {
+            return Ok(None);
+        }
+        let geometry = Geometry::for_length(length)
+            .map_err(|error| Unopened::Unswarmable(error.to_string()))?;
+        self.blobs.check_blob(url, &request.headers, length).await?;
+        let swarm = InfoHash::of_swarm(&content, &geometry);
+        let wanted = Wanted {
+            url: url.clone(),
+            digest: digest.clone(),
+            length,
+        };
+        self.offers.want(swarm, wanted).await;
+        let ticket = self.ticket(swarm, request.peer_id, TICKET_LIFETIME);
+        Ok(Some(OpenResponse::Wanted { swarm, ticket }))
     }
 
     /// The swarm of content that was opened before, or is on the disk whole.

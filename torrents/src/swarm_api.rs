@@ -41,6 +41,10 @@ pub struct OpenRequest {
     pub peer_id: PeerId,
     /// The node's name, shown to operators.
     pub node: String,
+    /// The node has the blob, of so many bytes, and would give it: the supernode need not read
+    /// it from the source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offered: Option<u64>,
 }
 
 // The headers hold credentials.
@@ -51,6 +55,7 @@ impl fmt::Debug for OpenRequest {
             .field("digest", &self.digest)
             .field("peer_id", &self.peer_id)
             .field("node", &self.node)
+            .field("offered", &self.offered)
             .finish_non_exhaustive()
     }
 }
@@ -67,6 +72,14 @@ pub enum OpenResponse {
         status: u16,
         /// What it said.
         reason: String,
+    },
+    /// The supernode takes what is offered, by `PUT /v1/swarms/{id}/content`. It opens the swarm
+    /// to nobody before the whole is there and matches its digest.
+    Wanted {
+        /// The swarm that it would seed.
+        swarm: InfoHash,
+        /// Admits the caller.
+        ticket: SignedTicket,
     },
     /// No swarm can bring this, for example because its length is unknown: go to the source.
     Unswarmable {
@@ -305,6 +318,21 @@ mod tests {
     }
 
     #[test]
+    fn an_offer_is_an_open_request_to_those_that_know_none() {
+        let request = |more: &str| {
+            let peer_id = PeerId::from_bytes([2; 20]);
+            let peer_id = serde_json::to_string(&peer_id).unwrap();
+            let json = format!(
+                r#"{{"url":"u","headers":[],"digest":null,"peer_id":{peer_id},"node":"n"{more}}}"#
+            );
+            serde_json::from_str::<OpenRequest>(&json).unwrap()
+        };
+        assert_eq!(request("").offered, None);
+        assert_eq!(request(r#","offered":5"#).offered, Some(5));
+        assert_eq!(request(r#","later":true"#), request(""));
+    }
+
+    #[test]
     fn the_debug_form_of_a_request_hides_its_headers() {
         let request = OpenRequest {
             url: "https://example.org/a".to_owned(),
@@ -312,6 +340,7 @@ mod tests {
             digest: None,
             peer_id: PeerId::from_bytes([2; 20]),
             node: "node-1".to_owned(),
+            offered: None,
         };
         assert!(!format!("{request:?}").contains("secret"));
         let json = serde_json::to_string(&request).unwrap();

@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use flotilla_torrents::{Bitfield, ContentId, Digest, Geometry, InfoHash, PieceHash, PieceIndex};
 use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
 
 use super::StoreError;
 use super::journal::Journal;
@@ -58,6 +59,17 @@ struct Inner {
     sealed: Option<Digest>,
 }
 
+impl Inner {
+    /// The piece is in the data file, and not recorded yet.
+    fn hold(&mut self, piece: PieceIndex, hash: PieceHash) {
+        self.held.set(piece);
+        if let Some(slot) = self.hashes.get_mut(at(piece)) {
+            *slot = Some(hash);
+        }
+        self.unsynced.push((piece, hash));
+    }
+}
+
 impl StoredLayer {
     /// The record is written when there is a piece to record.
     pub(super) fn create(
@@ -75,6 +87,21 @@ impl StoredLayer {
             sealed: None,
         };
         Self::from_record(dir, record)
+    }
+
+    /// The same, with `file` for its data.
+    pub(super) fn create_from(
+        file: NamedTempFile,
+        dir: PathBuf,
+        content: ContentId,
+        geometry: Geometry,
+        origin: &str,
+    ) -> Result<Self, StoreError> {
+        fs::create_dir_all(&dir).map_err(|e| StoreError::io(&dir, e))?;
+        let path = dir.join(DATA);
+        let moved = file.persist(&path);
+        moved.map_err(|e| StoreError::io(&path, e.error))?;
+        Self::create(dir, content, geometry, origin)
     }
 
     /// Opens what an earlier run left.
@@ -194,12 +221,7 @@ impl StoredLayer {
     pub fn write_piece(&self, piece: PieceIndex, hash: PieceHash, data: &[u8]) -> io::Result<()> {
         self.data
             .write_all_at(data, self.geometry.piece_offset(piece))?;
-        let mut inner = self.lock();
-        inner.held.set(piece);
-        if let Some(slot) = inner.hashes.get_mut(at(piece)) {
-            *slot = Some(hash);
-        }
-        inner.unsynced.push((piece, hash));
+        self.lock().hold(piece, hash);
         Ok(())
     }
 
@@ -213,6 +235,15 @@ impl StoredLayer {
             self.write_piece(piece, PieceHash::of(data), data)?;
         }
         Ok(())
+    }
+
+    /// The data file has all pieces, and these are their hashes, which are recorded by
+    /// [`sync`](Self::sync).
+    pub(super) fn hold_all(&self, pieces: Vec<PieceHash>) {
+        let mut inner = self.lock();
+        for (piece, hash) in self.geometry.pieces().zip(pieces) {
+            inner.hold(piece, hash);
+        }
     }
 
     /// Reads `length` bytes at `offset`; the caller knows that the pieces are held.
@@ -319,7 +350,7 @@ impl Drop for Lease {
 /// Replaces the record. A crash before the end leaves the old one or none; the store clears
 /// away a layer without record.
 fn write_record(dir: &Path, record: &LayerRecord) -> io::Result<()> {
-    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    let mut file = NamedTempFile::new_in(dir)?;
     // In one piece: to_writer makes a system call of each token.
     file.write_all(&serde_json::to_vec(record)?)?;
     file.as_file().sync_data()?;
