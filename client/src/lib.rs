@@ -34,6 +34,7 @@ pub mod swarm;
 mod swarm_handle;
 mod swarm_task;
 pub mod torrent_files;
+mod torrent_registration;
 pub mod tracker_client;
 
 pub use self::engine::{Engine, EngineConfig, EngineError, OpenToStrangersError};
@@ -45,3 +46,4 @@ pub use self::supernode_client::SupernodeError;
 pub use self::swarm_handle::{
     OriginSwarm, RunningSwarm, SwarmCounters, SwarmHandle, SwarmState, SwarmStatus,
 };
+pub use self::torrent_registration::{register_torrent, tracker_url, unregister_torrent};

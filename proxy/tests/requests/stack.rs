@@ -50,6 +50,7 @@ impl Stack {
             shared_registries: Vec::new(),
             token_certificates: Vec::new(),
             registry_tls: RegistryTls::default(),
+            open_repositories: Vec::new(),
         };
         let supernode = Supernode::start(&config, api, peers, stop.clone()).unwrap();
         tokio::spawn(supernode.serve());
