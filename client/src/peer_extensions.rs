@@ -205,3 +205,103 @@ fn extended(id: u8, message: &MetadataMessage) -> Message {
         payload: Bytes::from(message.to_bytes()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use flotilla_torrents::{Geometry, Metainfo, PieceHash};
+
+    use super::*;
+
+    fn meet(private: bool, now: Instant) -> PeerExtensions {
+        let pieces = vec![PieceHash::of(b""); 1000];
+        let geometry = Geometry::new(1000 << 14, 1 << 14).unwrap();
+        let torrent = Metainfo::new("t", geometry, pieces, private, &[], &[]).unwrap();
+        let mut peer = PeerExtensions::new(Arc::new(OpenTorrent::new(&torrent)), None, now);
+        let theirs = ExtendedHandshake {
+            m: BTreeMap::from([("ut_pex".to_owned(), 5), ("ut_metadata".to_owned(), 6)]),
+            p: Some(7000),
+            ..ExtendedHandshake::default()
+        };
+        let reaction = peer.handle(now, remote(), 0, &theirs.to_bytes().into());
+        assert!(matches!(reaction, Reaction::Limits { .. }), "{reaction:?}");
+        peer
+    }
+
+    fn remote() -> SocketAddr {
+        "10.0.0.1:54321".parse().unwrap()
+    }
+
+    fn others(count: u16) -> BTreeMap<SocketAddr, u8> {
+        let port = |number| SocketAddr::from(([10, 0, 0, 2], number));
+        (1..=count).map(|number| (port(number), 0)).collect()
+    }
+
+    fn exchange() -> Bytes {
+        let added = others(3).into_iter().collect();
+        let exchange = PeerExchange {
+            added,
+            ..PeerExchange::default()
+        };
+        exchange.to_bytes().into()
+    }
+
+    #[test]
+    fn peers_of_a_private_torrent_are_neither_named_nor_taken() {
+        let now = Instant::now();
+        let mut peer = meet(true, now);
+        assert_eq!(peer.exchange(now, &others(3)), None);
+        let reaction = peer.handle(now, remote(), UT_PEX, &exchange());
+        assert!(matches!(reaction, Reaction::Nothing), "{reaction:?}");
+    }
+
+    #[test]
+    fn a_peer_is_told_of_fifty_others_a_minute_and_never_of_itself() {
+        let now = Instant::now();
+        let mut peer = meet(false, now);
+        let mut all = others(70);
+        all.insert("10.0.0.1:7000".parse().unwrap(), 0);
+        let sent = |message: Option<Message>| match message {
+            Some(Message::Extended { id: 5, payload }) => {
+                let exchange = PeerExchange::from_bytes(&payload).unwrap();
+                (exchange.added.len(), exchange.dropped.len())
+            }
+            _ => (0, 0),
+        };
+        assert_eq!(sent(peer.exchange(now, &all)), (50, 0));
+        assert_eq!(sent(peer.exchange(now + PEX_EVERY / 2, &all)), (0, 0));
+        assert_eq!(sent(peer.exchange(now + PEX_EVERY, &all)), (20, 0));
+        let gone = BTreeMap::new();
+        assert_eq!(sent(peer.exchange(now + PEX_EVERY * 2, &gone)), (0, 50));
+    }
+
+    #[test]
+    fn a_peer_that_names_others_too_often_is_not_listened_to() {
+        let now = Instant::now();
+        let mut peer = meet(false, now);
+        let first = peer.handle(now, remote(), UT_PEX, &exchange());
+        assert!(matches!(first, Reaction::Peers(peers) if peers.len() == 3));
+        let second = peer.handle(now, remote(), UT_PEX, &exchange());
+        assert!(matches!(second, Reaction::Nothing));
+    }
+
+    #[test]
+    fn the_metainfo_is_given_piece_by_piece_but_not_for_ever() {
+        let now = Instant::now();
+        let mut peer = meet(true, now);
+        let mut ask = |piece| {
+            let request = MetadataMessage::Request { piece }.to_bytes();
+            match peer.handle(now, remote(), UT_METADATA, &request.into()) {
+                Reaction::Send(Message::Extended { id: 6, payload }) => {
+                    MetadataMessage::from_bytes(&payload).unwrap()
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        let (first, last, beyond) = (ask(0), ask(1), ask(2));
+        assert!(matches!(first, MetadataMessage::Data { data, .. } if data.len() == 16 << 10));
+        assert!(matches!(last, MetadataMessage::Data { data, .. } if data.len() < 16 << 10));
+        assert_eq!(beyond, MetadataMessage::Reject { piece: 2 });
+        let refused = (0..10).map(|_| ask(0)).last();
+        assert_eq!(refused, Some(MetadataMessage::Reject { piece: 0 }));
+    }
+}

@@ -33,6 +33,14 @@ impl PieceStorage {
         }
     }
 
+    /// Whether `piece` is held.
+    pub(crate) fn has(&self, piece: PieceIndex) -> bool {
+        match self {
+            Self::Layer(layer) => layer.has(piece),
+            Self::Files(files) => files.has(piece),
+        }
+    }
+
     /// SHA-256 of the whole, when it was compared with a digest; torrents have none.
     pub(crate) fn sealed(&self) -> Option<Digest> {
         match self {

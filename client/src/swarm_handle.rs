@@ -17,6 +17,7 @@ use crate::open_torrent::OpenTorrent;
 use crate::piece_storage::PieceStorage;
 use crate::store::StoredLayer;
 use crate::swarm_task::Input;
+use crate::web_seed::WebSeed;
 
 /// No supernode and no progress for this long: nobody will bring the missing pieces.
 const ABANDONED_AFTER: Duration = Duration::from_secs(1);
@@ -45,6 +46,8 @@ pub struct SwarmStatus {
     pub known: u32,
     /// Pieces held.
     pub held: u32,
+    /// Peers connected, web seeds included.
+    pub peers: usize,
     /// How far it is.
     pub state: SwarmState,
     /// The whole is held here, compared with its digest (a torrent's pieces with their hashes) and
@@ -98,6 +101,7 @@ impl RunningSwarm {
         let status = SwarmStatus {
             known: map.known(),
             held: storage.held().count(),
+            peers: 0,
             state: storage
                 .sealed()
                 .map_or(SwarmState::Growing, SwarmState::Sealed),
@@ -148,11 +152,19 @@ impl RunningSwarm {
 
     /// Bytes of the pieces held.
     pub fn held_bytes(&self) -> u64 {
-        let held = self.0.storage.held();
-        let sizes = held
-            .iter_set()
-            .map(|piece| self.0.geometry.piece_size(piece));
-        sizes.map(u64::from).sum()
+        let geometry = self.0.geometry;
+        let pieces = u64::from(self.0.status.borrow().held);
+        let all_long = pieces.saturating_mul(geometry.piece_length().into());
+        // The last piece is the one that may be shorter.
+        let last = geometry.pieces().next_back();
+        let shorter = last
+            .filter(|last| self.0.storage.has(*last))
+            .map_or(0, |last| {
+                geometry.piece_length() - geometry.piece_size(last)
+            });
+        all_long
+            .saturating_sub(shorter.into())
+            .min(geometry.length())
     }
 
     /// The content cannot be delivered by the swarm.
@@ -163,6 +175,11 @@ impl RunningSwarm {
     /// Peers to connect to.
     pub async fn add_peers(&self, peers: Vec<SocketAddr>) {
         self.send(Input::Peers(peers)).await;
+    }
+
+    /// A web server that has the content (BEP 19).
+    pub(crate) async fn add_web_seed(&self, web_seed: WebSeed) {
+        self.send(Input::WebSeed(Box::new(web_seed))).await;
     }
 
     /// Time since anything happened in the swarm that brings it forward.

@@ -23,6 +23,7 @@ use crate::piece_storage::PieceStorage;
 use crate::store::{Lease, StoredLayer};
 use crate::swarm::{BlockOutcome, Event, Farewell, PeerKey, Role, Swarm, SwarmConfig, Transmit};
 use crate::swarm_handle::{RunningSwarm, SwarmState};
+use crate::web_seed::WebSeed;
 
 /// What happens to a swarm.
 #[derive(Debug)]
@@ -43,6 +44,7 @@ pub(crate) enum Input {
     Sealed(Digest),
     Void(String),
     Peers(Vec<SocketAddr>),
+    WebSeed(Box<WebSeed>),
     Reader(u64, Option<PieceIndex>),
 }
 
@@ -62,8 +64,12 @@ const OUTGOING_QUEUE: usize = 8192;
 const MOST_DIALS: usize = 40;
 /// Connections per swarm, incoming ones included.
 const MOST_PEERS: usize = 200;
+/// Connections of strangers that a protected swarm has beside those.
+const MOST_STRANGERS: usize = 100;
 /// An address that failed is not dialled again before this.
 const REDIAL_AFTER: Duration = Duration::from_secs(2);
+/// Nor is one with which there was nothing to exchange before this.
+const REDIAL_SEEDER_AFTER: Duration = Duration::from_secs(600);
 /// Written pieces become durable at the latest after this.
 const SYNC_EVERY: Duration = Duration::from_secs(2);
 
@@ -72,7 +78,8 @@ const EXCHANGE_EVERY: Duration = Duration::from_secs(1);
 
 struct Connected {
     peer_id: PeerId,
-    remote: SocketAddr,
+    /// None of a web seed.
+    remote: Option<SocketAddr>,
     dialled: bool,
     outgoing: mpsc::Sender<Outgoing>,
     closing: CancellationToken,
@@ -94,7 +101,8 @@ pub(crate) struct SwarmTask {
     peers: HashMap<PeerKey, Connected>,
     buffers: HashMap<PieceIndex, PieceBuffer>,
     dialling: HashSet<SocketAddr>,
-    failed: HashMap<SocketAddr, Instant>,
+    /// Addresses that are not dialled before then.
+    not_before: HashMap<SocketAddr, Instant>,
     next_key: u64,
     synced: Instant,
     next_exchange: Instant,
@@ -137,7 +145,7 @@ impl SwarmTask {
             peers: HashMap::new(),
             buffers: HashMap::new(),
             dialling: HashSet::new(),
-            failed: HashMap::new(),
+            not_before: HashMap::new(),
             next_key: 0,
             synced: now,
             next_exchange: now,
@@ -215,7 +223,7 @@ impl SwarmTask {
             Input::DialFailed(remote, error) => {
                 tracing::debug!(peer.addr = %remote, %error, "not connected");
                 self.dialling.remove(&remote);
-                self.failed.insert(remote, now);
+                self.not_before.insert(remote, now + REDIAL_AFTER);
             }
             Input::PieceChecked(piece, check) => self.piece_checked(now, piece, check),
             Input::Published(piece) => {
@@ -238,6 +246,7 @@ impl SwarmTask {
             Input::Verified(outcome) => self.verified(outcome),
             Input::Void(reason) => self.void(reason),
             Input::Peers(peers) => self.dial(now, peers),
+            Input::WebSeed(web_seed) => self.add_web_seed(now, *web_seed),
             Input::Reader(reader, next) => self.swarm.handle_reader(now, reader, next),
         }
     }
@@ -381,7 +390,7 @@ impl SwarmTask {
         if connection.dialled {
             self.dialling.remove(&connection.remote);
         }
-        if self.peers.len() >= MOST_PEERS || !self.wins_over_twin(now, &connection) {
+        if !self.has_room_for(&connection) || !self.wins_over_twin(now, &connection) {
             return;
         }
         self.next_key += 1;
@@ -426,7 +435,7 @@ impl SwarmTask {
             key,
             Connected {
                 peer_id,
-                remote,
+                remote: Some(remote),
                 dialled,
                 outgoing,
                 closing,
@@ -437,14 +446,42 @@ impl SwarmTask {
         self.swarm.handle_connected(now, key, traits);
     }
 
+    /// A web server takes part as a peer whose connection is its task.
+    fn add_web_seed(&mut self, now: Instant, web_seed: WebSeed) {
+        if self.swarm.held().is_full() {
+            return;
+        }
+        self.next_key += 1;
+        let key = PeerKey(self.next_key);
+        let (outgoing, requests) = mpsc::channel(OUTGOING_QUEUE);
+        let closing = CancellationToken::new();
+        tracing::debug!(web_seed = web_seed.origin(), "asking a web seed");
+        let limit = self.engine.limits.download.clone();
+        let task = web_seed.run(key, requests, limit, self.handle.0.input.clone());
+        self.tasks
+            .spawn(closing.clone().run_until_cancelled_owned(task));
+        self.peers.insert(
+            key,
+            Connected {
+                peer_id: PeerId::from_random(rand::random()),
+                remote: None,
+                dialled: false,
+                outgoing,
+                closing,
+                extensions: None,
+            },
+        );
+        self.swarm.handle_connected(now, key, WebSeed::traits());
+    }
+
     fn handle_extended(&mut self, now: Instant, key: PeerKey, id: u8, payload: &Bytes) {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        let Some(extensions) = &mut peer.extensions else {
+        let (Some(extensions), Some(remote)) = (&mut peer.extensions, peer.remote) else {
             return;
         };
-        match extensions.handle(now, peer.remote, id, payload) {
+        match extensions.handle(now, remote, id, payload) {
             Reaction::Nothing => {}
             Reaction::Limits {
                 block_length,
@@ -469,6 +506,10 @@ impl SwarmTask {
             return;
         }
         self.next_exchange = now + EXCHANGE_EVERY;
+        let connected = self.peers.len();
+        self.handle.0.status.send_if_modified(|status| {
+            std::mem::replace(&mut status.peers, connected) != connected
+        });
         let contacts: BTreeMap<_, _> = self
             .peers
             .values()
@@ -493,6 +534,20 @@ impl SwarmTask {
         }
     }
 
+    /// In a protected swarm strangers take no room from those who have tickets.
+    fn has_room_for(&self, new: &PeerConnection) -> bool {
+        let strangers = self
+            .peers
+            .values()
+            .filter(|p| p.extensions.is_some())
+            .count();
+        match (&new.torrent, &self.handle.0.torrent) {
+            (Some(_), None) => strangers < MOST_STRANGERS,
+            (None, None) => self.peers.len() - strangers < MOST_PEERS,
+            (_, Some(_)) => self.peers.len() < MOST_PEERS,
+        }
+    }
+
     /// Two ends that dial each other at once keep the connection that the lower peer id
     /// opened; both ends come to the same answer.
     fn wins_over_twin(&mut self, now: Instant, new: &PeerConnection) -> bool {
@@ -514,8 +569,8 @@ impl SwarmTask {
     fn disconnect(&mut self, now: Instant, key: PeerKey) {
         if let Some(peer) = self.peers.remove(&key) {
             peer.closing.cancel();
-            if peer.dialled {
-                self.failed.insert(peer.remote, now);
+            if let Some(remote) = peer.remote.filter(|_| peer.dialled) {
+                self.not_before.insert(remote, now + REDIAL_AFTER);
             }
             self.swarm.handle_disconnected(now, key);
         }
@@ -523,10 +578,10 @@ impl SwarmTask {
 
     fn shun(&self, key: PeerKey) {
         if let Some(peer) = self.peers.get(&key) {
-            tracing::warn!(peer.addr = %peer.remote, peer.id = %peer.peer_id, "peer shunned");
+            tracing::warn!(peer.addr = ?peer.remote, peer.id = %peer.peer_id, "peer shunned");
             self.engine
                 .bans
-                .shun(peer.peer_id, peer.dialled.then_some(peer.remote));
+                .shun(peer.peer_id, peer.remote.filter(|_| peer.dialled));
         }
     }
 
@@ -535,15 +590,14 @@ impl SwarmTask {
         if self.swarm.held().is_full() && self.handle.0.torrent.is_none() {
             return;
         }
-        self.failed
-            .retain(|_, since| now.saturating_duration_since(*since) < REDIAL_AFTER);
+        self.not_before.retain(|_, then| now < *then);
         for remote in peers {
             let connected = self.peers.values().filter(|peer| peer.dialled);
             let dials = connected.clone().count() + self.dialling.len();
             if dials >= MOST_DIALS
-                || self.failed.contains_key(&remote)
+                || self.not_before.contains_key(&remote)
                 || self.engine.bans.is_shunned_address(remote)
-                || connected.clone().any(|peer| peer.remote == remote)
+                || connected.clone().any(|peer| peer.remote == Some(remote))
                 || !self.dialling.insert(remote)
             {
                 continue;
@@ -584,7 +638,11 @@ impl SwarmTask {
                         if matches!(farewell, Farewell::CorruptPiece | Farewell::Misbehaved(_)) {
                             self.shun(key);
                         }
+                        let remote = self.peers.get(&key).and_then(|peer| peer.remote);
                         self.disconnect(now, key);
+                        if let (Farewell::NothingToExchange, Some(remote)) = (farewell, remote) {
+                            self.not_before.insert(remote, now + REDIAL_SEEDER_AFTER);
+                        }
                     }
                 }
             }

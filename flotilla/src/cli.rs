@@ -52,7 +52,7 @@ pub(crate) enum Command {
     Proxy(ProxyArgs),
     /// Get a file through the swarm
     Get(GetArgs),
-    /// Make, show and verify .torrent files
+    /// Make, show, verify and seed .torrent files
     #[command(subcommand)]
     Torrent(TorrentCommand),
     /// Print a shell's completion script
@@ -267,6 +267,7 @@ mod tests {
             "flotilla torrent create d -o d.torrent --tracker http://a/announce --tracker udp://b:1,udp://c:1 --web-seed http://w/ --private --piece-length 4MiB --comment c --force",
             "flotilla torrent show d.torrent --json",
             "flotilla torrent verify d.torrent d",
+            "flotilla torrent seed d.torrent d --peer-listen 10.0.0.1:6881 --upload-rate 20MB/s --tracker http://a/announce --peer 10.0.0.2:6881",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

@@ -606,3 +606,5 @@ impl Swarm {
 
 #[cfg(test)]
 mod scenario_tests;
+#[cfg(test)]
+mod stranger_tests;

@@ -102,7 +102,7 @@ impl UploadQueue {
         }
     }
 
-    /// Gives a free slot to the peer that waits longest.
+    /// Gives a free slot to the peer of ours that waits longest, or else to the stranger.
     fn start_turn(&mut self, now: Instant, peers: &BTreeMap<PeerKey, Peer>) -> Option<()> {
         let moving = self
             .active
@@ -113,7 +113,9 @@ impl UploadQueue {
             return None;
         }
         loop {
-            let peer = self.waiting.pop_front()?;
+            let own = |key: &PeerKey| peers.get(key).is_some_and(|peer| !peer.traits.stranger);
+            let next = self.waiting.iter().position(own).unwrap_or(0);
+            let peer = self.waiting.remove(next)?;
             if let Some(block) = peers.get(&peer).and_then(|peer| peer.uploads.front()) {
                 self.active.push(Slot {
                     peer,

@@ -171,6 +171,11 @@ impl TorrentStorage {
         self.lock().held.clone()
     }
 
+    /// Whether `piece` is held.
+    pub fn has(&self, piece: PieceIndex) -> bool {
+        self.lock().held.has(piece)
+    }
+
     fn hash(&self, piece: PieceIndex) -> Option<PieceHash> {
         let index = usize::try_from(piece.get()).ok()?;
         self.torrent.pieces().get(index).copied()

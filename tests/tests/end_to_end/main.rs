@@ -9,6 +9,7 @@ mod get;
 mod matrix;
 mod mirror;
 mod pull;
+mod torrents;
 mod untouched;
 
 /// Compressed layer sizes of a test image: swarms of many pieces and of few, and one layer that is
