@@ -26,7 +26,7 @@ as_root() {
 # program:package
 NEEDED="dockerd:docker.io docker:docker-cli docker-registry:docker-registry skopeo:skopeo
 podman:podman buildah:buildah htpasswd:apache2-utils nginx:nginx aria2c:aria2 ip:iproute2 tc:iproute2 ss:iproute2
-nsenter:util-linux setpriv:util-linux umount:mount cc:gcc curl:curl git:git"
+transmission-cli:transmission-cli nsenter:util-linux setpriv:util-linux umount:mount cc:gcc curl:curl git:git"
 # Services that these packages would start; the testbed runs its own copies.
 SERVICES="docker.service docker.socket containerd.service docker-registry.service nginx.service"
 
@@ -34,9 +34,13 @@ SERVICES="docker.service docker.socket containerd.service docker-registry.servic
 can_install() { apt-cache policy "$1" 2>/dev/null | grep -q 'Candidate: [^(]'; }
 
 missing_packages() {
-    for entry in $NEEDED; do
-        has "${entry%%:*}" || printf '%s\n' "${entry#*:}"
-    done | sort -u
+    {
+        for entry in $NEEDED; do
+            has "${entry%%:*}" || printf '%s\n' "${entry#*:}"
+        done
+        # A module of Debian's own interpreter; another python3 may come first on PATH.
+        /usr/bin/python3 -c 'import libtorrent' 2>/dev/null || echo python3-libtorrent
+    } | sort -u
 }
 
 install_packages() {

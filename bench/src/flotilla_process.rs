@@ -54,7 +54,8 @@ impl Flotilla {
         (JOIN_TOKEN_VARIABLE, JOIN_TOKEN)
     }
 
-    fn service(&self, host: &Host) -> Command {
+    /// `flotilla` on `host` for as long as it is not stopped.
+    pub fn service(&self, host: &Host) -> Command {
         let mut command = host.service(&self.binary);
         command.env(JOIN_TOKEN_VARIABLE, JOIN_TOKEN);
         if std::env::var_os(LOG_VARIABLE).is_none() {

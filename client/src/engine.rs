@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use flotilla_torrents::{
-    ContentId, Geometry, InfoHash, PeerId, PieceMap, SignedTicket, TicketKey, TicketKeys,
+    ContentId, Geometry, InfoHash, Metainfo, PeerId, PieceMap, SignedTicket, TicketKey, TicketKeys,
 };
 use tempfile::NamedTempFile;
 use tokio::net::{TcpListener, TcpStream};
@@ -17,14 +17,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::bans::Bans;
-use crate::peer_connection::{self, Introduction, MeetError};
+use crate::open_torrent::OpenTorrent;
+use crate::peer_connection::{self, Access, Introduction, MeetError};
+use crate::piece_storage::PieceStorage;
 use crate::rate_limit::RateLimiter;
 use crate::small_content::SmallContent;
 use crate::spool::{Hashes, Spool};
 use crate::store::{Store, StoreError, StoredLayer};
 use crate::swarm::Role;
-use crate::swarm_handle::SwarmHandle;
+use crate::swarm_handle::{RunningSwarm, SwarmHandle};
 use crate::swarm_task::{Input, SwarmTask};
+use crate::torrent_files::TorrentStorage;
 
 /// Inputs that may wait for one swarm before its connections have to.
 const INPUT_QUEUE: usize = 1024;
@@ -64,15 +67,45 @@ pub(crate) struct EngineShared {
     listen: SocketAddr,
     pub(crate) store: Store,
     keys: RwLock<Vec<TicketKey>>,
-    swarms: Mutex<HashMap<InfoHash, Running>>,
+    swarms: Mutex<Swarms>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 }
 
+#[derive(Debug, Default)]
+struct Swarms {
+    running: HashMap<InfoHash, Running>,
+    /// Names under which everybody is welcome, and the swarms that they lead to.
+    open: HashMap<InfoHash, Opened>,
+}
+
 #[derive(Debug)]
 struct Running {
-    handle: SwarmHandle,
+    swarm: RunningSwarm,
     stop: CancellationToken,
+}
+
+#[derive(Clone, Debug)]
+struct Opened {
+    swarm: InfoHash,
+    torrent: Arc<OpenTorrent>,
+}
+
+impl Swarms {
+    fn remove(&mut self, swarm: &InfoHash) -> Option<Running> {
+        self.open.retain(|_, opened| opened.swarm != *swarm);
+        self.running.remove(swarm)
+    }
+
+    /// The swarm that a peer names, and the torrent in whose name it may come without a ticket.
+    fn named(&self, name: &InfoHash) -> Option<(RunningSwarm, Option<Arc<OpenTorrent>>)> {
+        let opened = self.open.get(name);
+        let running = self
+            .running
+            .get(opened.map_or(name, |opened| &opened.swarm))?;
+        let torrent = opened.map(|opened| Arc::clone(&opened.torrent));
+        Some((running.swarm.clone(), torrent))
+    }
 }
 
 impl Engine {
@@ -96,7 +129,7 @@ impl Engine {
             listen: listener.local_addr()?,
             store,
             keys: RwLock::new(Vec::new()),
-            swarms: Mutex::new(HashMap::new()),
+            swarms: Mutex::default(),
             tasks: TaskTracker::new(),
             shutdown: shutdown.clone(),
         }));
@@ -135,21 +168,17 @@ impl Engine {
         }
     }
 
-    /// Every swarm that runs here.
+    /// The swarm of every layer that runs here.
     pub fn swarms(&self) -> Vec<SwarmHandle> {
-        self.0
-            .lock_swarms()
-            .values()
-            .map(|running| running.handle.clone())
-            .collect()
+        let swarms = self.0.lock_swarms();
+        let running = swarms.running.values();
+        running.filter_map(|r| r.swarm.as_layer()).collect()
     }
 
-    /// The swarm `swarm`, if it runs here.
+    /// The swarm `swarm` of a layer, if it runs here.
     pub fn swarm(&self, swarm: &InfoHash) -> Option<SwarmHandle> {
-        self.0
-            .lock_swarms()
-            .get(swarm)
-            .map(|running| running.handle.clone())
+        let swarms = self.0.lock_swarms();
+        swarms.running.get(swarm)?.swarm.as_layer()
     }
 
     /// Joins a swarm as a node: pieces come from the peers. Pieces of an earlier run count
@@ -184,6 +213,55 @@ impl Engine {
             handle.set_ticket(ticket);
         }
         Ok(handle)
+    }
+
+    /// Joins the standard swarm of a torrent, into and out of its files: peers of any make are
+    /// welcome. A torrent that runs here already stays as it is.
+    pub fn join_torrent(&self, storage: Arc<TorrentStorage>) -> RunningSwarm {
+        let torrent = Arc::new(OpenTorrent::new(storage.torrent()));
+        let swarm = torrent.info_hash;
+        let mut map = PieceMap::new(storage.geometry());
+        for hash in storage.torrent().pieces() {
+            // As many hashes as pieces: Metainfo has checked it.
+            let _ = map.push(*hash);
+        }
+        let storage = PieceStorage::Files(storage);
+        let engine = Arc::clone(&self.0);
+        engine.run_swarm(swarm, storage, Some(torrent), map, Role::Node)
+    }
+
+    /// Lets everybody into a running swarm who asks for it by the info hash of `torrent`, which is
+    /// the standard torrent of its layer: without a ticket, and told nothing of the swarm's own
+    /// name. Ends with the swarm, or with [`close_to_strangers`](Self::close_to_strangers).
+    ///
+    /// # Errors
+    /// The swarm does not run here, is not whole, or its pieces are not those of the torrent.
+    pub fn open_to_strangers(
+        &self,
+        handle: &SwarmHandle,
+        torrent: &Metainfo,
+    ) -> Result<(), OpenToStrangersError> {
+        let swarm = handle.swarm();
+        if !handle.status().complete {
+            return Err(OpenToStrangersError::Incomplete(swarm));
+        }
+        if handle.geometry() != torrent.geometry() || handle.hashes_from(0) != torrent.pieces() {
+            return Err(OpenToStrangersError::OtherContent(torrent.info_hash()));
+        }
+        let mut swarms = self.0.lock_swarms();
+        let running = swarms.running.get(&swarm).and_then(|r| r.swarm.as_layer());
+        if !running.is_some_and(|running| running.is_same(handle)) {
+            return Err(OpenToStrangersError::NotRunning(swarm));
+        }
+        let torrent = Arc::new(OpenTorrent::new(torrent));
+        let opened = swarms.open.entry(torrent.info_hash);
+        opened.insert_entry(Opened { swarm, torrent });
+        Ok(())
+    }
+
+    /// Lets nobody in by this info hash any more; who is in stays.
+    pub fn close_to_strangers(&self, info_hash: &InfoHash) {
+        self.0.lock_swarms().open.remove(info_hash);
     }
 
     /// Keeps small content on the disk. Returns at once; without room there it is not kept.
@@ -242,7 +320,8 @@ impl Engine {
 
     /// Leaves a swarm; its layer stays on the disk.
     pub fn leave(&self, swarm: &InfoHash) {
-        if let Some(running) = self.0.lock_swarms().remove(swarm) {
+        let left = self.0.lock_swarms().remove(swarm);
+        if let Some(running) = left {
             running.stop.cancel();
         }
     }
@@ -278,20 +357,29 @@ impl Engine {
         for layer in evicted {
             self.leave(&layer.swarm());
         }
-        Ok(self.0.clone().run_swarm(layer, role))
+        let map = published_so_far(&layer, role);
+        let storage = PieceStorage::Layer(Arc::clone(&layer));
+        let running = self.0.clone().run_swarm(swarm, storage, None, map, role);
+        // The name is that of a layer and its geometry: no torrent has it.
+        running.as_layer().ok_or(EngineError::NameTaken(swarm))
     }
 }
 
 impl EngineShared {
-    fn run_swarm(self: Arc<Self>, layer: Arc<StoredLayer>, role: Role) -> SwarmHandle {
+    fn run_swarm(
+        self: Arc<Self>,
+        swarm: InfoHash,
+        storage: PieceStorage,
+        torrent: Option<Arc<OpenTorrent>>,
+        map: PieceMap,
+        role: Role,
+    ) -> RunningSwarm {
         let mut swarms = self.lock_swarms();
-        let swarm = layer.swarm();
-        if let Some(running) = swarms.get(&swarm) {
-            return running.handle.clone();
+        if let Some(running) = swarms.running.get(&swarm) {
+            return running.swarm.clone();
         }
-        let map = published_so_far(&layer, role);
         let (input, inputs) = mpsc::channel(INPUT_QUEUE);
-        let handle = SwarmHandle::new(layer, map, input);
+        let handle = RunningSwarm::new(swarm, storage, torrent.clone(), map, input);
         let stop = self.shutdown.child_token();
         let task = SwarmTask::new(
             handle.clone(),
@@ -301,39 +389,60 @@ impl EngineShared {
             stop.clone(),
         );
         self.tasks.spawn(task.run());
-        swarms.insert(
-            swarm,
-            Running {
-                handle: handle.clone(),
-                stop,
-            },
-        );
+        if let Some(torrent) = torrent {
+            swarms.open.insert(swarm, Opened { swarm, torrent });
+        }
+        let running = Running {
+            swarm: handle.clone(),
+            stop,
+        };
+        swarms.running.insert(swarm, running);
         handle
     }
 
-    /// A void swarm: nothing is kept.
-    pub(crate) fn forget(&self, handle: &SwarmHandle) {
+    /// A void swarm: nothing is kept of a layer. A torrent's files are the user's.
+    pub(crate) fn forget(&self, handle: &RunningSwarm) {
         self.lock_swarms().remove(&handle.swarm());
-        if let Err(error) = self.store.remove(handle.content()) {
+        if let Some(layer) = handle.as_layer()
+            && let Err(error) = self.store.remove(layer.content())
+        {
             tracing::error!(%error, "void layer not removed");
         }
     }
 
-    pub(crate) fn introduction(&self, handle: &SwarmHandle) -> Introduction {
-        let keys = self
-            .keys
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+    /// How this host shows itself in a swarm: in the name of the torrent, or with a ticket.
+    pub(crate) fn introduction(
+        &self,
+        handle: &RunningSwarm,
+        torrent: Option<&Arc<OpenTorrent>>,
+    ) -> Introduction {
+        let access = match torrent {
+            Some(torrent) => Access::Open {
+                torrent: Some(Arc::clone(torrent)),
+                complete: handle.status().complete,
+                listen_port: self.listen.port(),
+            },
+            None => {
+                let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+                Access::Protected {
+                    ticket: handle.0.ticket(),
+                    keys: TicketKeys(keys.clone()),
+                }
+            }
+        };
         Introduction {
-            swarm: handle.swarm(),
+            swarm: torrent.map_or(handle.swarm(), |torrent| torrent.info_hash),
             peer_id: self.peer_id,
-            ticket: handle.0.ticket(),
-            keys: TicketKeys(keys),
+            access,
         }
     }
 
-    fn lock_swarms(&self) -> std::sync::MutexGuard<'_, HashMap<InfoHash, Running>> {
+    fn named(&self, name: InfoHash) -> Result<(RunningSwarm, Option<Arc<OpenTorrent>>), MeetError> {
+        let named = self.lock_swarms().named(&name);
+        named.ok_or(MeetError::UnknownSwarm(name))
+    }
+
+    fn lock_swarms(&self) -> std::sync::MutexGuard<'_, Swarms> {
         self.swarms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -390,11 +499,11 @@ async fn welcome(engine: &Engine, stream: TcpStream, remote: SocketAddr) -> Resu
         if engine.0.bans.is_shunned(peer) {
             return Err(MeetError::Shunned(peer));
         }
-        let handle = engine.swarm(&swarm).ok_or(MeetError::UnknownSwarm(swarm))?;
-        Ok(engine.0.introduction(&handle))
+        let (handle, torrent) = engine.0.named(swarm)?;
+        Ok(engine.0.introduction(&handle, torrent.as_ref()))
     };
     let (connection, swarm) = peer_connection::answer(stream, remote, introduce).await?;
-    let handle = engine.swarm(&swarm).ok_or(MeetError::UnknownSwarm(swarm))?;
+    let (handle, _) = engine.0.named(swarm)?;
     handle.send(Input::Connected(Box::new(connection))).await;
     Ok(())
 }
@@ -409,4 +518,22 @@ pub enum EngineError {
     /// The listener failed.
     #[error("peer listener: {0}")]
     Listener(#[from] std::io::Error),
+    /// A torrent runs under the name that the layer's swarm has.
+    #[error("swarm {0} is that of a torrent")]
+    NameTaken(InfoHash),
+}
+
+/// A swarm cannot be opened to strangers.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenToStrangersError {
+    /// It does not run here any more.
+    #[error("swarm {0} does not run here")]
+    NotRunning(InfoHash),
+    /// It is not whole and compared with its digest.
+    #[error("swarm {0} is not complete")]
+    Incomplete(InfoHash),
+    /// Its pieces are others than those of the torrent.
+    #[error("torrent {0} is that of other content")]
+    OtherContent(InfoHash),
 }

@@ -2,7 +2,8 @@
 //!
 //! [`swarm`] decides, without IO; [`store`] keeps layers on the disk; [`Engine`] runs swarms
 //! over TCP; [`Node`] adds the supernodes; [`get`] is the command-line download; [`torrent_files`]
-//! makes and verifies torrents of files on the disk.
+//! makes and verifies torrents of files on the disk; [`tracker_client`] asks trackers;
+//! [`torrent_swarm`] downloads and seeds torrents among clients of any make.
 
 #![cfg_attr(
     test,
@@ -18,9 +19,14 @@ mod bans;
 mod engine;
 pub mod get;
 mod layer_reader;
+mod metadata_exchange;
 mod node;
+mod open_torrent;
 mod peer_connection;
+mod peer_extensions;
+mod peer_finder;
 mod peer_io;
+mod piece_storage;
 pub mod rate_limit;
 mod rendezvous;
 mod small_content;
@@ -32,12 +38,19 @@ pub mod swarm;
 mod swarm_handle;
 mod swarm_task;
 pub mod torrent_files;
+mod torrent_registration;
+pub mod torrent_swarm;
+pub mod tracker_client;
+mod web_seed;
 
-pub use self::engine::{Engine, EngineConfig, EngineError};
+pub use self::engine::{Engine, EngineConfig, EngineError, OpenToStrangersError};
 pub use self::layer_reader::{LayerReader, ReadError};
 pub use self::node::{ContentRequest, Layer, Node, NodeConfig, OpenError, StartError, origin_of};
 pub use self::small_content::SmallContent;
 pub use self::spool::{Spool, SpoolError};
 pub use self::store::{StoreError, StoredLayer};
 pub use self::supernode_client::SupernodeError;
-pub use self::swarm_handle::{OriginSwarm, SwarmCounters, SwarmHandle, SwarmState, SwarmStatus};
+pub use self::swarm_handle::{
+    OriginSwarm, RunningSwarm, SwarmCounters, SwarmHandle, SwarmState, SwarmStatus,
+};
+pub use self::torrent_registration::{register_torrent, tracker_url, unregister_torrent};

@@ -1,10 +1,13 @@
 //! Meeting a peer: TCP, the handshakes of BEP 3 and BEP 10, and the ticket.
 //!
 //! Nothing about a protected swarm leaves this host before the remote end has shown a
-//! ticket: no bitfield, no piece. A remote end without one may only give.
+//! ticket: no bitfield, no piece. A remote end without one may only give. A swarm that is open to
+//! strangers asks for no ticket and takes what the specs allow: the extended handshake may come
+//! later, or not at all.
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
@@ -13,6 +16,8 @@ use flotilla_torrents::{InfoHash, PeerId, SignedTicket, TicketKeys};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::open_torrent::OpenTorrent;
+use crate::peer_extensions;
 use crate::swarm::{OWN_BLOCK, PeerTraits, REQUEST_QUEUE, STRANGER_BLOCK};
 
 /// A host that does not answer by then is gone; the tracker names others.
@@ -37,6 +42,8 @@ pub(crate) struct PeerConnection {
     pub(crate) decoder: MessageDecoder,
     /// Bytes that followed the handshakes.
     pub(crate) received: BytesMut,
+    /// The torrent in whose name the two met, when it was no ticket that let them.
+    pub(crate) torrent: Option<Arc<OpenTorrent>>,
 }
 
 /// Why two ends did not become peers.
@@ -69,10 +76,68 @@ pub(crate) enum MeetError {
 /// What this end shows.
 #[derive(Clone, Debug)]
 pub(crate) struct Introduction {
+    /// The swarm's name in this meeting.
     pub(crate) swarm: InfoHash,
     pub(crate) peer_id: PeerId,
-    pub(crate) ticket: Option<SignedTicket>,
-    pub(crate) keys: TicketKeys,
+    pub(crate) access: Access,
+}
+
+/// Who may have the pieces.
+#[derive(Clone, Debug)]
+pub(crate) enum Access {
+    /// Who shows a ticket signed with one of the keys.
+    Protected {
+        ticket: Option<SignedTicket>,
+        keys: TicketKeys,
+    },
+    /// Everybody.
+    Open {
+        /// None while its metainfo is still asked for.
+        torrent: Option<Arc<OpenTorrent>>,
+        /// This end wants nothing any more (BEP 21).
+        complete: bool,
+        listen_port: u16,
+    },
+}
+
+impl Introduction {
+    fn handshake(&self) -> Handshake {
+        Handshake {
+            info_hash: self.swarm,
+            peer_id: self.peer_id,
+            extended: true,
+            fast: true,
+        }
+    }
+
+    fn extended_handshake(&self) -> Message {
+        let mut extended = ExtendedHandshake {
+            v: Some(concat!("flotilla ", env!("CARGO_PKG_VERSION")).to_owned()),
+            reqq: Some(u32::try_from(REQUEST_QUEUE).unwrap_or(u32::MAX)),
+            fl_block: Some(OWN_BLOCK),
+            ..ExtendedHandshake::default()
+        };
+        match &self.access {
+            Access::Protected { ticket, .. } => {
+                extended.fl_ticket = ticket.as_ref().map(|ticket| ticket.as_bytes().to_vec());
+            }
+            Access::Open {
+                torrent,
+                complete,
+                listen_port,
+            } => {
+                extended.m = peer_extensions::offered(torrent.as_deref());
+                extended.p = Some(*listen_port);
+                extended.upload_only = *complete;
+                let info = torrent.as_ref().map(|torrent| torrent.info.len());
+                extended.metadata_size = info.and_then(|length| u32::try_from(length).ok());
+            }
+        }
+        Message::Extended {
+            id: 0,
+            payload: Bytes::from(extended.to_bytes()),
+        }
+    }
 }
 
 /// Connects to `remote` and introduces this end.
@@ -86,11 +151,22 @@ pub(crate) async fn dial(
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     tune(&stream)?;
     within_time(async {
-        send_introduction(&mut stream, me).await?;
+        let mut first = BytesMut::from(me.handshake().encode().as_slice());
+        let protected = matches!(me.access, Access::Protected { .. });
+        if protected {
+            me.extended_handshake().encode(&mut first);
+        }
+        stream.write_all(&first).await?;
         let mut received = BytesMut::with_capacity(OWN_BLOCK as usize);
         let theirs = read_handshake(&mut stream, &mut received).await?;
         if theirs.info_hash != me.swarm {
             return Err(MeetError::UnknownSwarm(theirs.info_hash));
+        }
+        // A stranger may not know BEP 10.
+        if !protected && theirs.extended {
+            let mut second = BytesMut::new();
+            me.extended_handshake().encode(&mut second);
+            stream.write_all(&second).await?;
         }
         finish(stream, remote, me, theirs, received, true).await
     })
@@ -109,7 +185,11 @@ pub(crate) async fn answer(
         let mut received = BytesMut::with_capacity(OWN_BLOCK as usize);
         let theirs = read_handshake(&mut stream, &mut received).await?;
         let me = introduce(theirs.info_hash, theirs.peer_id).await?;
-        send_introduction(&mut stream, &me).await?;
+        let mut answer = BytesMut::from(me.handshake().encode().as_slice());
+        if theirs.extended {
+            me.extended_handshake().encode(&mut answer);
+        }
+        stream.write_all(&answer).await?;
         let swarm = me.swarm;
         Ok((
             finish(stream, remote, &me, theirs, received, false).await?,
@@ -130,29 +210,6 @@ async fn within_time<T>(
 fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     socket2::SockRef::from(stream).set_tcp_notsent_lowat(NOT_SENT_LOW_WATER)
-}
-
-async fn send_introduction(stream: &mut TcpStream, me: &Introduction) -> Result<(), MeetError> {
-    let handshake = Handshake {
-        info_hash: me.swarm,
-        peer_id: me.peer_id,
-        extended: true,
-        fast: true,
-    };
-    let extended = ExtendedHandshake {
-        v: Some(concat!("flotilla ", env!("CARGO_PKG_VERSION")).to_owned()),
-        reqq: Some(u32::try_from(REQUEST_QUEUE).unwrap_or(u32::MAX)),
-        fl_ticket: me.ticket.as_ref().map(|ticket| ticket.as_bytes().to_vec()),
-        fl_block: Some(OWN_BLOCK),
-        ..ExtendedHandshake::default()
-    };
-    let mut bytes = BytesMut::from(handshake.encode().as_slice());
-    Message::Extended {
-        id: 0,
-        payload: Bytes::from(extended.to_bytes()),
-    }
-    .encode(&mut bytes);
-    Ok(stream.write_all(&bytes).await?)
 }
 
 async fn read_handshake(
@@ -187,12 +244,27 @@ async fn finish(
     if theirs.peer_id == me.peer_id {
         return Err(MeetError::Myself);
     }
+    let mut decoder = MessageDecoder::new(LARGEST_MESSAGE);
+    let keys = match &me.access {
+        Access::Protected { keys, .. } => keys,
+        Access::Open { torrent, .. } => {
+            return Ok(PeerConnection {
+                stream,
+                remote,
+                peer_id: theirs.peer_id,
+                traits: PeerTraits::of_stranger(theirs.fast),
+                dialled,
+                decoder,
+                received,
+                torrent: torrent.clone(),
+            });
+        }
+    };
     if !theirs.extended {
         return Err(MeetError::Ticket(
             "the peer does not speak BEP 10".to_owned(),
         ));
     }
-    let mut decoder = MessageDecoder::new(LARGEST_MESSAGE);
     let extended = loop {
         let message = decoder
             .decode(&mut received)
@@ -217,21 +289,18 @@ async fn finish(
     };
     let authorized = match &extended.fl_ticket {
         Some(bytes) => {
-            check_ticket(bytes, me, theirs.peer_id).map_err(MeetError::Ticket)?;
+            check_ticket(bytes, me.swarm, keys, theirs.peer_id).map_err(MeetError::Ticket)?;
             true
         }
         // Who dials wants pieces; who is dialled may be a seeder without a ticket.
         None if dialled => false,
         None => return Err(MeetError::Ticket("none shown".to_owned())),
     };
-    let block_length = extended
-        .fl_block
-        .unwrap_or(STRANGER_BLOCK)
-        .clamp(STRANGER_BLOCK, OWN_BLOCK);
     let traits = PeerTraits {
         authorized,
-        block_length,
-        request_queue: extended.reqq.unwrap_or(250).clamp(1, 4096),
+        stranger: false,
+        block_length: block_length(&extended),
+        request_queue: request_queue(&extended),
         fast: theirs.fast,
     };
     Ok(PeerConnection {
@@ -242,13 +311,31 @@ async fn finish(
         dialled,
         decoder,
         received,
+        torrent: None,
     })
 }
 
-fn check_ticket(bytes: &[u8], me: &Introduction, peer_id: PeerId) -> Result<(), String> {
+/// Largest request that the sender serves.
+pub(crate) fn block_length(extended: &ExtendedHandshake) -> u32 {
+    extended
+        .fl_block
+        .unwrap_or(STRANGER_BLOCK)
+        .clamp(STRANGER_BLOCK, OWN_BLOCK)
+}
+
+/// Requests that the sender queues. 250 is what libtorrent takes for granted.
+pub(crate) fn request_queue(extended: &ExtendedHandshake) -> u32 {
+    extended.reqq.unwrap_or(250).clamp(1, 4096)
+}
+
+fn check_ticket(
+    bytes: &[u8],
+    swarm: InfoHash,
+    keys: &TicketKeys,
+    peer_id: PeerId,
+) -> Result<(), String> {
     let ticket = SignedTicket::from_bytes(bytes).map_err(|e| e.to_string())?;
-    me.keys
-        .verify(&ticket, unix_now(), me.swarm, peer_id)
+    keys.verify(&ticket, unix_now(), swarm, peer_id)
         .map(|_| ())
         .map_err(|e| e.to_string())
 }

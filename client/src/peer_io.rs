@@ -2,7 +2,6 @@
 //! swarm hands it.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -12,8 +11,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 
+use crate::piece_storage::PieceStorage;
 use crate::rate_limit::RateLimiter;
-use crate::store::StoredLayer;
 use crate::swarm::{OWN_BLOCK, PeerKey};
 use crate::swarm_task::Input;
 
@@ -85,7 +84,7 @@ pub(crate) async fn write_messages(
     key: PeerKey,
     mut socket: OwnedWriteHalf,
     mut outgoing: mpsc::Receiver<Outgoing>,
-    layer: Arc<StoredLayer>,
+    storage: PieceStorage,
     limit: RateLimiter,
     swarm: mpsc::Sender<Input>,
 ) {
@@ -114,13 +113,13 @@ pub(crate) async fn write_messages(
                 buffer.clear();
                 match (flushed, block) {
                     (Ok(()), Some(block)) => {
-                        write_block(key, &mut socket, block, &layer, &limit, &swarm).await
+                        write_block(key, &mut socket, block, &storage, &limit, &swarm).await
                     }
                     (flushed, _) => flushed,
                 }
             }
             Outgoing::Block(block) => {
-                write_block(key, &mut socket, block, &layer, &limit, &swarm).await
+                write_block(key, &mut socket, block, &storage, &limit, &swarm).await
             }
         };
         if written.is_err() {
@@ -140,15 +139,15 @@ async fn write_block(
     key: PeerKey,
     socket: &mut (impl AsyncWrite + Unpin),
     block: Block,
-    layer: &Arc<StoredLayer>,
+    storage: &PieceStorage,
     limit: &RateLimiter,
     swarm: &mpsc::Sender<Input>,
 ) -> io::Result<()> {
     let length = usize::try_from(block.length).unwrap_or(usize::MAX);
     limit.acquire(length).await;
-    let offset = layer.geometry().piece_offset(block.piece) + u64::from(block.offset);
-    let layer = Arc::clone(layer);
-    let data: Bytes = tokio::task::spawn_blocking(move || layer.read(offset, length)).await??;
+    let offset = storage.geometry().piece_offset(block.piece) + u64::from(block.offset);
+    let storage = storage.clone();
+    let data: Bytes = tokio::task::spawn_blocking(move || storage.read(offset, length)).await??;
     let header = encode_piece_header(block.piece.get(), block.offset, block.length);
     let mut frame = bytes::Buf::chain(header.as_slice(), data);
     socket.write_all_buf(&mut frame).await?;

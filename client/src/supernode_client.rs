@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use flotilla_torrents::swarm_api::{Hello, OpenRequest, OpenResponse, SwarmEvent};
+use flotilla_torrents::swarm_api::{
+    Hello, OpenRequest, OpenResponse, RegisteredTorrent, SwarmEvent,
+};
 use flotilla_torrents::tracker_wire::{AnnounceReply, AnnounceRequest};
 use flotilla_torrents::{InfoHash, SignedTicket};
 use futures_util::stream::BoxStream;
@@ -227,6 +229,34 @@ impl Supernode {
         AnnounceReply::from_bytes(&bytes).map_err(|e| self.unexpected(e.to_string()))
     }
 
+    /// Lets strangers into the swarm of a torrent.
+    pub(crate) async fn register_torrent(
+        &self,
+        torrent: Vec<u8>,
+    ) -> Result<InfoHash, SupernodeError> {
+        let post = self.0.http.post(self.endpoint("v1/torrents"));
+        self.registered(post.body(torrent)).await
+    }
+
+    /// Lets no stranger into it any more.
+    pub(crate) async fn unregister_torrent(&self, torrent: InfoHash) -> Result<(), SupernodeError> {
+        let endpoint = self.endpoint(&format!("v1/torrents/{torrent}"));
+        self.registered(self.0.http.delete(endpoint)).await?;
+        Ok(())
+    }
+
+    async fn registered(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<InfoHash, SupernodeError> {
+        let request = self.member(request).timeout(OPEN_TIMEOUT);
+        let reply = self.call(request).await?;
+        let bytes = self.read_bounded(reply, LARGEST_REPLY).await?;
+        let registered: RegisteredTorrent =
+            serde_json::from_slice(&bytes).map_err(|e| self.unexpected(e.to_string()))?;
+        Ok(registered.info_hash)
+    }
+
     /// Where its seeder listens.
     pub(crate) async fn peer_address(&self, port: u16) -> Option<SocketAddr> {
         let host = self.0.url.host_str()?;
@@ -270,7 +300,11 @@ impl Supernode {
     }
 
     fn endpoint(&self, path: &str) -> Url {
-        let mut url = self.0.url.clone();
+        Self::endpoint_of(&self.0.url, path)
+    }
+
+    pub(crate) fn endpoint_of(supernode: &Url, path: &str) -> Url {
+        let mut url = supernode.clone();
         let base = url.path().trim_end_matches('/').to_owned();
         url.set_path(&format!("{base}/{path}"));
         url
@@ -423,7 +457,7 @@ impl Supernodes {
 }
 
 /// The innermost cause says "connection refused"; the outer ones repeat the URL.
-fn root_cause(error: &dyn std::error::Error) -> String {
+pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(inner) = cause.source() {
         cause = inner;

@@ -197,6 +197,7 @@ impl Session {
             event,
             numwant: Some(NUMWANT),
             compact: true,
+            no_peer_id: true,
             key: None,
             ticket: Some(descriptor.ticket.to_string()),
         }

@@ -1,6 +1,7 @@
 //! What the rest of the host sees of a swarm: its state, its counters, its input.
 
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -12,8 +13,11 @@ use flotilla_torrents::{
 use tokio::sync::{mpsc, watch};
 
 use crate::layer_reader::LayerReader;
+use crate::open_torrent::OpenTorrent;
+use crate::piece_storage::PieceStorage;
 use crate::store::StoredLayer;
 use crate::swarm_task::Input;
+use crate::web_seed::WebSeed;
 
 /// No supernode and no progress for this long: nobody will bring the missing pieces.
 const ABANDONED_AFTER: Duration = Duration::from_secs(1);
@@ -26,7 +30,8 @@ const SOURCE_PATIENCE: Duration = Duration::from_secs(15);
 /// How far a swarm is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SwarmState {
-    /// The piece map grows, or the whole was not compared with its digest yet.
+    /// The piece map grows, or the whole was not compared with its digest yet; a torrent, whose
+    /// pieces are all there is to compare, stays so.
     Growing,
     /// The whole matches its digest; its SHA-256.
     Sealed(Digest),
@@ -41,9 +46,12 @@ pub struct SwarmStatus {
     pub known: u32,
     /// Pieces held.
     pub held: u32,
+    /// Peers connected, web seeds included.
+    pub peers: usize,
     /// How far it is.
     pub state: SwarmState,
-    /// The whole is held here, compared with its digest and recorded so on the disk.
+    /// The whole is held here, compared with its digest (a torrent's pieces with their hashes) and
+    /// recorded so on the disk.
     pub complete: bool,
 }
 
@@ -60,10 +68,11 @@ pub struct SwarmCounters {
 
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) content: ContentId,
     pub(crate) geometry: Geometry,
     pub(crate) swarm: InfoHash,
-    pub(crate) layer: Arc<StoredLayer>,
+    pub(crate) storage: PieceStorage,
+    /// What a swarm needs to know that speaks standard BitTorrent under its own name.
+    pub(crate) torrent: Option<Arc<OpenTorrent>>,
     pub(crate) map: Mutex<PieceMap>,
     pub(crate) status: watch::Sender<SwarmStatus>,
     pub(crate) counters: SwarmCounters,
@@ -77,27 +86,32 @@ pub(crate) struct Shared {
     next_reader: AtomicU64,
 }
 
-/// One swarm on this host. Cheap to clone.
+/// A swarm on this host, whatever it brings: a layer, or the files of a torrent. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct SwarmHandle(pub(crate) Arc<Shared>);
+pub struct RunningSwarm(pub(crate) Arc<Shared>);
 
-impl SwarmHandle {
-    pub(crate) fn new(layer: Arc<StoredLayer>, map: PieceMap, input: mpsc::Sender<Input>) -> Self {
-        let held = layer.held();
-        let sealed = layer.sealed();
+impl RunningSwarm {
+    pub(crate) fn new(
+        swarm: InfoHash,
+        storage: PieceStorage,
+        torrent: Option<Arc<OpenTorrent>>,
+        map: PieceMap,
+        input: mpsc::Sender<Input>,
+    ) -> Self {
         let status = SwarmStatus {
             known: map.known(),
-            held: held.count(),
-            state: sealed
-                .clone()
+            held: storage.held().count(),
+            peers: 0,
+            state: storage
+                .sealed()
                 .map_or(SwarmState::Growing, SwarmState::Sealed),
-            complete: held.is_full() && sealed.is_some(),
+            complete: storage.is_complete(),
         };
         Self(Arc::new(Shared {
-            content: layer.content().clone(),
-            geometry: layer.geometry(),
-            swarm: layer.swarm(),
-            layer,
+            geometry: storage.geometry(),
+            swarm,
+            storage,
+            torrent,
             map: Mutex::new(map),
             status: watch::Sender::new(status),
             counters: SwarmCounters::default(),
@@ -111,24 +125,14 @@ impl SwarmHandle {
         }))
     }
 
-    /// What the swarm delivers.
-    pub fn content(&self) -> &ContentId {
-        &self.0.content
-    }
-
     /// The cut into pieces.
     pub fn geometry(&self) -> Geometry {
         self.0.geometry
     }
 
-    /// The name of the swarm on the wire.
+    /// The name of the swarm on the wire; that of a torrent is its info hash.
     pub fn swarm(&self) -> InfoHash {
         self.0.swarm
-    }
-
-    /// The layer on the disk.
-    pub fn layer(&self) -> &Arc<StoredLayer> {
-        &self.0.layer
     }
 
     /// The bytes that went through.
@@ -146,14 +150,106 @@ impl SwarmHandle {
         self.0.status.subscribe()
     }
 
+    /// Bytes of the pieces held.
+    pub fn held_bytes(&self) -> u64 {
+        let geometry = self.0.geometry;
+        let pieces = u64::from(self.0.status.borrow().held);
+        let all_long = pieces.saturating_mul(geometry.piece_length().into());
+        // The last piece is the one that may be shorter.
+        let last = geometry.pieces().next_back();
+        let shorter = last
+            .filter(|last| self.0.storage.has(*last))
+            .map_or(0, |last| {
+                geometry.piece_length() - geometry.piece_size(last)
+            });
+        all_long
+            .saturating_sub(shorter.into())
+            .min(geometry.length())
+    }
+
+    /// The content cannot be delivered by the swarm.
+    pub async fn void(&self, reason: String) {
+        self.send(Input::Void(reason)).await;
+    }
+
+    /// Peers to connect to.
+    pub async fn add_peers(&self, peers: Vec<SocketAddr>) {
+        self.send(Input::Peers(peers)).await;
+    }
+
+    /// A web server that has the content (BEP 19).
+    pub(crate) async fn add_web_seed(&self, web_seed: WebSeed) {
+        self.send(Input::WebSeed(Box::new(web_seed))).await;
+    }
+
+    /// Time since anything happened in the swarm that brings it forward.
+    pub fn idle_for(&self) -> Duration {
+        let last = self.0.last_progress.load(Ordering::Relaxed);
+        Duration::from_millis(self.0.millis().saturating_sub(last))
+    }
+
+    /// Whether the swarm does not run here any more.
+    pub fn is_closed(&self) -> bool {
+        self.0.input.is_closed()
+    }
+
+    /// The swarm as that of a layer, if it is one.
+    pub(crate) fn as_layer(&self) -> Option<SwarmHandle> {
+        match &self.0.storage {
+            PieceStorage::Layer(layer) => Some(SwarmHandle {
+                swarm: self.clone(),
+                layer: Arc::clone(layer),
+            }),
+            PieceStorage::Files(_) => None,
+        }
+    }
+
+    pub(crate) fn progressed(&self) {
+        self.0
+            .last_progress
+            .store(self.0.millis(), Ordering::Relaxed);
+    }
+
+    pub(crate) async fn send(&self, input: Input) {
+        let _ = self.0.input.send(input).await;
+    }
+}
+
+/// The swarm of a layer on this host. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct SwarmHandle {
+    swarm: RunningSwarm,
+    layer: Arc<StoredLayer>,
+}
+
+/// A layer's swarm is a swarm.
+impl Deref for SwarmHandle {
+    type Target = RunningSwarm;
+
+    fn deref(&self) -> &RunningSwarm {
+        &self.swarm
+    }
+}
+
+impl SwarmHandle {
+    /// What the swarm delivers.
+    pub fn content(&self) -> &ContentId {
+        self.layer.content()
+    }
+
+    /// The layer on the disk.
+    pub fn layer(&self) -> &Arc<StoredLayer> {
+        &self.layer
+    }
+
     /// The published hashes from piece `first` on.
     pub fn hashes_from(&self, first: u32) -> Vec<PieceHash> {
-        self.0.lock_map().hashes_from(first).to_vec()
+        self.swarm.0.lock_map().hashes_from(first).to_vec()
     }
 
     /// A copy of the piece map.
     pub fn piece_map(&self) -> PieceMap {
-        self.0.lock_map().clone()
+        self.swarm.0.lock_map().clone()
     }
 
     /// Verified bytes of `range`, in order, as they come.
@@ -168,13 +264,13 @@ impl SwarmHandle {
     /// The hashes leave a gap, exceed the geometry or contradict what was published before.
     pub async fn publish_hashes(&self, first: u32, hashes: Vec<PieceHash>) -> Result<(), String> {
         let known = {
-            let mut map = self.0.lock_map();
+            let mut map = self.swarm.0.lock_map();
             for (index, hash) in (first..).zip(hashes) {
-                let Some(piece) = self.0.geometry.piece(index) else {
+                let Some(piece) = self.swarm.0.geometry.piece(index) else {
                     return Err(format!("piece {index} is outside the geometry"));
                 };
-                let stored = self.0.layer.hash(piece);
-                if self.0.layer.has(piece) && stored != Some(hash) {
+                let stored = self.layer.hash(piece);
+                if self.layer.has(piece) && stored != Some(hash) {
                     return Err(format!("piece {index} on the disk has another hash"));
                 }
                 match map.hash(piece) {
@@ -200,19 +296,10 @@ impl SwarmHandle {
         self.send(Input::Sealed(sha256)).await;
     }
 
-    /// The content cannot be delivered by the swarm.
-    pub async fn void(&self, reason: String) {
-        self.send(Input::Void(reason)).await;
-    }
-
-    /// Peers to connect to.
-    pub async fn add_peers(&self, peers: Vec<SocketAddr>) {
-        self.send(Input::Peers(peers)).await;
-    }
-
     /// Shows `ticket` to peers from now on.
     pub fn set_ticket(&self, ticket: SignedTicket) {
         *self
+            .swarm
             .0
             .ticket
             .write()
@@ -221,28 +308,17 @@ impl SwarmHandle {
 
     /// Says whether a supernode follows this swarm.
     pub fn set_supernode_alive(&self, alive: bool) {
-        self.0.supernode_alive.store(alive, Ordering::Relaxed);
+        self.swarm.0.supernode_alive.store(alive, Ordering::Relaxed);
     }
 
     /// Whether a supernode follows this swarm.
     pub fn is_supernode_alive(&self) -> bool {
-        self.0.supernode_alive.load(Ordering::Relaxed)
-    }
-
-    /// Time since anything happened in the swarm that brings it forward.
-    pub fn idle_for(&self) -> Duration {
-        let last = self.0.last_progress.load(Ordering::Relaxed);
-        Duration::from_millis(self.0.millis().saturating_sub(last))
+        self.swarm.0.supernode_alive.load(Ordering::Relaxed)
     }
 
     /// Whether `other` is this swarm in this run, not only of the same content.
     pub fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-
-    /// Whether the swarm does not run here any more.
-    pub fn is_closed(&self) -> bool {
-        self.0.input.is_closed()
+        Arc::ptr_eq(&self.swarm.0, &other.swarm.0)
     }
 
     /// Why the missing pieces will not come, if that is so.
@@ -267,7 +343,7 @@ impl SwarmHandle {
     /// Bytes held from the beginning on without a gap.
     pub fn held_prefix(&self) -> u64 {
         let geometry = self.geometry();
-        let held = self.0.layer.held();
+        let held = self.layer.held();
         let missing = geometry
             .piece(0)
             .and_then(|first| held.first_missing_from(first));
@@ -276,27 +352,17 @@ impl SwarmHandle {
 
     /// The right to publish this swarm's pieces, which one ingest at a time has.
     pub fn begin_ingest(&self) -> Option<OriginSwarm> {
-        let taken = self.0.ingesting.swap(true, Ordering::AcqRel);
+        let taken = self.swarm.0.ingesting.swap(true, Ordering::AcqRel);
         (!taken).then(|| OriginSwarm(self.clone()))
     }
 
-    pub(crate) fn progressed(&self) {
-        self.0
-            .last_progress
-            .store(self.0.millis(), Ordering::Relaxed);
-    }
-
     pub(crate) fn reader_number(&self) -> u64 {
-        self.0.next_reader.fetch_add(1, Ordering::Relaxed)
+        self.swarm.0.next_reader.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Tells the picker where a reader is. Lost when the swarm is very busy: it is a hint.
     pub(crate) fn reader_at(&self, reader: u64, next: Option<PieceIndex>) {
-        let _ = self.0.input.try_send(Input::Reader(reader, next));
-    }
-
-    pub(crate) async fn send(&self, input: Input) {
-        let _ = self.0.input.send(input).await;
+        let _ = self.swarm.0.input.try_send(Input::Reader(reader, next));
     }
 }
 
@@ -323,7 +389,7 @@ pub struct OriginSwarm(SwarmHandle);
 
 impl Drop for OriginSwarm {
     fn drop(&mut self) {
-        self.0.0.ingesting.store(false, Ordering::Release);
+        self.0.swarm.0.ingesting.store(false, Ordering::Release);
     }
 }
 
@@ -335,7 +401,7 @@ impl OriginSwarm {
 
     /// Pieces that are on the disk, hashed and published.
     pub fn published(&self) -> u32 {
-        self.0.0.lock_map().known()
+        self.0.swarm.0.lock_map().known()
     }
 
     /// Hashes, stores and publishes the next piece; `data` is exactly that piece.
@@ -343,7 +409,7 @@ impl OriginSwarm {
     /// # Errors
     /// `data` has another size than the next piece, or the disk refused.
     pub async fn publish(&self, data: Bytes) -> std::io::Result<()> {
-        let shared = &self.0.0;
+        let shared = &self.0.swarm.0;
         let index = shared.lock_map().known();
         let piece = shared
             .geometry
@@ -353,7 +419,7 @@ impl OriginSwarm {
             let bytes = data.len();
             std::io::Error::other(format!("{bytes} bytes are not piece {index} of the layer"))
         })?;
-        let layer = Arc::clone(&shared.layer);
+        let layer = Arc::clone(self.0.layer());
         let hash = tokio::task::spawn_blocking(move || {
             let hash = PieceHash::of(&data);
             layer.write_piece(piece, hash, &data).map(|()| hash)

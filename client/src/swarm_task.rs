@@ -1,7 +1,7 @@
 //! Drives one [`Swarm`] with tokio: a single task owns the state machine; connections,
 //! readers and the supernode session send it [`Input`].
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,10 +17,13 @@ use tokio_util::task::TaskTracker;
 use crate::bans::Bans;
 use crate::engine::EngineShared;
 use crate::peer_connection::{self, Introduction, MeetError, PeerConnection};
+use crate::peer_extensions::{PeerExtensions, Reaction};
 use crate::peer_io::{self, Outgoing};
-use crate::store::Lease;
+use crate::piece_storage::PieceStorage;
+use crate::store::{Lease, StoredLayer};
 use crate::swarm::{BlockOutcome, Event, Farewell, PeerKey, Role, Swarm, SwarmConfig, Transmit};
-use crate::swarm_handle::{SwarmHandle, SwarmState};
+use crate::swarm_handle::{RunningSwarm, SwarmState};
+use crate::web_seed::WebSeed;
 
 /// What happens to a swarm.
 #[derive(Debug)]
@@ -28,15 +31,20 @@ pub(crate) enum Input {
     Connected(Box<PeerConnection>),
     Message(PeerKey, Message),
     BlockSent(PeerKey, Block),
-    Closed { peer: PeerKey, misbehaved: bool },
+    Closed {
+        peer: PeerKey,
+        misbehaved: bool,
+    },
     DialFailed(SocketAddr, MeetError),
     PieceChecked(PieceIndex, PieceCheck),
-    Verified(Result<Digest, String>),
+    /// The whole is what it should be; of a layer, its SHA-256.
+    Verified(Result<Option<Digest>, String>),
     Published(PieceIndex),
     HashesKnown(u32),
     Sealed(Digest),
     Void(String),
     Peers(Vec<SocketAddr>),
+    WebSeed(Box<WebSeed>),
     Reader(u64, Option<PieceIndex>),
 }
 
@@ -56,17 +64,27 @@ const OUTGOING_QUEUE: usize = 8192;
 const MOST_DIALS: usize = 40;
 /// Connections per swarm, incoming ones included.
 const MOST_PEERS: usize = 200;
+/// Connections of strangers that a protected swarm has beside those.
+const MOST_STRANGERS: usize = 100;
 /// An address that failed is not dialled again before this.
 const REDIAL_AFTER: Duration = Duration::from_secs(2);
+/// Nor is one with which there was nothing to exchange before this.
+const REDIAL_SEEDER_AFTER: Duration = Duration::from_secs(600);
 /// Written pieces become durable at the latest after this.
 const SYNC_EVERY: Duration = Duration::from_secs(2);
 
+/// How often it is looked whether a peer is due to be told of others.
+const EXCHANGE_EVERY: Duration = Duration::from_secs(1);
+
 struct Connected {
     peer_id: PeerId,
-    remote: SocketAddr,
+    /// None of a web seed.
+    remote: Option<SocketAddr>,
     dialled: bool,
     outgoing: mpsc::Sender<Outgoing>,
     closing: CancellationToken,
+    /// Of a peer that came without a ticket, in the name of a torrent.
+    extensions: Option<PeerExtensions>,
 }
 
 struct PieceBuffer {
@@ -74,7 +92,8 @@ struct PieceBuffer {
 }
 
 pub(crate) struct SwarmTask {
-    handle: SwarmHandle,
+    handle: RunningSwarm,
+    storage: PieceStorage,
     engine: Arc<EngineShared>,
     swarm: Swarm,
     role: Role,
@@ -82,9 +101,11 @@ pub(crate) struct SwarmTask {
     peers: HashMap<PeerKey, Connected>,
     buffers: HashMap<PieceIndex, PieceBuffer>,
     dialling: HashSet<SocketAddr>,
-    failed: HashMap<SocketAddr, Instant>,
+    /// Addresses that are not dialled before then.
+    not_before: HashMap<SocketAddr, Instant>,
     next_key: u64,
     synced: Instant,
+    next_exchange: Instant,
     verifying: bool,
     sealed: Option<Digest>,
     /// Held while pieces arrive or leave, so that the layer is not evicted under them.
@@ -95,27 +116,28 @@ pub(crate) struct SwarmTask {
 
 impl SwarmTask {
     pub(crate) fn new(
-        handle: SwarmHandle,
+        handle: RunningSwarm,
         engine: Arc<EngineShared>,
         role: Role,
         input: mpsc::Receiver<Input>,
         shutdown: CancellationToken,
     ) -> Self {
         let now = Instant::now();
-        let held = handle.layer().held();
+        let storage = handle.0.storage.clone();
         let mut swarm = Swarm::new(
             SwarmConfig::default(),
             role,
             handle.geometry(),
-            held,
+            storage.held(),
             rand::random(),
             now,
         );
         swarm.handle_hashes_known(now, handle.status().known);
-        let sealed = handle.layer().sealed();
-        let lease = Some(handle.layer().lease());
+        let sealed = storage.sealed();
+        let lease = storage.lease();
         Self {
             handle,
+            storage,
             engine,
             swarm,
             role,
@@ -123,9 +145,10 @@ impl SwarmTask {
             peers: HashMap::new(),
             buffers: HashMap::new(),
             dialling: HashSet::new(),
-            failed: HashMap::new(),
+            not_before: HashMap::new(),
             next_key: 0,
             synced: now,
+            next_exchange: now,
             verifying: false,
             sealed,
             lease,
@@ -158,6 +181,7 @@ impl SwarmTask {
             }
             self.drain_outputs();
             self.sync_when_due();
+            self.exchange_peers();
             self.hold_lease();
         }
         for peer in self.peers.values() {
@@ -165,8 +189,8 @@ impl SwarmTask {
         }
         self.peers.clear();
         self.tasks.close();
-        let layer = Arc::clone(self.handle.layer());
-        let _ = tokio::task::spawn_blocking(move || layer.sync()).await;
+        let storage = self.storage.clone();
+        let _ = tokio::task::spawn_blocking(move || storage.sync()).await;
     }
 
     fn handle(&mut self, input: Input) {
@@ -174,6 +198,9 @@ impl SwarmTask {
         match input {
             Input::Message(key, Message::Piece { index, begin, data }) => {
                 self.handle_block(now, key, index, begin, &data);
+            }
+            Input::Message(key, Message::Extended { id, payload }) => {
+                self.handle_extended(now, key, id, &payload);
             }
             Input::Message(key, message) => {
                 if matches!(message, Message::Have(_) | Message::Bitfield(_)) {
@@ -196,7 +223,7 @@ impl SwarmTask {
             Input::DialFailed(remote, error) => {
                 tracing::debug!(peer.addr = %remote, %error, "not connected");
                 self.dialling.remove(&remote);
-                self.failed.insert(remote, now);
+                self.not_before.insert(remote, now + REDIAL_AFTER);
             }
             Input::PieceChecked(piece, check) => self.piece_checked(now, piece, check),
             Input::Published(piece) => {
@@ -219,6 +246,7 @@ impl SwarmTask {
             Input::Verified(outcome) => self.verified(outcome),
             Input::Void(reason) => self.void(reason),
             Input::Peers(peers) => self.dial(now, peers),
+            Input::WebSeed(web_seed) => self.add_web_seed(now, *web_seed),
             Input::Reader(reader, next) => self.swarm.handle_reader(now, reader, next),
         }
     }
@@ -276,59 +304,79 @@ impl SwarmTask {
             }
             PieceCheck::Disk(error) => {
                 tracing::error!(%error, "piece not stored");
-                self.void(format!("the layer cannot be stored: {error}"));
+                self.void(format!("the pieces cannot be stored: {error}"));
             }
         }
     }
 
     /// Once all pieces are here and the supernode has sealed the map, the whole is compared
-    /// with its digest on this host too.
+    /// with its digest on this host too. A torrent's pieces are all there is to compare.
     fn finish_when_whole(&mut self) {
         let whole = self.swarm.held().is_full() && !self.verifying;
         if !whole || self.handle.status().complete {
             return;
         }
+        let layer = match &self.storage {
+            PieceStorage::Layer(layer) => Arc::clone(layer),
+            files @ PieceStorage::Files(_) => {
+                let files = files.clone();
+                return self.verify(move || files.sync().map(|()| None).map_err(|e| e.to_string()));
+            }
+        };
         let Some(sealed) = self.sealed.clone() else {
             return;
         };
         if self.role == Role::Origin {
-            let layer = self.handle.layer();
             if layer.sealed().is_none() {
-                self.engine.store.seal(layer, sealed);
+                self.engine.store.seal(&layer, sealed);
             }
             return self.update(|status| status.complete = true);
         }
+        self.verify(move || {
+            let expected = layer.content().digest().unwrap_or_else(|| sealed.clone());
+            let found = whole_digest(&layer, &expected).map_err(|e| e.to_string())?;
+            if found != expected {
+                return Err(format!("the bytes are {found}, not {expected}"));
+            }
+            Ok(Some(sealed))
+        });
+    }
+
+    /// Runs the last check away from the reactor.
+    fn verify(&mut self, check: impl FnOnce() -> Result<Option<Digest>, String> + Send + 'static) {
         self.verifying = true;
-        let layer = Arc::clone(self.handle.layer());
         let input = self.handle.0.input.clone();
         self.tasks.spawn(async move {
-            let outcome = tokio::task::spawn_blocking(move || {
-                let expected = layer.content().digest().unwrap_or_else(|| sealed.clone());
-                let found = whole_digest(&layer, &expected).map_err(|e| e.to_string())?;
-                if found != expected {
-                    return Err(format!("the bytes are {found}, not {expected}"));
-                }
-                Ok(sealed)
-            });
-            let outcome = outcome.await.unwrap_or_else(|e| Err(e.to_string()));
+            let outcome = tokio::task::spawn_blocking(check).await;
+            let outcome = outcome.unwrap_or_else(|e| Err(e.to_string()));
             let _ = input.send(Input::Verified(outcome)).await;
         });
     }
 
-    fn verified(&mut self, outcome: Result<Digest, String>) {
+    fn verified(&mut self, outcome: Result<Option<Digest>, String>) {
         self.verifying = false;
         match outcome {
             Ok(sha256) => {
-                self.engine.store.seal(self.handle.layer(), sha256);
+                if let (PieceStorage::Layer(layer), Some(sha256)) = (&self.storage, sha256) {
+                    self.engine.store.seal(layer, sha256);
+                }
                 self.update(|status| status.complete = true);
-                tracing::info!(content = %self.handle.content(), "layer complete");
+                tracing::info!(content = %self.name(), "complete");
             }
             Err(reason) => self.void(reason),
         }
     }
 
+    /// What logs call it.
+    fn name(&self) -> String {
+        match &self.storage {
+            PieceStorage::Layer(layer) => layer.content().to_string(),
+            PieceStorage::Files(files) => files.torrent().info_hash().to_string(),
+        }
+    }
+
     fn void(&mut self, reason: String) {
-        tracing::warn!(content = %self.handle.content(), reason, "swarm void");
+        tracing::warn!(content = %self.name(), reason, "swarm void");
         self.update(|status| status.state = SwarmState::Void(reason));
         self.engine.forget(&self.handle);
         self.shutdown.cancel();
@@ -342,7 +390,7 @@ impl SwarmTask {
         if connection.dialled {
             self.dialling.remove(&connection.remote);
         }
-        if self.peers.len() >= MOST_PEERS || !self.wins_over_twin(now, &connection) {
+        if !self.has_room_for(&connection) || !self.wins_over_twin(now, &connection) {
             return;
         }
         self.next_key += 1;
@@ -355,6 +403,7 @@ impl SwarmTask {
             dialled,
             decoder,
             received,
+            torrent,
         } = connection;
         tracing::debug!(peer.addr = %remote, peer.id = %peer_id, dialled, "connected");
         let (outgoing, to_write) = mpsc::channel(OUTGOING_QUEUE);
@@ -370,12 +419,11 @@ impl SwarmTask {
             limits.download.clone(),
             input.clone(),
         );
-        let layer = Arc::clone(self.handle.layer());
         let writer = peer_io::write_messages(
             key,
             write_half,
             to_write,
-            layer,
+            self.storage.clone(),
             limits.upload.clone(),
             input,
         );
@@ -387,13 +435,117 @@ impl SwarmTask {
             key,
             Connected {
                 peer_id,
-                remote,
+                remote: Some(remote),
                 dialled,
                 outgoing,
                 closing,
+                extensions: torrent
+                    .map(|torrent| PeerExtensions::new(torrent, dialled.then_some(remote), now)),
             },
         );
         self.swarm.handle_connected(now, key, traits);
+    }
+
+    /// A web server takes part as a peer whose connection is its task.
+    fn add_web_seed(&mut self, now: Instant, web_seed: WebSeed) {
+        if self.swarm.held().is_full() {
+            return;
+        }
+        self.next_key += 1;
+        let key = PeerKey(self.next_key);
+        let (outgoing, requests) = mpsc::channel(OUTGOING_QUEUE);
+        let closing = CancellationToken::new();
+        tracing::debug!(web_seed = web_seed.origin(), "asking a web seed");
+        let limit = self.engine.limits.download.clone();
+        let task = web_seed.run(key, requests, limit, self.handle.0.input.clone());
+        self.tasks
+            .spawn(closing.clone().run_until_cancelled_owned(task));
+        self.peers.insert(
+            key,
+            Connected {
+                peer_id: PeerId::from_random(rand::random()),
+                remote: None,
+                dialled: false,
+                outgoing,
+                closing,
+                extensions: None,
+            },
+        );
+        self.swarm.handle_connected(now, key, WebSeed::traits());
+    }
+
+    fn handle_extended(&mut self, now: Instant, key: PeerKey, id: u8, payload: &Bytes) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        let (Some(extensions), Some(remote)) = (&mut peer.extensions, peer.remote) else {
+            return;
+        };
+        match extensions.handle(now, remote, id, payload) {
+            Reaction::Nothing => {}
+            Reaction::Limits {
+                block_length,
+                request_queue,
+                upload_only,
+            } => {
+                self.swarm
+                    .handle_limits(now, key, block_length, request_queue);
+                if upload_only {
+                    self.swarm.handle_upload_only(key);
+                }
+            }
+            Reaction::Send(message) => self.transmit(now, key, Outgoing::Message(message)),
+            Reaction::Peers(peers) => self.dial(now, peers),
+        }
+    }
+
+    /// Tells strangers of each other (BEP 11).
+    fn exchange_peers(&mut self) {
+        let now = Instant::now();
+        if now < self.next_exchange {
+            return;
+        }
+        self.next_exchange = now + EXCHANGE_EVERY;
+        let connected = self.peers.len();
+        self.handle.0.status.send_if_modified(|status| {
+            std::mem::replace(&mut status.peers, connected) != connected
+        });
+        let contacts: BTreeMap<_, _> = self
+            .peers
+            .values()
+            .filter_map(|peer| peer.extensions.as_ref()?.contact())
+            .collect();
+        let mut messages = Vec::new();
+        for (key, peer) in &mut self.peers {
+            let extensions = peer.extensions.as_mut();
+            if let Some(message) = extensions.and_then(|e| e.exchange(now, &contacts)) {
+                messages.push((*key, message));
+            }
+        }
+        for (key, message) in messages {
+            self.transmit(now, key, Outgoing::Message(message));
+        }
+    }
+
+    fn transmit(&mut self, now: Instant, key: PeerKey, outgoing: Outgoing) {
+        let peer = self.peers.get(&key);
+        if peer.is_some_and(|peer| peer.outgoing.try_send(outgoing).is_err()) {
+            self.disconnect(now, key);
+        }
+    }
+
+    /// In a protected swarm strangers take no room from those who have tickets.
+    fn has_room_for(&self, new: &PeerConnection) -> bool {
+        let strangers = self
+            .peers
+            .values()
+            .filter(|p| p.extensions.is_some())
+            .count();
+        match (&new.torrent, &self.handle.0.torrent) {
+            (Some(_), None) => strangers < MOST_STRANGERS,
+            (None, None) => self.peers.len() - strangers < MOST_PEERS,
+            (_, Some(_)) => self.peers.len() < MOST_PEERS,
+        }
     }
 
     /// Two ends that dial each other at once keep the connection that the lower peer id
@@ -417,8 +569,8 @@ impl SwarmTask {
     fn disconnect(&mut self, now: Instant, key: PeerKey) {
         if let Some(peer) = self.peers.remove(&key) {
             peer.closing.cancel();
-            if peer.dialled {
-                self.failed.insert(peer.remote, now);
+            if let Some(remote) = peer.remote.filter(|_| peer.dialled) {
+                self.not_before.insert(remote, now + REDIAL_AFTER);
             }
             self.swarm.handle_disconnected(now, key);
         }
@@ -426,26 +578,26 @@ impl SwarmTask {
 
     fn shun(&self, key: PeerKey) {
         if let Some(peer) = self.peers.get(&key) {
-            tracing::warn!(peer.addr = %peer.remote, peer.id = %peer.peer_id, "peer shunned");
+            tracing::warn!(peer.addr = ?peer.remote, peer.id = %peer.peer_id, "peer shunned");
             self.engine
                 .bans
-                .shun(peer.peer_id, peer.dialled.then_some(peer.remote));
+                .shun(peer.peer_id, peer.remote.filter(|_| peer.dialled));
         }
     }
 
     fn dial(&mut self, now: Instant, peers: Vec<SocketAddr>) {
-        if self.swarm.held().is_full() {
+        // Who has all of a torrent still dials: it may be the only end that can.
+        if self.swarm.held().is_full() && self.handle.0.torrent.is_none() {
             return;
         }
-        self.failed
-            .retain(|_, since| now.saturating_duration_since(*since) < REDIAL_AFTER);
+        self.not_before.retain(|_, then| now < *then);
         for remote in peers {
             let connected = self.peers.values().filter(|peer| peer.dialled);
             let dials = connected.clone().count() + self.dialling.len();
             if dials >= MOST_DIALS
-                || self.failed.contains_key(&remote)
+                || self.not_before.contains_key(&remote)
                 || self.engine.bans.is_shunned_address(remote)
-                || connected.clone().any(|peer| peer.remote == remote)
+                || connected.clone().any(|peer| peer.remote == Some(remote))
                 || !self.dialling.insert(remote)
             {
                 continue;
@@ -471,7 +623,8 @@ impl SwarmTask {
     }
 
     fn introduction(&self) -> Introduction {
-        self.engine.introduction(&self.handle)
+        let torrent = self.handle.0.torrent.as_ref();
+        self.engine.introduction(&self.handle, torrent)
     }
 
     fn drain_outputs(&mut self) {
@@ -485,7 +638,11 @@ impl SwarmTask {
                         if matches!(farewell, Farewell::CorruptPiece | Farewell::Misbehaved(_)) {
                             self.shun(key);
                         }
+                        let remote = self.peers.get(&key).and_then(|peer| peer.remote);
                         self.disconnect(now, key);
+                        if let (Farewell::NothingToExchange, Some(remote)) = (farewell, remote) {
+                            self.not_before.insert(remote, now + REDIAL_SEEDER_AFTER);
+                        }
                     }
                 }
             }
@@ -496,12 +653,7 @@ impl SwarmTask {
                 Transmit::Message(key, message) => (key, Outgoing::Message(message)),
                 Transmit::Block(key, block) => (key, Outgoing::Block(block)),
             };
-            let Some(peer) = self.peers.get(&key) else {
-                continue;
-            };
-            if peer.outgoing.try_send(outgoing).is_err() {
-                self.disconnect(now, key);
-            }
+            self.transmit(now, key, outgoing);
         }
     }
 
@@ -511,7 +663,7 @@ impl SwarmTask {
             return;
         };
         let expected = self.handle.0.lock_map().hash(piece);
-        let layer = Arc::clone(self.handle.layer());
+        let storage = self.storage.clone();
         let input = self.handle.0.input.clone();
         self.tasks.spawn(async move {
             let checked = tokio::task::spawn_blocking(move || {
@@ -519,7 +671,7 @@ impl SwarmTask {
                 if expected != Some(hash) {
                     return PieceCheck::Corrupt;
                 }
-                match layer.write_piece(piece, hash, &buffer.data) {
+                match storage.write_piece(piece, hash, &buffer.data) {
                     Ok(()) => PieceCheck::Stored,
                     Err(error) => PieceCheck::Disk(error),
                 }
@@ -531,14 +683,14 @@ impl SwarmTask {
     }
 
     fn sync_when_due(&mut self) {
-        if self.synced.elapsed() < SYNC_EVERY || self.handle.layer().unsynced_bytes() == 0 {
+        if self.synced.elapsed() < SYNC_EVERY || self.storage.unsynced_bytes() == 0 {
             return;
         }
         self.synced = Instant::now();
-        let layer = Arc::clone(self.handle.layer());
+        let (storage, content) = (self.storage.clone(), self.name());
         self.tasks.spawn_blocking(move || {
-            if let Err(error) = layer.sync() {
-                tracing::error!(%error, content = %layer.content(), "pieces not recorded");
+            if let Err(error) = storage.sync() {
+                tracing::error!(%error, content, "pieces not recorded");
             }
         });
     }
@@ -546,7 +698,7 @@ impl SwarmTask {
     fn hold_lease(&mut self) {
         let busy = !self.handle.status().complete || self.swarm.is_uploading();
         match (&self.lease, busy) {
-            (None, true) => self.lease = Some(self.handle.layer().lease()),
+            (None, true) => self.lease = self.storage.lease(),
             (Some(_), false) => self.lease = None,
             _ => {}
         }
@@ -557,7 +709,7 @@ impl SwarmTask {
 const READ_BACK: usize = 1024 * 1024;
 
 /// The digest of a complete layer, of the algorithm of `like`.
-fn whole_digest(layer: &crate::StoredLayer, like: &Digest) -> std::io::Result<Digest> {
+fn whole_digest(layer: &StoredLayer, like: &Digest) -> std::io::Result<Digest> {
     let mut hasher = DigestHasher::new(like.algorithm());
     let length = layer.geometry().length();
     let mut offset = 0;

@@ -10,9 +10,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use flotilla_client::{Engine, EngineConfig, OriginSwarm, SwarmHandle};
+use flotilla_client::torrent_swarm::{
+    DownloadError, DownloadOptions, Output, SwarmOptions, TorrentSource, download,
+};
+use flotilla_client::{Engine, EngineConfig, OpenToStrangersError, OriginSwarm, SwarmHandle};
 use flotilla_torrents::{
-    ContentId, Digest, DigestHasher, Geometry, InfoHash, PeerId, SignedTicket, Ticket, TicketSigner,
+    ContentId, Digest, DigestHasher, Geometry, InfoHash, Metainfo, PeerId, SignedTicket, Ticket,
+    TicketSigner,
 };
 use futures_util::StreamExt as _;
 use tempfile::TempDir;
@@ -259,4 +263,81 @@ async fn a_partial_layer_survives_a_restart() {
         downloaded,
         layer.bytes.len() as u64 - u64::from(half) * 256 * 1024
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_are_let_in_by_the_info_hash_once_the_swarm_is_opened_to_them() {
+    let (signer, _) = TicketSigner::generate().unwrap();
+    let layer = Layer::new(2 << 20);
+    let supernode = Host::start(&signer).await;
+    let origin = origin(&supernode, &signer, &layer).await;
+    publish(&origin, &layer, 0..layer.geometry.piece_count(), &[]).await;
+    let torrent = origin.handle().piece_map().seal("layer", &[], &[]).unwrap();
+    let incomplete = supernode
+        .engine
+        .open_to_strangers(origin.handle(), &torrent);
+    assert!(matches!(
+        incomplete,
+        Err(OpenToStrangersError::Incomplete(_))
+    ));
+    origin.seal(layer.sha256.clone()).await;
+    completed(origin.handle()).await;
+    let get = async |patience: Duration| {
+        let target = tempfile::tempdir().unwrap();
+        let options = DownloadOptions {
+            source: TorrentSource::Metainfo(Box::new(torrent.clone())),
+            output: Output::In(target.path().to_owned()),
+            swarm: SwarmOptions {
+                peer_listen: "127.0.0.1:0".parse().unwrap(),
+                peers: vec![supernode.engine.listen_addr()],
+                ..SwarmOptions::default()
+            },
+            patience: Some(patience),
+            seed_for: None,
+            seed_ratio: None,
+        };
+        let progress = Default::default();
+        let got = download(options, &progress, CancellationToken::new()).await?;
+        Ok::<_, DownloadError>(std::fs::read(got.path).unwrap())
+    };
+    let closed = get(Duration::from_secs(1)).await;
+    assert!(matches!(closed, Err(DownloadError::Stalled { .. })));
+    supernode
+        .engine
+        .open_to_strangers(origin.handle(), &torrent)
+        .unwrap();
+    assert!(get(DEADLINE).await.unwrap() == layer.bytes);
+    // By the swarm's own name nobody gets in without a ticket, as before.
+    let (forger, _) = TicketSigner::generate().unwrap();
+    let node = Host::start(&forger).await;
+    let handle = join(&node, &forger, &layer, &[&supernode]).await;
+    assert!(matches!(handle.read(0..1).next().await, Some(Err(_))));
+    // Who has a ticket gets the layer beside them.
+    let node = Host::start(&signer).await;
+    let handle = join(&node, &signer, &layer, &[&supernode]).await;
+    handle
+        .publish_hashes(0, origin.handle().hashes_from(0))
+        .await
+        .unwrap();
+    handle.sealed(layer.sha256.clone()).await;
+    completed(&handle).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_swarm_is_not_opened_in_the_name_of_other_content() {
+    let (signer, _) = TicketSigner::generate().unwrap();
+    let layer = Layer::new(1 << 20);
+    let supernode = Host::start(&signer).await;
+    let origin = origin(&supernode, &signer, &layer).await;
+    publish(&origin, &layer, 0..layer.geometry.piece_count(), &[]).await;
+    origin.seal(layer.sha256.clone()).await;
+    completed(origin.handle()).await;
+    let mut hashes = origin.handle().hashes_from(0);
+    hashes.reverse();
+    let other = Metainfo::new("layer", layer.geometry, hashes, true, &[], &[]).unwrap();
+    let refused = supernode.engine.open_to_strangers(origin.handle(), &other);
+    assert!(matches!(
+        refused,
+        Err(OpenToStrangersError::OtherContent(_))
+    ));
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use flotilla_seeder::open_repository::OpenRepository;
 use flotilla_seeder::registry_host::RegistryHost;
 use flotilla_seeder::registry_tls::ClientCertificate;
 use flotilla_seeder::registry_token::TokenCertificate;
@@ -51,7 +52,7 @@ pub(crate) enum Command {
     Proxy(ProxyArgs),
     /// Get a file through the swarm
     Get(GetArgs),
-    /// Make, show and verify .torrent files
+    /// Make, show, verify and seed .torrent files
     #[command(subcommand)]
     Torrent(TorrentCommand),
     /// Print a shell's completion script
@@ -75,7 +76,8 @@ pub(crate) enum Role {
 const SUPERNODE_EXAMPLES: &str = "\
 Examples:
   flotilla supernode --listen 10.0.0.1:8001 --data-dir /var/lib/flotilla
-  flotilla supernode --listen 127.0.0.1:8001 --data-dir ./data --registry-rate 100MB/s";
+  flotilla supernode --listen 127.0.0.1:8001 --data-dir ./data --registry-rate 100MB/s
+  flotilla supernode --listen 10.0.0.1:8001 --open-repository registry.example/public/*";
 
 /// Flags win over the environment, the environment over the configuration file, that over
 /// the defaults.
@@ -88,6 +90,9 @@ pub(crate) struct SupernodeArgs {
     /// Address for pieces [default: the listen address, port + 1000]
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) peer_listen: Option<SocketAddr>,
+    /// Address of the tracker over UDP [default: the listen address]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) udp_tracker: Option<SocketAddr>,
     /// Limit on what is sent to peers, e.g. 200MB/s
     #[arg(long, value_name = "RATE")]
     pub(crate) upload_rate: Option<Rate>,
@@ -98,6 +103,10 @@ pub(crate) struct SupernodeArgs {
     /// have is one swarm and on the disk once; repeatable
     #[arg(long, value_name = "URL")]
     pub(crate) shared_registry: Vec<Url>,
+    /// A repository whose layers anybody may have, without login and with any BitTorrent client,
+    /// from http://LISTEN/torrents/DIGEST.torrent; with /* after it, all below that name; repeatable
+    #[arg(long, value_name = "HOST[:PORT]/REPOSITORY[/*]")]
+    pub(crate) open_repository: Vec<OpenRepository>,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
 }
@@ -258,6 +267,7 @@ mod tests {
             "flotilla torrent create d -o d.torrent --tracker http://a/announce --tracker udp://b:1,udp://c:1 --web-seed http://w/ --private --piece-length 4MiB --comment c --force",
             "flotilla torrent show d.torrent --json",
             "flotilla torrent verify d.torrent d",
+            "flotilla torrent seed d.torrent d --peer-listen 10.0.0.1:6881 --upload-rate 20MB/s --tracker http://a/announce --peer 10.0.0.2:6881",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

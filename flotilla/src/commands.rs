@@ -11,7 +11,7 @@ use flotilla_client::get::GetOptions;
 use flotilla_client::{Node, NodeConfig};
 use flotilla_proxy::{InterceptConfig, Proxy, ProxyConfig};
 use flotilla_seeder::{Supernode, SupernodeConfig};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -49,6 +49,7 @@ async fn supernode(args: SupernodeArgs, shutdown: CancellationToken) -> anyhow::
     let api = bind(settings.listen, "--listen").await?;
     let peers = bind(settings.peer_address(), "--peer-listen").await?;
     let (api_addr, peer_addr) = (api.local_addr()?, peers.local_addr()?);
+    let udp = bind_udp(settings.udp_tracker.unwrap_or(api_addr)).await?;
     let config = SupernodeConfig {
         data_dir: settings.data_dir,
         join_token,
@@ -58,8 +59,10 @@ async fn supernode(args: SupernodeArgs, shutdown: CancellationToken) -> anyhow::
         shared_registries: settings.shared_registries,
         token_certificates: registries.token_certificates.clone(),
         registry_tls: registries.into(),
+        open_repositories: settings.open_repositories,
     };
     let supernode = Supernode::start(&config, api, peers, shutdown.clone())?;
+    let supernode = supernode.with_udp_tracker(udp)?;
     ready(&format!(
         "flotilla supernode ready on http://{api_addr} (peers on {peer_addr})"
     ))?;
@@ -175,6 +178,13 @@ fn prepare_data_dir(dir: &Path) -> anyhow::Result<()> {
 async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
     let bound = TcpListener::bind(address).await;
     bound.with_context(|| format!("cannot listen on {address}; choose another address with {flag}"))
+}
+
+async fn bind_udp(address: SocketAddr) -> anyhow::Result<UdpSocket> {
+    let bound = UdpSocket::bind(address).await;
+    bound.with_context(|| {
+        format!("cannot listen on UDP {address} for the tracker; choose another address with --udp-tracker")
+    })
 }
 
 fn ready(line: &str) -> anyhow::Result<()> {

@@ -17,6 +17,7 @@ mod dragonfly_conf;
 mod join_token;
 mod shown;
 mod torrent_command;
+mod torrent_seed;
 mod units;
 
 use std::io::IsTerminal as _;

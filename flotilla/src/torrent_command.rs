@@ -1,4 +1,5 @@
-//! `flotilla torrent`: makes, shows and verifies .torrent files.
+//! `flotilla torrent`: makes, shows and verifies .torrent files; seeding is in
+//! [`torrent_seed`](crate::torrent_seed).
 
 use std::fs::Permissions;
 use std::io::{IsTerminal as _, Write as _};
@@ -7,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use flotilla_client::torrent_files::{self, FileReport, FileState, LocalContent, Watch};
+use flotilla_client::torrent_files::{
+    self, FileReport, FileState, LocalContent, Verification, Watch,
+};
 use flotilla_torrents::Metainfo;
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use tokio_util::sync::CancellationToken;
@@ -15,6 +18,7 @@ use url::Url;
 
 use crate::config::ConfigErrors;
 use crate::shown::Shown;
+use crate::torrent_seed::{self, SeedArgs};
 use crate::units::ByteCount;
 
 /// Longest .torrent that is read from the disk; [`Metainfo::from_bytes`] has the same cap.
@@ -30,6 +34,8 @@ pub(crate) enum TorrentCommand {
     Show(ShowArgs),
     /// Compare files with their .torrent; exit code 1 when anything is damaged or missing
     Verify(VerifyArgs),
+    /// Serve content on this disk to BitTorrent clients of any make
+    Seed(SeedArgs),
 }
 
 const CREATE_EXAMPLES: &str = "\
@@ -106,13 +112,17 @@ pub(crate) async fn run(
     command: TorrentCommand,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    // Hashing keeps every core busy for minutes: not on the reactor's threads.
-    let ran = tokio::task::spawn_blocking(move || match command {
-        TorrentCommand::Create(args) => create(args, &shutdown),
-        TorrentCommand::Show(args) => show(&args),
-        TorrentCommand::Verify(args) => verify(&args, &shutdown),
-    });
-    ran.await?
+    match command {
+        TorrentCommand::Create(args) => hashing(move || create(args, &shutdown)).await,
+        TorrentCommand::Show(args) => hashing(move || show(&args)).await,
+        TorrentCommand::Verify(args) => hashing(move || verify(&args, &shutdown)).await,
+        TorrentCommand::Seed(args) => torrent_seed::seed(args, shutdown).await,
+    }
+}
+
+/// Hashing keeps every core busy for minutes: not on the reactor's threads.
+async fn hashing(work: impl FnOnce() -> anyhow::Result<()> + Send + 'static) -> anyhow::Result<()> {
+    tokio::task::spawn_blocking(work).await?
 }
 
 fn create(args: CreateArgs, stop: &CancellationToken) -> anyhow::Result<()> {
@@ -171,7 +181,7 @@ fn create(args: CreateArgs, stop: &CancellationToken) -> anyhow::Result<()> {
 }
 
 /// The address as it was given, if it is one of these schemes.
-fn address(given: &str, flag: &str, schemes: &[&str]) -> Result<String, String> {
+pub(crate) fn address(given: &str, flag: &str, schemes: &[&str]) -> Result<String, String> {
     let parsed = Url::parse(given);
     if parsed.is_ok_and(|url| schemes.contains(&url.scheme()) && url.has_host()) {
         Ok(given.to_owned())
@@ -258,7 +268,7 @@ impl<'a> Output<'a> {
     }
 }
 
-fn read(path: &Path) -> anyhow::Result<Metainfo> {
+pub(crate) fn read(path: &Path) -> anyhow::Result<Metainfo> {
     use std::io::Read as _;
     let mut bytes = Vec::new();
     std::fs::File::open(path)
@@ -357,6 +367,25 @@ fn verify(args: &VerifyArgs, stop: &CancellationToken) -> anyhow::Result<()> {
         writeln!(out, "{} is whole: {}", Shown(&root), summary(&torrent))?;
         return Ok(out.flush()?);
     }
+    drop(out);
+    print_damage(&torrent, &found)?;
+    let failed = found.damaged.count().saturating_add(found.missing.count());
+    bail!(
+        "{} is not whole: {failed} of {} pieces fail, {} of {} files are damaged, missing or in doubt",
+        Shown(&root),
+        torrent.geometry().piece_count(),
+        found.files.len(),
+        torrent
+            .files()
+            .iter()
+            .filter(|file| !file.is_padding())
+            .count(),
+    );
+}
+
+/// Names the pieces and files that are damaged or missing.
+pub(crate) fn print_damage(torrent: &Metainfo, found: &Verification) -> anyhow::Result<()> {
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     for (what, pieces) in [("damaged", &found.damaged), ("missing", &found.missing)] {
         if !pieces.is_empty() {
             writeln!(out, "{what} pieces: {pieces}")?;
@@ -371,19 +400,7 @@ fn verify(args: &VerifyArgs, stop: &CancellationToken) -> anyhow::Result<()> {
         let length = file.map_or(0, |file| file.length());
         writeln!(out, "{}: {}", Shown(&path), fault(report, length))?;
     }
-    out.flush()?;
-    let failed = found.damaged.count().saturating_add(found.missing.count());
-    bail!(
-        "{} is not whole: {failed} of {} pieces fail, {} of {} files are damaged, missing or in doubt",
-        Shown(&root),
-        torrent.geometry().piece_count(),
-        found.files.len(),
-        torrent
-            .files()
-            .iter()
-            .filter(|file| !file.is_padding())
-            .count(),
-    );
+    Ok(out.flush()?)
 }
 
 fn fault(report: &FileReport, length: u64) -> String {
@@ -410,7 +427,7 @@ fn fault(report: &FileReport, length: u64) -> String {
 }
 
 /// What there is of it, in one line.
-fn summary(torrent: &Metainfo) -> String {
+pub(crate) fn summary(torrent: &Metainfo) -> String {
     let geometry = torrent.geometry();
     let (files, pieces) = (torrent.files().len(), geometry.piece_count());
     let files = format!("{} file{}", HumanCount(files as u64), plural(files == 1));
@@ -433,7 +450,7 @@ fn size(bytes: u64) -> String {
 }
 
 /// Hidden where nobody looks at it.
-fn progress_bar(bytes: u64) -> ProgressBar {
+pub(crate) fn progress_bar(bytes: u64) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }

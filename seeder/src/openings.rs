@@ -20,6 +20,7 @@ use url::Url;
 use crate::authorization::Authorizer;
 use crate::ingest::Ingest;
 use crate::offers::{NotTaken, Offers, Wanted};
+use crate::open_layers::OpenLayers;
 use crate::registry_token::TokenVerifier;
 use crate::source::{Permission, Source, SourceBody, SourceError};
 
@@ -38,6 +39,8 @@ pub(crate) struct Openings {
     pub(crate) engine: Engine,
     pub(crate) source: Source,
     pub(crate) signer: TicketSigner,
+    /// Layers that everybody may have.
+    pub(crate) open_layers: OpenLayers,
     peer_port: u16,
     blobs: Authorizer,
     urls: Authorizer,
@@ -74,9 +77,11 @@ impl Openings {
         source: Source,
         signer: TicketSigner,
         tokens: TokenVerifier,
+        open_layers: OpenLayers,
         peer_port: u16,
     ) -> Self {
         Self {
+            open_layers,
             blobs: Authorizer::for_blobs(source.clone(), tokens),
             urls: Authorizer::for_urls(source.clone()),
             engine,
@@ -94,7 +99,7 @@ impl Openings {
         }
     }
 
-    /// The answer to a node.
+    /// The answer to a node. The source has then let this caller in at this URL.
     pub(crate) async fn open(&self, request: &OpenRequest) -> OpenResponse {
         let opened = match Url::parse(&request.url) {
             Ok(url) if !is_for(&url, request.digest.as_ref()) => Err(Unopened::Unswarmable(
@@ -175,6 +180,15 @@ impl Openings {
     /// The swarm of content that was opened before, or is on the disk whole.
     pub(crate) fn running(&self, swarm: &InfoHash) -> Option<SwarmHandle> {
         self.engine.swarm(swarm)
+    }
+
+    /// The running swarm of a layer that is whole on the disk.
+    pub(crate) async fn whole(&self, digest: &Digest) -> Option<SwarmHandle> {
+        let layer = self.engine.store().layer(&ContentId::blob(digest))?;
+        layer.sealed()?;
+        let known = self.run(layer.origin(), layer.content(), layer.geometry());
+        let handle = known.await.ok()?.handle;
+        handle.status().complete.then_some(handle)
     }
 
     async fn swarm_for(&self, url: &Url, request: &OpenRequest) -> Result<Opened, Unopened> {
@@ -281,12 +295,14 @@ impl Openings {
                 // Whole on the disk from an earlier run.
                 let length = layer.geometry().length();
                 self.blobs.check_blob(url, &request.headers, length).await?;
-                let known = self.run(url, layer.content(), layer.geometry()).await?;
+                let origin = origin_of(url);
+                let known = self.run(&origin, layer.content(), layer.geometry());
+                let known = known.await?;
                 return Ok(FromSource::Swarm(known));
             }
             if let Some(layer) = stored {
                 let geometry = layer.geometry();
-                let known = self.run(url, layer.content(), geometry).await?;
+                let known = self.run(&origin_of(url), layer.content(), geometry).await?;
                 let next = geometry.piece(known.handle.status().known);
                 let offset = next.map_or(0, |piece| geometry.piece_offset(piece));
                 let body = self.source.open(url, &request.headers, offset).await?;
@@ -317,7 +333,7 @@ impl Openings {
         if request.digest.is_some() && total <= InlineContent::LONGEST {
             return self.read_small(content, geometry, url, request, body).await;
         }
-        let known = self.run(url, &content, geometry).await?;
+        let known = self.run(&origin_of(url), &content, geometry).await?;
         let published = known.handle.status().known;
         let body = match geometry.piece(published) {
             Some(_) if published == 0 => body,
@@ -375,7 +391,7 @@ impl Openings {
 
     async fn run(
         &self,
-        url: &Url,
+        origin: &str,
         content: &ContentId,
         geometry: Geometry,
     ) -> Result<Known, Unopened> {
@@ -383,7 +399,7 @@ impl Openings {
         let own = self.ticket(swarm, self.engine.peer_id(), OWN_TICKET_LIFETIME);
         let handle = self
             .engine
-            .create_origin(content, geometry, &origin_of(url), Some(own))
+            .create_origin(content, geometry, origin, Some(own))
             .await;
         let handle = handle.map_err(|error| Unopened::Unswarmable(error.to_string()))?;
         Ok(Known {

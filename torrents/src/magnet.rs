@@ -1,6 +1,7 @@
 //! Magnet links (BEP 9), with web seeds (`ws`) of BEP 19.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::str::FromStr;
 
 use librqbit_core::magnet::Magnet as LibrqbitMagnet;
@@ -15,6 +16,8 @@ const MOST_BYTES: usize = 8 * 1024;
 const MOST_TRACKERS: usize = 64;
 /// Most web seeds that are kept.
 const MOST_WEB_SEEDS: usize = 64;
+/// Most peers that are kept; further ones are passed over.
+const MOST_PEERS: usize = 64;
 
 /// Text that is no magnet link of a v1 torrent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +47,7 @@ pub struct Magnet {
     name: Option<String>,
     trackers: Vec<String>,
     web_seeds: Vec<String>,
+    peers: Vec<SocketAddr>,
 }
 
 impl Magnet {
@@ -54,6 +58,7 @@ impl Magnet {
             name,
             trackers,
             web_seeds: Vec::new(),
+            peers: Vec::new(),
         }
     }
 
@@ -61,6 +66,13 @@ impl Magnet {
     #[must_use]
     pub fn with_web_seeds(mut self, web_seeds: Vec<String>) -> Self {
         self.web_seeds = web_seeds;
+        self
+    }
+
+    /// The same link with these peers.
+    #[must_use]
+    pub fn with_peers(mut self, peers: Vec<SocketAddr>) -> Self {
+        self.peers = peers;
         self
     }
 
@@ -82,6 +94,11 @@ impl Magnet {
     /// The web seeds.
     pub fn web_seeds(&self) -> &[String] {
         &self.web_seeds
+    }
+
+    /// The peers to connect to (`x.pe`); those given by name instead of address are left out.
+    pub fn peers(&self) -> &[SocketAddr] {
+        &self.peers
     }
 }
 
@@ -108,12 +125,15 @@ impl FromStr for Magnet {
         if web_seeds.len() > MOST_WEB_SEEDS {
             return Err(MagnetError::WebSeeds);
         }
+        let peers = url.query_pairs().filter(|(key, _)| key == "x.pe");
+        let peers = peers.filter_map(|(_, value)| value.parse().ok());
         let info_hash = InfoHash::from_bytes(info_hash.0);
         Ok(Self {
             info_hash,
             name: parsed.name,
             trackers: parsed.trackers,
             web_seeds,
+            peers: peers.take(MOST_PEERS).collect(),
         })
     }
 }
@@ -163,7 +183,9 @@ impl fmt::Display for Magnet {
             write!(f, "&{key}=")?;
             byte_serialize(value.as_bytes()).try_for_each(|part| f.write_str(part))?;
         }
-        Ok(())
+        self.peers
+            .iter()
+            .try_for_each(|peer| write!(f, "&x.pe={peer}"))
     }
 }
 
@@ -244,9 +266,11 @@ mod tests {
             name in prop::option::of("\\PC{1,20}"),
             trackers in prop::collection::vec("\\PC{0,20}", 0..4),
             web_seeds in prop::collection::vec("\\PC{0,20}", 0..4),
+            peers in prop::collection::vec(any::<(std::net::IpAddr, u16)>(), 0..4),
         ) {
             let magnet = Magnet::new(InfoHash::from_bytes(info_hash), name, trackers)
-                .with_web_seeds(web_seeds);
+                .with_web_seeds(web_seeds)
+                .with_peers(peers.into_iter().map(SocketAddr::from).collect());
             prop_assert_eq!(magnet.to_string().parse(), Ok(magnet));
         }
 

@@ -88,6 +88,13 @@ pub enum OpenResponse {
     },
 }
 
+/// The answer to `POST /v1/torrents` and `DELETE /v1/torrents/{info_hash}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegisteredTorrent {
+    /// The swarm that strangers may take part in, or no longer may.
+    pub info_hash: InfoHash,
+}
+
 /// What a node needs to take part in a swarm.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SwarmDescriptor {

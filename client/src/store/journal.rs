@@ -12,16 +12,16 @@ use flotilla_torrents::{Geometry, PieceHash, PieceIndex};
 /// Piece index (4 bytes, big endian), SHA-1 of the piece (20 bytes).
 const RECORD: usize = 24;
 
-/// The open journal of one layer.
+/// The open journal of one layer or torrent.
 #[derive(Debug)]
-pub(super) struct Journal {
+pub(crate) struct Journal {
     file: File,
 }
 
 impl Journal {
     /// Opens or creates the journal and reads what it records. A torn record at the end, or
     /// one outside the geometry, ends the reading: what follows is fetched again.
-    pub(super) fn open(
+    pub(crate) fn open(
         path: &Path,
         geometry: &Geometry,
     ) -> io::Result<(Self, Vec<(PieceIndex, PieceHash)>)> {
@@ -48,7 +48,7 @@ impl Journal {
     }
 
     /// Appends records and syncs them.
-    pub(super) fn append(&mut self, pieces: &[(PieceIndex, PieceHash)]) -> io::Result<()> {
+    pub(crate) fn append(&mut self, pieces: &[(PieceIndex, PieceHash)]) -> io::Result<()> {
         let mut bytes = Vec::with_capacity(pieces.len() * RECORD);
         for (piece, hash) in pieces {
             bytes.extend_from_slice(&piece.get().to_be_bytes());

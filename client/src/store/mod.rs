@@ -18,6 +18,7 @@ use flotilla_torrents::{ContentId, Digest, Geometry};
 use rustix::fs::FlockOperation;
 use tempfile::NamedTempFile;
 
+pub(crate) use self::journal::Journal;
 use self::recorder::Recorder;
 pub use self::stored_layer::{Lease, StoredLayer};
 use crate::spool::Hashes;

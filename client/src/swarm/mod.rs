@@ -159,12 +159,15 @@ impl Swarm {
         if !traits.authorized {
             return;
         }
-        let greeting = if self.super_seeder.is_some() || self.held().count() == 0 {
+        let hidden = self.super_seeder.is_some() && !traits.stranger;
+        let greeting = if hidden || self.held().count() == 0 {
             if traits.fast {
                 Some(Message::HaveNone)
             } else {
                 None
             }
+        } else if traits.stranger && traits.fast && self.held().is_full() {
+            Some(Message::HaveAll)
         } else {
             Some(Message::Bitfield(self.held().to_wire().into()))
         };
@@ -173,6 +176,24 @@ impl Swarm {
         }
         self.send(key, Message::Unchoke);
         self.offer(now);
+    }
+
+    /// What a peer serves became known after its handshake (BEP 10): the longest block in bytes,
+    /// and the requests that it queues.
+    pub fn handle_limits(&mut self, now: Instant, key: PeerKey, block: u32, requests: u32) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.traits.block_length = block;
+            peer.traits.request_queue = requests;
+        }
+        self.request_from(now, key);
+    }
+
+    /// A peer wants nothing any more (BEP 21).
+    pub fn handle_upload_only(&mut self, key: PeerKey) {
+        if self.picker.is_complete() && self.peers.contains_key(&key) {
+            self.events
+                .push_back(Event::Disconnect(key, Farewell::NothingToExchange));
+        }
     }
 
     /// The connection is gone; its requests go elsewhere.
@@ -201,7 +222,18 @@ impl Swarm {
         };
         peer.last_heard = now;
         match message {
-            Message::Choke => peer.choking_us = true,
+            Message::Choke => {
+                peer.choking_us = true;
+                // BEP 6: with the fast extension each request is still answered or rejected.
+                if !peer.traits.fast {
+                    let forgotten = std::mem::take(&mut peer.outstanding);
+                    peer.outstanding_bytes = 0;
+                    for outstanding in forgotten {
+                        self.picker.unrequest(key, outstanding.block);
+                    }
+                    self.request_from_all(now);
+                }
+            }
             Message::Unchoke => {
                 peer.choking_us = false;
                 self.request_from(now, key);
@@ -227,8 +259,18 @@ impl Swarm {
                 begin,
                 length,
             } => {
-                if let Some(block) = self.geometry.block(*index, *begin, *length) {
-                    peer.uploads.retain(|queued| *queued != block);
+                let block = self.geometry.block(*index, *begin, *length);
+                let queued = block.and_then(|block| peer.uploads.iter().position(|b| *b == block));
+                // BEP 6: a cancelled request is still answered, by the block or by this.
+                if queued.and_then(|at| peer.uploads.remove(at)).is_some() && peer.traits.fast {
+                    self.send(
+                        key,
+                        Message::Reject {
+                            index: *index,
+                            begin: *begin,
+                            length: *length,
+                        },
+                    );
                 }
             }
             Message::Reject {
@@ -277,19 +319,20 @@ impl Swarm {
         if !self.picker.hold(piece) {
             return;
         }
-        if let Some(seeder) = &mut self.super_seeder {
-            seeder.add(piece);
-            self.offer(now);
-            return;
-        }
+        let to_all = self.super_seeder.is_none();
         let announce: Vec<PeerKey> = self
             .peers
             .iter()
-            .filter(|(_, peer)| peer.traits.authorized)
+            .filter(|(_, peer)| peer.traits.authorized && (to_all || peer.traits.stranger))
             .map(|(key, _)| *key)
             .collect();
         for key in announce {
             self.send(key, Message::Have(piece.get()));
+        }
+        if let Some(seeder) = &mut self.super_seeder {
+            seeder.add(piece);
+            self.offer(now);
+            return;
         }
         if self.picker.is_complete() {
             self.part_from_seeders();
@@ -417,6 +460,10 @@ impl Swarm {
             return self.misbehaved(key, "more requests than announced");
         }
         if !peer.traits.authorized || !self.picker.held().has(block.piece) {
+            // Without the fast extension there is no such message (BEP 6).
+            if !peer.traits.fast {
+                return;
+            }
             return self.send(
                 key,
                 Message::Reject {
@@ -437,9 +484,12 @@ impl Swarm {
         let Some(seeder) = &mut self.super_seeder else {
             return;
         };
-        while let Some((key, piece)) =
-            seeder.next_offer(now, self.uploads.is_idle(), &mut self.peers, &self.picker)
-        {
+        while let Some((key, piece)) = seeder.next_offer(
+            now,
+            self.uploads.is_idle(&self.peers),
+            &mut self.peers,
+            &self.picker,
+        ) {
             self.transmits
                 .push_back(Transmit::Message(key, Message::Have(piece.get())));
         }
@@ -556,3 +606,5 @@ impl Swarm {
 
 #[cfg(test)]
 mod scenario_tests;
+#[cfg(test)]
+mod stranger_tests;

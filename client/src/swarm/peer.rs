@@ -14,12 +14,28 @@ pub struct PeerKey(pub u64);
 pub struct PeerTraits {
     /// It showed a valid ticket (or the swarm is open): it may be told and sent pieces.
     pub authorized: bool,
+    /// It is a client of any make in a swarm that is open: it is shown all there is at once, and
+    /// the super-seeder leaves it out of its account.
+    pub stranger: bool,
     /// Largest request it serves, in bytes.
     pub block_length: u32,
     /// Requests it is willing to queue (BEP 10 `reqq`).
     pub request_queue: u32,
     /// It speaks the fast extension (BEP 6): requests are answered or rejected.
     pub fast: bool,
+}
+
+impl PeerTraits {
+    /// What counts for a peer of an open swarm until it says more (BEP 10).
+    pub fn of_stranger(fast: bool) -> Self {
+        Self {
+            authorized: true,
+            stranger: true,
+            block_length: super::STRANGER_BLOCK,
+            request_queue: 250,
+            fast,
+        }
+    }
 }
 
 /// A request of ours that was not answered yet.

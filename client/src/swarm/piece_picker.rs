@@ -3,7 +3,7 @@
 //! Each piece is in exactly one [`PieceState`]. Inside a reader's window pieces are picked in
 //! order; outside it the rarest first, at random among equals.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_torrents::{Bitfield, Block, Geometry, PieceIndex};
 use rand::{Rng, RngExt as _};
@@ -61,6 +61,9 @@ pub(super) struct PiecePicker {
     /// Pieces below this index have a published hash and can be verified.
     known: u32,
     held: Bitfield,
+    /// Those of [`PieceState::Fetching`], few among up to a million.
+    under_way: BTreeSet<PieceIndex>,
+    /// The number of those and of the ones being checked.
     fetching: u32,
     readers: BTreeMap<u64, PieceIndex>,
     window: u32,
@@ -85,6 +88,7 @@ impl PiecePicker {
             copies,
             known: 0,
             held,
+            under_way: BTreeSet::new(),
             fetching: 0,
             readers: BTreeMap::new(),
             window,
@@ -143,8 +147,8 @@ impl PiecePicker {
         rng: &mut impl Rng,
     ) -> Option<Block> {
         let piece = self
-            .continuing(|fetch| fetch.owner == Some(peer))
-            .or_else(|| self.continuing_in(has))
+            .continuing(|_, fetch| fetch.owner == Some(peer))
+            .or_else(|| self.continuing(|piece, fetch| fetch.owner.is_none() && has.has(piece)))
             .or_else(|| {
                 if may_start {
                     self.fresh(has, rng)
@@ -235,6 +239,7 @@ impl PiecePicker {
             return Arrival::Kept;
         }
         let contributors = std::mem::take(&mut fetch.contributors);
+        self.under_way.remove(&block.piece);
         if let Some(state) = self.states.get_mut(at(block.piece)) {
             *state = PieceState::Checking { contributors };
         }
@@ -252,6 +257,7 @@ impl PiecePicker {
             }
             *state = PieceState::Held;
         }
+        self.under_way.remove(&piece);
         true
     }
 
@@ -266,6 +272,7 @@ impl PiecePicker {
     }
 
     fn restart(&mut self, piece: PieceIndex) {
+        self.under_way.remove(&piece);
         if let Some(state) = self.states.get_mut(at(piece)) {
             *state = PieceState::Wanted;
             self.fetching = self.fetching.saturating_sub(1);
@@ -281,35 +288,19 @@ impl PiecePicker {
                 contributors: Vec::new(),
             });
             self.fetching += 1;
+            self.under_way.insert(piece);
         }
     }
 
-    fn continuing(&self, owned: impl Fn(&Fetch) -> bool) -> Option<PieceIndex> {
-        if self.fetching == 0 {
-            return None;
-        }
-        self.geometry
-            .pieces_in(0..self.known)
-            .find(|piece| match self.states.get(at(*piece)) {
-                Some(PieceState::Fetching(fetch)) => {
-                    owned(fetch) && fetch.units.contains(&Unit::Missing)
-                }
-                _ => false,
-            })
-    }
-
-    fn continuing_in(&self, has: &Bitfield) -> Option<PieceIndex> {
-        if self.fetching == 0 {
-            return None;
-        }
-        self.geometry
-            .pieces_in(0..self.known)
-            .find(|piece| match self.states.get(at(*piece)) {
-                Some(PieceState::Fetching(fetch)) => {
-                    has.has(*piece) && fetch.owner.is_none() && fetch.units.contains(&Unit::Missing)
-                }
-                _ => false,
-            })
+    /// The first piece under way whose missing blocks may be asked for.
+    fn continuing(&self, suits: impl Fn(PieceIndex, &Fetch) -> bool) -> Option<PieceIndex> {
+        let mut under_way = self.under_way.iter().copied();
+        under_way.find(|piece| match self.states.get(at(*piece)) {
+            Some(PieceState::Fetching(fetch)) => {
+                suits(*piece, fetch) && fetch.units.contains(&Unit::Missing)
+            }
+            _ => false,
+        })
     }
 
     fn fresh(&self, has: &Bitfield, rng: &mut impl Rng) -> Option<PieceIndex> {

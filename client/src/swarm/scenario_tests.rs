@@ -164,6 +164,7 @@ impl Net {
     fn connect(&mut self, a: usize, b: usize) {
         let traits = PeerTraits {
             authorized: true,
+            stranger: false,
             block_length: 64 * 1024,
             request_queue: 2048,
             fast: true,

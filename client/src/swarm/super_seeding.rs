@@ -112,7 +112,8 @@ impl SuperSeeder {
 
     fn first_copy(&mut self, peers: &BTreeMap<PeerKey, Peer>) -> Option<(PeerKey, PieceIndex)> {
         while let Some(piece) = self.unsent.front().copied() {
-            if peers.values().any(|peer| peer.has.has(piece)) {
+            let mut own = peers.values().filter(|peer| !peer.traits.stranger);
+            if own.any(|peer| peer.has.has(piece)) {
                 self.unsent.pop_front();
                 continue;
             }
@@ -154,7 +155,7 @@ impl SuperSeeder {
     ) -> Option<PeerKey> {
         peers
             .iter()
-            .filter(|(_, peer)| peer.traits.authorized && suits(peer))
+            .filter(|(_, peer)| peer.traits.authorized && !peer.traits.stranger && suits(peer))
             .min_by_key(|(key, peer)| {
                 (
                     peer.offers.len(),

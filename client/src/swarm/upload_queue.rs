@@ -53,9 +53,12 @@ impl UploadQueue {
         self.active.retain(|slot| slot.peer != peer);
     }
 
-    /// No peer waits for a turn: the uplink has room.
-    pub(super) fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.active.len() < self.slots
+    /// No peer of ours waits for a turn: the uplink has room. Strangers do not count: as long as
+    /// one of them loads, the nodes would be shown nothing.
+    pub(super) fn is_idle(&self, peers: &BTreeMap<PeerKey, Peer>) -> bool {
+        let own = |key: &PeerKey| peers.get(key).is_none_or(|peer| !peer.traits.stranger);
+        let active = self.active.iter().filter(|slot| own(&slot.peer));
+        !self.waiting.iter().any(own) && active.count() < self.slots
     }
 
     /// Whether any upload is under way.
@@ -99,7 +102,7 @@ impl UploadQueue {
         }
     }
 
-    /// Gives a free slot to the peer that waits longest.
+    /// Gives a free slot to the peer of ours that waits longest, or else to the stranger.
     fn start_turn(&mut self, now: Instant, peers: &BTreeMap<PeerKey, Peer>) -> Option<()> {
         let moving = self
             .active
@@ -110,7 +113,9 @@ impl UploadQueue {
             return None;
         }
         loop {
-            let peer = self.waiting.pop_front()?;
+            let own = |key: &PeerKey| peers.get(key).is_some_and(|peer| !peer.traits.stranger);
+            let next = self.waiting.iter().position(own).unwrap_or(0);
+            let peer = self.waiting.remove(next)?;
             if let Some(block) = peers.get(&peer).and_then(|peer| peer.uploads.front()) {
                 self.active.push(Slot {
                     peer,

@@ -1,13 +1,16 @@
-//! Torrents of files on this disk: [`LocalContent`] makes them, [`verify`] compares.
+//! Torrents of files on this disk: [`LocalContent`] makes them, [`verify`] compares,
+//! [`TorrentStorage`] keeps their pieces for a swarm.
 //!
 //! Pieces are read and hashed on all cores, each in small parts, so that memory depends neither on
 //! the piece length nor on the content.
 
 mod local_content;
 mod piece_hashing;
+mod storage;
 mod verification;
 
 pub use self::local_content::{CreateError, LeftOut, LocalContent};
+pub use self::storage::{TorrentStorage, publish};
 pub use self::verification::{
     FileReport, FileState, PieceRanges, Verification, VerifyError, verify,
 };

@@ -64,6 +64,7 @@ impl Stack {
             shared_registries: Vec::new(),
             token_certificates: Vec::new(),
             registry_tls: RegistryTls::default(),
+            open_repositories: Vec::new(),
         };
         let started = Supernode::start(&config_of_supernode, api, peers, stop.clone()).unwrap();
         tokio::spawn(started.serve());

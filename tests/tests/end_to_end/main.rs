@@ -8,7 +8,9 @@ mod failures;
 mod get;
 mod matrix;
 mod mirror;
+mod open_swarms;
 mod pull;
+mod torrents;
 mod untouched;
 
 /// Compressed layer sizes of a test image: swarms of many pieces and of few, and one layer that is

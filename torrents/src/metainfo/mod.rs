@@ -94,6 +94,11 @@ pub struct Metainfo {
 }
 
 impl Metainfo {
+    /// Longest .torrent file that is read.
+    pub const MOST_BYTES: usize = MOST_BYTES;
+    /// Longest info dictionary that is read.
+    pub const MOST_INFO_BYTES: usize = MOST_BYTES - OUTER_BYTES;
+
     /// A torrent of one file of these parts; each tracker is a tier of its own (BEP 12).
     /// Empty addresses are left out.
     ///
@@ -261,6 +266,18 @@ impl Metainfo {
         torrent.checked()
     }
 
+    /// Reads an info dictionary, as peers send it (BEP 9): it has neither trackers nor web seeds.
+    /// The caller has compared its SHA-1 with the info hash.
+    ///
+    /// # Errors
+    /// The bytes are no info dictionary of a v1 torrent, are unsafe to unpack, or exceed a cap.
+    pub fn from_info(info: &[u8]) -> Result<Self, MetainfoError> {
+        if info.len() > Self::MOST_INFO_BYTES {
+            return Err(MetainfoError::TooLong(info.len()));
+        }
+        Self::from_bytes(&[b"d4:info", info, b"e"].concat())
+    }
+
     /// Checks what [`Metainfo::with_sources`] takes, before anything is hashed for it.
     ///
     /// # Errors
@@ -323,6 +340,11 @@ impl Metainfo {
             outer.raw(b"url-list", encoded_strings(&self.url_list));
         }
         outer.finish()
+    }
+
+    /// The info dictionary, byte for byte what the info hash is of.
+    pub fn info(&self) -> &[u8] {
+        &self.info
     }
 
     /// SHA-1 of the info dictionary (BEP 3).

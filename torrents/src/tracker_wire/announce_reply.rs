@@ -1,10 +1,12 @@
 //! What the tracker answers.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde::Deserialize;
+use serde_bencode::value::Value;
 use serde_bytes::ByteBuf;
 
+use crate::PeerId;
 use crate::bencode::{self, BencodeError, DictWriter};
 
 /// Longest reply that is read: some thousand peers.
@@ -26,6 +28,9 @@ pub enum AnnounceReplyError {
     /// A compact peer list is cut short.
     #[error("announce reply with a peer list of {0} bytes")]
     Peers(usize),
+    /// An entry of a list that is not compact is no peer.
+    #[error("announce reply with a peer without ip and port")]
+    Peer,
     /// There is neither an interval nor a failure.
     #[error("announce reply without interval")]
     NoInterval,
@@ -62,18 +67,42 @@ impl AnnounceResponse {
                 }
             }
         }
-        let mut dict = DictWriter::default();
-        dict.integer("complete", self.complete)
-            .integer("incomplete", self.incomplete)
-            .integer("interval", self.interval)
-            .string("peers", v4);
-        if let Some(min_interval) = self.min_interval {
-            dict.integer("min interval", min_interval);
-        }
+        let mut dict = self.counts();
+        dict.string("peers", v4);
         if !v6.is_empty() {
             dict.string("peers6", v6);
         }
         dict.finish()
+    }
+
+    /// The bencoded reply with a list of dictionaries (BEP 3). `peer_ids`: those of the peers in
+    /// their order, or none of them.
+    pub fn to_bytes_in_full(&self, peer_ids: &[PeerId]) -> Vec<u8> {
+        let mut peer_ids = peer_ids.iter();
+        let peers = self.peers.iter().map(|peer| {
+            let mut dict = DictWriter::default();
+            dict.string("ip", peer.ip().to_string())
+                .integer("port", peer.port());
+            if let Some(peer_id) = peer_ids.next() {
+                dict.string("peer id", peer_id.as_bytes());
+            }
+            dict.finish()
+        });
+        let peers = bencode::list(peers);
+        let mut dict = self.counts();
+        dict.raw(b"peers", peers);
+        dict.finish()
+    }
+
+    fn counts(&self) -> DictWriter {
+        let mut dict = DictWriter::default();
+        dict.integer("complete", self.complete)
+            .integer("incomplete", self.incomplete)
+            .integer("interval", self.interval);
+        if let Some(min_interval) = self.min_interval {
+            dict.integer("min interval", min_interval);
+        }
+        dict
     }
 }
 
@@ -99,7 +128,8 @@ impl AnnounceReply {
         }
     }
 
-    /// Reads a bencoded reply of at most 64 KiB with compact peer lists.
+    /// Reads a bencoded reply of at most 64 KiB, with compact peer lists or a list of dictionaries.
+    /// Peers that such a list has by name are left out: nobody here resolves names of others' choice.
     ///
     /// # Errors
     /// Not such a reply.
@@ -112,32 +142,61 @@ impl AnnounceReply {
                 .collect();
             return Ok(Self::Failure(reason));
         }
-        let peers = wire.peers.unwrap_or_default();
+        let mut peers = match wire.peers {
+            None => Vec::new(),
+            Some(Value::Bytes(compact)) => compact_v4(&compact)?,
+            Some(Value::List(full)) => in_full(&full)?,
+            Some(Value::Int(_) | Value::Dict(_)) => return Err(AnnounceReplyError::Peer),
+        };
         let peers6 = wire.peers6.unwrap_or_default();
-        let (v4, rest) = peers.as_chunks::<COMPACT_V4>();
-        if !rest.is_empty() {
-            return Err(AnnounceReplyError::Peers(peers.len()));
-        }
         let (v6, rest) = peers6.as_chunks::<COMPACT_V6>();
         if !rest.is_empty() {
             return Err(AnnounceReplyError::Peers(peers6.len()));
         }
-        let v4 = v4.iter().map(|[a, b, c, d, port @ ..]| {
-            SocketAddr::from((Ipv4Addr::new(*a, *b, *c, *d), u16::from_be_bytes(*port)))
-        });
-        let v6 = v6.iter().filter_map(|peer| {
+        peers.extend(v6.iter().filter_map(|peer| {
             let (ip, port) = peer.split_first_chunk::<16>()?;
             let port = u16::from_be_bytes(port.try_into().ok()?);
             Some(SocketAddr::from((Ipv6Addr::from(*ip), port)))
-        });
+        }));
         Ok(Self::Peers(AnnounceResponse {
             interval: wire.interval.ok_or(AnnounceReplyError::NoInterval)?,
             min_interval: wire.min_interval,
             complete: wire.complete.unwrap_or(0),
             incomplete: wire.incomplete.unwrap_or(0),
-            peers: v4.chain(v6).collect(),
+            peers,
         }))
     }
+}
+
+fn compact_v4(peers: &[u8]) -> Result<Vec<SocketAddr>, AnnounceReplyError> {
+    let (whole, rest) = peers.as_chunks::<COMPACT_V4>();
+    if !rest.is_empty() {
+        return Err(AnnounceReplyError::Peers(peers.len()));
+    }
+    let address = |[a, b, c, d, port @ ..]: &[u8; COMPACT_V4]| {
+        SocketAddr::from((Ipv4Addr::new(*a, *b, *c, *d), u16::from_be_bytes(*port)))
+    };
+    Ok(whole.iter().map(address).collect())
+}
+
+fn in_full(peers: &[Value]) -> Result<Vec<SocketAddr>, AnnounceReplyError> {
+    let mut addresses = Vec::new();
+    for peer in peers {
+        let Value::Dict(peer) = peer else {
+            return Err(AnnounceReplyError::Peer);
+        };
+        let (Some(Value::Bytes(ip)), Some(Value::Int(port))) =
+            (peer.get(b"ip".as_slice()), peer.get(b"port".as_slice()))
+        else {
+            return Err(AnnounceReplyError::Peer);
+        };
+        let port = u16::try_from(*port).map_err(|_| AnnounceReplyError::Peer)?;
+        let ip = std::str::from_utf8(ip).map_err(|_| AnnounceReplyError::Peer)?;
+        if let Ok(ip) = ip.parse::<IpAddr>() {
+            addresses.push(SocketAddr::new(ip, port));
+        }
+    }
+    Ok(addresses)
 }
 
 #[derive(Deserialize)]
@@ -149,7 +208,7 @@ struct Wire {
     min_interval: Option<u32>,
     complete: Option<u32>,
     incomplete: Option<u32>,
-    peers: Option<ByteBuf>,
+    peers: Option<Value>,
     peers6: Option<ByteBuf>,
 }
 
@@ -193,14 +252,40 @@ mod tests {
         assert_eq!(refused(b"d8:intervali5e6:peers65:abcdee"), E::Peers(5));
         assert_eq!(refused(b"de"), E::NoInterval);
         assert!(matches!(refused(b"d8:intervali-5ee"), E::Bencode(_)));
-        assert!(matches!(
-            refused(b"d8:intervali5e5:peersld2:ip1:aeee"),
-            E::Bencode(_)
-        ));
+        for peers in ["i1e", "de", "li1ee", "ld2:ip7:1.2.3.4ee", "ld4:porti1eee"] {
+            let reply = format!("d8:intervali5e5:peers{peers}e");
+            assert_eq!(refused(reply.as_bytes()), E::Peer, "{peers}");
+        }
+        let far = b"d8:intervali5e5:peersld2:ip7:1.2.3.44:porti65536eeee";
+        assert_eq!(refused(far), E::Peer);
         assert!(matches!(
             refused(&vec![b'l'; MOST_BYTES + 1]),
             E::Bencode(_)
         ));
+    }
+
+    #[test]
+    fn a_list_of_dictionaries_is_read_without_names() {
+        let bytes = b"d8:intervali5e5:peersl\
+            d2:ip8:10.0.0.17:peer id20:aaaaaaaaaaaaaaaaaaaa4:porti6881ee\
+            d2:ip9:localhost4:porti1ee\
+            d2:ip3:::14:porti258eeee";
+        let Ok(AnnounceReply::Peers(response)) = AnnounceReply::from_bytes(bytes) else {
+            panic!("no response");
+        };
+        let expected = ["10.0.0.1:6881", "[::1]:258"].map(|peer| peer.parse().unwrap());
+        assert_eq!(response.peers, expected);
+        let ids = [PeerId::from_bytes([b'a'; 20])];
+        let written = response.to_bytes_in_full(&ids);
+        assert!(
+            written
+                .windows(27)
+                .any(|part| part == b"7:peer id20:aaaaaaaaaaaaaaa")
+        );
+        assert_eq!(
+            AnnounceReply::from_bytes(&written),
+            Ok(AnnounceReply::Peers(response))
+        );
     }
 
     fn responses() -> impl Strategy<Value = AnnounceResponse> {
@@ -224,6 +309,10 @@ mod tests {
     proptest! {
         #[test]
         fn round_trip(response in responses(), reason in "\\PC{0,100}") {
+            prop_assert_eq!(
+                AnnounceReply::from_bytes(&response.to_bytes_in_full(&[])),
+                Ok(AnnounceReply::Peers(response.clone()))
+            );
             for reply in [AnnounceReply::Peers(response), AnnounceReply::Failure(reason)] {
                 prop_assert_eq!(AnnounceReply::from_bytes(&reply.to_bytes()), Ok(reply));
             }

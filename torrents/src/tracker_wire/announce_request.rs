@@ -73,8 +73,10 @@ pub struct AnnounceRequest {
     pub event: Option<AnnounceEvent>,
     /// Peers it would like to hear of.
     pub numwant: Option<u32>,
-    /// Whether it reads compact peer lists (BEP 23).
+    /// Whether it reads compact peer lists (BEP 23): all do that do not say `compact=0`.
     pub compact: bool,
+    /// Whether it has no use for peer ids in a list that is not compact.
+    pub no_peer_id: bool,
     /// Proves that it is the same peer at another address (BEP 7).
     pub key: Option<String>,
     /// A [`crate::SignedTicket`] in text form (our own parameter).
@@ -83,8 +85,8 @@ pub struct AnnounceRequest {
 
 impl AnnounceRequest {
     /// Reads a query string of at most 4 KiB, the part after `?`. Unknown parameters are passed
-    /// over; an event of another extension and a `numwant` that is no count (some clients say -1)
-    /// are taken as not sent.
+    /// over; an event of another extension, a `numwant` that is no count (some clients say -1) and
+    /// an `ip` that is a name are taken as not sent.
     ///
     /// # Errors
     /// A parameter is malformed or repeated, or one of `info_hash`, `peer_id`, `port`, `left` is
@@ -95,10 +97,14 @@ impl AnnounceRequest {
             info_hash: parameters.bytes("info_hash")?,
             peer_id: parameters.bytes("peer_id")?,
             port: parameters.required("port")?,
-            ip: parameters.parsed("ip")?,
+            ip: parameters.text("ip")?.and_then(|ip| ip.parse().ok()),
             uploaded: parameters.parsed("uploaded")?.unwrap_or(0),
             downloaded: parameters.parsed("downloaded")?.unwrap_or(0),
-            left: parameters.required("left")?,
+            left: match parameters.required::<i128>("left")? {
+                // The length is not known yet, says a client with only a magnet link.
+                unknown if unknown < 0 => u64::MAX,
+                left => u64::try_from(left).map_err(|_| AnnounceRequestError::Malformed("left"))?,
+            },
             event: match parameters.value("event")? {
                 Some(b"started") => Some(AnnounceEvent::Started),
                 Some(b"completed") => Some(AnnounceEvent::Completed),
@@ -108,10 +114,16 @@ impl AnnounceRequest {
             numwant: parameters
                 .parsed::<i64>("numwant")?
                 .and_then(|n| u32::try_from(n).ok()),
-            compact: parameters.value("compact")? == Some(b"1"),
+            compact: parameters.value("compact")? != Some(b"0"),
+            no_peer_id: parameters.value("no_peer_id")? == Some(b"1"),
             key: parameters.text("key")?,
             ticket: parameters.text("ticket")?,
         })
+    }
+
+    /// Whether the peer leaves.
+    pub fn is_stopped(&self) -> bool {
+        self.event == Some(AnnounceEvent::Stopped)
     }
 
     /// The query string, without `?`.
@@ -125,6 +137,9 @@ impl AnnounceRequest {
         put("downloaded", self.downloaded.to_string().as_bytes());
         put("left", self.left.to_string().as_bytes());
         put("compact", if self.compact { b"1" } else { b"0" });
+        if self.no_peer_id {
+            put("no_peer_id", b"1");
+        }
         if let Some(ip) = self.ip {
             put("ip", ip.to_string().as_bytes());
         }
@@ -158,6 +173,7 @@ impl fmt::Debug for AnnounceRequest {
             .field("event", &self.event)
             .field("numwant", &self.numwant)
             .field("compact", &self.compact)
+            .field("no_peer_id", &self.no_peer_id)
             .finish_non_exhaustive()
     }
 }
@@ -257,7 +273,6 @@ mod tests {
             refused(STOCK.replace("ijkl", "ijk")),
             E::Malformed("peer_id")
         );
-        assert_eq!(refused(format!("{STOCK}&ip=localhost")), E::Malformed("ip"));
         assert_eq!(refused(format!("{STOCK}&left=1")), E::Twice("left"));
         assert!(matches!(
             refused("a".repeat(MOST_BYTES + 1)),
@@ -273,11 +288,26 @@ mod tests {
     fn oddities_of_clients_are_passed_over() {
         let odd = STOCK
             .replace("numwant=80", "numwant=-1")
-            .replace("event=started", "event=paused");
+            .replace("event=started", "event=paused&ip=localhost")
+            .replace("left=1024", "left=-1");
         let read = AnnounceRequest::from_query(&odd).unwrap();
-        assert_eq!((read.numwant, read.event), (None, None));
+        assert_eq!((read.numwant, read.event, read.ip), (None, None, None));
+        assert_eq!(read.left, u64::MAX);
         let empty = STOCK.replace("event=started", "event=&ip=");
         assert_eq!(AnnounceRequest::from_query(&empty).unwrap().event, None);
+    }
+
+    #[test]
+    fn lists_are_compact_unless_the_peer_says_otherwise() {
+        let read = |query: &str| {
+            let read = AnnounceRequest::from_query(query).unwrap();
+            (read.compact, read.no_peer_id)
+        };
+        assert_eq!(read(STOCK), (true, false));
+        assert_eq!(read(&STOCK.replace("&compact=1", "")), (true, false));
+        let plain = STOCK.replace("compact=1", "compact=0");
+        assert_eq!(read(&plain), (false, false));
+        assert_eq!(read(&format!("{plain}&no_peer_id=1")), (false, true));
     }
 
     #[test]
@@ -310,11 +340,11 @@ mod tests {
             counts,
             event,
             any::<Option<u32>>(),
-            any::<bool>(),
+            any::<(bool, bool)>(),
             text(),
             text(),
         )
-            .prop_map(|(ids, counts, event, numwant, compact, key, ticket)| {
+            .prop_map(|(ids, counts, event, numwant, lists, key, ticket)| {
                 AnnounceRequest {
                     info_hash: InfoHash::from_bytes(ids.0),
                     peer_id: PeerId::from_bytes(ids.1),
@@ -325,7 +355,8 @@ mod tests {
                     left: counts.2,
                     event,
                     numwant,
-                    compact,
+                    compact: lists.0,
+                    no_peer_id: lists.1,
                     key,
                     ticket,
                 }

@@ -1,0 +1,431 @@
+//! The files of a torrent as a swarm reads and writes them, piece by piece.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use flotilla_torrents::{
+    Bitfield, FileLayout, FileSpan, Geometry, Metainfo, PieceHash, PieceIndex, TorrentFile,
+};
+use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+
+use super::Watch;
+use super::piece_hashing::on_all_cores;
+use crate::store::Journal;
+
+/// Files kept open; torrents may have a million.
+const MOST_OPEN_FILES: usize = 64;
+/// Names in the work directory of a download.
+const CONTENT: &str = "content";
+const JOURNAL: &str = "pieces";
+
+/// The files of a torrent on this disk: whole ones that are seeded, or ones that arrive.
+/// Methods block: call them from a blocking thread.
+#[derive(Debug)]
+pub struct TorrentStorage {
+    torrent: Arc<Metainfo>,
+    layout: FileLayout,
+    root: Root,
+    open: Mutex<VecDeque<(usize, Arc<File>)>>,
+    inner: Mutex<Inner>,
+}
+
+/// Open for as long as the storage lives, so that a download stays readable when it is renamed.
+#[derive(Debug)]
+enum Root {
+    File(Arc<File>),
+    Directory { directory: OwnedFd, writable: bool },
+}
+
+#[derive(Debug)]
+struct Inner {
+    held: Bitfield,
+    /// Where verified pieces are recorded; what is only seeded needs none.
+    journal: Option<Journal>,
+    unsynced: Vec<(PieceIndex, PieceHash)>,
+    /// Files with bytes that were written since the last sync.
+    dirty: BTreeSet<usize>,
+}
+
+impl TorrentStorage {
+    /// Content that is whole, as [`verify`](super::verify) has found it at `root`. Nothing is
+    /// written. Symbolic links are followed, as they were when it was verified.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn whole(torrent: Arc<Metainfo>, root: &Path) -> io::Result<Self> {
+        let opened = if torrent.is_directory() {
+            let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+            Root::Directory {
+                directory: openat(CWD, root, OFlags::RDONLY | flags, Mode::empty())?,
+                writable: false,
+            }
+        } else {
+            Root::File(Arc::new(File::open(root)?))
+        };
+        let held = Bitfield::full(&torrent.geometry());
+        Ok(Self::new(torrent, opened, held, None))
+    }
+
+    /// A download in `work_dir`, new or gone on with. Pieces that an earlier run has recorded are
+    /// compared with their hashes again, since the disk may have been touched meanwhile.
+    ///
+    /// # Errors
+    /// The directory cannot be written, has a symbolic link where content belongs, or the
+    /// comparison was stopped (`Interrupted`).
+    pub fn arriving(torrent: Arc<Metainfo>, work_dir: &Path, watch: Watch<'_>) -> io::Result<Self> {
+        fs::create_dir_all(work_dir)?;
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let work = openat(CWD, work_dir, OFlags::RDONLY | flags, Mode::empty())?;
+        let root = if torrent.is_directory() {
+            Root::Directory {
+                directory: directory_in(&work, CONTENT)?,
+                writable: true,
+            }
+        } else {
+            Root::File(Arc::new(file_in(&work, CONTENT)?))
+        };
+        let geometry = torrent.geometry();
+        let (journal, recorded) = Journal::open(&work_dir.join(JOURNAL), &geometry)?;
+        let nothing = Bitfield::empty(&geometry);
+        let storage = Self::new(torrent, root, nothing, Some(journal));
+        storage.make_files()?;
+        let mut claimed = Bitfield::empty(&geometry);
+        for (piece, hash) in recorded {
+            if storage.hash(piece) == Some(hash) {
+                claimed.set(piece);
+            }
+        }
+        let held = storage.compare(&claimed, watch)?;
+        storage.lock().held = held;
+        Ok(storage)
+    }
+
+    fn new(torrent: Arc<Metainfo>, root: Root, held: Bitfield, journal: Option<Journal>) -> Self {
+        Self {
+            layout: torrent.layout(),
+            torrent,
+            root,
+            open: Mutex::new(VecDeque::new()),
+            inner: Mutex::new(Inner {
+                held,
+                journal,
+                unsynced: Vec::new(),
+                dirty: BTreeSet::new(),
+            }),
+        }
+    }
+
+    /// Gives every file its place and length, the empty ones too.
+    fn make_files(&self) -> io::Result<()> {
+        for (number, file) in self.torrent.files().iter().enumerate() {
+            if file.is_padding() {
+                continue;
+            }
+            let opened = self.file(number)?;
+            if opened.metadata()?.len() != file.length() {
+                opened.set_len(file.length())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Those of the `claimed` pieces that match their hashes.
+    fn compare(&self, claimed: &Bitfield, watch: Watch<'_>) -> io::Result<Bitfield> {
+        let geometry = self.geometry();
+        let matches = on_all_cores(&geometry, watch, || {
+            |piece: PieceIndex| -> io::Result<Option<PieceIndex>> {
+                if !claimed.has(piece) {
+                    return Ok(None);
+                }
+                let size = usize::try_from(geometry.piece_size(piece)).unwrap_or(usize::MAX);
+                let data = self.read(geometry.piece_offset(piece), size)?;
+                Ok((self.hash(piece) == Some(PieceHash::of(&data))).then_some(piece))
+            }
+        })?;
+        let matches = matches.ok_or(io::ErrorKind::Interrupted)?;
+        let mut held = Bitfield::empty(&geometry);
+        for piece in matches.into_iter().flatten() {
+            held.set(piece);
+        }
+        Ok(held)
+    }
+
+    /// The torrent.
+    pub fn torrent(&self) -> &Arc<Metainfo> {
+        &self.torrent
+    }
+
+    /// Its cut into pieces.
+    pub fn geometry(&self) -> Geometry {
+        self.torrent.geometry()
+    }
+
+    /// The pieces held now.
+    pub fn held(&self) -> Bitfield {
+        self.lock().held.clone()
+    }
+
+    /// Whether `piece` is held.
+    pub fn has(&self, piece: PieceIndex) -> bool {
+        self.lock().held.has(piece)
+    }
+
+    fn hash(&self, piece: PieceIndex) -> Option<PieceHash> {
+        let index = usize::try_from(piece.get()).ok()?;
+        self.torrent.pieces().get(index).copied()
+    }
+
+    /// Writes a verified piece. It counts as held at once, and in a later run only when
+    /// [`sync`](Self::sync) has recorded it.
+    ///
+    /// # Errors
+    /// A file could not be written.
+    pub fn write_piece(&self, piece: PieceIndex, data: &[u8]) -> io::Result<()> {
+        let mut rest = data;
+        let mut written = Vec::new();
+        for span in self.layout.spans(self.geometry().piece_range(piece)) {
+            let (part, after) = rest
+                .split_at_checked(usize::try_from(span.length).unwrap_or(usize::MAX))
+                .ok_or(io::ErrorKind::InvalidInput)?;
+            rest = after;
+            if !self.is_padding(span) {
+                self.file(span.file)?.write_all_at(part, span.offset)?;
+                written.push(span.file);
+            }
+        }
+        let hash = self.hash(piece).ok_or(io::ErrorKind::InvalidInput)?;
+        let mut inner = self.lock();
+        inner.held.set(piece);
+        inner.unsynced.push((piece, hash));
+        inner.dirty.extend(written);
+        Ok(())
+    }
+
+    /// Reads `length` bytes at `offset` of the whole; the caller knows that the pieces are held.
+    ///
+    /// # Errors
+    /// A file could not be read, or is shorter than it was.
+    pub fn read(&self, offset: u64, length: usize) -> io::Result<Bytes> {
+        let mut buffer = vec![0; length];
+        let mut rest = buffer.as_mut_slice();
+        for span in self
+            .layout
+            .spans(offset..offset.saturating_add(length as u64))
+        {
+            let (part, after) = rest
+                .split_at_mut_checked(usize::try_from(span.length).unwrap_or(usize::MAX))
+                .ok_or(io::ErrorKind::InvalidInput)?;
+            rest = after;
+            if !self.is_padding(span) {
+                self.file(span.file)?.read_exact_at(part, span.offset)?;
+            }
+        }
+        Ok(buffer.into())
+    }
+
+    /// Bytes written since the last [`sync`](Self::sync).
+    pub fn unsynced_bytes(&self) -> u64 {
+        let piece_length = u64::from(self.geometry().piece_length());
+        (self.lock().unsynced.len() as u64).saturating_mul(piece_length)
+    }
+
+    /// Makes the written pieces durable: first the files, then their records.
+    ///
+    /// # Errors
+    /// The disk refused.
+    pub fn sync(&self) -> io::Result<()> {
+        let (written, dirty) = {
+            let mut inner = self.lock();
+            let dirty = std::mem::take(&mut inner.dirty);
+            (std::mem::take(&mut inner.unsynced), dirty)
+        };
+        if written.is_empty() {
+            return Ok(());
+        }
+        let synced = dirty
+            .iter()
+            .try_for_each(|number| self.file(*number)?.sync_data());
+        let mut inner = self.lock();
+        let recorded = synced.and_then(|()| match &mut inner.journal {
+            Some(journal) => journal.append(&written),
+            None => Ok(()),
+        });
+        if recorded.is_err() {
+            inner.unsynced.extend(written);
+            inner.dirty.extend(dirty);
+        }
+        recorded
+    }
+
+    fn is_padding(&self, span: FileSpan) -> bool {
+        let file = self.torrent.files().get(span.file);
+        file.is_some_and(TorrentFile::is_padding)
+    }
+
+    /// The file of this number, opened now or not long ago.
+    fn file(&self, number: usize) -> io::Result<Arc<File>> {
+        let (directory, writable) = match &self.root {
+            Root::File(file) => return Ok(Arc::clone(file)),
+            Root::Directory {
+                directory,
+                writable,
+            } => (directory, *writable),
+        };
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = open.iter().position(|(known, _)| *known == number) {
+            let found = open.remove(at).ok_or(io::ErrorKind::NotFound)?;
+            let file = Arc::clone(&found.1);
+            open.push_back(found);
+            return Ok(file);
+        }
+        let path = self
+            .torrent
+            .files()
+            .get(number)
+            .ok_or(io::ErrorKind::NotFound)?;
+        let file = Arc::new(if writable {
+            arriving_file(directory, path.path())?
+        } else {
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            openat(directory, path.relative_path(), flags, Mode::empty())?.into()
+        });
+        if open.len() >= MOST_OPEN_FILES {
+            open.pop_front();
+        }
+        open.push_back((number, Arc::clone(&file)));
+        Ok(file)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lets the content of a finished download appear at `output`, at once and whole. An existing file
+/// gives way, an existing directory with anything in it does not.
+///
+/// # Errors
+/// The disk refused.
+pub fn publish(work_dir: &Path, output: &Path) -> io::Result<()> {
+    fs::rename(work_dir.join(CONTENT), output)?;
+    let parent = output.parent().filter(|path| !path.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// Opens or makes a file below `directory`, and the directories that it is in. The components come
+/// from the torrent and are plain names; what is on the disk may still be a symbolic link, which is
+/// not followed.
+fn arriving_file(directory: &OwnedFd, path: &[String]) -> io::Result<File> {
+    let (name, parents) = path.split_last().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut inner: Option<OwnedFd> = None;
+    for parent in parents {
+        inner = Some(directory_in(inner.as_ref().unwrap_or(directory), parent)?);
+    }
+    file_in(inner.as_ref().unwrap_or(directory), name)
+}
+
+fn directory_in(parent: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
+    match mkdirat(parent, name, Mode::from_raw_mode(0o777)) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(openat(parent, name, flags, Mode::empty())?)
+}
+
+fn file_in(parent: &OwnedFd, name: &str) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(openat(parent, name, flags, Mode::from_raw_mode(0o666))?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    const PIECE: usize = 1 << 14;
+
+    fn torrent(files: &[(&[&str], u64)]) -> (Arc<Metainfo>, Vec<u8>) {
+        let length: u64 = files.iter().map(|(_, length)| length).sum();
+        let bytes: Vec<u8> = (0..length).map(|at| (at * 7 / 3) as u8).collect();
+        let geometry = Geometry::new(length, PIECE as u32).unwrap();
+        let files = files.iter().map(|(path, length)| {
+            let path = path.iter().map(|name| (*name).to_owned()).collect();
+            TorrentFile::new(path, *length).unwrap()
+        });
+        let hashes = bytes.chunks(PIECE).map(PieceHash::of).collect();
+        let torrent = Metainfo::of_directory("t", files.collect(), geometry, hashes, false);
+        (Arc::new(torrent.unwrap()), bytes)
+    }
+
+    fn arriving(torrent: &Arc<Metainfo>, work: &Path) -> io::Result<TorrentStorage> {
+        let stop = &CancellationToken::new();
+        let advanced = &|_| ();
+        TorrentStorage::arriving(Arc::clone(torrent), work, Watch { advanced, stop })
+    }
+
+    fn write(storage: &TorrentStorage, bytes: &[u8], pieces: std::ops::Range<u32>) {
+        for piece in storage.geometry().pieces_in(pieces) {
+            let range = storage.geometry().piece_range(piece);
+            let data = &bytes[range.start as usize..range.end as usize];
+            storage.write_piece(piece, data).unwrap();
+        }
+        storage.sync().unwrap();
+    }
+
+    #[test]
+    fn pieces_span_files_and_the_whole_appears_at_once() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (torrent, bytes) = torrent(&[(&["a", "b"], 20_000), (&["empty"], 0), (&["c"], 30_000)]);
+        let (work, output) = (scratch.path().join("work"), scratch.path().join("out"));
+        let storage = arriving(&torrent, &work).unwrap();
+        write(&storage, &bytes, 0..torrent.geometry().piece_count());
+        publish(&work, &output).unwrap();
+        assert_eq!(fs::read(output.join("a/b")).unwrap(), &bytes[..20_000]);
+        assert_eq!(fs::read(output.join("c")).unwrap(), &bytes[20_000..]);
+        assert_eq!(fs::read(output.join("empty")).unwrap(), b"");
+        // It is still seeded from where it is now.
+        assert_eq!(storage.read(0, bytes.len()).unwrap(), bytes);
+        let whole = TorrentStorage::whole(torrent, &output).unwrap();
+        assert_eq!(whole.read(19_000, 2000).unwrap(), &bytes[19_000..21_000]);
+    }
+
+    #[test]
+    fn a_later_run_has_the_recorded_pieces_that_still_match() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (torrent, bytes) = torrent(&[(&["a"], 40_000), (&["b"], 60_000)]);
+        let storage = arriving(&torrent, scratch.path()).unwrap();
+        write(&storage, &bytes, 1..5);
+        drop(storage);
+        let file = File::options()
+            .write(true)
+            .open(scratch.path().join("content/b"))
+            .unwrap();
+        // In piece 3.
+        file.write_all_at(b"!!!", 3 * PIECE as u64 + 5 - 40_000)
+            .unwrap();
+        let held = arriving(&torrent, scratch.path()).unwrap().held();
+        let held: Vec<_> = held.iter_set().map(PieceIndex::get).collect();
+        assert_eq!(held, [1, 2, 4]);
+    }
+
+    #[test]
+    fn a_symbolic_link_in_the_work_directory_is_not_followed() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (torrent, _) = torrent(&[(&["a", "b"], 20_000)]);
+        let outside = scratch.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        let work = scratch.path().join("work");
+        fs::create_dir_all(work.join("content")).unwrap();
+        std::os::unix::fs::symlink(&outside, work.join("content/a")).unwrap();
+        assert!(arriving(&torrent, &work).is_err());
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    }
+}
