@@ -1,7 +1,7 @@
 //! The part that nodes and supernodes have in common: a peer listener, the swarms, the
 //! store, the host's rate limits.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -67,6 +67,8 @@ pub(crate) struct EngineShared {
     listen: SocketAddr,
     pub(crate) store: Store,
     keys: RwLock<Vec<TicketKey>>,
+    /// Peers that are seeders of supernodes.
+    supernodes: RwLock<HashSet<PeerId>>,
     swarms: Mutex<Swarms>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
@@ -129,6 +131,7 @@ impl Engine {
             listen: listener.local_addr()?,
             store,
             keys: RwLock::new(Vec::new()),
+            supernodes: RwLock::default(),
             swarms: Mutex::default(),
             tasks: TaskTracker::new(),
             shutdown: shutdown.clone(),
@@ -166,6 +169,18 @@ impl Engine {
         if !keys.contains(&key) {
             keys.push(key);
         }
+    }
+
+    /// Counts `peer` as a supernode's seeder from now on.
+    pub(crate) fn note_supernode(&self, peer: PeerId) {
+        let supernodes = &self.0.supernodes;
+        let mut supernodes = supernodes.write().unwrap_or_else(PoisonError::into_inner);
+        supernodes.insert(peer);
+    }
+
+    /// The host's limit on what it receives.
+    pub(crate) fn download_limit(&self) -> RateLimiter {
+        self.0.limits.download.clone()
     }
 
     /// The swarm of every layer that runs here.
@@ -408,6 +423,12 @@ impl EngineShared {
         {
             tracing::error!(%error, "void layer not removed");
         }
+    }
+
+    pub(crate) fn is_supernode(&self, peer: PeerId) -> bool {
+        let supernodes = &self.supernodes;
+        let supernodes = supernodes.read().unwrap_or_else(PoisonError::into_inner);
+        supernodes.contains(&peer)
     }
 
     /// How this host shows itself in a swarm: in the name of the torrent, or with a ticket.

@@ -16,6 +16,7 @@
 )]
 
 mod bans;
+mod content_url;
 mod engine;
 pub mod get;
 mod layer_reader;
@@ -43,6 +44,7 @@ pub mod torrent_swarm;
 pub mod tracker_client;
 mod web_seed;
 
+pub use self::content_url::content_url;
 pub use self::engine::{Engine, EngineConfig, EngineError, OpenToStrangersError};
 pub use self::layer_reader::{LayerReader, ReadError};
 pub use self::node::{ContentRequest, Layer, Node, NodeConfig, OpenError, StartError, origin_of};

@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use crate::content_url::content_url;
 use crate::engine::{Engine, EngineConfig, EngineError};
 use crate::layer_reader::LayerReader;
 use crate::small_content::SmallContent;
@@ -49,6 +50,8 @@ pub struct ContentRequest {
     pub headers: Vec<(String, String)>,
     /// Its digest, when the URL names a blob or the caller knows it.
     pub digest: Option<Digest>,
+    /// Query parameters that do not name the content, such as signatures; only without digest.
+    pub filter_query: Vec<String>,
 }
 
 /// Why the swarm does not deliver; every one of them means: go to the source.
@@ -206,7 +209,7 @@ impl Node {
             .engine
             .join(layer.content(), layer.geometry(), &origin_of(url))
             .await;
-        joined.ok().map(|swarm| Layer(Content::Swarm(swarm)))
+        joined.ok().map(|swarm| Layer::new(Content::Swarm(swarm)))
     }
 }
 
@@ -215,6 +218,7 @@ impl NodeShared {
     pub(crate) async fn greet(&self, supernode: &Supernode) -> Result<(), SupernodeError> {
         let hello = supernode.hello().await?;
         self.engine.trust_tickets_of(hello.ticket_key);
+        self.engine.note_supernode(hello.peer_id);
         self.engine.store().share_origins(hello.shared_origins);
         Ok(())
     }
@@ -235,14 +239,15 @@ impl NodeShared {
         request: &ContentRequest,
         offered: Option<u64>,
     ) -> Result<(Supernode, OpenResponse), OpenError> {
-        let key = request
-            .digest
-            .as_ref()
-            .map_or_else(|| request.url.to_string(), ToString::to_string);
+        let key = request.digest.as_ref().map_or_else(
+            || content_url(&request.url, &request.filter_query).to_string(),
+            ToString::to_string,
+        );
         let message = OpenRequest {
             url: request.url.to_string(),
             headers: request.headers.clone(),
             digest: request.digest.clone(),
+            filter_query: request.filter_query.clone(),
             peer_id: self.engine.peer_id(),
             node: self.node_name.clone(),
             offered,
@@ -275,13 +280,17 @@ impl NodeShared {
             .join(&descriptor.content, geometry, origin)
             .await?;
         handle.set_ticket(descriptor.ticket.clone());
+        let layer = Layer {
+            content: Content::Swarm(handle.clone()),
+            validator: descriptor.validator.clone(),
+        };
         if self.begin_following(&handle) {
             let node = Arc::clone(self);
             let session =
                 supernode_session::follow(node, handle.clone(), supernode, descriptor, request);
             tokio::spawn(session);
         }
-        Ok(Layer(Content::Swarm(handle)))
+        Ok(layer)
     }
 
     /// False when a session follows this very swarm already. One that followed an evicted
@@ -328,7 +337,7 @@ impl NodeShared {
             OpenError::Unswarmable("the supernode's bytes do not match the digest".to_owned())
         })?;
         self.engine.keep(small.clone(), origin);
-        Ok(Layer(Content::Small(small.bytes().clone())))
+        Ok(Layer::new(Content::Small(small.bytes().clone())))
     }
 
     fn lock_followed(&self) -> std::sync::MutexGuard<'_, HashMap<ContentId, SwarmHandle>> {
@@ -358,7 +367,10 @@ pub fn origin_of(url: &Url) -> String {
 
 /// A layer that arrives, or has arrived. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Layer(Content);
+pub struct Layer {
+    content: Content,
+    validator: Option<String>,
+}
 
 #[derive(Clone, Debug)]
 enum Content {
@@ -369,9 +381,22 @@ enum Content {
 }
 
 impl Layer {
+    fn new(content: Content) -> Self {
+        Self {
+            content,
+            validator: None,
+        }
+    }
+
+    /// The source's `ETag`, else its `Last-Modified`, of a layer that has no digest; when the
+    /// supernode tells.
+    pub fn validator(&self) -> Option<&str> {
+        self.validator.as_deref()
+    }
+
     /// Its length in bytes.
     pub fn length(&self) -> u64 {
-        match &self.0 {
+        match &self.content {
             Content::Swarm(swarm) => swarm.geometry().length(),
             Content::Small(bytes) => bytes.len() as u64,
         }
@@ -379,7 +404,7 @@ impl Layer {
 
     /// The swarm that brings it; none for small content, which comes whole.
     pub fn swarm(&self) -> Option<&SwarmHandle> {
-        match &self.0 {
+        match &self.content {
             Content::Swarm(swarm) => Some(swarm),
             Content::Small(_) => None,
         }
@@ -392,7 +417,7 @@ impl Layer {
 
     /// The verified bytes of `range`, in order, as they come.
     pub fn read(&self, range: Range<u64>) -> LayerReader {
-        match &self.0 {
+        match &self.content {
             Content::Swarm(swarm) => swarm.read(range),
             Content::Small(bytes) => LayerReader::of_bytes(bytes, range),
         }

@@ -81,6 +81,7 @@ struct Connected {
     /// None of a web seed.
     remote: Option<SocketAddr>,
     dialled: bool,
+    is_supernode: bool,
     outgoing: mpsc::Sender<Outgoing>,
     closing: CancellationToken,
     /// Of a peer that came without a ticket, in the name of a torrent.
@@ -261,6 +262,7 @@ impl SwarmTask {
         match self.swarm.handle_block(now, key, block) {
             BlockOutcome::Keep => {
                 self.handle.progressed();
+                self.count_received(key, u64::from(length));
                 let size = usize::try_from(geometry.piece_size(block.piece)).unwrap_or(0);
                 let buffer = self
                     .buffers
@@ -437,6 +439,7 @@ impl SwarmTask {
                 peer_id,
                 remote: Some(remote),
                 dialled,
+                is_supernode: self.engine.is_supernode(peer_id),
                 outgoing,
                 closing,
                 extensions: torrent
@@ -466,6 +469,7 @@ impl SwarmTask {
                 peer_id: PeerId::from_random(rand::random()),
                 remote: None,
                 dialled: false,
+                is_supernode: false,
                 outgoing,
                 closing,
                 extensions: None,
@@ -573,6 +577,14 @@ impl SwarmTask {
                 self.not_before.insert(remote, now + REDIAL_AFTER);
             }
             self.swarm.handle_disconnected(now, key);
+        }
+    }
+
+    fn count_received(&self, key: PeerKey, bytes: u64) {
+        let counters = self.handle.counters();
+        counters.received.fetch_add(bytes, Ordering::Relaxed);
+        if self.peers.get(&key).is_some_and(|peer| peer.is_supernode) {
+            counters.from_supernodes.fetch_add(bytes, Ordering::Relaxed);
         }
     }
 

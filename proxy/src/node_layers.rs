@@ -72,6 +72,7 @@ fn content_request(request: LayerRequest) -> ContentRequest {
         url: request.url,
         headers: request.headers,
         digest: Some(request.digest),
+        filter_query: Vec::new(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
-use flotilla_client::{Engine, SmallContent, SwarmHandle, SwarmState, origin_of};
+use flotilla_client::{Engine, SmallContent, SwarmHandle, SwarmState, content_url, origin_of};
 use flotilla_torrents::swarm_api::{
     Delivery, InlineContent, OpenRequest, OpenResponse, SwarmDescriptor,
 };
@@ -54,7 +54,7 @@ pub(crate) struct Openings {
 /// What a caller gets.
 enum Opened {
     Small(SmallContent),
-    Swarm(SwarmHandle),
+    Swarm(Known),
 }
 
 /// What the source's answer leads to.
@@ -118,7 +118,9 @@ impl Openings {
                 let (content, geometry) = (small.content(), small.geometry());
                 OpenResponse::Open(self.describe(content, geometry, inline, request.peer_id))
             }
-            Ok(Opened::Swarm(handle)) => {
+            Ok(Opened::Swarm(Known {
+                handle, validator, ..
+            })) => {
                 let geometry = handle.geometry();
                 let inline = if geometry.length() <= InlineContent::LONGEST {
                     short_content(&handle).await
@@ -126,7 +128,12 @@ impl Openings {
                     None
                 };
                 let content = handle.content();
-                OpenResponse::Open(self.describe(content, geometry, inline, request.peer_id))
+                let described = self.describe(content, geometry, inline, request.peer_id);
+                let validator = request.digest.is_none().then_some(validator);
+                OpenResponse::Open(SwarmDescriptor {
+                    validator: validator.filter(|validator| !validator.is_empty()),
+                    ..described
+                })
             }
             Err(Unopened::Source(SourceError::Refused { status })) => OpenResponse::Refused {
                 status,
@@ -192,7 +199,7 @@ impl Openings {
     }
 
     async fn swarm_for(&self, url: &Url, request: &OpenRequest) -> Result<Opened, Unopened> {
-        let key = self.key(url, request.digest.as_ref());
+        let key = self.key(url, request);
         if let Some(small) = self.small.get(&key).await {
             return self.give_small(small, url, request).await;
         }
@@ -217,9 +224,8 @@ impl Openings {
                         Ok(Opened::Small(small))
                     }
                     FromSource::Swarm(opened) => {
-                        let handle = opened.handle.clone();
-                        *known = Some(opened);
-                        Ok(Opened::Swarm(handle))
+                        *known = Some(opened.clone());
+                        Ok(Opened::Swarm(opened))
                     }
                 };
             };
@@ -227,12 +233,12 @@ impl Openings {
             drop(known);
             if self.is_current(&found, url, request).await? {
                 // Another registry's credentials are not for this one.
-                if let Some(ingest) = found.ingest
+                if let Some(ingest) = &found.ingest
                     && ingest.is_from(url)
                 {
                     ingest.add_caller(url, &request.headers);
                 }
-                return Ok(Opened::Swarm(found.handle));
+                return Ok(Opened::Swarm(found));
             }
             outdated = Some(found.handle.swarm());
         }
@@ -272,9 +278,9 @@ impl Openings {
 
     /// What the callers of one content share. A registry of somebody else's choice keeps nobody
     /// waiting: those that do not share their layers are opened side by side.
-    fn key(&self, url: &Url, digest: Option<&Digest>) -> String {
-        let Some(digest) = digest else {
-            return url.to_string();
+    fn key(&self, url: &Url, request: &OpenRequest) -> String {
+        let Some(digest) = &request.digest else {
+            return content_url(url, &request.filter_query).into();
         };
         let origin = origin_of(url);
         if self.engine.store().shared_origins().contains(&origin) {
@@ -328,7 +334,10 @@ impl Openings {
         }
         let content = match &request.digest {
             Some(digest) => ContentId::blob(digest),
-            None => ContentId::url(url.as_str(), &body.validator, total),
+            None => {
+                let named = content_url(url, &request.filter_query);
+                ContentId::url(named.as_str(), &body.validator, total)
+            }
         };
         if request.digest.is_some() && total <= InlineContent::LONGEST {
             return self.read_small(content, geometry, url, request, body).await;
@@ -468,6 +477,7 @@ impl Openings {
             },
             ticket: self.ticket(swarm, peer_id, TICKET_LIFETIME),
             peer_port: self.peer_port,
+            validator: None,
             inline,
         }
     }

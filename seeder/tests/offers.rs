@@ -80,6 +80,7 @@ impl Cluster {
             url: self.url.clone(),
             headers: vec![("Authorization".to_owned(), credentials.to_owned())],
             digest: Some(DigestHasher::sha256_of(&self.blob)),
+            filter_query: Vec::new(),
             peer_id: PeerId::from_bytes([7; 20]),
             node: "test".to_owned(),
             offered,

@@ -37,6 +37,10 @@ pub struct OpenRequest {
     pub headers: Vec<(String, String)>,
     /// What the whole must hash to, when that is known.
     pub digest: Option<Digest>,
+    /// Query parameters that do not name the content, such as signatures: callers whose URLs
+    /// differ in them alone share a swarm. Only for content without digest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filter_query: Vec<String>,
     /// The peer that will take part.
     pub peer_id: PeerId,
     /// The node's name, shown to operators.
@@ -112,6 +116,10 @@ pub struct SwarmDescriptor {
     pub ticket: SignedTicket,
     /// Where the supernode's seeder listens, on the host that answered.
     pub peer_port: u16,
+    /// The source's `ETag`, else its `Last-Modified`, for content without digest: what a node
+    /// that goes on at the source asks with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validator: Option<String>,
     /// The content itself, when it is no longer than [`InlineContent::LONGEST`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inline: Option<InlineContent>,
@@ -313,6 +321,7 @@ mod tests {
                 expires: 7,
             }),
             peer_port: 9001,
+            validator: Some("\"v1\"".to_owned()),
             inline: Some(InlineContent(b"short".to_vec())),
         });
         let json = serde_json::to_string(&open).unwrap();
@@ -345,12 +354,30 @@ mod tests {
             url: "https://example.org/a".to_owned(),
             headers: vec![("authorization".to_owned(), "Bearer secret".to_owned())],
             digest: None,
+            filter_query: vec!["signature".to_owned()],
             peer_id: PeerId::from_bytes([2; 20]),
             node: "node-1".to_owned(),
             offered: None,
         };
         assert!(!format!("{request:?}").contains("secret"));
         let json = serde_json::to_string(&request).unwrap();
+        assert_eq!(serde_json::from_str::<OpenRequest>(&json).unwrap(), request);
+    }
+
+    #[test]
+    fn requests_and_descriptors_of_older_versions_are_read() {
+        let peer_id = PeerId::from_bytes([2; 20]);
+        let request = OpenRequest {
+            url: "https://example.org/a".to_owned(),
+            headers: Vec::new(),
+            digest: None,
+            filter_query: Vec::new(),
+            peer_id,
+            node: "node-1".to_owned(),
+            offered: None,
+        };
+        let json = serde_json::to_string(&request).unwrap();
+        assert!(!json.contains("filter_query"), "{json}");
         assert_eq!(serde_json::from_str::<OpenRequest>(&json).unwrap(), request);
     }
 

@@ -18,6 +18,10 @@ use super::journal::Journal;
 
 const DATA: &str = "data";
 const JOURNAL: &str = "pieces";
+/// Pieces that are written and not synced: after a process was killed their bytes are there.
+const UNSYNCED: &str = "pieces.unsynced";
+/// A layer with no more pieces than this is fetched again sooner than it is kept account of.
+const FEW_PIECES: u32 = 4;
 pub(super) const RECORD: &str = "layer.json";
 
 /// What `layer.json` says.
@@ -48,11 +52,15 @@ pub struct StoredLayer {
     last_used: AtomicU64,
     /// Whether the record is known to survive a crash.
     is_settled: AtomicBool,
+    /// Whether there is a record, at least for as long as the host runs.
+    is_noted: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Inner {
     journal: Journal,
+    /// None of a layer of few pieces.
+    noted: Option<Journal>,
     held: Bitfield,
     hashes: Vec<Option<PieceHash>>,
     unsynced: Vec<(PieceIndex, PieceHash)>,
@@ -143,6 +151,24 @@ impl StoredLayer {
                 *slot = Some(hash);
             }
         }
+        let mut unsynced = Vec::new();
+        let mut noted = None;
+        if geometry.piece_count() > FEW_PIECES {
+            let path = dir.join(UNSYNCED);
+            let (journal, pieces) =
+                Journal::open(&path, &geometry).map_err(|e| StoreError::io(&path, e))?;
+            noted = Some(journal);
+            for (piece, hash) in pieces {
+                // Nothing says that the bytes reached the disk but the bytes themselves.
+                if !held.has(piece) && is_piece(&data, &geometry, piece, hash) {
+                    held.set(piece);
+                    if let Some(slot) = hashes.get_mut(at(piece)) {
+                        *slot = Some(hash);
+                    }
+                    unsynced.push((piece, hash));
+                }
+            }
+        }
         let sealed = record.sealed.filter(|_| held.is_full());
         Ok(Self {
             dir,
@@ -152,14 +178,16 @@ impl StoredLayer {
             data,
             inner: Mutex::new(Inner {
                 journal,
+                noted,
                 held,
                 hashes,
-                unsynced: Vec::new(),
+                unsynced,
                 sealed,
             }),
             in_use: AtomicUsize::new(0),
             last_used: AtomicU64::new(now_millis()),
             is_settled: AtomicBool::new(false),
+            is_noted: AtomicBool::new(false),
         })
     }
 
@@ -213,15 +241,21 @@ impl StoredLayer {
         self.lock().sealed.clone()
     }
 
-    /// Writes a verified piece. It counts as held at once, and after a restart only when
-    /// [`sync`](Self::sync) has recorded it.
+    /// Writes a verified piece. It counts as held at once; after the end of this process while its
+    /// bytes are found to be there, after that of the host only when [`sync`](Self::sync) has
+    /// recorded it.
     ///
     /// # Errors
     /// The data file could not be written.
     pub fn write_piece(&self, piece: PieceIndex, hash: PieceHash, data: &[u8]) -> io::Result<()> {
         self.data
             .write_all_at(data, self.geometry.piece_offset(piece))?;
-        self.lock().hold(piece, hash);
+        let mut inner = self.lock();
+        inner.hold(piece, hash);
+        if let Some(noted) = &mut inner.noted {
+            noted.note(&[(piece, hash)])?;
+            self.note_record()?;
+        }
         Ok(())
     }
 
@@ -280,10 +314,38 @@ impl StoredLayer {
             .sync_data()
             .and_then(|()| beforehand())
             .and_then(|()| self.lock().journal.append(&written));
+        let mut inner = self.lock();
         if recorded.is_err() {
-            self.lock().unsynced.extend(written);
+            inner.unsynced.extend(written);
+            return recorded;
         }
-        recorded
+        let Inner {
+            noted, unsynced, ..
+        } = &mut *inner;
+        noted
+            .as_mut()
+            .map_or(Ok(()), |noted| noted.replace(unsynced))
+    }
+
+    /// Writes the record for the case that the process is killed before the first sync.
+    fn note_record(&self) -> io::Result<()> {
+        let is_there =
+            self.is_settled.load(Ordering::Relaxed) || self.is_noted.swap(true, Ordering::Relaxed);
+        let path = self.dir.join(RECORD);
+        if is_there || path.exists() {
+            return Ok(());
+        }
+        fs::write(path, serde_json::to_vec(&self.layer_record(None))?)
+    }
+
+    fn layer_record(&self, sealed: Option<Digest>) -> LayerRecord {
+        LayerRecord {
+            content: self.content.clone(),
+            origin: self.origin.clone(),
+            length: self.geometry.length(),
+            piece_length: self.geometry.piece_length(),
+            sealed,
+        }
     }
 
     /// The whole was compared with its digest: `sha256` is the hash of all bytes. It survives
@@ -303,14 +365,7 @@ impl StoredLayer {
     /// Writes the record, unless it is known to survive a crash already.
     fn settle_record(&self) -> io::Result<()> {
         if !self.is_settled.load(Ordering::Relaxed) {
-            let record = LayerRecord {
-                content: self.content.clone(),
-                origin: self.origin.clone(),
-                length: self.geometry.length(),
-                piece_length: self.geometry.piece_length(),
-                sealed: self.sealed(),
-            };
-            write_record(&self.dir, &record)?;
+            write_record(&self.dir, &self.layer_record(self.sealed()))?;
             self.is_settled.store(true, Ordering::Relaxed);
         }
         Ok(())
@@ -358,6 +413,14 @@ fn write_record(dir: &Path, record: &LayerRecord) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+/// Whether the bytes of `piece` are there; reads them.
+fn is_piece(data: &File, geometry: &Geometry, piece: PieceIndex, hash: PieceHash) -> bool {
+    let size = usize::try_from(geometry.piece_size(piece)).unwrap_or(0);
+    let mut bytes = vec![0; size];
+    let read = data.read_exact_at(&mut bytes, geometry.piece_offset(piece));
+    read.is_ok() && PieceHash::of(&bytes) == hash
+}
+
 fn at(piece: PieceIndex) -> usize {
     usize::try_from(piece.get()).unwrap_or(usize::MAX)
 }
@@ -367,4 +430,48 @@ fn now_millis() -> u64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_of_a_killed_process_count_while_their_bytes_are_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let geometry = Geometry::new(6 << 18, 1 << 18).unwrap();
+        let content = ContentId::url("http://h/f", "1", geometry.length());
+        let open = |create: bool| match create {
+            true => {
+                StoredLayer::create(dir.path().to_owned(), content.clone(), geometry, "http://h")
+            }
+            false => StoredLayer::open(dir.path().to_owned()),
+        };
+        let pieces: Vec<_> = geometry.pieces().collect();
+        let data = |n: u8| vec![n; 1 << 18];
+        let layer = open(true).unwrap();
+        for n in [0, 1] {
+            layer
+                .write_piece(pieces[n], PieceHash::of(&data(n as u8)), &data(n as u8))
+                .unwrap();
+        }
+        // Nothing was synced, and no destructor has anything to do.
+        drop(layer);
+        let layer = open(false).unwrap();
+        assert_eq!(layer.held().count(), 2);
+        layer.sync().unwrap();
+        assert_eq!(fs::metadata(dir.path().join(UNSYNCED)).unwrap().len(), 0);
+        layer
+            .write_piece(pieces[2], PieceHash::of(&data(2)), &data(2))
+            .unwrap();
+        // As if the host had lost its power: the note is there, the bytes are not.
+        layer
+            .data
+            .write_all_at(&[9], geometry.piece_offset(pieces[2]))
+            .unwrap();
+        drop(layer);
+        let layer = open(false).unwrap();
+        assert_eq!(layer.held().count(), 2);
+        assert!(layer.has(pieces[1]) && !layer.has(pieces[2]));
+    }
 }
