@@ -165,7 +165,7 @@ impl Openings {
             return Ok(None);
         };
         let content = ContentId::blob(digest);
-        let key = self.key(url, Some(digest));
+        let key = self.key(url, request);
         let is_here = self.engine.store().layer(&content).is_some();
         if is_here || self.small.contains_key(&key) {
             return Ok(None);

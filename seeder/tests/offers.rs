@@ -55,6 +55,7 @@ impl Cluster {
             cache_quota: 1 << 30,
             upload_rate: None,
             registry_rate: None,
+            open_repositories: Vec::new(),
             shared_registries: Vec::new(),
             token_certificates: Vec::new(),
             registry_tls: RegistryTls::default(),
