@@ -83,6 +83,7 @@ struct Connected {
     /// None of a web seed.
     remote: Option<SocketAddr>,
     dialled: bool,
+    is_supernode: bool,
     outgoing: mpsc::Sender<Outgoing>,
     closing: CancellationToken,
     /// Of a peer that came without a ticket, in the name of a torrent.
@@ -268,6 +269,7 @@ impl SwarmTask {
         match self.swarm.handle_block(now, key, block) {
             BlockOutcome::Keep => {
                 self.handle.progressed();
+                self.count_received(key, u64::from(length));
                 let size = usize::try_from(geometry.piece_size(block.piece)).unwrap_or(0);
                 let buffer = self
                     .buffers
@@ -444,6 +446,7 @@ impl SwarmTask {
                 peer_id,
                 remote: Some(remote),
                 dialled,
+                is_supernode: self.engine.is_supernode(peer_id),
                 outgoing,
                 closing,
                 extensions: torrent
@@ -473,6 +476,7 @@ impl SwarmTask {
                 peer_id: PeerId::from_random(rand::random()),
                 remote: None,
                 dialled: false,
+                is_supernode: false,
                 outgoing,
                 closing,
                 extensions: None,
@@ -592,6 +596,14 @@ impl SwarmTask {
         let pause = pause.max(least);
         let not_before = now + pause;
         self.redials.insert(remote, Redial { not_before, pause });
+    }
+
+    fn count_received(&self, key: PeerKey, bytes: u64) {
+        let counters = self.handle.counters();
+        counters.received.fetch_add(bytes, Ordering::Relaxed);
+        if self.peers.get(&key).is_some_and(|peer| peer.is_supernode) {
+            counters.from_supernodes.fetch_add(bytes, Ordering::Relaxed);
+        }
     }
 
     fn shun(&self, key: PeerKey) {

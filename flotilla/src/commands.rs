@@ -1,22 +1,22 @@
 //! Runs what the command line asks for.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::CommandFactory as _;
-use flotilla_client::get::GetOptions;
 use flotilla_client::{Node, NodeConfig};
 use flotilla_proxy::{InterceptConfig, Proxy, ProxyConfig};
 use flotilla_seeder::{Supernode, SupernodeConfig};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::cli::{Cli, Command, GetArgs, ProxyArgs, SupernodeArgs};
-use crate::config::{self, ConfigErrors, ProxySettings, SupernodeSettings};
+use crate::cli::{Cli, Command, ProxyArgs, SupernodeArgs};
+use crate::config::{self, ProxySettings, SupernodeSettings};
+use crate::get_command;
 use crate::join_token;
 use crate::torrent_command;
 
@@ -28,7 +28,7 @@ pub(crate) async fn run(cli: Cli, shutdown: CancellationToken) -> anyhow::Result
     match cli.command {
         Command::Supernode(args) => supernode(args, shutdown).await,
         Command::Proxy(args) => proxy(args, shutdown).await,
-        Command::Get(args) => get(args, shutdown).await,
+        Command::Get(args) => get_command::run(args, shutdown).await,
         Command::Torrent(command) => torrent_command::run(command, shutdown).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -49,6 +49,7 @@ async fn supernode(args: SupernodeArgs, shutdown: CancellationToken) -> anyhow::
     let api = bind(settings.listen, "--listen").await?;
     let peers = bind(settings.peer_address(), "--peer-listen").await?;
     let (api_addr, peer_addr) = (api.local_addr()?, peers.local_addr()?);
+    let udp = bind_udp(settings.udp_tracker.unwrap_or(api_addr)).await?;
     let config = SupernodeConfig {
         data_dir: settings.data_dir,
         join_token,
@@ -58,8 +59,10 @@ async fn supernode(args: SupernodeArgs, shutdown: CancellationToken) -> anyhow::
         shared_registries: settings.shared_registries,
         token_certificates: registries.token_certificates.clone(),
         registry_tls: registries.into(),
+        open_repositories: settings.open_repositories,
     };
     let supernode = Supernode::start(&config, api, peers, shutdown.clone())?;
+    let supernode = supernode.with_udp_tracker(udp)?;
     ready(&format!(
         "flotilla supernode ready on http://{api_addr} (peers on {peer_addr})"
     ))?;
@@ -107,56 +110,6 @@ async fn proxy(args: ProxyArgs, shutdown: CancellationToken) -> anyhow::Result<(
     Ok(())
 }
 
-async fn get(args: GetArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let mut errors = Vec::new();
-    let supernodes = config::supernode_urls(&args.supernode, &mut errors);
-    let url = Url::parse(&args.url)
-        .map_err(|error| error.to_string())
-        .and_then(|url| {
-            let fetched = matches!(url.scheme(), "http" | "https") && url.has_host();
-            if fetched {
-                Ok(url)
-            } else {
-                Err("expected an http:// or https:// URL".to_owned())
-            }
-        });
-    let url = url.map_err(|error| errors.push(format!("URL {}: {error}", args.url)));
-    let mut headers = Vec::new();
-    for header in &args.header {
-        match header
-            .split_once(':')
-            .map(|(name, value)| (name.trim(), value.trim()))
-        {
-            Some((name, value)) if !name.is_empty() => {
-                headers.push((name.to_owned(), value.to_owned()));
-            }
-            // The value may be a secret: it is not repeated.
-            _ => errors.push("--header: expected 'Name: value'".to_owned()),
-        }
-    }
-    let Ok(url) = url else {
-        return Err(ConfigErrors(errors).into());
-    };
-    if !errors.is_empty() {
-        return Err(ConfigErrors(errors).into());
-    }
-    let options = GetOptions {
-        url,
-        output: args.output,
-        supernodes,
-        join_token: join_token::given(args.join_token_file.as_deref())?,
-        headers,
-        digest: args.digest,
-        download_rate: args.download_rate.and_then(|rate| rate.0),
-        upload_rate: args.upload_rate.and_then(|rate| rate.0),
-        seed_for: args.seed_for.map(|time| time.0).unwrap_or_default(),
-        data_dir: args.data_dir,
-        progress: !args.quiet && std::io::stderr().is_terminal(),
-        peer_listen: args.peer_listen,
-    };
-    flotilla_client::get::run(options, shutdown).await
-}
-
 /// A directory that can be written, or an error before anything starts.
 fn prepare_data_dir(dir: &Path) -> anyhow::Result<()> {
     let usable = std::fs::create_dir_all(dir).and_then(|()| {
@@ -175,6 +128,13 @@ fn prepare_data_dir(dir: &Path) -> anyhow::Result<()> {
 async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
     let bound = TcpListener::bind(address).await;
     bound.with_context(|| format!("cannot listen on {address}; choose another address with {flag}"))
+}
+
+async fn bind_udp(address: SocketAddr) -> anyhow::Result<UdpSocket> {
+    let bound = UdpSocket::bind(address).await;
+    bound.with_context(|| {
+        format!("cannot listen on UDP {address} for the tracker; choose another address with --udp-tracker")
+    })
 }
 
 fn ready(line: &str) -> anyhow::Result<()> {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use flotilla_seeder::open_repository::OpenRepository;
 use flotilla_seeder::registry_host::RegistryHost;
 use flotilla_seeder::registry_tls::{ClientCertificate, RegistryTls};
 use flotilla_seeder::registry_token::TokenCertificate;
@@ -86,8 +87,12 @@ pub(crate) struct SupernodeSettings {
     pub(crate) cache_quota: ByteCount,
     pub(crate) upload_rate: Rate,
     pub(crate) registry_rate: Rate,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) udp_tracker: Option<SocketAddr>,
     /// Registries under one operator, whose common layers are one swarm.
     pub(crate) shared_registries: Vec<Url>,
+    /// Repositories whose layers are for everybody.
+    pub(crate) open_repositories: Vec<OpenRepository>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) join_token_file: Option<PathBuf>,
 }
@@ -101,7 +106,9 @@ impl Default for SupernodeSettings {
             cache_quota: CACHE_QUOTA,
             upload_rate: Rate::default(),
             registry_rate: Rate::default(),
+            udp_tracker: None,
             shared_registries: Vec::new(),
+            open_repositories: Vec::new(),
             join_token_file: None,
         }
     }
@@ -161,7 +168,9 @@ impl SupernodeSettings {
         settings.peer_listen = args.peer_listen.or(settings.peer_listen);
         replace(&mut settings.upload_rate, args.upload_rate);
         replace(&mut settings.registry_rate, args.registry_rate);
+        settings.udp_tracker = args.udp_tracker.or(settings.udp_tracker);
         settings.shared_registries.extend(args.shared_registry);
+        settings.open_repositories.extend(args.open_repository);
         let CommonArgs {
             data_dir,
             cache_quota,
@@ -240,6 +249,47 @@ impl ProxySettings {
         } else {
             Err(ConfigErrors(errors))
         }
+    }
+}
+
+/// Which supernodes a `get` asks.
+#[derive(Debug, Default)]
+pub(crate) struct GetSupernodes {
+    pub(crate) urls: Vec<Url>,
+    /// On the command line, and not in this host's configuration.
+    pub(crate) are_named: bool,
+    /// Of the configuration that names them.
+    pub(crate) join_token_file: Option<PathBuf>,
+}
+
+/// The supernodes `given`, else those of this host's configuration, else none; what is wrong goes
+/// to `errors`.
+pub(crate) fn get_supernodes(given: &[String], errors: &mut Vec<String>) -> GetSupernodes {
+    if !given.is_empty() {
+        return GetSupernodes {
+            urls: supernode_urls(given, errors),
+            are_named: true,
+            join_token_file: None,
+        };
+    }
+    let (mut texts, mut join_token_file) = match read_file(None) {
+        Ok(file) => (file.proxy.supernodes, file.proxy.join_token_file),
+        Err(ConfigErrors(wrong)) => {
+            errors.extend(wrong);
+            return GetSupernodes::default();
+        }
+    };
+    if texts.is_empty() {
+        join_token_file = None;
+        match dragonfly_conf::supernodes(Path::new(DRAGONFLY_FILE)) {
+            Ok(supernodes) => texts = supernodes,
+            Err(error) => errors.push(error),
+        }
+    }
+    GetSupernodes {
+        urls: supernode_urls(&texts, errors),
+        are_named: false,
+        join_token_file,
     }
 }
 
@@ -388,6 +438,30 @@ mod tests {
         assert_eq!(settings.download_rate, Rate(Some(2_000_000)));
         assert_eq!(settings.cache_quota, CACHE_QUOTA);
         assert_eq!(supernodes, [Url::parse("http://a:8001").unwrap()]);
+    }
+
+    #[test]
+    fn open_repositories_stand_in_the_file_and_on_the_command_line() {
+        let file = parse("[supernode]\nopen_repositories = [\"r.example/public/*\"]\n").unwrap();
+        let listed: Vec<String> = file
+            .supernode
+            .open_repositories
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(listed, ["r.example:443/public/*"]);
+        let errors = parse("[supernode]\nopen_repositories = [\"r.example\"]\n").unwrap_err();
+        let all = errors.join("\n");
+        assert!(
+            all.contains("open_repositories") && all.contains("r.example"),
+            "{all}"
+        );
+        let line = "flotilla supernode --open-repository a.example/b --udp-tracker 127.0.0.1:1";
+        let Command::Supernode(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
+            panic!("no supernode");
+        };
+        assert_eq!(args.open_repository, ["a.example/b".parse().unwrap()]);
+        assert!(args.udp_tracker.is_some());
     }
 
     #[test]

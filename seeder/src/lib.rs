@@ -14,6 +14,11 @@
 mod api;
 pub mod authorization;
 mod ingest;
+mod offers;
+mod open_layers;
+pub mod open_repository;
+mod open_swarms;
+mod open_torrents;
 mod openings;
 pub mod registry_host;
 pub mod registry_tls;

@@ -11,15 +11,18 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::serve::ListenerExt as _;
 use flotilla_client::{Engine, EngineConfig, origin_of};
-use flotilla_torrents::tracker_wire::AnnounceRequest;
-use flotilla_torrents::{SignedTicket, TicketError, TicketKey, TicketSigner};
-use flotilla_tracker::{Admission, Membership, Tracker, TrackerConfig};
-use tokio::net::TcpListener;
+use flotilla_torrents::TicketSigner;
+use flotilla_tracker::{Membership, Resident, Tracker, TrackerConfig};
+use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::api::{self, Api};
-use crate::openings::{Openings, unix_now};
+use crate::open_layers::OpenLayers;
+use crate::open_repository::OpenRepository;
+use crate::open_swarms::{OpenSwarms, SupernodeGate};
+use crate::open_torrents;
+use crate::openings::Openings;
 use crate::registry_tls::RegistryTls;
 use crate::registry_token::{TokenCertificate, TokenVerifier};
 use crate::source::{Source, SourceConfig};
@@ -47,13 +50,15 @@ pub struct SupernodeConfig {
     pub token_certificates: Vec<TokenCertificate>,
     /// How sources are verified.
     pub registry_tls: RegistryTls,
+    /// Repositories whose layers are for everybody.
+    pub open_repositories: Vec<OpenRepository>,
 }
 
 /// A supernode that has started.
 pub struct Supernode {
     listener: TcpListener,
-    router: axum::Router,
-    engine: Engine,
+    udp: Option<UdpSocket>,
+    api: Arc<Api>,
     shutdown: CancellationToken,
 }
 
@@ -94,24 +99,52 @@ impl Supernode {
         let tokens = TokenVerifier::new(&config.token_certificates)?;
         let signer = ticket_signer(&config.data_dir.join("ticket-key"))?;
         engine.trust_tickets_of(signer.public_key());
-        let key = signer.public_key();
+        let open_swarms = OpenSwarms::new(engine.clone());
+        let gate = SupernodeGate {
+            ticket_key: signer.public_key(),
+            open: open_swarms.clone(),
+        };
+        let resident = Resident {
+            peer_id: engine.peer_id(),
+            listen: engine.listen_addr(),
+        };
         let tracker = Tracker::new(
             Membership::new(TrackerConfig::default(), rand::random()),
-            Arc::new(move |request| admit(&key, request)),
+            Arc::new(gate),
+            Some(resident),
         );
-        let openings = Openings::new(engine.clone(), source, signer, tokens, peer_port);
-        let router = api::router(&Api::new(
-            openings,
-            tracker,
-            config.join_token.as_deref(),
-            peer_port,
-        ));
+        let open_layers = OpenLayers::open(
+            &config.data_dir.join("open-layers"),
+            &config.open_repositories,
+            |content| engine.store().layer(content).is_some(),
+        )?;
+        let openings = Openings::new(engine, source, signer, tokens, open_layers, peer_port);
+        let listen = api.local_addr()?;
+        let join_token = config.join_token.as_deref();
         Ok(Self {
             listener: api,
-            router,
-            engine,
+            udp: None,
+            api: Api::new(
+                openings,
+                tracker,
+                open_swarms,
+                join_token,
+                listen,
+                peer_port,
+            ),
             shutdown,
         })
+    }
+
+    /// Runs the UDP tracker on `socket` as well.
+    ///
+    /// # Errors
+    /// The socket has no address.
+    pub fn with_udp_tracker(mut self, socket: UdpSocket) -> anyhow::Result<Self> {
+        let port = socket.local_addr()?.port();
+        self.api.udp_port.get_or_init(|| port);
+        self.udp = Some(socket);
+        Ok(self)
     }
 
     /// Serves until the shutdown given to [`start`](Self::start).
@@ -119,9 +152,17 @@ impl Supernode {
     /// # Errors
     /// The listener fails.
     pub async fn serve(self) -> anyhow::Result<()> {
-        let service = self
-            .router
-            .into_make_service_with_connect_info::<SocketAddr>();
+        let service = api::router(&self.api);
+        let service = service.into_make_service_with_connect_info::<SocketAddr>();
+        tokio::spawn(open_torrents::open_known(Arc::clone(&self.api)));
+        let (tracker, udp) = (self.api.tracker.clone(), self.udp);
+        let udp_shutdown = self.shutdown.clone();
+        let serving_udp = async {
+            match udp {
+                Some(socket) => tracker.serve_udp(socket, udp_shutdown).await,
+                None => std::future::pending().await,
+            }
+        };
         let shutdown = self.shutdown.clone();
         // An answer in two parts would wait for the acknowledgement of the first: 40 ms.
         let listener = self.listener.tap_io(|stream| {
@@ -137,25 +178,11 @@ impl Supernode {
         };
         tokio::select! {
             served = serving.into_future() => served?,
+            Err(error) = serving_udp => return Err(error).context("UDP tracker"),
             () = drained => {}
         }
-        self.engine.stopped().await;
+        self.api.openings.engine.stopped().await;
         Ok(())
-    }
-}
-
-/// Protected swarms admit who shows a ticket. A seeder takes nothing, so its ticket may have
-/// expired since it was let in.
-fn admit(key: &TicketKey, request: &AnnounceRequest) -> Admission {
-    let ticket = match request.ticket.as_deref().map(str::parse::<SignedTicket>) {
-        None => return Admission::Refused("this swarm is not open to strangers".to_owned()),
-        Some(Err(error)) => return Admission::Refused(error.to_string()),
-        Some(Ok(ticket)) => ticket,
-    };
-    match key.verify(&ticket, unix_now(), request.info_hash, request.peer_id) {
-        Ok(_) => Admission::Member,
-        Err(TicketError::Expired(_)) if request.left == 0 => Admission::Member,
-        Err(error) => Admission::Refused(error.to_string()),
     }
 }
 
@@ -178,45 +205,5 @@ fn ticket_signer(path: &Path) -> anyhow::Result<TicketSigner> {
             Ok(signer)
         }
         Err(error) => Err(error).with_context(shown),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use flotilla_torrents::{InfoHash, PeerId, Ticket};
-
-    use super::*;
-
-    fn announce(signer: &TicketSigner, left: u64, expires: u64) -> Admission {
-        let (swarm, peer_id) = (InfoHash::from_bytes([1; 20]), PeerId::from_bytes([2; 20]));
-        let ticket = signer.sign(&Ticket {
-            swarm,
-            peer_id,
-            expires,
-        });
-        let request = AnnounceRequest {
-            info_hash: swarm,
-            peer_id,
-            port: 1,
-            ip: None,
-            uploaded: 0,
-            downloaded: 0,
-            left,
-            event: None,
-            numwant: None,
-            compact: true,
-            no_peer_id: true,
-            key: None,
-            ticket: Some(ticket.to_string()),
-        };
-        admit(&signer.public_key(), &request)
-    }
-
-    #[test]
-    fn a_seeder_stays_when_its_ticket_expires_and_a_leecher_does_not() {
-        let (signer, _) = TicketSigner::generate().unwrap();
-        assert_eq!(announce(&signer, 5, u64::MAX), Admission::Member);
-        assert_eq!(announce(&signer, 0, 1), Admission::Member);
-        assert!(matches!(announce(&signer, 5, 1), Admission::Refused(_)));
     }
 }

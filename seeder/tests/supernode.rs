@@ -195,6 +195,7 @@ impl Cluster {
             shared_registries: shared.map(|url| url.parse().unwrap()).collect(),
             token_certificates: Vec::new(),
             registry_tls: RegistryTls::default(),
+            open_repositories: Vec::new(),
         };
         let api = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let peers = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -238,6 +239,7 @@ impl Cluster {
             url: self.blob.clone(),
             headers: headers.into_iter().collect(),
             digest: Some(self.registry.digest()),
+            filter_query: Vec::new(),
         }
     }
 }

@@ -8,6 +8,7 @@ mod failures;
 mod get;
 mod matrix;
 mod mirror;
+mod open_swarms;
 mod pull;
 mod torrents;
 mod untouched;
