@@ -67,8 +67,8 @@ enum FromSource {
 
 /// A swarm that was opened before.
 #[derive(Clone)]
-struct Known {
-    handle: SwarmHandle,
+pub(crate) struct Known {
+    pub(crate) handle: SwarmHandle,
     validator: String,
     ingest: Option<Arc<Ingest>>,
 }

@@ -277,7 +277,7 @@ impl Preheater {
         };
         match opened {
             Opened::Small(small) => Ok(small.geometry().length()),
-            Opened::Swarm(handle) => whole(&handle).await,
+            Opened::Swarm(known) => whole(&known.handle).await,
         }
     }
 
@@ -288,6 +288,7 @@ impl Preheater {
             digest: Some(wanted.digest.clone()),
             peer_id: self.openings.engine.peer_id(),
             offered: None,
+            filter_query: Vec::new(),
             node: "preheat".to_owned(),
         };
         Ok(self.openings.bring(&request).await?)
