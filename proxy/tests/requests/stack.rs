@@ -12,6 +12,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use flotilla_client::{Node, NodeConfig};
 use flotilla_proxy::ProxyConfig;
+use flotilla_seeder::registry_login::LoginConfig;
 use flotilla_seeder::registry_tls::RegistryTls;
 use flotilla_seeder::{Supernode, SupernodeConfig};
 use flotilla_torrents::DigestHasher;
@@ -35,7 +36,7 @@ pub(crate) struct Stack {
     pub(crate) proxy: RunningProxy,
     /// Of the node.
     pub(crate) data_dir: PathBuf,
-    supernode: String,
+    pub(crate) supernode: String,
     _dirs: [TempDir; 2],
     _stop: DropGuard,
 }
@@ -48,8 +49,22 @@ impl Stack {
         Self::with(registry, QUOTA, ProxyConfig::default()).await
     }
 
+    /// With a supernode that has logins of its own.
+    pub(crate) async fn with_logins(registry: SocketAddr, logins: LoginConfig) -> Self {
+        Self::start(registry, QUOTA, ProxyConfig::default(), logins).await
+    }
+
     /// With a node that may keep so many bytes.
     pub(crate) async fn with(registry: SocketAddr, quota: u64, config: ProxyConfig) -> Self {
+        Self::start(registry, quota, config, LoginConfig::default()).await
+    }
+
+    async fn start(
+        registry: SocketAddr,
+        quota: u64,
+        config: ProxyConfig,
+        logins: LoginConfig,
+    ) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let stop = CancellationToken::new();
         let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
@@ -64,6 +79,7 @@ impl Stack {
             shared_registries: Vec::new(),
             token_certificates: Vec::new(),
             registry_tls: RegistryTls::default(),
+            logins,
             open_repositories: Vec::new(),
         };
         let started = Supernode::start(&config_of_supernode, api, peers, stop.clone()).unwrap();
