@@ -11,5 +11,6 @@ mod cases;
 mod cases_of_blobs;
 mod differential;
 mod differential_uploads;
+mod lazy_layers;
 mod pushes;
 mod stack;
