@@ -11,6 +11,7 @@ mod cases;
 mod cases_of_blobs;
 mod differential;
 mod differential_uploads;
+mod hostile;
 mod lazy_layers;
 mod pushes;
 mod stack;
