@@ -415,6 +415,16 @@ impl Layer {
         self.swarm().is_none_or(|swarm| swarm.status().complete)
     }
 
+    /// Returns once the whole of `range` is published, see [`SwarmHandle::published`].
+    pub fn published(&self, range: &Range<u64>) -> impl Future<Output = ()> + Send + use<> {
+        let published = self.swarm().map(|swarm| swarm.published(range));
+        async move {
+            if let Some(published) = published {
+                published.await;
+            }
+        }
+    }
+
     /// The verified bytes of `range`, in order, as they come.
     pub fn read(&self, range: Range<u64>) -> LayerReader {
         match &self.content {

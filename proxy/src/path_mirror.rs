@@ -28,7 +28,7 @@ use crate::header_rules;
 use crate::idle::Activity;
 use crate::mirror_hosts::{MirrorHosts, Registry};
 use crate::oci_error::Refusal;
-use crate::target::{TOKEN_PATH, host_header, host_of_component, is_host};
+use crate::target::{TOKEN_PATH, host_header, host_of_component, is_host, is_host_and_port};
 use crate::upstream::{Upstream, UpstreamError};
 
 /// Begins the tokens that are not a registry's.
@@ -150,7 +150,7 @@ impl MirrorTokens<'_> {
         };
         if let Some((component, rest)) = repository.split_once('/') {
             let host = host_of_component(component);
-            let authority = host.parse::<Authority>().ok();
+            let authority = host.parse::<Authority>().ok().filter(is_host_and_port);
             if let Some(registry) = authority.and_then(|host| self.mirrors.named(&host)) {
                 return Ok((registry, format!("repository:{rest}")));
             }
@@ -239,6 +239,13 @@ fn json_response(json: impl Into<Bytes>) -> Response<ProxyBody> {
     response
 }
 
+/// What a wrapped token holds. A scheme's case does not matter: RFC 9110 section 11.1.
+fn wrapped_in(authorization: &str) -> Option<&str> {
+    let (scheme, token) = authorization.split_once(' ')?;
+    let is_bearer = scheme.eq_ignore_ascii_case("bearer");
+    is_bearer.then(|| token.trim_start().strip_prefix(WRAPPED))?
+}
+
 /// Puts the credentials in that a wrapped token holds, if it is for the registry of `target`.
 ///
 /// # Errors
@@ -247,7 +254,7 @@ pub(crate) fn unwrap_credentials(headers: &mut HeaderMap, target: &Uri) -> Resul
     let Some(token) = headers
         .get(AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.strip_prefix("Bearer ")?.strip_prefix(WRAPPED))
+        .and_then(wrapped_in)
     else {
         return Ok(());
     };
@@ -335,7 +342,11 @@ mod tests {
     }
 
     fn unwrapped(token: &str, target: &str) -> Result<Option<String>, Refusal> {
-        let value = HeaderValue::try_from(format!("Bearer {token}")).unwrap();
+        unwrapped_from(&format!("Bearer {token}"), target)
+    }
+
+    fn unwrapped_from(authorization: &str, target: &str) -> Result<Option<String>, Refusal> {
+        let value = HeaderValue::try_from(authorization).unwrap();
         let mut headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
         unwrap_credentials(&mut headers, &target.parse().unwrap())?;
         let left = headers.get(AUTHORIZATION);
@@ -349,6 +360,18 @@ mod tests {
         assert_eq!(there, Ok(Some("Basic dTpw".to_owned())));
         let elsewhere = unwrapped(&token, "http://evil.test/v2/a/manifests/1");
         assert_eq!(elsewhere.unwrap_err().status, StatusCode::UNAUTHORIZED);
+    }
+
+    #[tokio::test]
+    async fn wrapped_credentials_reach_nobody_else_however_the_scheme_is_written() {
+        let token = token(&registry(), "dTpw").await;
+        for scheme in ["bearer", "BEARER", "Bearer "] {
+            let authorization = format!("{scheme} {token}");
+            let there = unwrapped_from(&authorization, "http://reg.test:5000/v2/");
+            assert_eq!(there, Ok(Some("Basic dTpw".to_owned())));
+            let elsewhere = unwrapped_from(&authorization, "http://evil.test/v2/");
+            assert!(elsewhere.is_err(), "{scheme}");
+        }
     }
 
     #[tokio::test]
