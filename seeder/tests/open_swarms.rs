@@ -468,10 +468,7 @@ async fn a_layer_is_for_strangers_when_it_came_from_an_open_repository() {
     assert_eq!(&answer[28..48], swarm.as_bytes());
 
     // A closed layer is not told from one that is not here.
-    let (absent, named) = (
-        DigestHasher::sha256_of(b"absent"),
-        "sha256:../etc".to_owned(),
-    );
+    let absent = DigestHasher::sha256_of(b"absent");
     let nothing = cluster.torrent(&absent).await;
     assert_eq!(nothing.0, 404);
     assert_eq!(cluster.torrent(&private).await, nothing);
