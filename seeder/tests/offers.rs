@@ -169,7 +169,8 @@ async fn only_a_blob_that_the_registry_gives_the_caller_is_wanted() {
     let (swarm, ticket) = cluster.offer().await;
     let other = "ab".repeat(20);
     for (swarm, ticket) in [(&swarm, "nonsense"), (&other, ticket.as_str())] {
-        let given = cluster.give(swarm, ticket, cluster.blob.clone()).await;
+        // Short: an answer to what is not read may be lost.
+        let given = cluster.give(swarm, ticket, b"x".to_vec()).await;
         assert_eq!(given, StatusCode::FORBIDDEN);
     }
     assert_eq!(cluster.left(), 0);
@@ -190,7 +191,7 @@ async fn other_bytes_are_refused_and_the_registry_is_read_instead() {
         let (swarm, ticket) = cluster.offer().await;
         assert_eq!(cluster.give(&swarm, &ticket, bytes).await, status);
         assert_eq!(cluster.left(), 0);
-        let again = cluster.give(&swarm, &ticket, cluster.blob.clone()).await;
+        let again = cluster.give(&swarm, &ticket, b"x".to_vec()).await;
         assert_eq!(again, StatusCode::NOT_FOUND, "one offer, one blob");
     }
     let answer = cluster.ask(CREDENTIALS, None).await;
