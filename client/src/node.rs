@@ -286,8 +286,7 @@ impl NodeShared {
         };
         if self.begin_following(&handle) {
             let node = Arc::clone(self);
-            let session =
-                supernode_session::follow(node, handle.clone(), supernode, descriptor, request);
+            let session = supernode_session::follow(node, handle, supernode, descriptor, request);
             tokio::spawn(session);
         }
         Ok(layer)
