@@ -10,6 +10,7 @@ use std::time::Duration;
 use flotilla_torrents::{
     ContentId, Geometry, InfoHash, Metainfo, PeerId, PieceMap, SignedTicket, TicketKey, TicketKeys,
 };
+use tempfile::NamedTempFile;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,7 @@ use crate::peer_connection::{self, Access, Introduction, MeetError};
 use crate::piece_storage::PieceStorage;
 use crate::rate_limit::RateLimiter;
 use crate::small_content::SmallContent;
+use crate::spool::{Hashes, Spool};
 use crate::store::{Store, StoreError, StoredLayer};
 use crate::swarm::Role;
 use crate::swarm_handle::{RunningSwarm, SwarmHandle};
@@ -56,7 +58,7 @@ pub(crate) struct Limits {
 
 /// The swarms of one host. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Engine(Arc<EngineShared>);
+pub struct Engine(pub(crate) Arc<EngineShared>);
 
 #[derive(Debug)]
 pub(crate) struct EngineShared {
@@ -300,6 +302,36 @@ impl Engine {
             self.leave(&layer.swarm());
         }
         store.complete(&layer, small.bytes(), small.sha256().clone())?;
+        Ok(layer)
+    }
+
+    /// A place for bytes that may become a layer.
+    pub fn spool(&self) -> Spool {
+        Spool::new(self.clone())
+    }
+
+    /// Sets aside room for spooled bytes.
+    pub(crate) fn reserve_spooled(&self, bytes: u64) -> Result<(), StoreError> {
+        for layer in self.0.store.reserve_spooled(bytes)? {
+            self.leave(&layer.swarm());
+        }
+        Ok(())
+    }
+
+    /// Makes `file`, whose bytes have these `hashes`, a layer.
+    pub(crate) fn adopt(
+        &self,
+        file: NamedTempFile,
+        content: &ContentId,
+        geometry: Geometry,
+        origin: &str,
+        hashes: Hashes,
+    ) -> Result<Arc<StoredLayer>, StoreError> {
+        let store = &self.0.store;
+        let (layer, evicted) = store.adopt(file, content, geometry, origin, hashes)?;
+        for layer in evicted {
+            self.leave(&layer.swarm());
+        }
         Ok(layer)
     }
 

@@ -1,10 +1,11 @@
 //! The swarm engine of flotilla.
 //!
 //! [`swarm`] decides, without IO; [`store`] keeps layers on the disk; [`Engine`] runs swarms
-//! over TCP; [`Node`] adds the supernodes; [`get`] is the command-line download; [`torrent_files`]
-//! makes and verifies torrents of files on the disk; [`tracker_client`] asks trackers;
-//! [`torrent_swarm`] downloads and seeds torrents among clients of any make. A running host is
-//! looked into through its [`control`] socket ([`DaemonClient`]).
+//! over TCP; [`Node`] adds the supernodes; [`get`] is the command-line download, [`preheat`] asks
+//! supernodes for layers ahead of the pulls; [`torrent_files`] makes and verifies torrents of files
+//! on the disk; [`tracker_client`] asks trackers; [`torrent_swarm`] downloads and seeds torrents
+//! among clients of any make. A running host is looked into through its [`control`] socket
+//! ([`DaemonClient`]).
 
 #![cfg_attr(
     test,
@@ -33,9 +34,11 @@ mod peer_finder;
 mod peer_io;
 mod piece_storage;
 pub mod placement;
+pub mod preheat;
 pub mod rate_limit;
-mod rendezvous;
+pub mod rendezvous;
 mod small_content;
+mod spool;
 pub mod store;
 mod supernode_client;
 mod supernode_session;
@@ -43,6 +46,7 @@ pub mod swarm;
 mod swarm_handle;
 mod swarm_task;
 pub mod torrent_files;
+mod torrent_registration;
 pub mod torrent_swarm;
 pub mod tracker_client;
 mod web_seed;
@@ -53,8 +57,10 @@ pub use self::engine::{Engine, EngineConfig, EngineError, OpenToStrangersError};
 pub use self::layer_reader::{LayerReader, ReadError};
 pub use self::node::{ContentRequest, Layer, Node, NodeConfig, OpenError, StartError, origin_of};
 pub use self::small_content::SmallContent;
+pub use self::spool::{Spool, SpoolError};
 pub use self::store::{StoreError, StoredLayer};
 pub use self::supernode_client::SupernodeError;
 pub use self::swarm_handle::{
     OriginSwarm, RunningSwarm, SwarmCounters, SwarmHandle, SwarmState, SwarmStatus,
 };
+pub use self::torrent_registration::{register_torrent, tracker_url, unregister_torrent};

@@ -169,6 +169,35 @@ impl Node {
         }
     }
 
+    /// Offers a blob that is complete on this node, in the caller's name: a supernode takes it
+    /// from here instead of from the source, and then it seeds, and so does this node.
+    ///
+    /// # Errors
+    /// The blob is not here, the source refuses this caller, or no supernode takes it.
+    pub async fn offer(&self, request: ContentRequest) -> Result<(), OpenError> {
+        let local = match &request.digest {
+            Some(digest) => self.local(digest, &request.url).await,
+            None => None,
+        };
+        let local = local.ok_or_else(|| OpenError::Unswarmable("it is not here".to_owned()))?;
+        let length = local.length();
+        let (supernode, answer) = self.0.ask(&request, Some(length)).await?;
+        if let OpenResponse::Wanted { swarm, ticket } = &answer {
+            let limit = &self.0.engine.0.limits.upload;
+            supernode
+                .give(*swarm, ticket, local.read(0..length), limit)
+                .await?;
+        }
+        let (supernode, descriptor) = match answer {
+            OpenResponse::Wanted { .. } => self.0.open_anywhere(&request).await?,
+            answer => opened(supernode, answer)?,
+        };
+        if descriptor.delivery == Delivery::Pieces {
+            self.0.follow(supernode, descriptor, request).await?;
+        }
+        Ok(())
+    }
+
     /// The layer, if it is complete and verified on this node's disk and came from the
     /// source of `url`.
     pub async fn local(&self, digest: &Digest, url: &Url) -> Option<Layer> {
@@ -205,6 +234,17 @@ impl NodeShared {
         &self,
         request: &ContentRequest,
     ) -> Result<(Supernode, SwarmDescriptor), OpenError> {
+        let (supernode, answer) = self.ask(request, None).await?;
+        opened(supernode, answer)
+    }
+
+    /// The answer of the first healthy supernode. `offered`: bytes of the blob, if this node would
+    /// give it.
+    async fn ask(
+        &self,
+        request: &ContentRequest,
+        offered: Option<u64>,
+    ) -> Result<(Supernode, OpenResponse), OpenError> {
         let key = request.digest.as_ref().map_or_else(
             || content_url(&request.url, &request.filter_query).to_string(),
             ToString::to_string,
@@ -216,17 +256,12 @@ impl NodeShared {
             filter_query: request.filter_query.clone(),
             peer_id: self.engine.peer_id(),
             node: self.node_name.clone(),
+            offered,
         };
         let mut last = None;
         for supernode in self.supernodes.for_key(&key) {
             match supernode.open(&message).await {
-                Ok(OpenResponse::Open(descriptor)) => return Ok((supernode.clone(), descriptor)),
-                Ok(OpenResponse::Refused { status, reason }) => {
-                    return Err(OpenError::Refused { status, reason });
-                }
-                Ok(OpenResponse::Unswarmable { reason }) => {
-                    return Err(OpenError::Unswarmable(reason));
-                }
+                Ok(answer) => return Ok((supernode.clone(), answer)),
                 Err(error) => {
                     tracing::warn!(%error, "asking the next supernode");
                     last = Some(error);
@@ -258,8 +293,7 @@ impl NodeShared {
         };
         if self.begin_following(&handle) {
             let node = Arc::clone(self);
-            let session =
-                supernode_session::follow(node, handle.clone(), supernode, descriptor, request);
+            let session = supernode_session::follow(node, handle, supernode, descriptor, request);
             tokio::spawn(session);
         }
         Ok(layer)
@@ -314,6 +348,21 @@ impl NodeShared {
 
     fn lock_followed(&self) -> std::sync::MutexGuard<'_, HashMap<ContentId, SwarmHandle>> {
         self.followed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn opened(
+    supernode: Supernode,
+    answer: OpenResponse,
+) -> Result<(Supernode, SwarmDescriptor), OpenError> {
+    match answer {
+        OpenResponse::Open(descriptor) => Ok((supernode, descriptor)),
+        OpenResponse::Refused { status, reason } => Err(OpenError::Refused { status, reason }),
+        OpenResponse::Unswarmable { reason } => Err(OpenError::Unswarmable(reason)),
+        OpenResponse::Wanted { .. } => {
+            let reason = "the supernode wants what was not offered";
+            Err(OpenError::Unswarmable(reason.to_owned()))
+        }
     }
 }
 
@@ -378,6 +427,16 @@ impl Layer {
     /// Whether it is complete and verified on this node.
     pub fn is_complete(&self) -> bool {
         self.swarm().is_none_or(|swarm| swarm.status().complete)
+    }
+
+    /// Returns once the whole of `range` is published, see [`SwarmHandle::published`].
+    pub fn published(&self, range: &Range<u64>) -> impl Future<Output = ()> + Send + use<> {
+        let published = self.swarm().map(|swarm| swarm.published(range));
+        async move {
+            if let Some(published) = published {
+                published.await;
+            }
+        }
     }
 
     /// The verified bytes of `range`, in order, as they come.

@@ -10,8 +10,9 @@ use anyhow::Context as _;
 use clap::CommandFactory as _;
 use flotilla_client::{Node, NodeConfig, control};
 use flotilla_proxy::{CheckedContent, InterceptConfig, Proxy, ProxyConfig};
+use flotilla_seeder::registry_login::LoginConfig;
 use flotilla_seeder::{Supernode, SupernodeConfig};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -20,6 +21,7 @@ use crate::cli::{Cli, Command, ProxyArgs, SupernodeArgs};
 use crate::config::{self, ProxySettings, SupernodeSettings};
 use crate::get_command;
 use crate::join_token;
+use crate::preheat_command;
 use crate::torrent_command;
 
 /// Time that running requests have to end after the first signal.
@@ -31,6 +33,7 @@ pub(crate) async fn run(cli: Cli, shutdown: CancellationToken) -> anyhow::Result
         Command::Supernode(args) => supernode(args, shutdown).await,
         Command::Proxy(args) => proxy(args, shutdown).await,
         Command::Get(args) => get_command::run(args, shutdown).await,
+        Command::Preheat(args) => preheat_command::run(args, shutdown).await,
         Command::Torrent(command) => torrent_command::run(command, shutdown).await,
         Command::Cache(args) => cache_command::run(args, shutdown).await,
         Command::Completions { shell } => {
@@ -52,6 +55,7 @@ async fn supernode(args: SupernodeArgs, shutdown: CancellationToken) -> anyhow::
     let api = bind(settings.listen, "--listen").await?;
     let peers = bind(settings.peer_address(), "--peer-listen").await?;
     let (api_addr, peer_addr) = (api.local_addr()?, peers.local_addr()?);
+    let udp = bind_udp(settings.udp_tracker.unwrap_or(api_addr)).await?;
     let config = SupernodeConfig {
         data_dir: settings.data_dir,
         join_token,
@@ -61,8 +65,14 @@ async fn supernode(args: SupernodeArgs, shutdown: CancellationToken) -> anyhow::
         shared_registries: settings.shared_registries,
         token_certificates: registries.token_certificates.clone(),
         registry_tls: registries.into(),
+        open_repositories: settings.open_repositories,
+        logins: LoginConfig {
+            auth_file: settings.registry_auth,
+            registries: settings.preheat_registries,
+        },
     };
     let supernode = Supernode::start(&config, api, peers, shutdown.clone())?;
+    let supernode = supernode.with_udp_tracker(udp)?;
     ready(&format!(
         "flotilla supernode ready on http://{api_addr} (peers on {peer_addr})"
     ))?;
@@ -132,6 +142,13 @@ fn prepare_data_dir(dir: &Path) -> anyhow::Result<()> {
 async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
     let bound = TcpListener::bind(address).await;
     bound.with_context(|| format!("cannot listen on {address}; choose another address with {flag}"))
+}
+
+async fn bind_udp(address: SocketAddr) -> anyhow::Result<UdpSocket> {
+    let bound = UdpSocket::bind(address).await;
+    bound.with_context(|| {
+        format!("cannot listen on UDP {address} for the tracker; choose another address with --udp-tracker")
+    })
 }
 
 fn ready(line: &str) -> anyhow::Result<()> {

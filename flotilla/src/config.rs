@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use flotilla_seeder::open_repository::OpenRepository;
 use flotilla_seeder::registry_host::RegistryHost;
+use flotilla_seeder::registry_login::OwnRegistry;
 use flotilla_seeder::registry_tls::{ClientCertificate, RegistryTls};
 use flotilla_seeder::registry_token::TokenCertificate;
 use serde::{Deserialize, Serialize};
@@ -86,8 +88,17 @@ pub(crate) struct SupernodeSettings {
     pub(crate) cache_quota: ByteCount,
     pub(crate) upload_rate: Rate,
     pub(crate) registry_rate: Rate,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) udp_tracker: Option<SocketAddr>,
     /// Registries under one operator, whose common layers are one swarm.
     pub(crate) shared_registries: Vec<Url>,
+    /// Repositories whose layers are for everybody.
+    pub(crate) open_repositories: Vec<OpenRepository>,
+    /// Registries that images are preheated from, besides those of `registry_auth`.
+    pub(crate) preheat_registries: Vec<OwnRegistry>,
+    /// Logins of the supernode's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) registry_auth: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) join_token_file: Option<PathBuf>,
 }
@@ -101,7 +112,11 @@ impl Default for SupernodeSettings {
             cache_quota: CACHE_QUOTA,
             upload_rate: Rate::default(),
             registry_rate: Rate::default(),
+            udp_tracker: None,
             shared_registries: Vec::new(),
+            open_repositories: Vec::new(),
+            preheat_registries: Vec::new(),
+            registry_auth: None,
             join_token_file: None,
         }
     }
@@ -161,7 +176,11 @@ impl SupernodeSettings {
         settings.peer_listen = args.peer_listen.or(settings.peer_listen);
         replace(&mut settings.upload_rate, args.upload_rate);
         replace(&mut settings.registry_rate, args.registry_rate);
+        settings.udp_tracker = args.udp_tracker.or(settings.udp_tracker);
         settings.shared_registries.extend(args.shared_registry);
+        settings.open_repositories.extend(args.open_repository);
+        settings.preheat_registries.extend(args.preheat_registry);
+        settings.registry_auth = args.registry_auth.or(settings.registry_auth);
         let CommonArgs {
             data_dir,
             cache_quota,
@@ -438,6 +457,30 @@ mod tests {
         assert_eq!(settings.download_rate, Rate(Some(2_000_000)));
         assert_eq!(settings.cache_quota, CACHE_QUOTA);
         assert_eq!(supernodes, [Url::parse("http://a:8001").unwrap()]);
+    }
+
+    #[test]
+    fn open_repositories_stand_in_the_file_and_on_the_command_line() {
+        let file = parse("[supernode]\nopen_repositories = [\"r.example/public/*\"]\n").unwrap();
+        let listed: Vec<String> = file
+            .supernode
+            .open_repositories
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(listed, ["r.example:443/public/*"]);
+        let errors = parse("[supernode]\nopen_repositories = [\"r.example\"]\n").unwrap_err();
+        let all = errors.join("\n");
+        assert!(
+            all.contains("open_repositories") && all.contains("r.example"),
+            "{all}"
+        );
+        let line = "flotilla supernode --open-repository a.example/b --udp-tracker 127.0.0.1:1";
+        let Command::Supernode(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
+            panic!("no supernode");
+        };
+        assert_eq!(args.open_repository, ["a.example/b".parse().unwrap()]);
+        assert!(args.udp_tracker.is_some());
     }
 
     #[test]

@@ -9,9 +9,13 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::Args;
 use flotilla_client::torrent_swarm::{self, SeedError, SeedOptions, Seeding, SwarmOptions};
+use flotilla_client::{register_torrent, tracker_url};
+use flotilla_torrents::Metainfo;
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
-use crate::config::ConfigErrors;
+use crate::config::{ConfigErrors, supernode_urls};
+use crate::join_token;
 use crate::shown::Shown;
 use crate::torrent_command::{address, print_damage, progress_bar, read, summary};
 use crate::units::Rate;
@@ -21,6 +25,9 @@ const PEER_LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 6881);
 /// How often the counters are looked at for the progress line.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// A supernode that was restarted lets strangers in again after this.
+const REGISTER_EVERY: Duration = Duration::from_secs(5 * 60);
 
 const SEED_HELP: &str = "\
 The content is compared with the torrent first; damaged content is not seeded, and what is damaged
@@ -47,6 +54,13 @@ pub(crate) struct SeedArgs {
     /// commas one tier (BEP 12)
     #[arg(long, value_name = "URL[,URL…]")]
     tracker: Vec<String>,
+    /// A supernode that tracks the torrent for everybody, while it is seeded and for a day after;
+    /// repeatable, or separated by commas
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    supernode: Vec<String>,
+    /// File with the supernodes' secret (or set FLOTILLA_JOIN_TOKEN)
+    #[arg(long, value_name = "FILE")]
+    join_token_file: Option<PathBuf>,
     /// A peer to connect to; repeatable
     #[arg(long, value_name = "ADDR:PORT")]
     peer: Vec<SocketAddr>,
@@ -62,9 +76,16 @@ pub(crate) async fn seed(args: SeedArgs, shutdown: CancellationToken) -> anyhow:
         let checked = checked.filter_map(|url| url.map_err(|error| errors.push(error)).ok());
         trackers.push(checked.collect());
     }
+    let supernodes = supernode_urls(&args.supernode, &mut errors);
     if !errors.is_empty() {
         return Err(ConfigErrors(errors).into());
     }
+    let join_token = join_token::given(args.join_token_file.as_deref())?;
+    trackers.extend(
+        supernodes
+            .iter()
+            .map(|url| vec![tracker_url(url).to_string()]),
+    );
     let torrent = Arc::new(read(&args.torrent)?);
     let bar = progress_bar(torrent.geometry().length());
     let advanced = {
@@ -95,13 +116,19 @@ pub(crate) async fn seed(args: SeedArgs, shutdown: CancellationToken) -> anyhow:
         }
         Err(error) => return Err(error.into()),
     };
+    for supernode in &supernodes {
+        register_torrent(supernode, join_token.as_deref(), &torrent).await?;
+    }
     announce(&seeding, &torrent)?;
-    shutdown.run_until_cancelled(follow(&seeding)).await;
+    let known = keep_registered(&supernodes, join_token.as_deref(), &torrent);
+    shutdown
+        .run_until_cancelled(async { tokio::join!(follow(&seeding), known) })
+        .await;
     seeding.end().await;
     Ok(())
 }
 
-fn announce(seeding: &Seeding, torrent: &flotilla_torrents::Metainfo) -> anyhow::Result<()> {
+fn announce(seeding: &Seeding, torrent: &Metainfo) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
@@ -112,6 +139,18 @@ fn announce(seeding: &Seeding, torrent: &flotilla_torrents::Metainfo) -> anyhow:
     )?;
     writeln!(out, "magnet link  {}", torrent.magnet())?;
     Ok(out.flush()?)
+}
+
+/// Registers the torrent again and again: a supernode forgets it when it is restarted.
+async fn keep_registered(supernodes: &[Url], join_token: Option<&str>, torrent: &Metainfo) {
+    loop {
+        tokio::time::sleep(REGISTER_EVERY).await;
+        for supernode in supernodes {
+            if let Err(error) = register_torrent(supernode, join_token, torrent).await {
+                tracing::warn!(%error, "torrent not registered");
+            }
+        }
+    }
 }
 
 /// Logs what is sent, as long as something is.

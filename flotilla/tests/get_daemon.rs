@@ -36,7 +36,7 @@ impl Source {
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let counter = Arc::clone(&counter);
-                std::thread::spawn(move || answer(stream.unwrap(), &counter));
+                std::thread::spawn(move || answer(&stream.unwrap(), &counter));
             }
         });
         Self { addr, whole_gets }
@@ -51,9 +51,9 @@ fn bytes() -> Vec<u8> {
     (0_u8..251).cycle().take(LENGTH).collect()
 }
 
-fn answer(stream: TcpStream, whole_gets: &AtomicUsize) {
+fn answer(stream: &TcpStream, whole_gets: &AtomicUsize) {
     let mut head = String::new();
-    let mut reader = BufReader::new(&stream);
+    let mut reader = BufReader::new(stream);
     while !head.ends_with("\r\n\r\n") {
         if reader.read_line(&mut head).unwrap_or(0) == 0 {
             return;
@@ -73,7 +73,8 @@ fn answer(stream: TcpStream, whole_gets: &AtomicUsize) {
     };
     let length = body.len();
     let head = format!("HTTP/1.1 {status}{fields}Content-Length: {length}\r\n\r\n");
-    let _ = (&stream).write_all(&[head.as_bytes(), body].concat());
+    let mut stream = stream;
+    let _ = stream.write_all(&[head.as_bytes(), body].concat());
 }
 
 struct Daemon(Child);

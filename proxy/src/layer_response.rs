@@ -1,6 +1,7 @@
 //! Answers the `GET` of a layer from the swarm, if this caller may have it.
 
 use std::ops::Range;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,16 +12,18 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Uri};
 use http_body_util::StreamBody;
+use tokio::sync::Semaphore;
 use url::Url;
 
 use crate::blob_request::BlobRequest;
 use crate::body::{ProxyBody, boxed};
 use crate::caller_check::CallerCheck;
-use crate::fallback::RegistryBlob;
+use crate::fallback::{RegistryBlob, RegistryBytes};
 use crate::layer_body::LayerBody;
 use crate::layer_source::{LayerRequest, LayerSource, NotDelivered, SwarmLayer};
 use crate::oci_error::Refusal;
-use crate::range::Unsatisfiable;
+use crate::push_uploads::Pushed;
+use crate::range::{ByteRange, Unsatisfiable};
 use crate::stats::ProxyStats;
 use crate::upstream::Upstream;
 
@@ -33,6 +36,14 @@ const ANSWER_PATIENCE: Duration = Duration::from_millis(300);
 /// after 30 seconds.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The longest range of a lazy reader (estargz, zstd:chunked, SOCI): programs wait for just these
+/// bytes, which may be the layer's last ones. Whoever asks for more reads all of it, and had better
+/// wait for the swarm than have the registry send it twice. As long as SOCI's spans.
+const LONGEST_LAZY: u64 = 4 * 1024 * 1024;
+/// For a lazily read range to be published, before the registry is asked for it: about what
+/// asking takes, so that what is just arriving is not sent twice.
+const LAZY_PATIENCE: Duration = Duration::from_millis(250);
+
 const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
@@ -42,6 +53,8 @@ pub(crate) struct Layers {
     pub(crate) callers: CallerCheck,
     pub(crate) upstream: Upstream,
     pub(crate) stats: Arc<ProxyStats>,
+    /// Pushed layers that are hashed and given away; the next pushes need the machine as well.
+    pub(crate) keeping: Semaphore,
 }
 
 impl Layers {
@@ -83,7 +96,15 @@ impl Layers {
         let authorization = headers.get(AUTHORIZATION);
         let registry =
             RegistryBlob::new(self.upstream.clone(), target.clone(), authorization, length);
-        let body = LayerBody::new(layer, range.clone(), registry, Arc::clone(&self.stats));
+        let is_lazy =
+            blob.range.is_some_and(ByteRange::has_end) && range.end - range.start <= LONGEST_LAZY;
+        let ahead = if is_lazy {
+            bytes_ahead(layer.as_ref(), &range, &registry).await
+        } else {
+            None
+        };
+        let stats = Arc::clone(&self.stats);
+        let body = LayerBody::new(layer, range.clone(), ahead, registry, stats);
         self.stats.count_layer();
         let mut response = Response::new(boxed(StreamBody::new(body.frames())));
         describe(
@@ -96,21 +117,32 @@ impl Layers {
         Ok(response)
     }
 
-    /// Makes a blob that was pushed with these credentials seed.
-    pub(crate) async fn seed(&self, url: Url, digest: Digest, headers: &HeaderMap) {
-        let opened = match credentials(headers) {
-            Err(error) => Err(error),
-            Ok(headers) => {
-                self.open(LayerRequest {
-                    url,
-                    headers,
-                    digest,
-                })
-                .await
-            }
+    /// Makes a blob that was pushed seed: from what was kept of it, else by having the supernode
+    /// read it.
+    pub(crate) async fn seed(&self, pushed: Pushed) {
+        let headers = match credentials(&pushed.headers) {
+            Ok(headers) => headers,
+            Err(reason) => return tracing::debug!(%reason, "a pushed layer does not seed"),
         };
-        match opened {
-            Ok(layer) => tracing::debug!(bytes = layer.length(), "a pushed layer seeds"),
+        let request = LayerRequest {
+            url: pushed.url,
+            headers,
+            digest: pushed.digest,
+        };
+        if let Some(kept) = pushed.kept
+            && let Some(spool) = kept.written().await
+            && let Ok(_turn) = self.keeping.acquire().await
+        {
+            match self.source.keep(spool, request.clone()).await {
+                Ok(()) => {
+                    self.stats.count_kept();
+                    return tracing::debug!("a pushed layer seeds");
+                }
+                Err(reason) => tracing::debug!(%reason, "a pushed layer is read back"),
+            }
+        }
+        match self.open(request).await {
+            Ok(layer) => tracing::debug!(bytes = layer.length(), "a pushed layer is read back"),
             Err(reason) => tracing::debug!(%reason, "a pushed layer does not seed"),
         }
     }
@@ -118,8 +150,8 @@ impl Layers {
     /// Asks the cluster, and gives a silent one up soon.
     async fn open(&self, request: LayerRequest) -> Result<Box<dyn SwarmLayer>, NotDelivered> {
         let opening = tokio::time::timeout(OPEN_TIMEOUT, self.source.open(request));
-        let watching = std::pin::pin!(self.supernode_is_lost());
-        match future::select(std::pin::pin!(opening), watching).await {
+        let watching = pin!(self.supernode_is_lost());
+        match future::select(pin!(opening), watching).await {
             Either::Left((Ok(opened), _)) => opened,
             Either::Left((Err(_), _)) => Err(NotDelivered("opening takes too long".to_owned())),
             Either::Right(((), _)) => Err(NotDelivered("no supernode answers".to_owned())),
@@ -137,6 +169,31 @@ impl Layers {
             }
             tokio::time::sleep(OPEN_PATIENCE).await;
         }
+    }
+}
+
+/// A range that the swarm will not hear of soon, from the registry. A reader of the footer would
+/// otherwise wait for the whole layer.
+async fn bytes_ahead(
+    layer: &dyn SwarmLayer,
+    range: &Range<u64>,
+    registry: &RegistryBlob,
+) -> Option<RegistryBytes> {
+    let mut published = pin!(layer.published(range.clone()));
+    let arriving = tokio::time::timeout(LAZY_PATIENCE, published.as_mut());
+    if arriving.await.is_ok() {
+        return None;
+    }
+    match future::select(pin!(registry.open_exactly(range)), published).await {
+        Either::Left((Ok(bytes), _)) => {
+            tracing::debug!(?range, "ahead of the swarm");
+            Some(bytes)
+        }
+        Either::Left((Err(error), _)) => {
+            tracing::debug!(?range, %error, "waiting for the swarm");
+            None
+        }
+        Either::Right(((), _)) => None,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use flotilla_client::Spool;
 use flotilla_torrents::Digest;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
@@ -21,6 +22,19 @@ pub trait LayerSource: Send + Sync + 'static {
         request: LayerRequest,
     ) -> BoxFuture<'_, Result<Box<dyn SwarmLayer>, NotDelivered>>;
 
+    /// A place for the bytes of a push, if this source keeps any.
+    fn spool(&self) -> Option<Spool> {
+        None
+    }
+
+    /// Makes the blob of `request`, which the registry has just taken, a layer of this node and
+    /// of the swarm. Its bytes have yet to be compared with the digest.
+    fn keep(&self, spool: Spool, request: LayerRequest) -> BoxFuture<'_, Result<(), NotDelivered>> {
+        drop((spool, request));
+        let kept = Err(NotDelivered("nothing is kept here".to_owned()));
+        Box::pin(std::future::ready(kept))
+    }
+
     /// Whether a supernode answers right now. Asked when [`LayerSource::open`] takes long, to
     /// tell a slow registry (wait: going there would not help) from a dead supernode (go).
     fn is_answering(&self) -> BoxFuture<'_, bool>;
@@ -30,6 +44,10 @@ pub trait LayerSource: Send + Sync + 'static {
 pub trait SwarmLayer: Send + Sync {
     /// Its length in bytes.
     fn length(&self) -> u64;
+
+    /// Returns once the swarm has heard of every byte of `range`. Until then nobody but the
+    /// registry can have them, and it sends them last.
+    fn published(&self, range: Range<u64>) -> BoxFuture<'static, ()>;
 
     /// The verified bytes of `range`, in order, as they come. After an error the stream is
     /// not polled again.

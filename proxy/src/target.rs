@@ -1,6 +1,7 @@
 //! What a request asks for: RFC 9112 section 3.2, and containerd's `ns` for mirrors.
 
 use std::borrow::Cow;
+use std::net::Ipv6Addr;
 
 use http::header::{HOST, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -12,6 +13,9 @@ use crate::oci_error::Refusal;
 
 /// Where clients get tokens for the mirrored registries.
 pub(crate) const TOKEN_PATH: &str = "/flotilla/v1/token";
+
+/// Ends an IPv6 address in a path.
+const IPV6_LITERAL: &str = ".ipv6-literal";
 
 /// Where a request goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,9 +177,20 @@ fn mirrored(uri: &Uri, mirrors: &MirrorHosts) -> Result<Target, Refusal> {
 }
 
 /// The `HOST[:PORT]` that a component of a path means. Image references allow no colon there:
-/// two underscores stand for it.
+/// two underscores stand for it. An IPv6 address is written as in UNC paths, with a hyphen for
+/// each colon: `fd00--1.ipv6-literal__5000`. As a component begins and ends with a letter or a
+/// digit, a zero stands at the open end of a `::`, as in `0--1` or `fd00--0`.
 pub(crate) fn host_of_component(component: &str) -> String {
-    component.replacen("__", ":", 1)
+    let (host, port) = match component.split_once("__") {
+        Some((host, port)) => (host, format!(":{port}")),
+        None => (component, String::new()),
+    };
+    let address = host.strip_suffix(IPV6_LITERAL);
+    let address = address.and_then(|address| address.replace('-', ":").parse::<Ipv6Addr>().ok());
+    match address {
+        Some(address) => format!("[{address}]{port}"),
+        None => format!("{host}{port}"),
+    }
 }
 
 /// Whether the first component of a path or scope is a host. As in image references, a host
@@ -196,7 +211,7 @@ fn host_in_path(path: &str) -> Option<(&str, String)> {
 
 fn named(ns: &str, mirrors: &MirrorHosts) -> Result<Registry, Refusal> {
     let authority: Option<Authority> = ns.parse().ok();
-    let authority = authority.filter(|authority| !authority.as_str().contains('@'));
+    let authority = authority.filter(is_host_and_port);
     let authority = authority.ok_or_else(|| malformed("ns is not HOST[:PORT]"))?;
     mirrors.named(&authority).ok_or_else(|| {
         Refusal::new(
@@ -227,12 +242,29 @@ fn take_namespaces(query: Option<&str>) -> (Vec<String>, Option<String>) {
 }
 
 fn assemble(scheme: Scheme, authority: Authority, path: PathAndQuery) -> Result<Uri, Refusal> {
+    if !is_host_and_port(&authority) {
+        return Err(malformed(format!("{authority} is not HOST[:PORT]")));
+    }
     let uri = Uri::builder()
         .scheme(scheme)
         .authority(authority)
         .path_and_query(path)
         .build();
     uri.map_err(|_| malformed("the request target is malformed"))
+}
+
+/// Whether host and port are all there is. The parser lets other text stand behind a colon or a
+/// bracket, which connections ignore: `evil.test:x.corp.test` leads to `evil.test` although a
+/// list of hosts sees one below `corp.test`.
+pub(crate) fn is_host_and_port(authority: &Authority) -> bool {
+    let (host, written) = (authority.host(), authority.as_str());
+    let rest = written.strip_prefix(host);
+    let is_port = |port: &str| {
+        port.bytes().all(|byte| byte.is_ascii_digit())
+            && (port.is_empty() || port.parse::<u16>().is_ok())
+    };
+    !host.is_empty()
+        && rest.is_some_and(|rest| rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port))
 }
 
 fn malformed(message: impl Into<String>) -> Refusal {
@@ -256,7 +288,9 @@ mod tests {
         let default = registry.map(|url| Registry::from_url(&url.parse().unwrap()).unwrap());
         let mirrors = MirrorHosts {
             default,
-            allowed: vec!["other.test".parse().unwrap()],
+            allowed: ["other.test", "*.corp.test"]
+                .map(|pattern| pattern.parse().unwrap())
+                .to_vec(),
         };
         Target::of(&request, &Entrance::Listener, &mirrors)
     }
@@ -320,6 +354,40 @@ mod tests {
     }
 
     #[test]
+    fn an_ipv6_address_may_stand_in_the_path() {
+        for (component, host) in [
+            ("fd00--1.ipv6-literal__5000", "[fd00::1]:5000"),
+            ("fd00--1.ipv6-literal", "[fd00::1]"),
+            ("0--1.ipv6-literal__80", "[::1]:80"),
+            ("fd00--0.ipv6-literal", "[fd00::]"),
+            ("2001-db8-0-0-0-0-0-1.ipv6-literal", "[2001:db8::1]"),
+            ("a-b.ipv6-literal__5000", "a-b.ipv6-literal:5000"),
+            ("a-b.test__5000", "a-b.test:5000"),
+        ] {
+            assert_eq!(host_of_component(component), host);
+            assert!(is_host(component), "{component}");
+        }
+        let mirrors = MirrorHosts {
+            default: None,
+            allowed: vec!["http://[FD00:0::1]:5000".parse().unwrap()],
+        };
+        let of = |component: &str| {
+            let uri = format!("/v2/{component}/app/manifests/1");
+            let request = Request::builder().uri(uri).body(()).unwrap();
+            Target::of(&request, &Entrance::Listener, &mirrors)
+        };
+        let component = "fd00--1.ipv6-literal__5000";
+        let target = "http://[fd00::1]:5000/v2/app/manifests/1";
+        let found = Target::PathMirror {
+            host: component.to_owned(),
+            target: target.parse().unwrap(),
+        };
+        assert_eq!(of(component), Ok(found));
+        let refusal = of("fd00--2.ipv6-literal__5000").unwrap_err();
+        assert_eq!(refusal.status, StatusCode::MISDIRECTED_REQUEST);
+    }
+
+    #[test]
     fn a_repository_of_the_default_registry_may_look_like_a_host() {
         assert_eq!(
             target(
@@ -352,6 +420,32 @@ mod tests {
         .unwrap_err();
         assert_eq!(refusal.status, StatusCode::MISDIRECTED_REQUEST);
         assert!(refusal.message.contains("mirror_hosts"));
+    }
+
+    #[test]
+    fn nothing_behind_the_host_makes_it_a_listed_one() {
+        assert_eq!(
+            target("GET", "/v2/a/tags/list?ns=b.corp.test", None),
+            upstream("https://b.corp.test/v2/a/tags/list")
+        );
+        for ns in [
+            "evil.test:x.corp.test",
+            "evil.test:1.corp.test",
+            "%5Bfd00::1%5D.corp.test",
+            "%5Bfd00::1%5Dx.corp.test",
+            "%5Bfd00::1%5D:.corp.test",
+            "evil.test:99999",
+        ] {
+            let refusal = target("GET", &format!("/v2/?ns={ns}"), None).unwrap_err();
+            assert_eq!(refusal.status, StatusCode::BAD_REQUEST, "{ns}");
+        }
+        for path in [
+            "/v2/evil.test__x.corp.test/a/tags/list",
+            "/v2/evil.test:x.corp.test/a/b",
+        ] {
+            assert!(target("GET", path, None).is_err(), "{path}");
+        }
+        assert!(target("GET", "http://evil.test:x.corp.test/", None).is_err());
     }
 
     #[test]

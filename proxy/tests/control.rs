@@ -16,6 +16,7 @@ use flotilla_client::control_client::FetchError;
 use flotilla_client::placement::place;
 use flotilla_client::{ContentRequest, DaemonClient, Node, NodeConfig};
 use flotilla_proxy::{CheckedContent, ProxyConfig};
+use flotilla_seeder::registry_login::LoginConfig;
 use flotilla_seeder::registry_tls::RegistryTls;
 use flotilla_seeder::{Supernode, SupernodeConfig};
 use flotilla_torrents::{Digest, DigestHasher};
@@ -109,6 +110,8 @@ impl Cluster {
             shared_registries: Vec::new(),
             token_certificates: Vec::new(),
             registry_tls: RegistryTls::default(),
+            open_repositories: Vec::new(),
+            logins: LoginConfig::default(),
         };
         let running = Supernode::start(&config, api, peers, stop.clone()).unwrap();
         tokio::spawn(running.serve());

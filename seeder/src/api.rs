@@ -1,7 +1,8 @@
 //! The cluster API over HTTP.
 
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -12,14 +13,19 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
-use flotilla_client::{SwarmHandle, SwarmState};
+use flotilla_client::{SpoolError, SwarmHandle, SwarmState};
 use flotilla_torrents::swarm_api::{Hello, OpenRequest, PieceHashes, SwarmEvent};
-use flotilla_torrents::{InfoHash, PieceMap, SignedTicket, TicketKey};
+use flotilla_torrents::{InfoHash, Metainfo, PieceMap, SignedTicket, TicketKey};
 use flotilla_tracker::Tracker;
 use futures_util::{Stream, StreamExt as _, stream};
 use sha2::{Digest as _, Sha256};
 
+use crate::api_server::Visit;
+use crate::offers::NotTaken;
+use crate::open_swarms::OpenSwarms;
+use crate::open_torrents;
 use crate::openings::{Openings, unix_now};
+use crate::preheat::{self, Preheater};
 
 /// An open request carries credentials of up to 16 KiB each.
 const LARGEST_REQUEST: usize = 64 * 1024;
@@ -31,8 +37,12 @@ const TICKET: &str = "x-flotilla-ticket";
 
 /// What the handlers share.
 pub(crate) struct Api {
-    openings: Openings,
-    tracker: Tracker,
+    pub(crate) openings: Arc<Openings>,
+    pub(crate) tracker: Tracker,
+    pub(crate) open_swarms: OpenSwarms,
+    /// Where the API listens, and the UDP tracker if there is one.
+    pub(crate) listen: SocketAddr,
+    pub(crate) udp_port: OnceLock<u16>,
     /// SHA-256 of the join token: comparing hashes takes the same time wherever they differ.
     join_token: Option<[u8; 32]>,
     ticket_key: TicketKey,
@@ -43,14 +53,19 @@ impl Api {
     pub(crate) fn new(
         openings: Openings,
         tracker: Tracker,
+        open_swarms: OpenSwarms,
         join_token: Option<&str>,
+        listen: SocketAddr,
         peer_port: u16,
     ) -> Arc<Self> {
         let ticket_key = openings.signer.public_key();
         let join_token = join_token.map(|token| Sha256::digest(token).into());
         Arc::new(Self {
-            openings,
+            openings: Arc::new(openings),
             tracker,
+            open_swarms,
+            listen,
+            udp_port: OnceLock::new(),
             join_token,
             ticket_key,
             peer_port,
@@ -78,21 +93,37 @@ pub(crate) fn router(api: &Arc<Api>) -> Router {
             post(open).layer(DefaultBodyLimit::max(LARGEST_REQUEST)),
         )
         .route("/v1/swarms/{swarm}/events", get(events))
-        .route("/v1/swarms/{swarm}/content", get(content))
+        .route("/v1/swarms/{swarm}/content", get(content).put(take))
         .route("/v1/swarms/{swarm}/torrent", get(torrent))
         .route("/v1/stats", get(stats))
+        .merge(open_torrents::members_routes())
+        .with_state(Arc::clone(api))
+        .merge(preheat::api::router(Preheater::new(Arc::clone(
+            &api.openings,
+        ))))
         .layer(middleware::from_fn_with_state(
             Arc::clone(api),
             members_only,
-        ))
-        .with_state(Arc::clone(api));
+        ));
     Router::new()
         .route(
             "/v1/health",
             get(async || Json(serde_json::json!({ "status": "ok" }))),
         )
         .merge(api.tracker.router())
+        .merge(open_torrents::public_routes().with_state(Arc::clone(api)))
         .merge(members)
+        .layer(middleware::from_fn_with_state(Arc::clone(api), note_member))
+}
+
+/// Nodes announce themselves with the join token too, on connections that they keep.
+async fn note_member(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    if let Some(visit) = request.extensions().get::<Arc<Visit>>()
+        && api.is_member(request.headers())
+    {
+        visit.is_member_s();
+    }
+    next.run(request).await
 }
 
 async fn members_only(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
@@ -102,7 +133,7 @@ async fn members_only(State(api): State<Arc<Api>>, request: Request, next: Next)
     refusal(StatusCode::UNAUTHORIZED, "join token wrong or missing")
 }
 
-fn refusal(status: StatusCode, error: &str) -> Response {
+pub(crate) fn refusal(status: StatusCode, error: &str) -> Response {
     (status, Json(serde_json::json!({ "error": error }))).into_response()
 }
 
@@ -123,6 +154,7 @@ async fn open(State(api): State<Arc<Api>>, Json(request): Json<OpenRequest>) -> 
         .with(|members| members.name_node(request.peer_id, &request.node));
     let opening = tokio::spawn(async move {
         let answer = api.openings.open(&request).await;
+        open_torrents::note_open(&api, &request, &answer).await;
         serde_json::to_vec(&answer).unwrap_or_default()
     });
     let body = stream::unfold(Some(opening), |opening| async {
@@ -183,9 +215,8 @@ fn event_stream(handle: SwarmHandle) -> impl Stream<Item = SwarmEvent> + Send {
                 return Some((event, Some((handle, status, told))));
             }
             if let SwarmState::Sealed(sha256) = now.state {
-                let info_hash =
-                    sealed_torrent(&handle.piece_map(), &handle).map(|(info_hash, _)| info_hash);
-                let info_hash = info_hash.unwrap_or_else(|_| handle.swarm());
+                let torrent = sealed_torrent(&handle.piece_map(), &handle);
+                let info_hash = torrent.map_or(handle.swarm(), |torrent| torrent.info_hash());
                 return Some((SwarmEvent::Sealed { info_hash, sha256 }, None));
             }
             if handle.is_closed() {
@@ -222,6 +253,34 @@ async fn content(
     ([(header::CONTENT_LENGTH, length)], body).into_response()
 }
 
+/// A blob that was offered; 200 when it is complete here.
+async fn take(
+    State(api): State<Arc<Api>>,
+    Path(swarm): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let swarm = match admitted_to(&api, &swarm, &headers) {
+        Ok(swarm) => swarm,
+        Err(refused) => return *refused,
+    };
+    match api.openings.take(&swarm, body.into_data_stream()).await {
+        Ok(()) => Json(serde_json::json!({})).into_response(),
+        Err(error) => {
+            tracing::warn!(%swarm, %error, "a blob that was offered is not taken");
+            let status = match error {
+                NotTaken::NotOffered => StatusCode::NOT_FOUND,
+                NotTaken::Busy | NotTaken::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+                NotTaken::Silent => StatusCode::REQUEST_TIMEOUT,
+                NotTaken::BrokeOff(_) | NotTaken::Length(_) => StatusCode::BAD_REQUEST,
+                NotTaken::Spool(SpoolError::OtherBytes { .. }) => StatusCode::UNPROCESSABLE_ENTITY,
+                NotTaken::Spool(_) => StatusCode::INSUFFICIENT_STORAGE,
+            };
+            refusal(status, &error.to_string())
+        }
+    }
+}
+
 async fn torrent(
     State(api): State<Arc<Api>>,
     Path(swarm): Path<String>,
@@ -235,19 +294,15 @@ async fn torrent(
         return refusal(StatusCode::CONFLICT, "the piece map still grows");
     }
     match sealed_torrent(&handle.piece_map(), &handle) {
-        Ok((_, bytes)) => {
-            ([(header::CONTENT_TYPE, "application/x-bittorrent")], bytes).into_response()
-        }
+        Ok(torrent) => open_torrents::torrent_response(&torrent),
         Err(reason) => refusal(StatusCode::CONFLICT, &reason),
     }
 }
 
 /// The standard torrent of a sealed map: private, named by the content, without dates.
-fn sealed_torrent(map: &PieceMap, handle: &SwarmHandle) -> Result<(InfoHash, Vec<u8>), String> {
-    let metainfo = map
-        .seal(&handle.content().file_stem(), &[], &[])
-        .map_err(|e| e.to_string())?;
-    Ok((metainfo.info_hash(), metainfo.to_bytes()))
+pub(crate) fn sealed_torrent(map: &PieceMap, handle: &SwarmHandle) -> Result<Metainfo, String> {
+    let name = handle.content().file_stem();
+    map.seal(&name, &[], &[]).map_err(|e| e.to_string())
 }
 
 async fn stats(State(api): State<Arc<Api>>) -> Response {
@@ -290,6 +345,14 @@ fn layer_stats(handle: &SwarmHandle) -> serde_json::Value {
 
 /// The swarm that a member with a ticket names.
 fn admitted(api: &Api, swarm: &str, headers: &HeaderMap) -> Result<SwarmHandle, Box<Response>> {
+    let swarm = admitted_to(api, swarm, headers)?;
+    api.openings
+        .running(&swarm)
+        .ok_or_else(|| Box::new(refusal(StatusCode::NOT_FOUND, "no such swarm here")))
+}
+
+/// The name of the swarm that the shown ticket is for.
+fn admitted_to(api: &Api, swarm: &str, headers: &HeaderMap) -> Result<InfoHash, Box<Response>> {
     let refuse = |status, error: &str| Box::new(refusal(status, error));
     let swarm: InfoHash = swarm.parse().map_err(|_| {
         refuse(
@@ -304,13 +367,10 @@ fn admitted(api: &Api, swarm: &str, headers: &HeaderMap) -> Result<SwarmHandle, 
             .verify_any_peer(ticket, unix_now(), swarm)
             .is_ok()
     };
-    if !ticket.as_ref().is_some_and(admits) {
-        return Err(refuse(
-            StatusCode::FORBIDDEN,
-            "no valid ticket for this swarm",
-        ));
+    if ticket.as_ref().is_some_and(admits) {
+        Ok(swarm)
+    } else {
+        let error = "no valid ticket for this swarm";
+        Err(refuse(StatusCode::FORBIDDEN, error))
     }
-    api.openings
-        .running(&swarm)
-        .ok_or_else(|| refuse(StatusCode::NOT_FOUND, "no such swarm here"))
 }

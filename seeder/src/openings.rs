@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use flotilla_client::{Engine, SmallContent, SwarmHandle, SwarmState, content_url, origin_of};
 use flotilla_torrents::swarm_api::{
     Delivery, InlineContent, OpenRequest, OpenResponse, SwarmDescriptor,
@@ -13,12 +13,15 @@ use flotilla_torrents::swarm_api::{
 use flotilla_torrents::{
     ContentId, Digest, Geometry, InfoHash, PeerId, SignedTicket, Ticket, TicketSigner,
 };
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _};
 use moka::future::Cache;
 use url::Url;
 
 use crate::authorization::Authorizer;
 use crate::ingest::Ingest;
+use crate::offers::{NotTaken, Offers, Wanted};
+use crate::open_layers::OpenLayers;
+use crate::registry_login::RegistryLogins;
 use crate::registry_token::TokenVerifier;
 use crate::source::{Permission, Source, SourceBody, SourceError};
 
@@ -36,10 +39,14 @@ const OWN_TICKET_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 pub(crate) struct Openings {
     pub(crate) engine: Engine,
     pub(crate) source: Source,
+    pub(crate) logins: RegistryLogins,
     pub(crate) signer: TicketSigner,
+    /// Layers that everybody may have.
+    pub(crate) open_layers: OpenLayers,
     peer_port: u16,
     blobs: Authorizer,
     urls: Authorizer,
+    offers: Offers,
     /// Small blobs that somebody asked for lately; all of them are on the disk as well.
     small: Cache<String, SmallContent>,
     /// By digest or URL; the lock is held while the source is asked, so that it is asked once.
@@ -47,7 +54,7 @@ pub(crate) struct Openings {
 }
 
 /// What a caller gets.
-enum Opened {
+pub(crate) enum Opened {
     Small(SmallContent),
     Swarm(Known),
 }
@@ -60,8 +67,8 @@ enum FromSource {
 
 /// A swarm that was opened before.
 #[derive(Clone)]
-struct Known {
-    handle: SwarmHandle,
+pub(crate) struct Known {
+    pub(crate) handle: SwarmHandle,
     validator: String,
     ingest: Option<Arc<Ingest>>,
 }
@@ -70,17 +77,22 @@ impl Openings {
     pub(crate) fn new(
         engine: Engine,
         source: Source,
+        logins: RegistryLogins,
         signer: TicketSigner,
         tokens: TokenVerifier,
+        open_layers: OpenLayers,
         peer_port: u16,
     ) -> Self {
         Self {
+            open_layers,
             blobs: Authorizer::for_blobs(source.clone(), tokens),
             urls: Authorizer::for_urls(source.clone()),
             engine,
             source,
+            logins,
             signer,
             peer_port,
+            offers: Offers::new(),
             small: Cache::builder()
                 .max_capacity(MOST_SMALL)
                 .weigher(|key: &String, small: &SmallContent| {
@@ -91,14 +103,15 @@ impl Openings {
         }
     }
 
-    /// The answer to a node.
+    /// The answer to a node. The source has then let this caller in at this URL.
     pub(crate) async fn open(&self, request: &OpenRequest) -> OpenResponse {
-        let opened = match Url::parse(&request.url) {
-            Ok(url) if !is_for(&url, request.digest.as_ref()) => Err(Unopened::Unswarmable(
-                "the URL does not name the blob of this digest".to_owned(),
-            )),
-            Ok(url) => self.swarm_for(&url, request).await,
-            Err(error) => Err(Unopened::Unswarmable(error.to_string())),
+        let opened = match url_of(request) {
+            Ok(url) => match self.consider_offer(&url, request).await {
+                Ok(Some(wanted)) => return wanted,
+                Ok(None) => self.swarm_for(&url, request).await,
+                Err(unopened) => Err(unopened),
+            },
+            Err(unopened) => Err(unopened),
         };
         match opened {
             Ok(Opened::Small(small)) => {
@@ -134,9 +147,61 @@ impl Openings {
         }
     }
 
+    /// Opens what is asked for, or finds it open.
+    pub(crate) async fn bring(&self, request: &OpenRequest) -> Result<Opened, Unopened> {
+        self.swarm_for(&url_of(request)?, request).await
+    }
+
+    /// Takes the blob that this asked for when it was offered.
+    pub(crate) async fn take(
+        &self,
+        swarm: &InfoHash,
+        bytes: impl Stream<Item = Result<Bytes, axum::Error>>,
+    ) -> Result<(), NotTaken> {
+        self.offers.take(&self.engine, swarm, bytes).await
+    }
+
+    /// The answer to an offer. None: nothing is offered, or the blob is here or on its way.
+    async fn consider_offer(
+        &self,
+        url: &Url,
+        request: &OpenRequest,
+    ) -> Result<Option<OpenResponse>, Unopened> {
+        let (Some(length), Some(digest)) = (request.offered, &request.digest) else {
+            return Ok(None);
+        };
+        let content = ContentId::blob(digest);
+        let key = self.key(url, request);
+        let is_here = self.engine.store().layer(&content).is_some();
+        if is_here || self.small.contains_key(&key) {
+            return Ok(None);
+        }
+        let geometry = Geometry::for_length(length)
+            .map_err(|error| Unopened::Unswarmable(error.to_string()))?;
+        self.blobs.check_blob(url, &request.headers, length).await?;
+        let swarm = InfoHash::of_swarm(&content, &geometry);
+        let wanted = Wanted {
+            url: url.clone(),
+            digest: digest.clone(),
+            length,
+        };
+        self.offers.want(swarm, wanted).await;
+        let ticket = self.ticket(swarm, request.peer_id, TICKET_LIFETIME);
+        Ok(Some(OpenResponse::Wanted { swarm, ticket }))
+    }
+
     /// The swarm of content that was opened before, or is on the disk whole.
     pub(crate) fn running(&self, swarm: &InfoHash) -> Option<SwarmHandle> {
         self.engine.swarm(swarm)
+    }
+
+    /// The running swarm of a layer that is whole on the disk.
+    pub(crate) async fn whole(&self, digest: &Digest) -> Option<SwarmHandle> {
+        let layer = self.engine.store().layer(&ContentId::blob(digest))?;
+        layer.sealed()?;
+        let known = self.run(layer.origin(), layer.content(), layer.geometry());
+        let handle = known.await.ok()?.handle;
+        handle.status().complete.then_some(handle)
     }
 
     async fn swarm_for(&self, url: &Url, request: &OpenRequest) -> Result<Opened, Unopened> {
@@ -242,12 +307,14 @@ impl Openings {
                 // Whole on the disk from an earlier run.
                 let length = layer.geometry().length();
                 self.blobs.check_blob(url, &request.headers, length).await?;
-                let known = self.run(url, layer.content(), layer.geometry()).await?;
+                let origin = origin_of(url);
+                let known = self.run(&origin, layer.content(), layer.geometry());
+                let known = known.await?;
                 return Ok(FromSource::Swarm(known));
             }
             if let Some(layer) = stored {
                 let geometry = layer.geometry();
-                let known = self.run(url, layer.content(), geometry).await?;
+                let known = self.run(&origin_of(url), layer.content(), geometry).await?;
                 let next = geometry.piece(known.handle.status().known);
                 let offset = next.map_or(0, |piece| geometry.piece_offset(piece));
                 let body = self.source.open(url, &request.headers, offset).await?;
@@ -281,7 +348,8 @@ impl Openings {
         if request.digest.is_some() && total <= InlineContent::LONGEST {
             return self.read_small(content, geometry, url, request, body).await;
         }
-        let known = self.run(url, &content, geometry).await?;
+        let known = self.run(&origin_of(url), &content, geometry).await?;
+        known.handle.layer().note_url(url);
         let published = known.handle.status().known;
         let body = match geometry.piece(published) {
             Some(_) if published == 0 => body,
@@ -339,7 +407,7 @@ impl Openings {
 
     async fn run(
         &self,
-        url: &Url,
+        origin: &str,
         content: &ContentId,
         geometry: Geometry,
     ) -> Result<Known, Unopened> {
@@ -347,10 +415,9 @@ impl Openings {
         let own = self.ticket(swarm, self.engine.peer_id(), OWN_TICKET_LIFETIME);
         let handle = self
             .engine
-            .create_origin(content, geometry, &origin_of(url), Some(own))
+            .create_origin(content, geometry, origin, Some(own))
             .await;
         let handle = handle.map_err(|error| Unopened::Unswarmable(error.to_string()))?;
-        handle.layer().note_url(url);
         Ok(Known {
             handle,
             validator: String::new(),
@@ -384,7 +451,8 @@ impl Openings {
                 ingest: None,
             };
         };
-        let ingest = Ingest::new(self.source.clone(), origin, validator.clone());
+        let (source, logins) = (self.source.clone(), self.logins.clone());
+        let ingest = Ingest::new(source, logins, origin, validator.clone());
         ingest.add_caller(url, &request.headers);
         let ingest = Arc::new(ingest);
         tracing::info!(content = %handle.content(), bytes = handle.geometry().length(), "ingest");
@@ -463,7 +531,7 @@ async fn short_content(handle: &SwarmHandle) -> Option<InlineContent> {
 }
 
 /// Why no swarm was opened.
-enum Unopened {
+pub(crate) enum Unopened {
     Source(SourceError),
     Unswarmable(String),
 }
@@ -477,6 +545,16 @@ impl From<Arc<SourceError>> for Unopened {
 impl From<SourceError> for Unopened {
     fn from(error: SourceError) -> Self {
         Self::Source(error)
+    }
+}
+
+fn url_of(request: &OpenRequest) -> Result<Url, Unopened> {
+    match Url::parse(&request.url) {
+        Ok(url) if !is_for(&url, request.digest.as_ref()) => Err(Unopened::Unswarmable(
+            "the URL does not name the blob of this digest".to_owned(),
+        )),
+        Ok(url) => Ok(url),
+        Err(error) => Err(Unopened::Unswarmable(error.to_string())),
     }
 }
 

@@ -10,7 +10,9 @@ use url::{Host, Url};
 const DEFAULT_PORT: u16 = 443;
 
 /// One registry: `HOST[:PORT]`, the port 443 unless given, IPv6 addresses in brackets.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[serde(try_from = "String", into = "String")]
 pub struct RegistryHost {
     /// Lower case; an IPv6 address without its brackets.

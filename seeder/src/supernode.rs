@@ -2,30 +2,29 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::serve::ListenerExt as _;
 use flotilla_client::{Engine, EngineConfig, control, origin_of};
-use flotilla_torrents::tracker_wire::AnnounceRequest;
-use flotilla_torrents::{SignedTicket, TicketError, TicketKey, TicketSigner};
-use flotilla_tracker::{Admission, Membership, Tracker, TrackerConfig};
-use tokio::net::TcpListener;
+use flotilla_torrents::TicketSigner;
+use flotilla_tracker::{Membership, Resident, Tracker, TrackerConfig};
+use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::api::{self, Api};
-use crate::openings::{Openings, unix_now};
+use crate::api_server::ApiServer;
+use crate::open_layers::OpenLayers;
+use crate::open_repository::OpenRepository;
+use crate::open_swarms::{OpenSwarms, SupernodeGate};
+use crate::open_torrents;
+use crate::openings::Openings;
+use crate::registry_login::{LoginConfig, RegistryLogins};
 use crate::registry_tls::RegistryTls;
 use crate::registry_token::{TokenCertificate, TokenVerifier};
 use crate::source::{Source, SourceConfig};
-
-/// Time that running answers have to end when the supernode stops.
-const DRAIN: Duration = Duration::from_secs(3);
 
 /// What a supernode needs to know.
 #[derive(Clone, Debug)]
@@ -47,13 +46,17 @@ pub struct SupernodeConfig {
     pub token_certificates: Vec<TokenCertificate>,
     /// How sources are verified.
     pub registry_tls: RegistryTls,
+    /// Repositories whose layers are for everybody.
+    pub open_repositories: Vec<OpenRepository>,
+    /// Registries that it turns to in its own name, and how it logs in there.
+    pub logins: LoginConfig,
 }
 
 /// A supernode that has started.
 pub struct Supernode {
     listener: TcpListener,
-    router: axum::Router,
-    engine: Engine,
+    udp: Option<UdpSocket>,
+    api: Arc<Api>,
     shutdown: CancellationToken,
 }
 
@@ -70,7 +73,7 @@ impl Supernode {
     /// pieces.
     ///
     /// # Errors
-    /// The data directory cannot be used, or a certificate file cannot be read.
+    /// The data directory cannot be used, or a file of certificates or credentials cannot be read.
     pub fn start(
         config: &SupernodeConfig,
         api: TcpListener,
@@ -94,71 +97,87 @@ impl Supernode {
             tls: config.registry_tls.clone(),
             rate: config.registry_rate,
         })?;
+        let logins = RegistryLogins::new(&config.logins, source.clone())?;
         let tokens = TokenVerifier::new(&config.token_certificates)?;
         let signer = ticket_signer(&config.data_dir.join("ticket-key"))?;
         engine.trust_tickets_of(signer.public_key());
-        let key = signer.public_key();
+        let open_swarms = OpenSwarms::new(engine.clone());
+        let gate = SupernodeGate {
+            ticket_key: signer.public_key(),
+            open: open_swarms.clone(),
+        };
+        let resident = Resident {
+            peer_id: engine.peer_id(),
+            listen: engine.listen_addr(),
+        };
         let tracker = Tracker::new(
             Membership::new(TrackerConfig::default(), rand::random()),
-            Arc::new(move |request| admit(&key, request)),
+            Arc::new(gate),
+            Some(resident),
         );
-        let openings = Openings::new(engine.clone(), source, signer, tokens, peer_port);
-        let router = api::router(&Api::new(
-            openings,
-            tracker,
-            config.join_token.as_deref(),
+        let open_layers = OpenLayers::open(
+            &config.data_dir.join("open-layers"),
+            &config.open_repositories,
+            |content| engine.store().layer(content).is_some(),
+        )?;
+        let openings = Openings::new(
+            engine,
+            source,
+            logins,
+            signer,
+            tokens,
+            open_layers,
             peer_port,
-        ));
+        );
+        let listen = api.local_addr()?;
+        let join_token = config.join_token.as_deref();
         Ok(Self {
             listener: api,
-            router,
-            engine,
+            udp: None,
+            api: Api::new(
+                openings,
+                tracker,
+                open_swarms,
+                join_token,
+                listen,
+                peer_port,
+            ),
             shutdown,
         })
+    }
+
+    /// Runs the UDP tracker on `socket` as well.
+    ///
+    /// # Errors
+    /// The socket has no address.
+    pub fn with_udp_tracker(mut self, socket: UdpSocket) -> anyhow::Result<Self> {
+        let port = socket.local_addr()?.port();
+        self.api.udp_port.get_or_init(|| port);
+        self.udp = Some(socket);
+        Ok(self)
     }
 
     /// Serves until the shutdown given to [`start`](Self::start).
     ///
     /// # Errors
-    /// The listener fails.
+    /// The UDP tracker's socket fails; a connection that fails fails alone.
     pub async fn serve(self) -> anyhow::Result<()> {
-        let service = self
-            .router
-            .into_make_service_with_connect_info::<SocketAddr>();
-        let shutdown = self.shutdown.clone();
-        // An answer in two parts would wait for the acknowledgement of the first: 40 ms.
-        let listener = self.listener.tap_io(|stream| {
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "no TCP_NODELAY");
+        let server = ApiServer::new(self.listener, api::router(&self.api));
+        tokio::spawn(open_torrents::open_known(Arc::clone(&self.api)));
+        let (tracker, udp) = (self.api.tracker.clone(), self.udp);
+        let udp_shutdown = self.shutdown.clone();
+        let serving_udp = async {
+            match udp {
+                Some(socket) => tracker.serve_udp(socket, udp_shutdown).await,
+                None => std::future::pending().await,
             }
-        });
-        let serving = axum::serve(listener, service)
-            .with_graceful_shutdown(async move { shutdown.cancelled().await });
-        let drained = async {
-            self.shutdown.cancelled().await;
-            tokio::time::sleep(DRAIN).await;
         };
         tokio::select! {
-            served = serving.into_future() => served?,
-            () = drained => {}
+            () = server.serve(self.shutdown) => {}
+            Err(error) = serving_udp => return Err(error).context("UDP tracker"),
         }
-        self.engine.stopped().await;
+        self.api.openings.engine.stopped().await;
         Ok(())
-    }
-}
-
-/// Protected swarms admit who shows a ticket. A seeder takes nothing, so its ticket may have
-/// expired since it was let in.
-fn admit(key: &TicketKey, request: &AnnounceRequest) -> Admission {
-    let ticket = match request.ticket.as_deref().map(str::parse::<SignedTicket>) {
-        None => return Admission::Refused("this swarm is not open to strangers".to_owned()),
-        Some(Err(error)) => return Admission::Refused(error.to_string()),
-        Some(Ok(ticket)) => ticket,
-    };
-    match key.verify(&ticket, unix_now(), request.info_hash, request.peer_id) {
-        Ok(_) => Admission::Member,
-        Err(TicketError::Expired(_)) if request.left == 0 => Admission::Member,
-        Err(error) => Admission::Refused(error.to_string()),
     }
 }
 
@@ -181,45 +200,5 @@ fn ticket_signer(path: &Path) -> anyhow::Result<TicketSigner> {
             Ok(signer)
         }
         Err(error) => Err(error).with_context(shown),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use flotilla_torrents::{InfoHash, PeerId, Ticket};
-
-    use super::*;
-
-    fn announce(signer: &TicketSigner, left: u64, expires: u64) -> Admission {
-        let (swarm, peer_id) = (InfoHash::from_bytes([1; 20]), PeerId::from_bytes([2; 20]));
-        let ticket = signer.sign(&Ticket {
-            swarm,
-            peer_id,
-            expires,
-        });
-        let request = AnnounceRequest {
-            info_hash: swarm,
-            peer_id,
-            port: 1,
-            ip: None,
-            uploaded: 0,
-            downloaded: 0,
-            left,
-            event: None,
-            numwant: None,
-            compact: true,
-            no_peer_id: true,
-            key: None,
-            ticket: Some(ticket.to_string()),
-        };
-        admit(&signer.public_key(), &request)
-    }
-
-    #[test]
-    fn a_seeder_stays_when_its_ticket_expires_and_a_leecher_does_not() {
-        let (signer, _) = TicketSigner::generate().unwrap();
-        assert_eq!(announce(&signer, 5, u64::MAX), Admission::Member);
-        assert_eq!(announce(&signer, 0, 1), Admission::Member);
-        assert!(matches!(announce(&signer, 5, 1), Admission::Refused(_)));
     }
 }

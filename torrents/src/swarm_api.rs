@@ -45,6 +45,10 @@ pub struct OpenRequest {
     pub peer_id: PeerId,
     /// The node's name, shown to operators.
     pub node: String,
+    /// The node has the blob, of so many bytes, and would give it: the supernode need not read
+    /// it from the source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offered: Option<u64>,
 }
 
 // The headers hold credentials.
@@ -55,6 +59,7 @@ impl fmt::Debug for OpenRequest {
             .field("digest", &self.digest)
             .field("peer_id", &self.peer_id)
             .field("node", &self.node)
+            .field("offered", &self.offered)
             .finish_non_exhaustive()
     }
 }
@@ -72,11 +77,26 @@ pub enum OpenResponse {
         /// What it said.
         reason: String,
     },
+    /// The supernode takes what is offered, by `PUT /v1/swarms/{id}/content`. It opens the swarm
+    /// to nobody before the whole is there and matches its digest.
+    Wanted {
+        /// The swarm that it would seed.
+        swarm: InfoHash,
+        /// Admits the caller.
+        ticket: SignedTicket,
+    },
     /// No swarm can bring this, for example because its length is unknown: go to the source.
     Unswarmable {
         /// Why.
         reason: String,
     },
+}
+
+/// The answer to `POST /v1/torrents` and `DELETE /v1/torrents/{info_hash}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegisteredTorrent {
+    /// The swarm that strangers may take part in, or no longer may.
+    pub info_hash: InfoHash,
 }
 
 /// What a node needs to take part in a swarm.
@@ -314,6 +334,21 @@ mod tests {
     }
 
     #[test]
+    fn an_offer_is_an_open_request_to_those_that_know_none() {
+        let request = |more: &str| {
+            let peer_id = PeerId::from_bytes([2; 20]);
+            let peer_id = serde_json::to_string(&peer_id).unwrap();
+            let json = format!(
+                r#"{{"url":"u","headers":[],"digest":null,"peer_id":{peer_id},"node":"n"{more}}}"#
+            );
+            serde_json::from_str::<OpenRequest>(&json).unwrap()
+        };
+        assert_eq!(request("").offered, None);
+        assert_eq!(request(r#","offered":5"#).offered, Some(5));
+        assert_eq!(request(r#","later":true"#), request(""));
+    }
+
+    #[test]
     fn the_debug_form_of_a_request_hides_its_headers() {
         let request = OpenRequest {
             url: "https://example.org/a".to_owned(),
@@ -322,6 +357,7 @@ mod tests {
             filter_query: vec!["signature".to_owned()],
             peer_id: PeerId::from_bytes([2; 20]),
             node: "node-1".to_owned(),
+            offered: None,
         };
         assert!(!format!("{request:?}").contains("secret"));
         let json = serde_json::to_string(&request).unwrap();
@@ -338,6 +374,7 @@ mod tests {
             filter_query: Vec::new(),
             peer_id,
             node: "node-1".to_owned(),
+            offered: None,
         };
         let json = serde_json::to_string(&request).unwrap();
         assert!(!json.contains("filter_query"), "{json}");

@@ -1,4 +1,4 @@
-//! Announce, scrape, peer hand-out, swarm membership and statistics.
+//! Announce and scrape over HTTP and UDP, peer hand-out, swarm membership and statistics.
 
 #![cfg_attr(
     test,
@@ -10,10 +10,15 @@
     )
 )]
 
+mod connection_ids;
+mod gate;
 mod http;
 mod membership;
 mod statistics;
+mod tracker;
+mod udp;
 
-pub use self::http::{Admission, Admit, Tracker};
+pub use self::gate::{Admission, Gate, Resident};
 pub use self::membership::{Membership, TrackerConfig};
 pub use self::statistics::{NodeStatistics, Statistics, SwarmStatistics};
+pub use self::tracker::{HandOut, Tracker};

@@ -12,6 +12,7 @@ use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use rand::seq::IteratorRandom as _;
 
+use crate::HandOut;
 use crate::statistics::{NodeStatistics, Statistics, SwarmStatistics};
 
 /// What bounds the tracker, and how often peers come back.
@@ -24,6 +25,14 @@ pub struct TrackerConfig {
     pub busy_interval: Duration,
     /// Announce interval of seeders in a swarm without leechers; default 60 s.
     pub quiet_interval: Duration,
+    /// Announce interval of strangers; default 60 s. Their programs have a least interval of their
+    /// own, of up to five minutes.
+    pub stranger_interval: Duration,
+    /// A stranger that has not announced for this long is gone; default 15 min: twice what the
+    /// most patient program waits, and more.
+    pub stranger_expiry: Duration,
+    /// Strangers in one swarm with the same address; default 64: the hosts behind one router.
+    pub strangers_per_address: usize,
     /// Peers handed out when the peer names no number; default 50.
     pub default_numwant: u32,
     /// Peers handed out at most; default 200: 1.2 KiB.
@@ -39,6 +48,9 @@ impl Default for TrackerConfig {
         Self {
             busy_interval: Duration::from_secs(5),
             quiet_interval: Duration::from_secs(60),
+            stranger_interval: Duration::from_secs(60),
+            stranger_expiry: Duration::from_secs(15 * 60),
+            strangers_per_address: 64,
             default_numwant: 50,
             most_peers: 200,
             swarm_cap: 20_000,
@@ -50,6 +62,7 @@ impl Default for TrackerConfig {
 #[derive(Debug)]
 struct Member {
     address: SocketAddr,
+    trusted: bool,
     left: u64,
     uploaded: u64,
     downloaded: u64,
@@ -78,6 +91,19 @@ impl Members {
 
     fn leechers(&self) -> u32 {
         count(self.peers.values().filter(|member| member.left > 0).count())
+    }
+
+    /// Whether a stranger at `source` may say something of `peer`: not of somebody who is elsewhere,
+    /// and of a new one only while there are not too many of them at this address.
+    fn may_speak_for(&self, config: &TrackerConfig, peer: &PeerId, source: IpAddr) -> bool {
+        match self.peers.get(peer) {
+            Some(known) => !known.trusted && known.address.ip() == source,
+            None => {
+                let there = self.peers.values();
+                let there = there.filter(|m| !m.trusted && m.address.ip() == source);
+                there.count() < config.strangers_per_address
+            }
+        }
     }
 
     fn remove(&mut self, peer: &PeerId) {
@@ -129,14 +155,14 @@ impl Membership {
 
     /// Takes an announce and hands out peers at once: a leecher gets anybody, a seeder gets
     /// leechers. `source`: where the request came from. `trusted`: the peer has shown that
-    /// it belongs here, so that the address it names counts.
-    pub fn announce(
+    /// it belongs here, so that the address it names counts, and what it says of a peer id.
+    pub fn hand_out(
         &mut self,
         now: Instant,
         source: IpAddr,
         trusted: bool,
         request: &AnnounceRequest,
-    ) -> AnnounceResponse {
+    ) -> HandOut {
         if !self.swarms.contains_key(&request.info_hash)
             && self.swarms.len() >= self.config.swarms_cap
         {
@@ -145,24 +171,36 @@ impl Membership {
         let config = self.config;
         let swarm = self.swarms.entry(request.info_hash).or_default();
         swarm.expire(now);
-        if request.event == Some(AnnounceEvent::Stopped) {
-            swarm.remove(&request.peer_id);
-            return response(&config, swarm, Vec::new());
+        let counts = trusted || swarm.may_speak_for(&config, &request.peer_id, source);
+        if request.is_stopped() {
+            if counts {
+                swarm.remove(&request.peer_id);
+            }
+            return HandOut {
+                response: response(&config, swarm, trusted, Vec::new()),
+                peer_ids: Vec::new(),
+            };
         }
-        if request.event == Some(AnnounceEvent::Completed) {
+        if counts && request.event == Some(AnnounceEvent::Completed) {
             swarm.completed = swarm.completed.saturating_add(1);
         }
         let ip = request.ip.filter(|_| trusted).unwrap_or(source);
         let member = Member {
             address: SocketAddr::new(ip, request.port),
+            trusted,
             left: request.left,
             uploaded: request.uploaded,
             downloaded: request.downloaded,
             seen: now,
             // Two missed announces and a bit.
-            expires_after: interval(&config, swarm, request.left) * 5 / 2,
+            expires_after: if trusted {
+                interval(&config, swarm, request.left) * 5 / 2
+            } else {
+                config.stranger_expiry
+            },
         };
-        if swarm.peers.len() < config.swarm_cap || swarm.peers.contains_key(&request.peer_id) {
+        let is_known = swarm.peers.contains_key(&request.peer_id);
+        if counts && (is_known || swarm.peers.len() < config.swarm_cap) {
             swarm.peers.insert(request.peer_id, member);
         }
         let wanted = request
@@ -174,10 +212,15 @@ impl Membership {
                 && (request.left > 0 || member.left > 0)
                 && member.address.port() != 0
         });
-        let peers = candidates
-            .map(|(_, member)| member.address)
-            .sample(&mut self.rng, usize::try_from(wanted).unwrap_or(0));
-        response(&config, swarm, peers)
+        let (peer_ids, peers) = candidates
+            .map(|(peer_id, member)| (*peer_id, member.address))
+            .sample(&mut self.rng, usize::try_from(wanted).unwrap_or(0))
+            .into_iter()
+            .unzip();
+        HandOut {
+            response: response(&config, swarm, trusted, peers),
+            peer_ids,
+        }
     }
 
     /// The counts of one swarm (BEP 48).
@@ -253,9 +296,16 @@ fn interval(config: &TrackerConfig, swarm: &Members, left: u64) -> Duration {
     }
 }
 
-fn response(config: &TrackerConfig, swarm: &Members, peers: Vec<SocketAddr>) -> AnnounceResponse {
+fn response(
+    config: &TrackerConfig,
+    swarm: &Members,
+    trusted: bool,
+    peers: Vec<SocketAddr>,
+) -> AnnounceResponse {
     let busy = swarm.leechers() > 0;
-    let interval = if busy {
+    let interval = if !trusted {
+        config.stranger_interval
+    } else if busy {
         config.busy_interval
     } else {
         config.quiet_interval
@@ -300,6 +350,18 @@ mod tests {
 
     fn tracker() -> (Membership, Instant) {
         (Membership::new(TrackerConfig::default(), 1), Instant::now())
+    }
+
+    impl Membership {
+        fn announce(
+            &mut self,
+            now: Instant,
+            source: IpAddr,
+            trusted: bool,
+            request: &AnnounceRequest,
+        ) -> AnnounceResponse {
+            self.hand_out(now, source, trusted, request).response
+        }
     }
 
     fn ports(response: &AnnounceResponse) -> Vec<u16> {
@@ -362,6 +424,77 @@ mod tests {
         );
         let told = tracker.announce(now, SOURCE, true, &peer(2, 5, None));
         assert_eq!(told.peers, [SocketAddr::new(SOURCE, 1001)]);
+    }
+
+    #[test]
+    fn a_stranger_speaks_for_nobody_who_is_elsewhere() {
+        let (mut tracker, now) = tracker();
+        let elsewhere = IpAddr::from([10, 0, 0, 66]);
+        tracker.announce(now, SOURCE, true, &peer(1, 5, None));
+        tracker.announce(now, SOURCE, false, &peer(2, 5, None));
+        for number in [1, 2] {
+            for event in [None, Some(AnnounceEvent::Stopped)] {
+                tracker.announce(now, elsewhere, false, &peer(number, 0, event));
+            }
+        }
+        let told = tracker.announce(now, SOURCE, false, &peer(3, 5, None));
+        assert!(told.peers.iter().all(|peer| peer.ip() == SOURCE));
+        assert_eq!(ports(&told), [1001, 1002]);
+        let at_home = peer(2, 5, Some(AnnounceEvent::Stopped));
+        tracker.announce(now, SOURCE, false, &at_home);
+        let told = tracker.announce(now, SOURCE, false, &peer(3, 5, None));
+        assert_eq!(ports(&told), [1001]);
+    }
+
+    #[test]
+    fn one_address_has_room_for_so_many_strangers() {
+        let (mut tracker, now) = tracker();
+        for number in 0..100 {
+            tracker.announce(now, SOURCE, false, &peer(number, 5, None));
+        }
+        let elsewhere = IpAddr::from([10, 0, 0, 10]);
+        let told = tracker.announce(now, elsewhere, false, &peer(200, 5, None));
+        assert_eq!(told.incomplete, 65);
+    }
+
+    #[test]
+    fn a_stranger_whose_program_announces_seldom_stays() {
+        let (mut tracker, now) = tracker();
+        tracker.announce(now, SOURCE, false, &peer(1, 5, None));
+        let later = now + Duration::from_secs(600);
+        let told = tracker.announce(later, SOURCE, false, &peer(2, 5, None));
+        assert_eq!((ports(&told), told.interval), (vec![1001], 60));
+        let much_later = later + Duration::from_secs(901);
+        let told = tracker.announce(much_later, SOURCE, false, &peer(3, 5, None));
+        assert_eq!(ports(&told), [0_u16; 0]);
+    }
+
+    #[test]
+    fn a_first_announce_that_says_stopped_is_answered_and_not_remembered() {
+        let (mut tracker, now) = tracker();
+        let stopped = peer(1, 5, Some(AnnounceEvent::Stopped));
+        let told = tracker.announce(now, SOURCE, false, &stopped);
+        assert_eq!((told.peers.len(), told.incomplete), (0, 0));
+        let none = AnnounceRequest {
+            numwant: Some(0),
+            ..peer(2, 5, None)
+        };
+        tracker.announce(now, SOURCE, false, &peer(3, 0, None));
+        assert_eq!(tracker.announce(now, SOURCE, false, &none).peers, []);
+    }
+
+    #[test]
+    fn peers_and_their_names_are_in_the_same_order() {
+        let (mut tracker, now) = tracker();
+        for number in 0..20 {
+            tracker.announce(now, SOURCE, true, &peer(number, 5, None));
+        }
+        let told = tracker.hand_out(now, SOURCE, true, &peer(99, 5, None));
+        let named = told.peer_ids.iter().zip(&told.response.peers);
+        for (peer_id, address) in named {
+            assert_eq!(1000 + u16::from(peer_id.as_bytes()[0]), address.port());
+        }
+        assert_eq!(told.peer_ids.len(), 20);
     }
 
     #[test]

@@ -129,7 +129,7 @@ impl<'a> Transfer<'a> {
     }
 
     async fn web(&self, url: &Url) -> Result<Option<Seed>, GetError> {
-        let source = self.from_source(url);
+        let source = self.at_source(url);
         let left_over = source.left_over().await;
         let way = self.choose_way(left_over.as_deref());
         let mut has_begun = false;
@@ -169,7 +169,7 @@ impl<'a> Transfer<'a> {
             });
         }
         if let (Way::Swarm, Some(node)) = (way, &self.call.node) {
-            let swarm = self.from_swarm(node, url);
+            let swarm = self.in_swarm(node, url);
             match self.stop.or(Box::pin(swarm.fetch())).await? {
                 Ok(got) => return self.finish_swarm(node, &got.path, got.swarm).await,
                 Err(SwarmFailure::Final(error)) => return Err(error),
@@ -332,7 +332,7 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    fn from_source(&'a self, url: &'a Url) -> FromSource<'a> {
+    fn at_source(&'a self, url: &'a Url) -> FromSource<'a> {
         FromSource {
             client: &self.call.client,
             url,
@@ -347,7 +347,7 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    fn from_swarm(&'a self, node: &'a Node, url: &'a Url) -> FromSwarm<'a> {
+    fn in_swarm(&'a self, node: &'a Node, url: &'a Url) -> FromSwarm<'a> {
         FromSwarm {
             node,
             client: &self.call.client,

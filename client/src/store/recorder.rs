@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::{Layers, StoredLayer};
+use super::{Held, StoredLayer};
 
 /// A crash forgets the uses since then; they matter for the order of eviction only.
 const NOTE_USES_EVERY: Duration = Duration::from_secs(60);
@@ -28,7 +28,7 @@ enum Job {
 }
 
 impl Recorder {
-    pub(super) fn start(layers: Arc<Mutex<Layers>>) -> std::io::Result<Self> {
+    pub(super) fn start(layers: Arc<Mutex<Held>>) -> std::io::Result<Self> {
         let (sender, jobs) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("layer recorder".to_owned())
@@ -54,7 +54,7 @@ impl Drop for Recorder {
     }
 }
 
-fn work(jobs: &Receiver<Job>, layers: &Mutex<Layers>) {
+fn work(jobs: &Receiver<Job>, layers: &Mutex<Held>) {
     loop {
         match jobs.recv_timeout(NOTE_USES_EVERY) {
             Ok(Job::Record(layer)) => record(&layer),
@@ -73,10 +73,10 @@ fn record(layer: &StoredLayer) {
     }
 }
 
-fn note_uses(layers: &Mutex<Layers>) {
-    let layers = layers.lock().unwrap_or_else(PoisonError::into_inner);
-    let all: Vec<_> = layers.values().cloned().collect();
-    drop(layers);
+fn note_uses(layers: &Mutex<Held>) {
+    let held = layers.lock().unwrap_or_else(PoisonError::into_inner);
+    let all: Vec<_> = held.layers.values().cloned().collect();
+    drop(held);
     for layer in all {
         layer.note_use();
     }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use flotilla_torrents::{Bitfield, ContentId, Digest, Geometry, InfoHash, PieceHash, PieceIndex};
+use tempfile::NamedTempFile;
 use url::Url;
 
 use super::StoreError;
@@ -63,6 +64,17 @@ struct Inner {
     sealed: Option<Digest>,
 }
 
+impl Inner {
+    /// The piece is in the data file, and not recorded yet.
+    fn hold(&mut self, piece: PieceIndex, hash: PieceHash) {
+        self.held.set(piece);
+        if let Some(slot) = self.hashes.get_mut(at(piece)) {
+            *slot = Some(hash);
+        }
+        self.unsynced.push((piece, hash));
+    }
+}
+
 impl StoredLayer {
     /// The record is written when there is a piece to record.
     pub(super) fn create(
@@ -83,6 +95,21 @@ impl StoredLayer {
             pinned: false,
         };
         Self::from_record(dir, record, now_millis())
+    }
+
+    /// The same, with `file` for its data.
+    pub(super) fn create_from(
+        file: NamedTempFile,
+        dir: PathBuf,
+        content: ContentId,
+        geometry: Geometry,
+        origin: &str,
+    ) -> Result<Self, StoreError> {
+        fs::create_dir_all(&dir).map_err(|e| StoreError::io(&dir, e))?;
+        let path = dir.join(DATA);
+        let moved = file.persist(&path);
+        moved.map_err(|e| StoreError::io(&path, e.error))?;
+        Self::create(dir, content, geometry, origin)
     }
 
     /// Opens what an earlier run left.
@@ -236,11 +263,7 @@ impl StoredLayer {
         self.data
             .write_all_at(data, self.geometry.piece_offset(piece))?;
         let mut inner = self.lock();
-        inner.held.set(piece);
-        if let Some(slot) = inner.hashes.get_mut(at(piece)) {
-            *slot = Some(hash);
-        }
-        inner.unsynced.push((piece, hash));
+        inner.hold(piece, hash);
         if let Some(noted) = &mut inner.noted {
             noted.note(&[(piece, hash)])?;
             self.note_record()?;
@@ -264,6 +287,15 @@ impl StoredLayer {
         }
         self.seal(sha256);
         Ok(true)
+    }
+
+    /// The data file has all pieces, and these are their hashes, which are recorded by
+    /// [`sync`](Self::sync).
+    pub(super) fn hold_all(&self, pieces: Vec<PieceHash>) {
+        let mut inner = self.lock();
+        for (piece, hash) in self.geometry.pieces().zip(pieces) {
+            inner.hold(piece, hash);
+        }
     }
 
     /// Reads `length` bytes at `offset`; the caller knows that the pieces are held.

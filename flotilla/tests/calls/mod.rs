@@ -30,7 +30,7 @@ impl Outcome {
             .out
             .lines()
             .map(|line| serde_json::from_str::<Value>(line).unwrap());
-        let last = events.filter(|event| event["event"] == kind).last();
+        let last = events.filter(|event| event["event"] == kind).next_back();
         last.unwrap_or_else(|| panic!("no {kind}: {self:?}"))
     }
 }

@@ -1,22 +1,30 @@
 //! The whole stack on loopback: a registry, a supernode, a node and its proxy.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
+use bytes::Bytes;
 use flotilla_client::{Node, NodeConfig};
 use flotilla_proxy::ProxyConfig;
+use flotilla_seeder::registry_login::LoginConfig;
 use flotilla_seeder::registry_tls::RegistryTls;
 use flotilla_seeder::{Supernode, SupernodeConfig};
 use flotilla_torrents::DigestHasher;
+use futures_util::stream;
 use http::request::Parts;
 use http::{Response, Uri};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_util::io::InspectReader;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::fakes::raw_client::{RawResponse, exchange};
@@ -30,18 +38,43 @@ const PASSWORD: [&str; 2] = ["operator", "harbour-light"];
 pub(crate) struct Stack {
     pub(crate) registry: SocketAddr,
     pub(crate) proxy: RunningProxy,
+    /// Of the node.
+    pub(crate) data_dir: PathBuf,
+    pub(crate) supernode: String,
     _dirs: [TempDir; 2],
     _stop: DropGuard,
 }
 
+/// Bytes that the node may keep where a test does not say otherwise.
+pub(crate) const QUOTA: u64 = 1 << 30;
+
 impl Stack {
     pub(crate) async fn before(registry: SocketAddr) -> Self {
+        Self::with(registry, QUOTA, ProxyConfig::default()).await
+    }
+
+    /// With a supernode that has logins of its own.
+    pub(crate) async fn with_logins(registry: SocketAddr, logins: LoginConfig) -> Self {
+        Self::start(registry, QUOTA, ProxyConfig::default(), logins).await
+    }
+
+    /// With a node that may keep so many bytes.
+    pub(crate) async fn with(registry: SocketAddr, quota: u64, config: ProxyConfig) -> Self {
+        Self::start(registry, quota, config, LoginConfig::default()).await
+    }
+
+    async fn start(
+        registry: SocketAddr,
+        quota: u64,
+        config: ProxyConfig,
+        logins: LoginConfig,
+    ) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let stop = CancellationToken::new();
         let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         let (api, peers) = (free_listener().await, free_listener().await);
-        let url = format!("http://{}", api.local_addr().unwrap());
-        let config = SupernodeConfig {
+        let supernode = format!("http://{}", api.local_addr().unwrap());
+        let config_of_supernode = SupernodeConfig {
             data_dir: dirs[0].path().to_owned(),
             join_token: None,
             cache_quota: 1 << 30,
@@ -50,30 +83,37 @@ impl Stack {
             shared_registries: Vec::new(),
             token_certificates: Vec::new(),
             registry_tls: RegistryTls::default(),
+            logins,
+            open_repositories: Vec::new(),
         };
-        let supernode = Supernode::start(&config, api, peers, stop.clone()).unwrap();
-        tokio::spawn(supernode.serve());
-        let config = NodeConfig {
-            data_dir: dirs[1].path().to_owned(),
-            supernodes: vec![url.parse().unwrap()],
-            join_token: None,
-            node_name: "test".to_owned(),
-            cache_quota: 1 << 30,
-            upload_rate: None,
-            download_rate: None,
-        };
-        let node = Node::start(config, free_listener().await, stop.clone());
+        let started = Supernode::start(&config_of_supernode, api, peers, stop.clone()).unwrap();
+        tokio::spawn(started.serve());
+        let node = node(dirs[1].path(), &supernode, quota, &stop).await;
         let config = ProxyConfig {
             registry: Some(format!("http://{registry}").parse().unwrap()),
-            ..ProxyConfig::default()
+            ..config
         };
-        let proxy = fakes::proxy(config, node.await.unwrap()).await;
+        let proxy = fakes::proxy(config, node).await;
         Self {
             registry,
             proxy,
+            data_dir: dirs[1].path().to_owned(),
+            supernode,
             _dirs: dirs,
             _stop: stop.drop_guard(),
         }
+    }
+
+    /// What a proxy on another node gets.
+    pub(crate) async fn ask_elsewhere(&self, path: &str, fields: &str) -> RawResponse {
+        let dir = tempfile::tempdir().unwrap();
+        let stop = CancellationToken::new();
+        let node = node(dir.path(), &self.supernode, QUOTA, &stop).await;
+        let proxy = fakes::proxy(ProxyConfig::default(), node).await;
+        let url = format!("http://{}{path}", self.registry);
+        let response = exchange(proxy.addr, self.request("GET", &url, fields, b"")).await;
+        stop.cancel();
+        response
     }
 
     /// A request through the proxy, in absolute-form.
@@ -110,6 +150,20 @@ impl Stack {
         );
         [head.as_bytes(), body].concat()
     }
+}
+
+async fn node(dir: &Path, supernode: &str, quota: u64, stop: &CancellationToken) -> Node {
+    let config = NodeConfig {
+        data_dir: dir.to_owned(),
+        supernodes: vec![supernode.parse().unwrap()],
+        join_token: None,
+        node_name: "test".to_owned(),
+        cache_quota: quota,
+        upload_rate: None,
+        download_rate: None,
+    };
+    let node = Node::start(config, free_listener().await, stop.clone());
+    node.await.unwrap()
 }
 
 async fn free_listener() -> TcpListener {
@@ -179,6 +233,39 @@ impl Drop for RealRegistry {
     }
 }
 
+/// A way to the registry that counts what comes from there.
+pub(crate) struct CountedWay {
+    pub(crate) addr: SocketAddr,
+    sent: Arc<AtomicU64>,
+}
+
+impl CountedWay {
+    pub(crate) async fn to(registry: SocketAddr) -> Self {
+        let listener = free_listener().await;
+        let addr = listener.local_addr().unwrap();
+        let sent = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&sent);
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let counter = Arc::clone(&counter);
+                tokio::spawn(async move {
+                    let server = TcpStream::connect(registry).await.unwrap();
+                    let mut server = InspectReader::new(server, |bytes: &[u8]| {
+                        counter.fetch_add(bytes.len() as u64, Ordering::SeqCst);
+                    });
+                    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                });
+            }
+        });
+        Self { addr, sent }
+    }
+
+    /// Bytes that the registry has sent.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::SeqCst)
+    }
+}
+
 /// Pushes a blob to the registry itself; its digest.
 pub(crate) async fn push_blob(stack: &Stack, repository: &str, blob: &[u8]) -> String {
     let digest = DigestHasher::sha256_of(blob).to_string();
@@ -244,7 +331,9 @@ impl Scripted {
         let router = Router::new().fallback(move |request: Request| {
             let (record, answer) = (Arc::clone(&record), answer.clone());
             async move {
-                let (parts, _) = request.into_parts();
+                let (parts, body) = request.into_parts();
+                // Registries answer uploads when they have them.
+                let _ = axum::body::to_bytes(body, usize::MAX).await;
                 let response = answer(&parts);
                 record.lock().unwrap().push(parts);
                 response
@@ -288,4 +377,46 @@ pub(crate) fn blob_answer(parts: &Parts, blob: &[u8]) -> Response<Body> {
             .body(Body::from(blob[first..=last].to_vec()))
             .unwrap(),
     }
+}
+
+pub(crate) fn path_of(blob: &[u8]) -> String {
+    format!("/v2/team/app/blobs/{}", DigestHasher::sha256_of(blob))
+}
+
+/// Asks and reads the head only.
+pub(crate) async fn begin(stack: &Stack, path: &str) -> (String, TcpStream) {
+    let mut stream = TcpStream::connect(stack.proxy.addr).await.unwrap();
+    let url = format!("http://{}{path}", stack.registry);
+    let request = stack.request("GET", &url, LOGIN, b"");
+    stream.write_all(&request).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    (String::from_utf8(head).unwrap(), stream)
+}
+
+/// A registry that sends its blob only up to a watched position.
+pub(crate) async fn withholding(blob: &Arc<Vec<u8>>, up_to: &watch::Receiver<usize>) -> Scripted {
+    let (blob, up_to) = (Arc::clone(blob), up_to.clone());
+    Scripted::start(move |parts| {
+        if parts.headers.contains_key("range") {
+            return blob_answer(parts, &blob);
+        }
+        let length = blob.len();
+        let state = (Arc::clone(&blob), up_to.clone(), 0);
+        let body = stream::unfold(state, move |(blob, mut up_to, sent)| async move {
+            if sent == length {
+                return None;
+            }
+            let end = *up_to.wait_for(|end| *end > sent).await.ok()?;
+            let bytes = Bytes::copy_from_slice(&blob[sent..end]);
+            Some((Ok::<_, std::io::Error>(bytes), (blob, up_to, end)))
+        });
+        Response::builder()
+            .header("content-length", length)
+            .body(Body::from_stream(body))
+            .unwrap()
+    })
+    .await
 }

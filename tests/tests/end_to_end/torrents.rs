@@ -22,7 +22,9 @@ struct Swarm {
     tracker: Process,
     leechers: [Host; 3],
     seeder_host: Host,
+    getter: Host,
     source: String,
+    flotilla: Flotilla,
     _testbed: Testbed,
 }
 
@@ -79,68 +81,40 @@ impl Swarm {
                 testbed.host("libtorrent")?,
             ],
             seeder_host,
+            getter: testbed.host("getter")?,
             source,
+            flotilla,
             _testbed: testbed,
         })
     }
 
-    fn clients(&self) -> Result<Vec<Process>> {
-        let [aria2_host, transmission_host, libtorrent_host] = &self.leechers;
-        let mut aria2 = aria2_host.service("aria2c");
-        aria2
-            .arg(format!("--dir={}", aria2_host.directory().display()))
-            .arg(format!("--listen-port={PORT}"))
-            .args(["--enable-dht=false", "--enable-dht6=false"])
-            .args(["--bt-enable-lpd=false", "--seed-ratio=0.0"])
-            .args(["--file-allocation=none", "--no-conf=true"])
-            .arg(&self.source);
-        let config = transmission_host.directory().join("config");
-        fs::create_dir(&config)?;
-        // uTP is tried first and for long; the rest would look for peers elsewhere.
-        let settings = r#"{"utp-enabled": false, "dht-enabled": false, "lpd-enabled": false}"#;
-        fs::write(config.join("settings.json"), settings)?;
-        let mut transmission = transmission_host.service("transmission-cli");
-        transmission
-            .arg("--config-dir")
-            .arg(&config)
-            .arg("--download-dir")
-            .arg(transmission_host.directory())
-            .args(["--port", PORT, "--no-portmap"])
-            .arg(&self.source);
-        let script = libtorrent_host.directory().join("libtorrent_client.py");
-        fs::write(&script, include_str!("torrents/libtorrent_client.py"))?;
-        let mut libtorrent = libtorrent_host.service(PYTHON);
-        libtorrent
-            .arg(&script)
-            .arg(&self.source)
-            .arg(libtorrent_host.directory())
-            .args([&libtorrent_host.address().to_string(), PORT]);
-        let commands = [aria2, transmission, libtorrent];
-        let mut clients = Vec::new();
-        for (host, command) in self.leechers.iter().zip(commands) {
-            clients.push(Process::start(host.name(), host.directory(), command)?);
+    fn expected(&self) -> Result<Vec<u8>> {
+        Ok(fs::read(self.seeder_host.directory().join(FILE))?)
+    }
+
+    /// Once the stock clients have the file, a host gets it from them while they leave one by one,
+    /// flotilla's own seeder first.
+    fn dwindles(mut self) -> Result<()> {
+        let mut clients = stock_clients(&self.leechers, &self.source)?;
+        let expected = self.expected()?;
+        wait_all_have(&self.leechers, &mut clients, FILE, &expected)?;
+        self.seeder.terminate(DEADLINE)?;
+        let output = self.getter.directory().join("got");
+        while !clients.is_empty() {
+            let mut get = self.flotilla.command(&self.getter);
+            get.args(["get", &self.source, "-o"]).arg(&output);
+            let got = get.output()?;
+            ensure!(got.status.success(), "{} left: {got:?}", clients.len());
+            ensure!(is(&output, &expected), "{} left: it differs", clients.len());
+            fs::remove_file(&output)?;
+            clients.remove(0).terminate(DEADLINE)?;
         }
-        Ok(clients)
+        Ok(())
     }
 
     fn all_have_it(mut self) -> Result<()> {
-        let mut clients = self.clients()?;
-        let expected = fs::read(self.seeder_host.directory().join(FILE))?;
-        for (host, client) in self.leechers.iter().zip(&mut clients) {
-            let file = host.directory().join(FILE);
-            let what = format!("{} has the file", host.name());
-            wait_until(&what, DEADLINE, || {
-                if !client.is_running() {
-                    bail!(
-                        "{} ended: {}{}",
-                        host.name(),
-                        client.output(),
-                        client.errors()
-                    );
-                }
-                Ok(is(&file, &expected).then_some(()))
-            })?;
-        }
+        let mut clients = stock_clients(&self.leechers, &self.source)?;
+        wait_all_have(&self.leechers, &mut clients, FILE, &self.expected()?)?;
         let status = self.seeder.terminate(DEADLINE)?;
         assert!(status.success(), "{}", self.seeder.errors());
         let seen = self.tracker.output();
@@ -151,6 +125,71 @@ impl Swarm {
         }
         Ok(())
     }
+}
+
+/// aria2, transmission and libtorrent, in this order, download `source`.
+pub(crate) fn stock_clients(hosts: &[Host; 3], source: &str) -> Result<Vec<Process>> {
+    let [aria2_host, transmission_host, libtorrent_host] = hosts;
+    let mut aria2 = aria2_host.service("aria2c");
+    aria2
+        .arg(format!("--dir={}", aria2_host.directory().display()))
+        .arg(format!("--listen-port={PORT}"))
+        .args(["--enable-dht=false", "--enable-dht6=false"])
+        .args(["--bt-enable-lpd=false", "--seed-ratio=0.0"])
+        .args(["--file-allocation=none", "--no-conf=true"])
+        .arg(source);
+    let config = transmission_host.directory().join("config");
+    fs::create_dir(&config)?;
+    // uTP is tried first and for long; the rest would look for peers elsewhere.
+    let settings = r#"{"utp-enabled": false, "dht-enabled": false, "lpd-enabled": false}"#;
+    fs::write(config.join("settings.json"), settings)?;
+    let mut transmission = transmission_host.service("transmission-cli");
+    transmission
+        .arg("--config-dir")
+        .arg(&config)
+        .arg("--download-dir")
+        .arg(transmission_host.directory())
+        .args(["--port", PORT, "--no-portmap"])
+        .arg(source);
+    let script = libtorrent_host.directory().join("libtorrent_client.py");
+    fs::write(&script, include_str!("torrents/libtorrent_client.py"))?;
+    let mut libtorrent = libtorrent_host.service(PYTHON);
+    libtorrent
+        .arg(&script)
+        .arg(source)
+        .arg(libtorrent_host.directory())
+        .args([&libtorrent_host.address().to_string(), PORT]);
+    let commands = [aria2, transmission, libtorrent];
+    let mut clients = Vec::new();
+    for (host, command) in hosts.iter().zip(commands) {
+        clients.push(Process::start(host.name(), host.directory(), command)?);
+    }
+    Ok(clients)
+}
+
+/// Waits until each client has written `expected` into the file of this name.
+pub(crate) fn wait_all_have(
+    hosts: &[Host],
+    clients: &mut [Process],
+    name: &str,
+    expected: &[u8],
+) -> Result<()> {
+    for (host, client) in hosts.iter().zip(clients) {
+        let file = host.directory().join(name);
+        let what = format!("{} has the file", host.name());
+        wait_until(&what, DEADLINE, || {
+            if !client.is_running() {
+                bail!(
+                    "{} ended: {}{}",
+                    host.name(),
+                    client.output(),
+                    client.errors()
+                );
+            }
+            Ok(is(&file, expected).then_some(()))
+        })?;
+    }
+    Ok(())
 }
 
 fn is(file: &Path, expected: &[u8]) -> bool {
@@ -165,4 +204,14 @@ fn stock_clients_find_the_seeder_by_the_tracker_and_have_the_file() -> Result<()
 #[test]
 fn stock_clients_with_a_magnet_link_have_the_metainfo_from_the_seeder() -> Result<()> {
     Swarm::start(true)?.all_have_it()
+}
+
+#[test]
+fn flotilla_gets_the_file_from_the_stock_clients_that_are_left() -> Result<()> {
+    Swarm::start(false)?.dwindles()
+}
+
+#[test]
+fn flotilla_gets_the_file_by_magnet_from_the_stock_clients_that_are_left() -> Result<()> {
+    Swarm::start(true)?.dwindles()
 }

@@ -94,6 +94,8 @@ pub struct Metainfo {
 }
 
 impl Metainfo {
+    /// Longest .torrent file that is read.
+    pub const MOST_BYTES: usize = MOST_BYTES;
     /// Longest info dictionary that is read.
     pub const MOST_INFO_BYTES: usize = MOST_BYTES - OUTER_BYTES;
 

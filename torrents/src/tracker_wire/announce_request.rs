@@ -85,8 +85,8 @@ pub struct AnnounceRequest {
 
 impl AnnounceRequest {
     /// Reads a query string of at most 4 KiB, the part after `?`. Unknown parameters are passed
-    /// over; an event of another extension and a `numwant` that is no count (some clients say -1)
-    /// are taken as not sent.
+    /// over; an event of another extension, a `numwant` that is no count (some clients say -1) and
+    /// an `ip` that is a name are taken as not sent.
     ///
     /// # Errors
     /// A parameter is malformed or repeated, or one of `info_hash`, `peer_id`, `port`, `left` is
@@ -97,10 +97,14 @@ impl AnnounceRequest {
             info_hash: parameters.bytes("info_hash")?,
             peer_id: parameters.bytes("peer_id")?,
             port: parameters.required("port")?,
-            ip: parameters.parsed("ip")?,
+            ip: parameters.text("ip")?.and_then(|ip| ip.parse().ok()),
             uploaded: parameters.parsed("uploaded")?.unwrap_or(0),
             downloaded: parameters.parsed("downloaded")?.unwrap_or(0),
-            left: parameters.required("left")?,
+            left: match parameters.required::<i128>("left")? {
+                // The length is not known yet, says a client with only a magnet link.
+                unknown if unknown < 0 => u64::MAX,
+                left => u64::try_from(left).map_err(|_| AnnounceRequestError::Malformed("left"))?,
+            },
             event: match parameters.value("event")? {
                 Some(b"started") => Some(AnnounceEvent::Started),
                 Some(b"completed") => Some(AnnounceEvent::Completed),
@@ -115,6 +119,11 @@ impl AnnounceRequest {
             key: parameters.text("key")?,
             ticket: parameters.text("ticket")?,
         })
+    }
+
+    /// Whether the peer leaves.
+    pub fn is_stopped(&self) -> bool {
+        self.event == Some(AnnounceEvent::Stopped)
     }
 
     /// The query string, without `?`.
@@ -264,7 +273,6 @@ mod tests {
             refused(STOCK.replace("ijkl", "ijk")),
             E::Malformed("peer_id")
         );
-        assert_eq!(refused(format!("{STOCK}&ip=localhost")), E::Malformed("ip"));
         assert_eq!(refused(format!("{STOCK}&left=1")), E::Twice("left"));
         assert!(matches!(
             refused("a".repeat(MOST_BYTES + 1)),
@@ -280,9 +288,11 @@ mod tests {
     fn oddities_of_clients_are_passed_over() {
         let odd = STOCK
             .replace("numwant=80", "numwant=-1")
-            .replace("event=started", "event=paused");
+            .replace("event=started", "event=paused&ip=localhost")
+            .replace("left=1024", "left=-1");
         let read = AnnounceRequest::from_query(&odd).unwrap();
-        assert_eq!((read.numwant, read.event), (None, None));
+        assert_eq!((read.numwant, read.event, read.ip), (None, None, None));
+        assert_eq!(read.left, u64::MAX);
         let empty = STOCK.replace("event=started", "event=&ip=");
         assert_eq!(AnnounceRequest::from_query(&empty).unwrap().event, None);
     }
