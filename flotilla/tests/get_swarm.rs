@@ -352,7 +352,9 @@ fn misbehaving_sources_give_the_right_file_or_none() {
     let digest = md5_of(&old);
     let anew = md5_of(&new);
     type Behaviour = Box<dyn Fn(&Asked) -> Answer + Send + Sync>;
-    let cases: Vec<(&str, Behaviour, Vec<&str>, Option<&[u8]>)> = vec![
+    /// Name, behaviour, further arguments, and the right file.
+    type Case<'a> = (&'a str, Behaviour, Vec<&'a str>, Option<&'a [u8]>);
+    let cases: Vec<Case<'_>> = vec![
         (
             "too long",
             Box::new({

@@ -93,6 +93,7 @@ async fn a_preheated_image_is_pulled_without_reading_the_registry_again() {
         url: url.parse().unwrap(),
         headers: vec![("Authorization".to_owned(), format!("Bearer {token}"))],
         digest: Some(digest.clone()),
+        filter_query: Vec::new(),
     };
     let node = cluster.node().await;
     assert!(node.open(request("stranger".to_owned())).await.is_err());

@@ -21,6 +21,7 @@ async fn outcome(has_credentials: bool) -> (Registry, Result<(), String>) {
             url: url.parse().unwrap(),
             headers: vec![("Authorization".to_owned(), token)],
             digest: Some(digest.clone()),
+            filter_query: Vec::new(),
         })
         .await
         .unwrap();
