@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::bans::Bans;
+use crate::cache::blocking;
 use crate::open_torrent::OpenTorrent;
 use crate::peer_connection::{self, Access, Introduction, MeetError};
 use crate::piece_storage::PieceStorage;
@@ -289,18 +290,19 @@ impl Engine {
         });
     }
 
-    fn write_small(&self, small: &SmallContent, origin: &str) -> Result<(), StoreError> {
+    /// As [`keep`](Self::keep), at once. Blocks on the disk.
+    pub(crate) fn write_small(
+        &self,
+        small: &SmallContent,
+        origin: &str,
+    ) -> Result<Arc<StoredLayer>, StoreError> {
         let store = &self.0.store;
         let (layer, evicted) = store.layer_or_create(small.content(), small.geometry(), origin)?;
         for layer in evicted {
             self.leave(&layer.swarm());
         }
-        if layer.sealed().is_none() {
-            let written = layer.write_whole(small.bytes());
-            written.map_err(|error| StoreError::io(&layer.data_path(), error))?;
-            store.seal(&layer, small.sha256().clone());
-        }
-        Ok(())
+        store.complete(&layer, small.bytes(), small.sha256().clone())?;
+        Ok(layer)
     }
 
     /// A place for bytes that may become a layer.
@@ -339,6 +341,34 @@ impl Engine {
         if let Some(running) = left {
             running.stop.cancel();
         }
+    }
+
+    /// The bytes of `layer` are damaged: nobody is given anything of it any more, and who reads
+    /// it goes on from elsewhere. Returns whether the disk let it go.
+    pub(crate) async fn condemn(
+        &self,
+        layer: &Arc<StoredLayer>,
+        reason: &'static str,
+    ) -> Result<(), StoreError> {
+        let (engine, damaged) = (self.clone(), Arc::clone(layer));
+        let condemned = blocking(move || engine.0.store.condemn(&damaged)).await;
+        tracing::error!(content = %layer.content(), reason, "layer removed");
+        if let Some(swarm) = self.swarm(&layer.swarm())
+            && Arc::ptr_eq(swarm.layer(), layer)
+        {
+            swarm.void(reason.to_owned()).await;
+        }
+        condemned
+    }
+
+    /// Cancelled when the host stops.
+    pub(crate) fn shutdown(&self) -> &CancellationToken {
+        &self.0.shutdown
+    }
+
+    /// Runs `task` as a part of the engine: [`stopped`](Self::stopped) waits for it.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.tasks.spawn(task);
     }
 
     /// Waits until every swarm has recorded its pieces after `shutdown`, or a grace period
@@ -419,7 +449,7 @@ impl EngineShared {
     pub(crate) fn forget(&self, handle: &RunningSwarm) {
         self.lock_swarms().remove(&handle.swarm());
         if let Some(layer) = handle.as_layer()
-            && let Err(error) = self.store.remove(layer.content())
+            && let Err(error) = self.store.remove_layer(layer.layer())
         {
             tracing::error!(%error, "void layer not removed");
         }

@@ -4,7 +4,8 @@
 //! over TCP; [`Node`] adds the supernodes; [`get`] is the command-line download, [`preheat`] asks
 //! supernodes for layers ahead of the pulls; [`torrent_files`] makes and verifies torrents of files
 //! on the disk; [`tracker_client`] asks trackers; [`torrent_swarm`] downloads and seeds torrents
-//! among clients of any make.
+//! among clients of any make. A running host is looked into through its [`control`] socket
+//! ([`DaemonClient`]).
 
 #![cfg_attr(
     test,
@@ -17,7 +18,10 @@
 )]
 
 mod bans;
+pub mod cache;
 mod content_url;
+pub mod control;
+pub mod control_client;
 mod engine;
 pub mod get;
 mod layer_reader;
@@ -29,6 +33,7 @@ mod peer_extensions;
 mod peer_finder;
 mod peer_io;
 mod piece_storage;
+pub mod placement;
 pub mod preheat;
 pub mod rate_limit;
 pub mod rendezvous;
@@ -47,6 +52,7 @@ pub mod tracker_client;
 mod web_seed;
 
 pub use self::content_url::content_url;
+pub use self::control_client::DaemonClient;
 pub use self::engine::{Engine, EngineConfig, EngineError, OpenToStrangersError};
 pub use self::layer_reader::{LayerReader, ReadError};
 pub use self::node::{ContentRequest, Layer, Node, NodeConfig, OpenError, StartError, origin_of};

@@ -5,7 +5,6 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use flotilla_torrents::swarm_api::{
     Delivery, InlineContent, OpenRequest, OpenResponse, SwarmDescriptor,
 };
@@ -204,6 +203,13 @@ impl Node {
     pub async fn local(&self, digest: &Digest, url: &Url) -> Option<Layer> {
         let layer = self.0.engine.store().layer(&ContentId::blob(digest))?;
         layer.sealed()?;
+        if !layer.is_untouched() {
+            let condemned = self.0.engine.condemn(&layer, "written by somebody else");
+            if let Err(error) = condemned.await {
+                tracing::error!(%error, "damaged layer not removed");
+            }
+            return None;
+        }
         let joined = self
             .0
             .engine
@@ -279,6 +285,7 @@ impl NodeShared {
             .engine
             .join(&descriptor.content, geometry, origin)
             .await?;
+        handle.layer().note_url(&request.url);
         handle.set_ticket(descriptor.ticket.clone());
         let layer = Layer {
             content: Content::Swarm(handle.clone()),
@@ -336,7 +343,7 @@ impl NodeShared {
             OpenError::Unswarmable("the supernode's bytes do not match the digest".to_owned())
         })?;
         self.engine.keep(small.clone(), origin);
-        Ok(Layer::new(Content::Small(small.bytes().clone())))
+        Ok(Layer::new(Content::Small(small)))
     }
 
     fn lock_followed(&self) -> std::sync::MutexGuard<'_, HashMap<ContentId, SwarmHandle>> {
@@ -376,7 +383,7 @@ enum Content {
     /// From peers or from the disk.
     Swarm(SwarmHandle),
     /// Whole and verified.
-    Small(Bytes),
+    Small(SmallContent),
 }
 
 impl Layer {
@@ -397,7 +404,7 @@ impl Layer {
     pub fn length(&self) -> u64 {
         match &self.content {
             Content::Swarm(swarm) => swarm.geometry().length(),
-            Content::Small(bytes) => bytes.len() as u64,
+            Content::Small(small) => small.bytes().len() as u64,
         }
     }
 
@@ -406,6 +413,14 @@ impl Layer {
         match &self.content {
             Content::Swarm(swarm) => Some(swarm),
             Content::Small(_) => None,
+        }
+    }
+
+    /// The bytes, when it is small content.
+    pub(crate) fn small(&self) -> Option<&SmallContent> {
+        match &self.content {
+            Content::Swarm(_) => None,
+            Content::Small(small) => Some(small),
         }
     }
 
@@ -428,7 +443,7 @@ impl Layer {
     pub fn read(&self, range: Range<u64>) -> LayerReader {
         match &self.content {
             Content::Swarm(swarm) => swarm.read(range),
-            Content::Small(bytes) => LayerReader::of_bytes(bytes, range),
+            Content::Small(small) => LayerReader::of_bytes(small.bytes(), range),
         }
     }
 

@@ -743,7 +743,7 @@ impl SwarmTask {
 const READ_BACK: usize = 1024 * 1024;
 
 /// The digest of a complete layer, of the algorithm of `like`.
-fn whole_digest(layer: &StoredLayer, like: &Digest) -> std::io::Result<Digest> {
+pub(crate) fn whole_digest(layer: &StoredLayer, like: &Digest) -> std::io::Result<Digest> {
     let mut hasher = DigestHasher::new(like.algorithm());
     let length = layer.geometry().length();
     let mut offset = 0;

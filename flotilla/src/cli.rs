@@ -12,6 +12,7 @@ use flotilla_seeder::registry_tls::ClientCertificate;
 use flotilla_seeder::registry_token::TokenCertificate;
 use url::Url;
 
+use crate::cache_command::CacheArgs;
 use crate::get_args::GetArgs;
 use crate::torrent_command::TorrentCommand;
 use crate::units::{ByteCount, Rate};
@@ -59,6 +60,8 @@ pub(crate) enum Command {
     /// Make, show, verify and seed .torrent files
     #[command(subcommand)]
     Torrent(TorrentCommand),
+    /// List, remove, verify and pin what a node or supernode holds
+    Cache(CacheArgs),
     /// Print a shell's completion script
     Completions {
         /// The shell
@@ -266,6 +269,13 @@ mod tests {
             "flotilla torrent create d -o d.torrent --tracker http://a/announce --tracker udp://b:1,udp://c:1 --web-seed http://w/ --private --piece-length 4MiB --comment c --force",
             "flotilla torrent show d.torrent --json",
             "flotilla torrent verify d.torrent d",
+            "flotilla cache ls --role supernode --json",
+            "flotilla cache rm --data-dir d sha256:0123 4567",
+            "flotilla cache rm --all",
+            "flotilla cache rm --older-than 7d",
+            "flotilla cache verify",
+            "flotilla cache pin sha256:0123 --data-dir d",
+            "flotilla cache unpin sha256:0123",
             "flotilla torrent seed d.torrent d --peer-listen 10.0.0.1:6881 --upload-rate 20MB/s --tracker http://a/announce --peer 10.0.0.2:6881",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));

@@ -3,18 +3,20 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::CommandFactory as _;
-use flotilla_client::{Node, NodeConfig};
-use flotilla_proxy::{InterceptConfig, Proxy, ProxyConfig};
+use flotilla_client::{Node, NodeConfig, control};
+use flotilla_proxy::{CheckedContent, InterceptConfig, Proxy, ProxyConfig};
 use flotilla_seeder::registry_login::LoginConfig;
 use flotilla_seeder::{Supernode, SupernodeConfig};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use crate::cache_command;
 use crate::cli::{Cli, Command, ProxyArgs, SupernodeArgs};
 use crate::config::{self, ProxySettings, SupernodeSettings};
 use crate::get_command;
@@ -33,6 +35,7 @@ pub(crate) async fn run(cli: Cli, shutdown: CancellationToken) -> anyhow::Result
         Command::Get(args) => get_command::run(args, shutdown).await,
         Command::Preheat(args) => preheat_command::run(args, shutdown).await,
         Command::Torrent(command) => torrent_command::run(command, shutdown).await,
+        Command::Cache(args) => cache_command::run(args, shutdown).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "flotilla", &mut script);
@@ -111,6 +114,10 @@ async fn proxy(args: ProxyArgs, shutdown: CancellationToken) -> anyhow::Result<(
         intercept,
     };
     let proxy = Proxy::new(&proxy_config, node.clone())?;
+    let content = CheckedContent::new(&proxy_config, node.clone())?;
+    if let Err(error) = control::offer(node.engine(), Some(Arc::new(content))) {
+        tracing::warn!(%error, "no control socket: `flotilla cache` needs the proxy stopped");
+    }
     ready(&line)?;
     within_grace(proxy.serve(engines, shutdown.clone()), shutdown).await?;
     node.engine().stopped().await;

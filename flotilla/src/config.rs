@@ -11,7 +11,7 @@ use flotilla_seeder::registry_token::TokenCertificate;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::cli::{CommonArgs, ProxyArgs, RegistryArgs, SupernodeArgs};
+use crate::cli::{CommonArgs, ProxyArgs, RegistryArgs, Role, SupernodeArgs};
 use crate::dragonfly_conf;
 use crate::units::{ByteCount, Rate};
 
@@ -260,6 +260,15 @@ impl ProxySettings {
             Err(ConfigErrors(errors))
         }
     }
+}
+
+/// Where a role keeps its layers when the command line does not say.
+pub(crate) fn data_dir_of(role: Role) -> Result<PathBuf, ConfigErrors> {
+    let file = read_file(None)?;
+    Ok(match role {
+        Role::Supernode => file.supernode.data_dir,
+        Role::Proxy => file.proxy.data_dir,
+    })
 }
 
 /// Which supernodes a `get` asks.

@@ -21,6 +21,10 @@ Ways: through the swarm where there are supernodes, from --supernode, or from /e
 or [node] address=… in /etc/dragonfly.conf; straight from the source where there are none, or when the
 swarm does not deliver.
 
+A proxy that runs on this node is asked before all of them. FILE then shares the bytes of its cache:
+as a reflink, or where the disk has none as a hard link, which is read-only: copy it before you change
+it. The proxy's own limits hold then.
+
 FILE appears, whole and verified, at the moment of completion, and replaces what was there. An
 interrupted download goes on where it was when the same command is run again; when the source has other
 content by then (ETag, Last-Modified, length) it begins anew and says so. A source that names neither a
@@ -87,6 +91,14 @@ pub(crate) struct GetArgs {
     /// The supernodes, separated by commas [default: those of the configuration, or none]
     #[arg(long, value_name = "URL", value_delimiter = ',')]
     pub(crate) supernode: Vec<String>,
+    /// The control socket of the proxy that runs on this node: it fetches, its cache keeps the
+    /// content, and FILE shares the bytes [default: DATA-DIR/control.sock of the configuration when a
+    /// proxy answers there and no other option asks for what it does not do]
+    #[arg(long, value_name = "SOCKET", conflicts_with_all = ["no_daemon", "no_swarm"])]
+    pub(crate) daemon: Option<PathBuf>,
+    /// Without the proxy that runs on this node
+    #[arg(long)]
+    pub(crate) no_daemon: bool,
     /// Straight from the source, whatever the configuration says
     #[arg(long, conflicts_with_all = ["supernode", "no_fallback"])]
     pub(crate) no_swarm: bool,

@@ -4,6 +4,8 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use flotilla_client::DaemonClient;
+use flotilla_client::control::SOCKET;
 use flotilla_client::get::{
     self, GetError, GetFile, GetOptions, GetSource, IndexError, IndexOptions, Login, MinRate,
     Netrc, Seeding, SourceClient, SourceOptions,
@@ -12,6 +14,7 @@ use glob::Pattern;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use crate::cli::Role;
 use crate::config::{self, ConfigErrors, GetSupernodes};
 use crate::get_args::GetArgs;
 use crate::get_list::{self, Listed, Named};
@@ -55,7 +58,8 @@ fn exit_code(error: &GetError) -> u8 {
 pub(crate) async fn run(args: GetArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
     let mut errors = Vec::new();
     let wanted = Wanted::resolve(&args, &mut errors);
-    let options = options(&args, &mut errors);
+    let daemon = daemon(&args, &mut errors).await;
+    let options = options(&args, daemon, &mut errors);
     if !errors.is_empty() {
         return Err(ConfigErrors(errors).into());
     }
@@ -275,7 +279,11 @@ fn patterns(flag: &str, texts: &[String], errors: &mut Vec<String>) -> Vec<Patte
 }
 
 /// The options; what is wrong goes to `errors`, and the result then does not count.
-fn options(args: &GetArgs, errors: &mut Vec<String>) -> anyhow::Result<GetOptions> {
+fn options(
+    args: &GetArgs,
+    daemon: Option<DaemonClient>,
+    errors: &mut Vec<String>,
+) -> anyhow::Result<GetOptions> {
     let source = source_options(args, errors);
     let GetSupernodes {
         urls,
@@ -286,7 +294,7 @@ fn options(args: &GetArgs, errors: &mut Vec<String>) -> anyhow::Result<GetOption
     } else {
         config::get_supernodes(&args.supernode, errors)
     };
-    if args.no_fallback && urls.is_empty() && errors.is_empty() {
+    if args.no_fallback && urls.is_empty() && daemon.is_none() && errors.is_empty() {
         errors.push("--no-fallback: there is no supernode; give one with --supernode".to_owned());
     }
     if args
@@ -308,6 +316,7 @@ fn options(args: &GetArgs, errors: &mut Vec<String>) -> anyhow::Result<GetOption
         Err(error) => return Err(error),
     };
     Ok(GetOptions {
+        daemon,
         supernodes,
         are_supernodes_named: are_named,
         join_token,
@@ -333,6 +342,31 @@ fn options(args: &GetArgs, errors: &mut Vec<String>) -> anyhow::Result<GetOption
         peer_listen: args.peer_listen,
         tells_digest: args.json,
     })
+}
+
+/// The proxy that runs on this node, if it is to be asked.
+async fn daemon(args: &GetArgs, errors: &mut Vec<String>) -> Option<DaemonClient> {
+    if let Some(socket) = &args.daemon {
+        let connected = DaemonClient::connect(socket).await;
+        return connected
+            .map_err(|error| errors.push(format!("--daemon: {error}")))
+            .ok();
+    }
+    // What it does by its own configuration.
+    let asks_for_more = !args.supernode.is_empty()
+        || args.download_rate.is_some()
+        || args.upload_rate.is_some()
+        || args.min_rate.is_some()
+        || args.seed_for.is_some()
+        || args.seed_ratio.is_some()
+        || args.data_dir.is_some()
+        || args.peer_listen.is_some();
+    if args.no_daemon || args.no_swarm || asks_for_more {
+        return None;
+    }
+    let data_dir = config::data_dir_of(Role::Proxy).ok()?;
+    // None runs there, or it is somebody else's.
+    DaemonClient::connect(&data_dir.join(SOCKET)).await.ok()
 }
 
 fn source_options(args: &GetArgs, errors: &mut Vec<String>) -> SourceOptions {

@@ -10,6 +10,7 @@
     )
 )]
 
+mod cache_command;
 mod cli;
 mod commands;
 mod config;

@@ -30,6 +30,7 @@ mod blob_request;
 mod body;
 mod caller_check;
 mod certificate_authority;
+mod checked_content;
 mod connect;
 mod continue_gate;
 mod dispatch;
@@ -55,6 +56,7 @@ mod stats;
 mod target;
 mod upstream;
 
+pub use self::checked_content::CheckedContent;
 pub use self::interception::InterceptConfig;
 pub use self::layer_source::{LayerRequest, LayerSource, NotDelivered, ReadFailure, SwarmLayer};
 pub use self::server::{Proxy, ProxyConfig};

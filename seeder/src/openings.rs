@@ -349,6 +349,7 @@ impl Openings {
             return self.read_small(content, geometry, url, request, body).await;
         }
         let known = self.run(&origin_of(url), &content, geometry).await?;
+        known.handle.layer().note_url(url);
         let published = known.handle.status().known;
         let body = match geometry.piece(published) {
             Some(_) if published == 0 => body,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use flotilla_client::{Engine, EngineConfig, origin_of};
+use flotilla_client::{Engine, EngineConfig, control, origin_of};
 use flotilla_torrents::TicketSigner;
 use flotilla_tracker::{Membership, Resident, Tracker, TrackerConfig};
 use tokio::net::{TcpListener, UdpSocket};
@@ -88,6 +88,9 @@ impl Supernode {
             download_rate: None,
         };
         let engine = Engine::start(&engine_config, peers, shutdown.clone())?;
+        if let Err(error) = control::offer(&engine, None) {
+            tracing::warn!(%error, "no control socket: `flotilla cache` needs the supernode stopped");
+        }
         let shared = config.shared_registries.iter().map(origin_of);
         engine.store().share_origins(shared);
         let source = Source::new(&SourceConfig {

@@ -14,6 +14,8 @@ const TELL_EVERY: Duration = Duration::from_millis(200);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Way {
+    /// Through the proxy that runs on this node, and its cache.
+    Daemon,
     /// Through the swarm of the supernodes.
     Swarm,
     /// Straight from the source.

@@ -10,6 +10,7 @@ mod byte_ranges;
 mod error;
 mod events;
 mod expected_digest;
+mod from_daemon;
 mod from_source;
 mod from_swarm;
 mod get_source;
@@ -51,11 +52,14 @@ pub use self::source_client::{SourceClient, SourceOptions};
 use self::transfer::{Call, Seed, Transfer};
 use self::work_dir::WorkDir;
 use crate::rate_limit::RateLimiter;
-use crate::{Node, NodeConfig};
+use crate::{DaemonClient, Node, NodeConfig};
 
 /// How files are got.
 #[derive(Clone, Debug)]
 pub struct GetOptions {
+    /// The proxy that runs on this node, which is asked first: its cache then has the files, too.
+    /// Its limits hold, and it seeds as long as it has room.
+    pub daemon: Option<DaemonClient>,
     /// The supernodes of the cluster; none: straight from the source.
     pub supernodes: Vec<Url>,
     /// Whether somebody named the supernodes for this very call: that none of them can be reached

@@ -8,6 +8,7 @@ use flotilla_torrents::Digest;
 
 use super::error::GetError;
 use super::expected_digest::{ExpectedDigest, digests_of};
+use crate::placement::place;
 
 /// What to make of a complete part.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +20,8 @@ pub(super) struct Publication<'a> {
     pub(super) expected: Option<&'a ExpectedDigest>,
     /// Whether the SHA-256 is asked for.
     pub(super) wants_digest: bool,
+    /// Whether the part stays in a daemon's cache.
+    pub(super) is_cached: bool,
 }
 
 /// A file that has appeared.
@@ -36,6 +39,7 @@ pub(super) fn publish(publication: Publication<'_>) -> Result<Published, GetErro
         below,
         expected,
         wants_digest,
+        is_cached,
     } = publication;
     let mut sha256 = None;
     if wants_digest || expected.is_some() {
@@ -53,8 +57,15 @@ pub(super) fn publish(publication: Publication<'_>) -> Result<Published, GetErro
     if let Some(below) = below {
         make_directories(below, output)?;
     }
+    let put = if is_cached { share } else { put };
     let bytes = put(part, output).map_err(|error| GetError::io(output, error))?;
     Ok(Published { bytes, sha256 })
+}
+
+/// Another's file: at most a name for reading of it.
+fn share(part: &Path, output: &Path) -> io::Result<u64> {
+    place(part, output)?;
+    Ok(fs::metadata(output)?.len())
 }
 
 fn put(part: &Path, output: &Path) -> io::Result<u64> {
@@ -121,6 +132,7 @@ mod tests {
             below: Some(below),
             expected: None,
             wants_digest: true,
+            is_cached: false,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -11,6 +11,7 @@ use url::Url;
 
 use super::error::GetError;
 use super::events::{GetEvent, Observer, Reporter, Way};
+use super::from_daemon::FromDaemon;
 use super::from_source::FromSource;
 use super::from_swarm::{FromSwarm, SwarmFailure};
 use super::part_file::PartFile;
@@ -21,7 +22,7 @@ use super::stop::Stop;
 use super::torrent::FromTorrent;
 use super::{GetFile, GetOptions, GetSource, Seeding};
 use crate::rate_limit::RateLimiter;
-use crate::{Node, SwarmHandle, content_url};
+use crate::{DaemonClient, Node, SwarmHandle, content_url};
 
 /// How often a seeding swarm is looked at.
 const LOOK: Duration = Duration::from_millis(200);
@@ -131,10 +132,42 @@ impl<'a> Transfer<'a> {
         let source = self.at_source(url);
         let left_over = source.left_over().await;
         let way = self.choose_way(left_over.as_deref());
-        self.reporter.tell(&GetEvent::Started {
-            url: redacted(url),
-            way,
-        });
+        let mut has_begun = false;
+        if let (Way::Daemon, Some(daemon)) = (way, &self.call.options.daemon) {
+            let content = self.at_daemon(daemon, url);
+            let fetched = self.stop.or(Box::pin(content.fetch())).await?;
+            let reason = match fetched {
+                Ok(fetched) => {
+                    // The daemon keeps its file until here.
+                    let published = self.publish(&fetched.layer().path, true).await?;
+                    self.completed(&published);
+                    self.clear().await;
+                    return Ok(None);
+                }
+                Err(SwarmFailure::Final(error)) => return Err(error),
+                Err(SwarmFailure::Switch(reason, _)) => reason,
+            };
+            tracing::info!(reason, "the daemon does not deliver");
+            if self.call.node.is_none() && !self.call.options.fallback {
+                return Err(GetError::Swarm(reason));
+            }
+            has_begun = content.has_begun.into_inner();
+            if has_begun {
+                self.reporter
+                    .tell(&GetEvent::SourceSwitch { reason, bytes: 0 });
+            }
+        }
+        let way = match (way, &self.call.node) {
+            (Way::Daemon, Some(_)) => Way::Swarm,
+            (Way::Daemon, None) => Way::Source,
+            (way, _) => way,
+        };
+        if !has_begun {
+            self.reporter.tell(&GetEvent::Started {
+                url: redacted(url),
+                way,
+            });
+        }
         if let (Way::Swarm, Some(node)) = (way, &self.call.node) {
             let swarm = self.in_swarm(node, url);
             match self.stop.or(Box::pin(swarm.fetch())).await? {
@@ -167,8 +200,11 @@ impl<'a> Transfer<'a> {
     fn choose_way(&self, left_over: Option<&PartFile>) -> Way {
         let has_begun = left_over.is_some_and(|part| part.held() > 0);
         let goes_on = has_begun && self.file.range.is_none() && self.call.options.fallback;
-        match &self.call.node {
-            Some(_) if !goes_on => Way::Swarm,
+        match (&self.call.options.daemon, &self.call.node) {
+            _ if goes_on => Way::Source,
+            // It has whole files only.
+            (Some(_), _) if self.file.range.is_none() => Way::Daemon,
+            (_, Some(_)) => Way::Swarm,
             _ => Way::Source,
         }
     }
@@ -179,7 +215,7 @@ impl<'a> Transfer<'a> {
         path: &Path,
         swarm: Option<SwarmHandle>,
     ) -> Result<Option<Seed>, GetError> {
-        let published = self.publish(path).await;
+        let published = self.publish(path, false).await;
         if matches!(published, Err(GetError::Digest { .. })) {
             self.forget(node, swarm.as_ref());
             self.clear().await;
@@ -227,12 +263,12 @@ impl<'a> Transfer<'a> {
         part: Option<Arc<PartFile>>,
     ) -> Result<Option<Seed>, GetError> {
         let (part, was_put_together) = source.fetch(part).await?;
-        let mut published = self.publish(&part.path()).await;
+        let mut published = self.publish(&part.path(), false).await;
         if was_put_together && matches!(published, Err(GetError::Digest { .. })) {
             self.reporter
                 .restarted("the parts do not add up to the digest");
             let (part, _) = source.fetch(None).await?;
-            published = self.publish(&part.path()).await;
+            published = self.publish(&part.path(), false).await;
         }
         if matches!(published, Ok(_) | Err(GetError::Digest { .. })) {
             self.clear().await;
@@ -241,7 +277,7 @@ impl<'a> Transfer<'a> {
         Ok(None)
     }
 
-    async fn publish(&self, part: &Path) -> Result<Published, GetError> {
+    async fn publish(&self, part: &Path, is_cached: bool) -> Result<Published, GetError> {
         let part = part.to_owned();
         let file = self.file.clone();
         let wants_digest = self.call.options.tells_digest;
@@ -252,6 +288,7 @@ impl<'a> Transfer<'a> {
                 below: file.below.as_deref(),
                 expected: file.digest.as_ref(),
                 wants_digest,
+                is_cached,
             })
         });
         published
@@ -281,6 +318,18 @@ impl<'a> Transfer<'a> {
         let text = format!("{content}\n{}", range.unwrap_or_default());
         // Not the text itself: queries hold signatures.
         data_encoding::HEXLOWER.encode(&sha2::Sha256::digest(text))
+    }
+
+    fn at_daemon(&'a self, daemon: &'a DaemonClient, url: &'a Url) -> FromDaemon<'a> {
+        FromDaemon {
+            daemon,
+            client: &self.call.client,
+            url,
+            filter_query: &self.file.filter_query,
+            digest: self.file.digest.as_ref(),
+            reporter: &self.reporter,
+            has_begun: AtomicBool::new(false),
+        }
     }
 
     fn at_source(&'a self, url: &'a Url) -> FromSource<'a> {

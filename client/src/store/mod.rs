@@ -4,7 +4,9 @@
 //! (the [journal](journal)) and `layer.json`. `<data-dir>/spool/` holds bytes that may become
 //! layers, and nothing that outlives the process.
 
+mod audit;
 mod journal;
+mod layer_record;
 mod recorder;
 mod stored_layer;
 
@@ -18,6 +20,7 @@ use flotilla_torrents::{ContentId, Digest, Geometry};
 use rustix::fs::FlockOperation;
 use tempfile::NamedTempFile;
 
+pub use self::audit::LayerAudit;
 pub(crate) use self::journal::Journal;
 use self::recorder::Recorder;
 pub use self::stored_layer::{Lease, StoredLayer};
@@ -55,6 +58,14 @@ pub enum StoreError {
         /// Where it was asked for now.
         asked: String,
     },
+    /// The bytes of a layer are not what they were when it was complete.
+    #[error("{path} is damaged: {reason}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Another process owns the data directory.
     #[error("data directory {path} is in use by another flotilla; give each its own --data-dir")]
     InUse {
@@ -67,8 +78,10 @@ pub enum StoreError {
         /// What it is.
         content: ContentId,
     },
-    /// The quota is taken by layers in use.
-    #[error("cache quota of {quota} bytes has no room for {wanted} bytes beside the layers in use")]
+    /// The quota is taken by layers in use and pinned ones.
+    #[error(
+        "cache quota of {quota} bytes has no room for {wanted} bytes beside the layers in use and the pinned ones"
+    )]
     Full {
         /// The quota.
         quota: u64,
@@ -86,15 +99,34 @@ impl StoreError {
     }
 }
 
+/// Why a layer was not removed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RemoveError {
+    /// There is no such layer.
+    #[error("not here")]
+    Absent,
+    /// It is never evicted.
+    #[error("pinned")]
+    Pinned,
+    /// Somebody downloads, reads or uploads it.
+    #[error("in use")]
+    InUse,
+    /// The disk refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// All layers of this host.
 #[derive(Debug)]
 pub struct Store {
     /// Locked while the store is open: two processes would write into each other's layers.
     _lock: File,
+    data_dir: PathBuf,
     root: PathBuf,
     spool: PathBuf,
     quota: u64,
-    layers: Mutex<Held>,
+    layers: Arc<Mutex<Held>>,
     /// Sources that trust each other's word on who may have a layer.
     shared_origins: RwLock<HashSet<String>>,
     recorder: Recorder,
@@ -102,8 +134,8 @@ pub struct Store {
 
 impl Store {
     /// Opens the store below `data_dir`, finding the layers of earlier runs. One that a crash
-    /// left at its very beginning is cleared away; one that cannot be understood is left alone
-    /// and logged. `quota`: bytes.
+    /// left at its very beginning, or whose bytes are gone, is cleared away; one that cannot be
+    /// understood is left alone and logged. `quota`: bytes.
     ///
     /// # Errors
     /// The directory cannot be created or read.
@@ -120,22 +152,39 @@ impl Store {
                 std::fs::remove_dir_all(&dir).map_err(|e| StoreError::io(&dir, e))?;
                 continue;
             }
-            match StoredLayer::open(dir) {
+            match StoredLayer::open(dir.clone()) {
                 Ok(layer) => {
                     layers.insert(layer.content().clone(), Arc::new(layer));
+                }
+                Err(error @ StoreError::Damaged { .. }) => {
+                    tracing::warn!(%error, "layer cleared away");
+                    std::fs::remove_dir_all(&dir).map_err(|e| StoreError::io(&dir, e))?;
                 }
                 Err(error) => tracing::warn!(%error, "layer left alone"),
             }
         }
+        let layers = Arc::new(Mutex::new(Held { layers, spooled: 0 }));
+        let recorder = Recorder::start(Arc::clone(&layers));
         Ok(Self {
             _lock: lock,
+            data_dir: data_dir.to_owned(),
             root,
             spool,
             quota,
-            layers: Mutex::new(Held { layers, spooled: 0 }),
+            layers,
             shared_origins: RwLock::default(),
-            recorder: Recorder::start().map_err(|e| StoreError::io(data_dir, e))?,
+            recorder: recorder.map_err(|e| StoreError::io(data_dir, e))?,
         })
+    }
+
+    /// The directory that it is in.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// Bytes that the layers may take.
+    pub fn quota(&self) -> u64 {
+        self.quota
     }
 
     /// The layer, if anything of it is here.
@@ -149,12 +198,13 @@ impl Store {
     }
 
     /// The layer with this geometry, created when it is not here; room is made by evicting
-    /// the least recently used layers that nobody uses. Also returns what was evicted.
+    /// the least recently used layers that nobody uses and that are not pinned. Also returns
+    /// what was evicted.
     /// `origin`: scheme, host and port of its source.
     ///
     /// # Errors
-    /// The disk refused, the quota is taken by layers in use, or the layer that is here came
-    /// from another source.
+    /// The disk refused, the quota is taken by layers in use and pinned ones, or the layer that
+    /// is here came from another source.
     pub fn layer_or_create(
         &self,
         content: &ContentId,
@@ -164,11 +214,16 @@ impl Store {
         let mut held = self.lock();
         if let Some(layer) = held.layers.get(content) {
             self.check_origin(layer, origin)?;
-            if layer.geometry() == geometry {
+            if layer.geometry() != geometry {
+                // Same content, other cut: an older version's; nobody can use it any more.
+                remove(&mut held.layers, content)?;
+            } else if layer.is_untouched() {
                 return Ok((Arc::clone(layer), Vec::new()));
+            } else {
+                tracing::warn!(%content, "written by somebody else: anew");
+                layer.condemn();
+                remove(&mut held.layers, content)?;
             }
-            // Same content, other cut: an older version's; nobody can use it any more.
-            remove(&mut held.layers, content)?;
         }
         let evicted = held.make_room(self.quota, geometry.length())?;
         let dir = self.root.join(content.file_stem());
@@ -244,6 +299,24 @@ impl Store {
         self.recorder.record(Arc::clone(layer));
     }
 
+    /// Writes and seals the whole of a small layer, unless that was done before; `sha256` is the
+    /// hash of `bytes`, which were compared with its digest.
+    ///
+    /// # Errors
+    /// The disk refused.
+    pub fn complete(
+        &self,
+        layer: &Arc<StoredLayer>,
+        bytes: &[u8],
+        sha256: Digest,
+    ) -> Result<(), StoreError> {
+        let completed = layer.complete(bytes, sha256);
+        if completed.map_err(|e| StoreError::io(&layer.data_path(), e))? {
+            self.recorder.record(Arc::clone(layer));
+        }
+        Ok(())
+    }
+
     /// From now on the word of each of these sources counts for the layers of all of them.
     pub fn share_origins(&self, origins: impl IntoIterator<Item = String>) {
         let shared = &self.shared_origins;
@@ -276,13 +349,76 @@ impl Store {
         })
     }
 
-    /// Removes a layer (void, or no longer wanted). Readers that have it open keep their
-    /// file until they close it.
+    /// Removes a layer, whoever uses it. Readers that have it open keep their file until they
+    /// close it.
     ///
     /// # Errors
     /// The disk refused.
     pub fn remove(&self, content: &ContentId) -> Result<(), StoreError> {
         remove(&mut self.lock().layers, content)
+    }
+
+    /// As [`remove`](Self::remove), but this very layer (void) and not one that has taken its
+    /// place.
+    ///
+    /// # Errors
+    /// The disk refused.
+    pub fn remove_layer(&self, layer: &Arc<StoredLayer>) -> Result<(), StoreError> {
+        let layers = &mut self.lock().layers;
+        match layers.get(layer.content()) {
+            Some(known) if Arc::ptr_eq(known, layer) => remove(layers, layer.content()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes a layer that is no longer wanted, unless it is pinned or in use.
+    ///
+    /// # Errors
+    /// It is still here, or was not.
+    pub fn discard(&self, content: &ContentId) -> Result<Arc<StoredLayer>, RemoveError> {
+        let layers = &mut self.lock().layers;
+        let layer = layers.get(content).cloned().ok_or(RemoveError::Absent)?;
+        if layer.is_pinned() {
+            return Err(RemoveError::Pinned);
+        }
+        if layer.is_leased() {
+            return Err(RemoveError::InUse);
+        }
+        remove(layers, content)?;
+        tracing::info!(%content, "removed");
+        Ok(layer)
+    }
+
+    /// Removes a layer whose bytes were found damaged, also when it is pinned or in use. From
+    /// now on nobody is given anything of it; who reads it is told by its swarm.
+    ///
+    /// # Errors
+    /// The disk refused.
+    pub fn condemn(&self, layer: &Arc<StoredLayer>) -> Result<(), StoreError> {
+        layer.condemn();
+        self.remove_layer(layer)
+    }
+
+    /// Pins a layer, so that it is never evicted, or gives it free. `None`: it is not here.
+    ///
+    /// # Errors
+    /// The disk refused; a restart may forget it.
+    pub fn set_pinned(&self, content: &ContentId, pinned: bool) -> Option<Result<(), StoreError>> {
+        let layer = {
+            let held = self.lock();
+            let layer = Arc::clone(held.layers.get(content)?);
+            layer.set_pinned(pinned);
+            layer
+        };
+        let recorded = layer.record_pin();
+        Some(recorded.map_err(|e| StoreError::io(layer.dir(), e)))
+    }
+
+    /// Whether this very layer is here, and not one that has taken its place.
+    pub fn has(&self, layer: &Arc<StoredLayer>) -> bool {
+        let held = self.lock();
+        let known = held.layers.get(layer.content());
+        known.is_some_and(|known| Arc::ptr_eq(known, layer))
     }
 
     /// Bytes that the layers take when complete.
@@ -297,7 +433,7 @@ impl Store {
 
 /// Whether the directory is a layer's whose record never reached the disk.
 fn is_blank(dir: &Path) -> bool {
-    let record = std::fs::metadata(dir.join(stored_layer::RECORD));
+    let record = std::fs::metadata(dir.join(layer_record::RECORD));
     dir.is_dir()
         && match record {
             Ok(record) => record.len() == 0,
@@ -345,14 +481,15 @@ impl Held {
         let needed = wanted.saturating_add(self.spooled);
         let layers = &mut self.layers;
         // What cannot have room anyway costs no other layer its place.
-        let leased = layers.values().filter(|layer| layer.is_leased());
-        let lasting: u64 = leased.map(|layer| layer.geometry().length()).sum();
+        let stays = |layer: &StoredLayer| layer.is_leased() || layer.is_pinned();
+        let staying = layers.values().filter(|layer| stays(layer));
+        let lasting: u64 = staying.map(|layer| layer.geometry().length()).sum();
         if lasting.saturating_add(needed) > quota {
             return Err(StoreError::Full { quota, wanted });
         }
         let mut evicted = Vec::new();
         while taken(layers).saturating_add(needed) > quota {
-            let idle = layers.values().filter(|layer| !layer.is_leased());
+            let idle = layers.values().filter(|layer| !stays(layer));
             let Some(oldest) = idle.min_by_key(|layer| layer.last_used()).cloned() else {
                 return Err(StoreError::Full { quota, wanted });
             };
@@ -404,5 +541,139 @@ mod tests {
         }
         drop(lease);
         assert_eq!(create(&store, 1000).unwrap().len(), 2);
+    }
+
+    fn create_whole(store: &Store, bytes: &[u8]) -> Arc<StoredLayer> {
+        let sha256 = DigestHasher::sha256_of(bytes);
+        let geometry = Geometry::for_length(bytes.len() as u64).unwrap();
+        let content = ContentId::blob(&sha256);
+        let (layer, _) = store
+            .layer_or_create(&content, geometry, "http://registry")
+            .unwrap();
+        store.complete(&layer, bytes, sha256).unwrap();
+        layer
+    }
+
+    #[test]
+    fn a_pinned_layer_stays_also_after_a_restart_until_it_is_free_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), 1000).unwrap();
+        let content = create_whole(&store, &[1; 600]).content().clone();
+        store.set_pinned(&content, true).unwrap().unwrap();
+        let full = |store: &Store| matches!(create(store, 500), Err(StoreError::Full { .. }));
+        assert!(full(&store));
+        drop(store);
+
+        let store = Store::open(dir.path(), 1000).unwrap();
+        assert!(store.layer(&content).unwrap().is_pinned());
+        assert!(full(&store));
+        assert!(matches!(store.discard(&content), Err(RemoveError::Pinned)));
+        store.set_pinned(&content, false).unwrap().unwrap();
+        assert_eq!(create(&store, 500).unwrap().len(), 1);
+        assert!(store.set_pinned(&content, true).is_none());
+    }
+
+    #[test]
+    fn the_order_of_eviction_survives_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), 1000).unwrap();
+        let first = create_whole(&store, &[1; 300]);
+        let second = create_whole(&store, &[2; 300]);
+        // The first one is used last, which nothing but the clock says.
+        while now() <= second.last_used() {}
+        drop(first.lease());
+        let (first, second) = (first.content().clone(), second.content().clone());
+        drop(store);
+
+        let store = Store::open(dir.path(), 1000).unwrap();
+        let evicted = create(&store, 500).unwrap();
+        assert_eq!(evicted.len(), 1);
+        assert_eq!(evicted[0].content(), &second);
+        assert!(store.layer(&first).is_some());
+    }
+
+    fn now() -> u64 {
+        layer_record::now_millis()
+    }
+
+    #[test]
+    fn a_record_of_an_earlier_version_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), 1000).unwrap();
+        let layer = create_whole(&store, &[1; 600]);
+        let (content, record) = (layer.content().clone(), layer.dir().join("layer.json"));
+        drop(store);
+        let text = std::fs::read_to_string(&record).unwrap();
+        assert!(!text.contains("pinned") && !text.contains("url"), "{text}");
+        let store = Store::open(dir.path(), 1000).unwrap();
+        let layer = store.layer(&content).unwrap();
+        assert!(layer.sealed().is_some() && !layer.is_pinned());
+    }
+
+    #[test]
+    fn a_complete_layer_whose_bytes_were_cut_off_or_taken_away_is_cleared_away() {
+        for cut in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let store = Store::open(dir.path(), 1000).unwrap();
+            let layer = create_whole(&store, &[1; 600]);
+            let (content, data) = (layer.content().clone(), layer.data_path());
+            drop(store);
+            if cut {
+                let data = File::options().write(true).open(&data).unwrap();
+                data.set_len(599).unwrap();
+            } else {
+                std::fs::remove_file(&data).unwrap();
+            }
+            let store = Store::open(dir.path(), 1000).unwrap();
+            assert!(store.layer(&content).is_none());
+            assert!(!data.parent().unwrap().exists());
+        }
+    }
+
+    #[test]
+    fn foreign_writes_to_a_complete_layer_are_noticed_also_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), 1000).unwrap();
+        let layer = create_whole(&store, &[1; 600]);
+        let (content, geometry) = (layer.content().clone(), layer.geometry());
+        // Recorded from now on.
+        drop((layer, store));
+        let store = Store::open(dir.path(), 1000).unwrap();
+        let layer = store.layer(&content).unwrap();
+        let data = File::options().write(true).open(layer.data_path()).unwrap();
+        let write = |at: u64| {
+            data.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(at))
+                .unwrap();
+        };
+        assert_eq!(&layer.read(0, 3).unwrap()[..], [1; 3]);
+        write(1);
+        assert!(layer.read(0, 3).is_err());
+        assert!(layer.audit(&|| false).unwrap().is_intact());
+        assert!(layer.read(0, 3).is_ok(), "every byte was compared");
+        drop((layer, store));
+
+        let store = Store::open(dir.path(), 1000).unwrap();
+        assert!(store.layer(&content).unwrap().read(0, 3).is_ok());
+        drop(store);
+        write(2);
+        let store = Store::open(dir.path(), 1000).unwrap();
+        assert!(store.layer(&content).unwrap().read(0, 3).is_err());
+        let anew = store.layer_or_create(&content, geometry, "http://registry");
+        assert!(anew.unwrap().0.held().is_empty());
+    }
+
+    #[test]
+    fn what_was_found_damaged_is_given_to_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), 1000).unwrap();
+        let layer = create_whole(&store, &[1; 600]);
+        let _lease = layer.lease();
+        assert!(layer.audit(&|| false).unwrap().is_intact());
+        std::fs::write(layer.data_path(), [2; 600]).unwrap();
+        let audit = layer.audit(&|| false).unwrap();
+        assert_eq!(audit.damaged.count(), 1);
+        store.condemn(&layer).unwrap();
+        assert!(layer.sealed().is_none() && layer.held().is_empty());
+        assert!(store.layer(layer.content()).is_none());
     }
 }

@@ -1,13 +1,18 @@
 //! Makes sealed layers survive a crash, one after the other, on a thread of its own.
 //!
 //! A sealed layer is served from the moment its digest was compared. Recording that costs the
-//! disk four flushes, which nobody waits for: a crash before them costs a download.
+//! disk four flushes, which nobody waits for: a crash before them costs a download. The thread
+//! also notes now and then when layers were last used.
 
-use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use super::StoredLayer;
+use super::{Held, StoredLayer};
+
+/// A crash forgets the uses since then; they matter for the order of eviction only.
+const NOTE_USES_EVERY: Duration = Duration::from_secs(60);
 
 /// The thread; it ends with what it was given when this is dropped.
 #[derive(Debug)]
@@ -23,11 +28,11 @@ enum Job {
 }
 
 impl Recorder {
-    pub(super) fn start() -> std::io::Result<Self> {
+    pub(super) fn start(layers: Arc<Mutex<Held>>) -> std::io::Result<Self> {
         let (sender, jobs) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("layer recorder".to_owned())
-            .spawn(move || work(&jobs))?;
+            .spawn(move || work(&jobs, &layers))?;
         Ok(Self {
             sender,
             thread: Some(thread),
@@ -49,13 +54,30 @@ impl Drop for Recorder {
     }
 }
 
-fn work(jobs: &Receiver<Job>) {
-    while let Ok(Job::Record(layer)) = jobs.recv() {
-        // One that was evicted meanwhile has no directory any more.
-        if layer.dir().exists()
-            && let Err(error) = layer.record()
-        {
-            tracing::warn!(%error, "a complete layer will be fetched again after a restart");
+fn work(jobs: &Receiver<Job>, layers: &Mutex<Held>) {
+    loop {
+        match jobs.recv_timeout(NOTE_USES_EVERY) {
+            Ok(Job::Record(layer)) => record(&layer),
+            Err(RecvTimeoutError::Timeout) => note_uses(layers),
+            Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => return note_uses(layers),
         }
+    }
+}
+
+fn record(layer: &StoredLayer) {
+    // One that was evicted meanwhile has no directory any more.
+    if layer.dir().exists()
+        && let Err(error) = layer.record()
+    {
+        tracing::warn!(%error, "a complete layer will be fetched again after a restart");
+    }
+}
+
+fn note_uses(layers: &Mutex<Held>) {
+    let held = layers.lock().unwrap_or_else(PoisonError::into_inner);
+    let all: Vec<_> = held.layers.values().cloned().collect();
+    drop(held);
+    for layer in all {
+        layer.note_use();
     }
 }

@@ -2,19 +2,19 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use flotilla_torrents::{Bitfield, ContentId, Digest, Geometry, InfoHash, PieceHash, PieceIndex};
-use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
+use url::Url;
 
 use super::StoreError;
 use super::journal::Journal;
+use super::layer_record::{self, LayerRecord, now_millis};
 
 const DATA: &str = "data";
 const JOURNAL: &str = "pieces";
@@ -22,20 +22,6 @@ const JOURNAL: &str = "pieces";
 const UNSYNCED: &str = "pieces.unsynced";
 /// A layer with no more pieces than this is fetched again sooner than it is kept account of.
 const FEW_PIECES: u32 = 4;
-pub(super) const RECORD: &str = "layer.json";
-
-/// What `layer.json` says.
-#[derive(Debug, Serialize, Deserialize)]
-struct LayerRecord {
-    content: ContentId,
-    length: u64,
-    piece_length: u32,
-    /// Scheme, host and port of the source that the bytes come from.
-    origin: String,
-    /// SHA-256 of the whole, once it was compared with the digest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    sealed: Option<Digest>,
-}
 
 /// A layer's data file with its journal. Methods that touch the disk block: call them from
 /// a blocking thread.
@@ -45,13 +31,24 @@ pub struct StoredLayer {
     content: ContentId,
     origin: String,
     geometry: Geometry,
+    /// Open for reading only once it is sealed: other names of it may be in others' hands.
     data: File,
     inner: Mutex<Inner>,
     in_use: AtomicUsize,
     /// Unix milliseconds; for the least-recently-used order.
     last_used: AtomicU64,
-    /// Whether the record is known to survive a crash.
-    is_settled: AtomicBool,
+    /// The last use that the disk knows of.
+    noted_use: AtomicU64,
+    /// When the bytes of a sealed layer were last written; 0 before it is sealed. Whoever else
+    /// writes them later has a further name of the file.
+    written: AtomicU64,
+    /// Locked while a small layer is written whole: once, although several may have it.
+    completing: Mutex<()>,
+    is_pinned: AtomicBool,
+    url: OnceLock<String>,
+    /// Whether the record is known to survive a crash. Locked while it is written, so that
+    /// no older one replaces it.
+    is_settled: Mutex<bool>,
     /// Whether there is a record, at least for as long as the host runs.
     is_noted: AtomicBool,
 }
@@ -92,9 +89,12 @@ impl StoredLayer {
             origin: origin.to_owned(),
             length: geometry.length(),
             piece_length: geometry.piece_length(),
+            url: None,
             sealed: None,
+            written: None,
+            pinned: false,
         };
-        Self::from_record(dir, record)
+        Self::from_record(dir, record, now_millis())
     }
 
     /// The same, with `file` for its data.
@@ -114,32 +114,17 @@ impl StoredLayer {
 
     /// Opens what an earlier run left.
     pub(super) fn open(dir: PathBuf) -> Result<Self, StoreError> {
-        let path = dir.join(RECORD);
-        let text = fs::read(&path).map_err(|e| StoreError::io(&path, e))?;
-        let record = serde_json::from_slice(&text).map_err(|e| StoreError::Malformed {
-            path: path.clone(),
-            reason: e.to_string(),
-        })?;
-        Self::from_record(dir, record)
+        let (record, last_used) = LayerRecord::read(&dir)?;
+        Self::from_record(dir, record, last_used)
     }
 
-    fn from_record(dir: PathBuf, record: LayerRecord) -> Result<Self, StoreError> {
+    fn from_record(dir: PathBuf, record: LayerRecord, last_used: u64) -> Result<Self, StoreError> {
         let geometry = Geometry::new(record.length, record.piece_length).map_err(|e| {
             StoreError::Malformed {
                 path: dir.clone(),
                 reason: e.to_string(),
             }
         })?;
-        let path = dir.join(DATA);
-        let data = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(|e| StoreError::io(&path, e))?;
-        data.set_len(geometry.length())
-            .map_err(|e| StoreError::io(&path, e))?;
         let path = dir.join(JOURNAL);
         let (journal, recorded) =
             Journal::open(&path, &geometry).map_err(|e| StoreError::io(&path, e))?;
@@ -151,9 +136,20 @@ impl StoredLayer {
                 *slot = Some(hash);
             }
         }
+        let sealed = record.sealed.filter(|_| held.is_full());
+        let path = dir.join(DATA);
+        let data = open_data(&path, geometry.length(), sealed.is_some())?;
+        let written = match (&sealed, record.written) {
+            (None, _) => 0,
+            (Some(_), Some(written)) => written,
+            // An earlier version's.
+            (Some(_), None) => {
+                layer_record::written(&data).map_err(|e| StoreError::io(&path, e))?
+            }
+        };
         let mut unsynced = Vec::new();
         let mut noted = None;
-        if geometry.piece_count() > FEW_PIECES {
+        if sealed.is_none() && geometry.piece_count() > FEW_PIECES {
             let path = dir.join(UNSYNCED);
             let (journal, pieces) =
                 Journal::open(&path, &geometry).map_err(|e| StoreError::io(&path, e))?;
@@ -169,7 +165,6 @@ impl StoredLayer {
                 }
             }
         }
-        let sealed = record.sealed.filter(|_| held.is_full());
         Ok(Self {
             dir,
             content: record.content,
@@ -185,8 +180,13 @@ impl StoredLayer {
                 sealed,
             }),
             in_use: AtomicUsize::new(0),
-            last_used: AtomicU64::new(now_millis()),
-            is_settled: AtomicBool::new(false),
+            last_used: AtomicU64::new(last_used),
+            noted_use: AtomicU64::new(last_used),
+            written: AtomicU64::new(written),
+            completing: Mutex::new(()),
+            is_pinned: AtomicBool::new(record.pinned),
+            url: record.url.map_or_else(OnceLock::new, OnceLock::from),
+            is_settled: Mutex::new(false),
             is_noted: AtomicBool::new(false),
         })
     }
@@ -200,6 +200,18 @@ impl StoredLayer {
     /// may have them: [`Store::check_origin`](super::Store::check_origin).
     pub fn origin(&self) -> &str {
         &self.origin
+    }
+
+    /// Where the source has content that no digest names, without what may be secret in it.
+    pub fn url(&self) -> Option<&str> {
+        self.url.get().map(String::as_str)
+    }
+
+    /// Says where the source has content that no digest names; the first word counts.
+    pub fn note_url(&self, url: &Url) {
+        if self.content.digest().is_none() {
+            self.url.get_or_init(|| without_secrets(url));
+        }
     }
 
     /// Its cut into pieces.
@@ -259,16 +271,22 @@ impl StoredLayer {
         Ok(())
     }
 
-    /// Writes the whole of a small layer, as [`write_piece`](Self::write_piece) does.
-    ///
-    /// # Errors
-    /// The data file could not be written.
-    pub fn write_whole(&self, bytes: &[u8]) -> io::Result<()> {
+    /// Writes the whole of a small layer, as [`write_piece`](Self::write_piece) does, and seals
+    /// it, unless that was done before. Returns whether it was done now.
+    pub(super) fn complete(&self, bytes: &[u8], sha256: Digest) -> io::Result<bool> {
+        let _once = self
+            .completing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if self.sealed().is_some() {
+            return Ok(false);
+        }
         let size = usize::try_from(self.geometry.piece_length()).unwrap_or(usize::MAX);
         for (piece, data) in self.geometry.pieces().zip(bytes.chunks(size)) {
             self.write_piece(piece, PieceHash::of(data), data)?;
         }
-        Ok(())
+        self.seal(sha256);
+        Ok(true)
     }
 
     /// The data file has all pieces, and these are their hashes, which are recorded by
@@ -283,8 +301,38 @@ impl StoredLayer {
     /// Reads `length` bytes at `offset`; the caller knows that the pieces are held.
     ///
     /// # Errors
-    /// The data file could not be read.
+    /// The data file could not be read, or somebody else has written it since it was sealed.
     pub fn read(&self, offset: u64, length: usize) -> io::Result<Bytes> {
+        let bytes = self.read_unchecked(offset, length)?;
+        // In this order: a write that these bytes show has changed the time before.
+        if self.is_untouched() {
+            Ok(bytes)
+        } else {
+            Err(io::Error::other("written by somebody else"))
+        }
+    }
+
+    /// Whether the bytes of a sealed layer are as they were then, by the time of their last
+    /// change. Asks the system, not the disk.
+    pub fn is_untouched(&self) -> bool {
+        let written = self.written.load(Ordering::Relaxed);
+        written == 0 || layer_record::written(&self.data).is_ok_and(|now| now == written)
+    }
+
+    /// Every byte was compared again: the time of their last change, before that, counts.
+    pub(super) fn set_untouched_at(&self, written: u64) {
+        if self.written.swap(written, Ordering::Relaxed) != written
+            && let Err(error) = self.settle_record(true)
+        {
+            tracing::warn!(%error, "a layer will be taken for damaged after a restart");
+        }
+    }
+
+    pub(super) fn written_now(&self) -> io::Result<u64> {
+        layer_record::written(&self.data)
+    }
+
+    pub(super) fn read_unchecked(&self, offset: u64, length: usize) -> io::Result<Bytes> {
         let mut buffer = vec![0; length];
         self.data.read_exact_at(&mut buffer, offset)?;
         Ok(buffer.into())
@@ -300,7 +348,7 @@ impl StoredLayer {
     /// # Errors
     /// The disk refused.
     pub fn sync(&self) -> io::Result<()> {
-        self.record_pieces(|| self.settle_record())
+        self.record_pieces(|| self.settle_record(false))
     }
 
     /// `beforehand` is done between the data and the journal's entries, if there are any.
@@ -327,30 +375,40 @@ impl StoredLayer {
             .map_or(Ok(()), |noted| noted.replace(unsynced))
     }
 
-    /// Writes the record for the case that the process is killed before the first sync.
+    /// Writes the record for the case that the process is killed before the first sync. Called
+    /// while the pieces are locked.
     fn note_record(&self) -> io::Result<()> {
-        let is_there =
-            self.is_settled.load(Ordering::Relaxed) || self.is_noted.swap(true, Ordering::Relaxed);
-        let path = self.dir.join(RECORD);
-        if is_there || path.exists() {
+        if self.is_noted.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
-        fs::write(path, serde_json::to_vec(&self.layer_record(None))?)
+        let record = self.dir.join(layer_record::RECORD);
+        match File::create_new(record) {
+            Ok(mut file) => file.write_all(&serde_json::to_vec(&self.layer_record(None))?),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     fn layer_record(&self, sealed: Option<Digest>) -> LayerRecord {
+        let written = self.written.load(Ordering::Relaxed);
         LayerRecord {
             content: self.content.clone(),
             origin: self.origin.clone(),
             length: self.geometry.length(),
             piece_length: self.geometry.piece_length(),
+            url: self.url.get().cloned(),
+            written: sealed.is_some().then_some(written).filter(|at| *at > 0),
             sealed,
+            pinned: self.is_pinned(),
         }
     }
 
     /// The whole was compared with its digest: `sha256` is the hash of all bytes. It survives
     /// a crash once [`record`](Self::record) has returned.
     pub(super) fn seal(&self, sha256: Digest) {
+        // Without the time nobody notices foreign writes: no reason not to have the layer.
+        self.written
+            .store(self.written_now().unwrap_or(0), Ordering::Relaxed);
         self.lock().sealed = Some(sha256);
     }
 
@@ -358,32 +416,98 @@ impl StoredLayer {
     pub(super) fn record(&self) -> io::Result<()> {
         // The record that counts is the one below.
         self.record_pieces(|| Ok(()))?;
-        self.is_settled.store(false, Ordering::Relaxed);
-        self.settle_record()
+        self.note_written_by_system();
+        self.settle_record(true)
     }
 
-    /// Writes the record, unless it is known to survive a crash already.
-    fn settle_record(&self) -> io::Result<()> {
-        if !self.is_settled.load(Ordering::Relaxed) {
-            write_record(&self.dir, &self.layer_record(self.sealed()))?;
-            self.is_settled.store(true, Ordering::Relaxed);
+    /// Some file systems settle the time of the last change when the data reaches the disk. While
+    /// the file has no further name, nobody else has changed it.
+    fn note_written_by_system(&self) {
+        if self.sealed().is_some()
+            && self.data.metadata().is_ok_and(|data| data.nlink() == 1)
+            && let Ok(written) = self.written_now()
+        {
+            self.written.store(written, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes the record, unless it is known to survive a crash already and not to be `anew`.
+    fn settle_record(&self, anew: bool) -> io::Result<()> {
+        let mut is_settled = self
+            .is_settled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if anew || !*is_settled {
+            *is_settled = false;
+            let last_used = self.last_used();
+            let record = self.layer_record(self.sealed());
+            record.write(&self.dir, last_used)?;
+            self.is_noted.store(true, Ordering::Relaxed);
+            self.noted_use.store(last_used, Ordering::Relaxed);
+            *is_settled = true;
         }
         Ok(())
     }
 
-    /// Keeps the layer from being evicted while the guard lives.
-    pub fn lease(self: &Arc<Self>) -> Lease {
-        self.in_use.fetch_add(1, Ordering::Relaxed);
-        self.last_used.store(now_millis(), Ordering::Relaxed);
-        Lease(Arc::clone(self))
+    /// Lets the disk know of the last use, for the order of eviction after a restart.
+    pub(super) fn note_use(&self) {
+        let last_used = self.last_used();
+        if self.noted_use.swap(last_used, Ordering::Relaxed) != last_used {
+            // One that has no record, or no directory any more, has nothing to be remembered.
+            let _ = layer_record::note_use(&self.dir, last_used);
+        }
     }
 
-    pub(super) fn is_leased(&self) -> bool {
+    /// Keeps the layer from being evicted while the guard lives, and counts as a use of it.
+    pub fn lease(self: &Arc<Self>) -> Lease {
+        self.last_used.store(now_millis(), Ordering::Relaxed);
+        self.leased(true)
+    }
+
+    /// As [`lease`](Self::lease), for who looks after the layer without using it.
+    pub(crate) fn hold(self: &Arc<Self>) -> Lease {
+        self.leased(false)
+    }
+
+    fn leased(self: &Arc<Self>, is_use: bool) -> Lease {
+        self.in_use.fetch_add(1, Ordering::Relaxed);
+        Lease {
+            layer: Arc::clone(self),
+            is_use,
+        }
+    }
+
+    /// Whether somebody downloads, reads or uploads it.
+    pub fn is_leased(&self) -> bool {
         self.in_use.load(Ordering::Relaxed) > 0
     }
 
-    pub(super) fn last_used(&self) -> u64 {
+    /// Whether it is never evicted.
+    pub fn is_pinned(&self) -> bool {
+        self.is_pinned.load(Ordering::Relaxed)
+    }
+
+    /// Takes effect at once, and survives a restart when [`record_pin`](Self::record_pin) has
+    /// returned.
+    pub(super) fn set_pinned(&self, pinned: bool) {
+        self.is_pinned.store(pinned, Ordering::Relaxed);
+    }
+
+    pub(super) fn record_pin(&self) -> io::Result<()> {
+        self.settle_record(true)
+    }
+
+    /// When it was last used, Unix milliseconds.
+    pub fn last_used(&self) -> u64 {
         self.last_used.load(Ordering::Relaxed)
+    }
+
+    /// Nothing of it is to be given to anybody any more.
+    pub(super) fn condemn(&self) {
+        let mut inner = self.lock();
+        inner.held = Bitfield::empty(&self.geometry);
+        inner.sealed = None;
+        inner.unsynced.clear();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -393,24 +517,60 @@ impl StoredLayer {
 
 /// Keeps a layer on the disk: it is being downloaded, read or uploaded.
 #[derive(Debug)]
-pub struct Lease(Arc<StoredLayer>);
+pub struct Lease {
+    layer: Arc<StoredLayer>,
+    is_use: bool,
+}
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.0.in_use.fetch_sub(1, Ordering::Relaxed);
-        self.0.last_used.store(now_millis(), Ordering::Relaxed);
+        self.layer.in_use.fetch_sub(1, Ordering::Relaxed);
+        if self.is_use {
+            self.layer.last_used.store(now_millis(), Ordering::Relaxed);
+        }
     }
 }
 
-/// Replaces the record. A crash before the end leaves the old one or none; the store clears
-/// away a layer without record.
-fn write_record(dir: &Path, record: &LayerRecord) -> io::Result<()> {
-    let mut file = NamedTempFile::new_in(dir)?;
-    // In one piece: to_writer makes a system call of each token.
-    file.write_all(&serde_json::to_vec(record)?)?;
-    file.as_file().sync_data()?;
-    file.persist(dir.join(RECORD))?;
-    File::open(dir)?.sync_all()
+/// Opens the bytes of a layer. Those of a sealed one may have further names outside the store,
+/// so they are never written again, nor is a file that has such names for another reason.
+fn open_data(path: &Path, length: u64, is_sealed: bool) -> Result<File, StoreError> {
+    let damaged = |reason: String| StoreError::Damaged {
+        path: path.to_owned(),
+        reason,
+    };
+    let mut options = OpenOptions::new();
+    options.read(true);
+    if !is_sealed {
+        if fs::metadata(path).is_ok_and(|data| data.nlink() > 1) {
+            return Err(damaged("it has further names outside the store".to_owned()));
+        }
+        options.write(true).create(true).truncate(false);
+    }
+    let data = match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(damaged("it is gone".to_owned()));
+        }
+        opened => opened.map_err(|e| StoreError::io(path, e))?,
+    };
+    if is_sealed {
+        let found = data.metadata().map_err(|e| StoreError::io(path, e))?.len();
+        if found != length {
+            return Err(damaged(format!("it has {found} bytes, not {length}")));
+        }
+    } else {
+        data.set_len(length).map_err(|e| StoreError::io(path, e))?;
+    }
+    Ok(data)
+}
+
+/// Query, user name and password may be credentials.
+fn without_secrets(url: &Url) -> String {
+    let mut shown = url.clone();
+    shown.set_query(None);
+    shown.set_fragment(None);
+    let _ = shown.set_password(None);
+    let _ = shown.set_username("");
+    shown.to_string()
 }
 
 /// Whether the bytes of `piece` are there; reads them.
@@ -423,13 +583,6 @@ fn is_piece(data: &File, geometry: &Geometry, piece: PieceIndex, hash: PieceHash
 
 fn at(piece: PieceIndex) -> usize {
     usize::try_from(piece.get()).unwrap_or(usize::MAX)
-}
-
-fn now_millis() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use flotilla_torrents::{Metainfo, PieceIndex, TorrentFile};
+use serde::{Deserialize, Serialize};
 
 use super::Watch;
 use super::piece_hashing::{PieceReader, Source, on_all_cores};
@@ -32,11 +33,11 @@ pub enum VerifyError {
 }
 
 /// Numbers of pieces in ascending order, as ranges.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PieceRanges(Vec<RangeInclusive<u32>>);
 
 impl PieceRanges {
-    fn push(&mut self, piece: PieceIndex) {
+    pub(crate) fn push(&mut self, piece: PieceIndex) {
         let piece = piece.get();
         match self.0.last_mut() {
             Some(last) if last.end().checked_add(1) == Some(piece) => *last = *last.start()..=piece,

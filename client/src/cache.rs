@@ -1,0 +1,199 @@
+//! What a host holds, for its operator: listed, removed, verified, pinned.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use flotilla_torrents::{Bitfield, ContentId, Digest, Geometry};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::Engine;
+use crate::store::{LayerAudit, RemoveError, Store, StoreError, StoredLayer};
+
+/// What there is of a layer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct LayerReport {
+    /// What it is.
+    pub content: ContentId,
+    /// Where the source has content that no digest names, without what may be secret in it.
+    pub url: Option<String>,
+    /// Scheme, host and port of its source.
+    pub origin: String,
+    /// Bytes of the whole.
+    pub length: u64,
+    /// Bytes held.
+    pub held: u64,
+    /// SHA-256 of the whole, when it is complete and was compared with its digest.
+    pub sealed: Option<Digest>,
+    /// When it was last used, Unix milliseconds.
+    pub last_used: u64,
+    /// Whether it is never evicted.
+    pub pinned: bool,
+    /// Whether somebody downloads, reads or uploads it now.
+    pub in_use: bool,
+}
+
+impl LayerReport {
+    fn of(layer: &StoredLayer) -> Self {
+        let geometry = layer.geometry();
+        Self {
+            content: layer.content().clone(),
+            url: layer.url().map(str::to_owned),
+            origin: layer.origin().to_owned(),
+            length: geometry.length(),
+            held: held_bytes(&geometry, &layer.held()),
+            sealed: layer.sealed(),
+            last_used: layer.last_used(),
+            pinned: layer.is_pinned(),
+            in_use: layer.is_leased(),
+        }
+    }
+}
+
+/// Everything that is held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct CacheReport {
+    /// The layers, the last used one first.
+    pub layers: Vec<LayerReport>,
+    /// Bytes that they may take; only a running host knows.
+    pub quota: Option<u64>,
+}
+
+/// What became of a layer that was to be removed, pinned or given free.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It is so.
+    Done,
+    /// Not removed: it is pinned.
+    Pinned,
+    /// Not removed: somebody uses it.
+    InUse,
+    /// There is no such layer.
+    Absent,
+    /// The disk refused.
+    Failed(String),
+}
+
+/// The layers of a host that runs, or those below a data directory that no host uses.
+#[derive(Clone, Debug)]
+pub struct Cache(Holder);
+
+#[derive(Clone, Debug)]
+enum Holder {
+    Running(Engine),
+    Resting(Arc<Store>),
+}
+
+impl Cache {
+    /// The layers of a running host.
+    pub fn of(engine: &Engine) -> Self {
+        Self(Holder::Running(engine.clone()))
+    }
+
+    /// The layers below `data_dir`; no host can start there while this lives. Blocks on the disk.
+    ///
+    /// # Errors
+    /// The directory cannot be read, or a host runs there.
+    pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
+        let store = Store::open(data_dir, u64::MAX)?;
+        Ok(Self(Holder::Resting(Arc::new(store))))
+    }
+
+    /// Everything that is held.
+    pub fn report(&self) -> CacheReport {
+        let layers = self.store().layers();
+        let mut layers: Vec<_> = layers.iter().map(|layer| LayerReport::of(layer)).collect();
+        layers.sort_by(|a, b| {
+            let newest_first = b.last_used.cmp(&a.last_used);
+            newest_first.then_with(|| a.content.cmp(&b.content))
+        });
+        let quota = match &self.0 {
+            Holder::Running(engine) => Some(engine.store().quota()),
+            Holder::Resting(_) => None,
+        };
+        CacheReport { layers, quota }
+    }
+
+    /// Removes a layer that is neither pinned nor in use. Blocks on the disk.
+    pub fn remove(&self, content: &ContentId) -> Outcome {
+        match self.store().discard(content) {
+            Ok(layer) => {
+                if let Holder::Running(engine) = &self.0 {
+                    engine.leave(&layer.swarm());
+                }
+                Outcome::Done
+            }
+            Err(RemoveError::Absent) => Outcome::Absent,
+            Err(RemoveError::Pinned) => Outcome::Pinned,
+            Err(RemoveError::InUse) => Outcome::InUse,
+            Err(RemoveError::Store(error)) => Outcome::Failed(error.to_string()),
+        }
+    }
+
+    /// Pins a layer, so that it is never evicted, or gives it free. Blocks on the disk.
+    pub fn set_pinned(&self, content: &ContentId, pinned: bool) -> Outcome {
+        match self.store().set_pinned(content, pinned) {
+            None => Outcome::Absent,
+            Some(Ok(())) => Outcome::Done,
+            Some(Err(error)) => Outcome::Failed(error.to_string()),
+        }
+    }
+
+    /// Compares a layer with its recorded hashes; one that is damaged is removed, whoever uses
+    /// it. `None`: it is not here, or `stop` came first.
+    ///
+    /// # Errors
+    /// The disk refused to remove a damaged layer; it is given to nobody all the same.
+    pub async fn verify(
+        &self,
+        content: &ContentId,
+        stop: &CancellationToken,
+    ) -> Result<Option<LayerAudit>, StoreError> {
+        let Some(layer) = self.store().layer(content) else {
+            return Ok(None);
+        };
+        let (audited, stop) = (Arc::clone(&layer), stop.clone());
+        let audit = blocking(move || {
+            // Not evicted meanwhile: an eviction is no damage.
+            let _held = audited.hold();
+            audited.audit(&|| stop.is_cancelled())
+        });
+        let audit = audit.await;
+        if audit.as_ref().is_some_and(|audit| !audit.is_intact()) {
+            match &self.0 {
+                Holder::Running(engine) => engine.condemn(&layer, "damaged on the disk").await?,
+                Holder::Resting(store) => {
+                    let store = Arc::clone(store);
+                    blocking(move || store.condemn(&layer)).await?;
+                }
+            }
+        }
+        Ok(audit)
+    }
+
+    fn store(&self) -> &Store {
+        match &self.0 {
+            Holder::Running(engine) => engine.store(),
+            Holder::Resting(store) => store,
+        }
+    }
+}
+
+fn held_bytes(geometry: &Geometry, held: &Bitfield) -> u64 {
+    if held.is_full() {
+        return geometry.length();
+    }
+    let sizes = held.iter_set().map(|piece| geometry.piece_size(piece));
+    sizes.map(u64::from).sum()
+}
+
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}

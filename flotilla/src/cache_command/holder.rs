@@ -1,0 +1,110 @@
+//! Whom to ask: a running daemon, or the files.
+
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use flotilla_client::DaemonClient;
+use flotilla_client::cache::{Cache, CacheReport, Outcome};
+use flotilla_client::control::SOCKET;
+use flotilla_client::control_client::ControlError;
+use flotilla_client::store::{LayerAudit, StoreError};
+use flotilla_torrents::ContentId;
+use tokio_util::sync::CancellationToken;
+
+/// The layers below a data directory.
+pub(super) enum Holder {
+    Running(DaemonClient),
+    Resting(Cache),
+}
+
+impl Holder {
+    pub(super) async fn of(data_dir: &Path) -> anyhow::Result<Self> {
+        match DaemonClient::connect(&data_dir.join(SOCKET)).await {
+            Ok(daemon) => return Ok(Self::Running(daemon)),
+            Err(ControlError::NotRunning(_)) => {}
+            // No daemon can offer one with such a path.
+            Err(ControlError::Socket { source, .. })
+                if source.kind() == std::io::ErrorKind::InvalidInput => {}
+            Err(error) => return Err(error.into()),
+        }
+        if !data_dir.join("layers").is_dir() {
+            bail!(
+                "{} holds no layers; say where they are with --data-dir, or whose with --role",
+                data_dir.display()
+            );
+        }
+        let dir = data_dir.to_owned();
+        match tokio::task::spawn_blocking(move || Cache::open(&dir)).await? {
+            Ok(cache) => Ok(Self::Resting(cache)),
+            Err(StoreError::InUse { path }) => bail!(
+                "{} is in use and nobody answers at its {SOCKET}: another flotilla cache is at work there, or the log of the daemon says why it offers none",
+                path.display()
+            ),
+            Err(error) => Err(error).context("run this as the user that flotilla runs as"),
+        }
+    }
+
+    pub(super) async fn layers(&self) -> anyhow::Result<CacheReport> {
+        Ok(match self {
+            Self::Running(daemon) => daemon.layers().await?,
+            Self::Resting(cache) => cache.report(),
+        })
+    }
+
+    pub(super) async fn remove(&self, contents: &[ContentId]) -> anyhow::Result<Vec<Outcome>> {
+        match self {
+            Self::Running(daemon) => Ok(daemon.remove(contents).await?),
+            Self::Resting(cache) => each(cache, contents, Cache::remove).await,
+        }
+    }
+
+    pub(super) async fn set_pinned(
+        &self,
+        contents: &[ContentId],
+        pinned: bool,
+    ) -> anyhow::Result<Vec<Outcome>> {
+        match self {
+            Self::Running(daemon) => Ok(daemon.pin(contents, pinned).await?),
+            Self::Resting(cache) => {
+                let pin =
+                    move |cache: &Cache, content: &ContentId| cache.set_pinned(content, pinned);
+                each(cache, contents, pin).await
+            }
+        }
+    }
+
+    /// `on_audit` is told of each; of a damaged one that could not be removed with an error.
+    pub(super) async fn verify(
+        &self,
+        contents: &[ContentId],
+        stop: &CancellationToken,
+        mut on_audit: impl FnMut(Result<LayerAudit, (ContentId, String)>),
+    ) -> anyhow::Result<()> {
+        match self {
+            Self::Running(daemon) => daemon.verify(contents, on_audit).await?,
+            Self::Resting(cache) => {
+                for content in contents {
+                    match cache.verify(content, stop).await {
+                        Ok(Some(audit)) => on_audit(Ok(audit)),
+                        Ok(None) => {}
+                        Err(error) => on_audit(Err((content.clone(), error.to_string()))),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn each(
+    cache: &Cache,
+    contents: &[ContentId],
+    act: impl Fn(&Cache, &ContentId) -> Outcome + Send + 'static,
+) -> anyhow::Result<Vec<Outcome>> {
+    let (cache, contents) = (cache.clone(), contents.to_vec());
+    let acting = tokio::task::spawn_blocking(move || {
+        let outcomes = contents.iter().map(|content| act(&cache, content));
+        outcomes.collect()
+    });
+    Ok(acting.await?)
+}
