@@ -1,7 +1,7 @@
 //! The part that nodes and supernodes have in common: a peer listener, the swarms, the
 //! store, the host's rate limits.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -10,6 +10,7 @@ use std::time::Duration;
 use flotilla_torrents::{
     ContentId, Geometry, InfoHash, Metainfo, PeerId, PieceMap, SignedTicket, TicketKey, TicketKeys,
 };
+use tempfile::NamedTempFile;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,7 @@ use crate::peer_connection::{self, Access, Introduction, MeetError};
 use crate::piece_storage::PieceStorage;
 use crate::rate_limit::RateLimiter;
 use crate::small_content::SmallContent;
+use crate::spool::{Hashes, Spool};
 use crate::store::{Store, StoreError, StoredLayer};
 use crate::swarm::Role;
 use crate::swarm_handle::{RunningSwarm, SwarmHandle};
@@ -55,7 +57,7 @@ pub(crate) struct Limits {
 
 /// The swarms of one host. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Engine(Arc<EngineShared>);
+pub struct Engine(pub(crate) Arc<EngineShared>);
 
 #[derive(Debug)]
 pub(crate) struct EngineShared {
@@ -65,6 +67,8 @@ pub(crate) struct EngineShared {
     listen: SocketAddr,
     pub(crate) store: Store,
     keys: RwLock<Vec<TicketKey>>,
+    /// Peers that are seeders of supernodes.
+    supernodes: RwLock<HashSet<PeerId>>,
     swarms: Mutex<Swarms>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
@@ -127,6 +131,7 @@ impl Engine {
             listen: listener.local_addr()?,
             store,
             keys: RwLock::new(Vec::new()),
+            supernodes: RwLock::default(),
             swarms: Mutex::default(),
             tasks: TaskTracker::new(),
             shutdown: shutdown.clone(),
@@ -164,6 +169,18 @@ impl Engine {
         if !keys.contains(&key) {
             keys.push(key);
         }
+    }
+
+    /// Counts `peer` as a supernode's seeder from now on.
+    pub(crate) fn note_supernode(&self, peer: PeerId) {
+        let supernodes = &self.0.supernodes;
+        let mut supernodes = supernodes.write().unwrap_or_else(PoisonError::into_inner);
+        supernodes.insert(peer);
+    }
+
+    /// The host's limit on what it receives.
+    pub(crate) fn download_limit(&self) -> RateLimiter {
+        self.0.limits.download.clone()
     }
 
     /// The swarm of every layer that runs here.
@@ -286,6 +303,36 @@ impl Engine {
         Ok(())
     }
 
+    /// A place for bytes that may become a layer.
+    pub fn spool(&self) -> Spool {
+        Spool::new(self.clone())
+    }
+
+    /// Sets aside room for spooled bytes.
+    pub(crate) fn reserve_spooled(&self, bytes: u64) -> Result<(), StoreError> {
+        for layer in self.0.store.reserve_spooled(bytes)? {
+            self.leave(&layer.swarm());
+        }
+        Ok(())
+    }
+
+    /// Makes `file`, whose bytes have these `hashes`, a layer.
+    pub(crate) fn adopt(
+        &self,
+        file: NamedTempFile,
+        content: &ContentId,
+        geometry: Geometry,
+        origin: &str,
+        hashes: Hashes,
+    ) -> Result<Arc<StoredLayer>, StoreError> {
+        let store = &self.0.store;
+        let (layer, evicted) = store.adopt(file, content, geometry, origin, hashes)?;
+        for layer in evicted {
+            self.leave(&layer.swarm());
+        }
+        Ok(layer)
+    }
+
     /// Leaves a swarm; its layer stays on the disk.
     pub fn leave(&self, swarm: &InfoHash) {
         let left = self.0.lock_swarms().remove(swarm);
@@ -376,6 +423,12 @@ impl EngineShared {
         {
             tracing::error!(%error, "void layer not removed");
         }
+    }
+
+    pub(crate) fn is_supernode(&self, peer: PeerId) -> bool {
+        let supernodes = &self.supernodes;
+        let supernodes = supernodes.read().unwrap_or_else(PoisonError::into_inner);
+        supernodes.contains(&peer)
     }
 
     /// How this host shows itself in a swarm: in the name of the torrent, or with a ticket.

@@ -16,6 +16,7 @@
 )]
 
 mod bans;
+mod content_url;
 mod engine;
 pub mod get;
 mod layer_reader;
@@ -30,6 +31,7 @@ mod piece_storage;
 pub mod rate_limit;
 mod rendezvous;
 mod small_content;
+mod spool;
 pub mod store;
 mod supernode_client;
 mod supernode_session;
@@ -42,10 +44,12 @@ pub mod torrent_swarm;
 pub mod tracker_client;
 mod web_seed;
 
+pub use self::content_url::content_url;
 pub use self::engine::{Engine, EngineConfig, EngineError, OpenToStrangersError};
 pub use self::layer_reader::{LayerReader, ReadError};
 pub use self::node::{ContentRequest, Layer, Node, NodeConfig, OpenError, StartError, origin_of};
 pub use self::small_content::SmallContent;
+pub use self::spool::{Spool, SpoolError};
 pub use self::store::{StoreError, StoredLayer};
 pub use self::supernode_client::SupernodeError;
 pub use self::swarm_handle::{

@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use crate::content_url::content_url;
 use crate::engine::{Engine, EngineConfig, EngineError};
 use crate::layer_reader::LayerReader;
 use crate::small_content::SmallContent;
@@ -49,6 +50,8 @@ pub struct ContentRequest {
     pub headers: Vec<(String, String)>,
     /// Its digest, when the URL names a blob or the caller knows it.
     pub digest: Option<Digest>,
+    /// Query parameters that do not name the content, such as signatures; only without digest.
+    pub filter_query: Vec<String>,
 }
 
 /// Why the swarm does not deliver; every one of them means: go to the source.
@@ -167,6 +170,35 @@ impl Node {
         }
     }
 
+    /// Offers a blob that is complete on this node, in the caller's name: a supernode takes it
+    /// from here instead of from the source, and then it seeds, and so does this node.
+    ///
+    /// # Errors
+    /// The blob is not here, the source refuses this caller, or no supernode takes it.
+    pub async fn offer(&self, request: ContentRequest) -> Result<(), OpenError> {
+        let local = match &request.digest {
+            Some(digest) => self.local(digest, &request.url).await,
+            None => None,
+        };
+        let local = local.ok_or_else(|| OpenError::Unswarmable("it is not here".to_owned()))?;
+        let length = local.length();
+        let (supernode, answer) = self.0.ask(&request, Some(length)).await?;
+        if let OpenResponse::Wanted { swarm, ticket } = &answer {
+            let limit = &self.0.engine.0.limits.upload;
+            supernode
+                .give(*swarm, ticket, local.read(0..length), limit)
+                .await?;
+        }
+        let (supernode, descriptor) = match answer {
+            OpenResponse::Wanted { .. } => self.0.open_anywhere(&request).await?,
+            answer => opened(supernode, answer)?,
+        };
+        if descriptor.delivery == Delivery::Pieces {
+            self.0.follow(supernode, descriptor, request).await?;
+        }
+        Ok(())
+    }
+
     /// The layer, if it is complete and verified on this node's disk and came from the
     /// source of `url`.
     pub async fn local(&self, digest: &Digest, url: &Url) -> Option<Layer> {
@@ -177,7 +209,7 @@ impl Node {
             .engine
             .join(layer.content(), layer.geometry(), &origin_of(url))
             .await;
-        joined.ok().map(|swarm| Layer(Content::Swarm(swarm)))
+        joined.ok().map(|swarm| Layer::new(Content::Swarm(swarm)))
     }
 }
 
@@ -186,6 +218,7 @@ impl NodeShared {
     pub(crate) async fn greet(&self, supernode: &Supernode) -> Result<(), SupernodeError> {
         let hello = supernode.hello().await?;
         self.engine.trust_tickets_of(hello.ticket_key);
+        self.engine.note_supernode(hello.peer_id);
         self.engine.store().share_origins(hello.shared_origins);
         Ok(())
     }
@@ -195,27 +228,34 @@ impl NodeShared {
         &self,
         request: &ContentRequest,
     ) -> Result<(Supernode, SwarmDescriptor), OpenError> {
-        let key = request
-            .digest
-            .as_ref()
-            .map_or_else(|| request.url.to_string(), ToString::to_string);
+        let (supernode, answer) = self.ask(request, None).await?;
+        opened(supernode, answer)
+    }
+
+    /// The answer of the first healthy supernode. `offered`: bytes of the blob, if this node would
+    /// give it.
+    async fn ask(
+        &self,
+        request: &ContentRequest,
+        offered: Option<u64>,
+    ) -> Result<(Supernode, OpenResponse), OpenError> {
+        let key = request.digest.as_ref().map_or_else(
+            || content_url(&request.url, &request.filter_query).to_string(),
+            ToString::to_string,
+        );
         let message = OpenRequest {
             url: request.url.to_string(),
             headers: request.headers.clone(),
             digest: request.digest.clone(),
+            filter_query: request.filter_query.clone(),
             peer_id: self.engine.peer_id(),
             node: self.node_name.clone(),
+            offered,
         };
         let mut last = None;
         for supernode in self.supernodes.for_key(&key) {
             match supernode.open(&message).await {
-                Ok(OpenResponse::Open(descriptor)) => return Ok((supernode.clone(), descriptor)),
-                Ok(OpenResponse::Refused { status, reason }) => {
-                    return Err(OpenError::Refused { status, reason });
-                }
-                Ok(OpenResponse::Unswarmable { reason }) => {
-                    return Err(OpenError::Unswarmable(reason));
-                }
+                Ok(answer) => return Ok((supernode.clone(), answer)),
                 Err(error) => {
                     tracing::warn!(%error, "asking the next supernode");
                     last = Some(error);
@@ -240,13 +280,17 @@ impl NodeShared {
             .join(&descriptor.content, geometry, origin)
             .await?;
         handle.set_ticket(descriptor.ticket.clone());
+        let layer = Layer {
+            content: Content::Swarm(handle.clone()),
+            validator: descriptor.validator.clone(),
+        };
         if self.begin_following(&handle) {
             let node = Arc::clone(self);
             let session =
                 supernode_session::follow(node, handle.clone(), supernode, descriptor, request);
             tokio::spawn(session);
         }
-        Ok(Layer(Content::Swarm(handle)))
+        Ok(layer)
     }
 
     /// False when a session follows this very swarm already. One that followed an evicted
@@ -293,11 +337,26 @@ impl NodeShared {
             OpenError::Unswarmable("the supernode's bytes do not match the digest".to_owned())
         })?;
         self.engine.keep(small.clone(), origin);
-        Ok(Layer(Content::Small(small.bytes().clone())))
+        Ok(Layer::new(Content::Small(small.bytes().clone())))
     }
 
     fn lock_followed(&self) -> std::sync::MutexGuard<'_, HashMap<ContentId, SwarmHandle>> {
         self.followed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn opened(
+    supernode: Supernode,
+    answer: OpenResponse,
+) -> Result<(Supernode, SwarmDescriptor), OpenError> {
+    match answer {
+        OpenResponse::Open(descriptor) => Ok((supernode, descriptor)),
+        OpenResponse::Refused { status, reason } => Err(OpenError::Refused { status, reason }),
+        OpenResponse::Unswarmable { reason } => Err(OpenError::Unswarmable(reason)),
+        OpenResponse::Wanted { .. } => {
+            let reason = "the supernode wants what was not offered";
+            Err(OpenError::Unswarmable(reason.to_owned()))
+        }
     }
 }
 
@@ -308,7 +367,10 @@ pub fn origin_of(url: &Url) -> String {
 
 /// A layer that arrives, or has arrived. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Layer(Content);
+pub struct Layer {
+    content: Content,
+    validator: Option<String>,
+}
 
 #[derive(Clone, Debug)]
 enum Content {
@@ -319,9 +381,22 @@ enum Content {
 }
 
 impl Layer {
+    fn new(content: Content) -> Self {
+        Self {
+            content,
+            validator: None,
+        }
+    }
+
+    /// The source's `ETag`, else its `Last-Modified`, of a layer that has no digest; when the
+    /// supernode tells.
+    pub fn validator(&self) -> Option<&str> {
+        self.validator.as_deref()
+    }
+
     /// Its length in bytes.
     pub fn length(&self) -> u64 {
-        match &self.0 {
+        match &self.content {
             Content::Swarm(swarm) => swarm.geometry().length(),
             Content::Small(bytes) => bytes.len() as u64,
         }
@@ -329,7 +404,7 @@ impl Layer {
 
     /// The swarm that brings it; none for small content, which comes whole.
     pub fn swarm(&self) -> Option<&SwarmHandle> {
-        match &self.0 {
+        match &self.content {
             Content::Swarm(swarm) => Some(swarm),
             Content::Small(_) => None,
         }
@@ -342,7 +417,7 @@ impl Layer {
 
     /// The verified bytes of `range`, in order, as they come.
     pub fn read(&self, range: Range<u64>) -> LayerReader {
-        match &self.0 {
+        match &self.content {
             Content::Swarm(swarm) => swarm.read(range),
             Content::Small(bytes) => LayerReader::of_bytes(bytes, range),
         }

@@ -29,10 +29,8 @@ const FIRST_RETRY: Duration = Duration::from_secs(2);
 const LAST_RETRY: Duration = Duration::from_secs(120);
 /// The trackers are told of the end, but not waited for longer than this.
 const FAREWELL: Duration = Duration::from_secs(3);
-/// How often the known peers are named to a swarm that is not whole; it dials those that it can.
+/// How often the known peers are named to a swarm, which dials those that it may.
 const NAME_AGAIN_AFTER: Duration = Duration::from_secs(3);
-/// The same for one that is whole: it serves who comes, and looks for who cannot.
-const SEEDER_NAMES_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 /// The peers that are known, for everybody who wants to watch them grow.
 pub(crate) type KnownPeers = watch::Sender<BTreeSet<SocketAddr>>;
@@ -161,7 +159,7 @@ impl Announcer {
             None => false,
         };
         if !whole {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }
@@ -203,11 +201,6 @@ pub(crate) async fn feed(
         if !peers.is_empty() {
             swarm.add_peers(peers).await;
         }
-        let pause = if swarm.status().complete {
-            SEEDER_NAMES_AGAIN_AFTER
-        } else {
-            NAME_AGAIN_AFTER
-        };
         tokio::select! {
             () = stop.cancelled() => return,
             changed = known.changed() => {
@@ -215,7 +208,7 @@ pub(crate) async fn feed(
                     return stop.cancelled().await;
                 }
             }
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep(NAME_AGAIN_AFTER) => {}
         }
     }
 }

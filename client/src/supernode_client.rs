@@ -1,7 +1,7 @@
 //! Speaks the cluster API of the supernodes, and knows which of them are healthy.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,11 +11,13 @@ use flotilla_torrents::swarm_api::{
 };
 use flotilla_torrents::tracker_wire::{AnnounceReply, AnnounceRequest};
 use flotilla_torrents::{InfoHash, SignedTicket};
-use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use reqwest::{StatusCode, header};
 use url::Url;
 
+use crate::layer_reader::LayerReader;
+use crate::rate_limit::RateLimiter;
 use crate::rendezvous;
 
 /// A supernode in the same cluster answers a connection attempt in a millisecond.
@@ -24,6 +26,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 const OPEN_TIMEOUT: Duration = Duration::from_secs(25);
 /// While it waits for the source, the supernode sends white space twice a second.
 const OPEN_SILENCE: Duration = Duration::from_millis(1500);
+/// Without a byte taken of what it is given; at the end it hashes the whole.
+const GIVE_SILENCE: Duration = Duration::from_secs(60);
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 /// A supernode that failed is not asked again before this.
 const AVOIDED_FOR: Duration = Duration::from_secs(3);
@@ -33,6 +37,8 @@ const LARGEST_REPLY: usize = 256 * 1024;
 const LARGEST_EVENT: usize = 48 * 1024 * 1024;
 /// The supernode sends a heartbeat every second.
 const SILENCE: Duration = Duration::from_millis(2500);
+
+const TICKET: &str = "x-flotilla-ticket";
 
 /// A call to a supernode failed.
 #[derive(Debug, thiserror::Error)]
@@ -139,7 +145,7 @@ impl Supernode {
     ) -> Result<BoxStream<'static, Result<SwarmEvent, SupernodeError>>, SupernodeError> {
         let get = self
             .get(&format!("v1/swarms/{swarm}/events"))
-            .header("x-flotilla-ticket", ticket.to_string());
+            .header(TICKET, ticket.to_string());
         let sent = tokio::time::timeout(CALL_TIMEOUT, self.call(get)).await;
         let reply = sent.map_err(|_| self.silent())??;
         Ok(Box::pin(events_of(self.clone(), reply)))
@@ -154,7 +160,7 @@ impl Supernode {
     ) -> Result<Bytes, SupernodeError> {
         let get = self
             .get(&format!("v1/swarms/{swarm}/content"))
-            .header("x-flotilla-ticket", ticket.to_string())
+            .header(TICKET, ticket.to_string())
             .timeout(OPEN_TIMEOUT);
         let reply = self.call(get).await?;
         let length = usize::try_from(length).unwrap_or(usize::MAX);
@@ -163,6 +169,50 @@ impl Supernode {
             return Err(self.unexpected(format!("{} bytes of {length}", bytes.len())));
         }
         Ok(bytes)
+    }
+
+    /// Gives it the content that it wants. A failure here says nothing about its other calls.
+    pub(crate) async fn give(
+        &self,
+        swarm: InfoHash,
+        ticket: &SignedTicket,
+        content: LayerReader,
+        limit: &RateLimiter,
+    ) -> Result<(), SupernodeError> {
+        let given = Arc::new(AtomicU64::new(0));
+        let (counter, limit) = (Arc::clone(&given), limit.clone());
+        let bytes = content.and_then(move |part| {
+            let (counter, limit) = (Arc::clone(&counter), limit.clone());
+            async move {
+                limit.acquire(part.len()).await;
+                counter.fetch_add(part.len() as u64, Ordering::Relaxed);
+                Ok(part)
+            }
+        });
+        let url = self.endpoint(&format!("v1/swarms/{swarm}/content"));
+        let put = self
+            .member(self.0.http.put(url))
+            .header(TICKET, ticket.to_string())
+            .body(reqwest::Body::wrap_stream(bytes));
+        let stuck = async {
+            let mut before = None;
+            loop {
+                let now = given.load(Ordering::Relaxed);
+                if before == Some(now) {
+                    return;
+                }
+                before = Some(now);
+                tokio::time::sleep(GIVE_SILENCE).await;
+            }
+        };
+        let reply = tokio::select! {
+            reply = put.send() => reply.map_err(|e| self.unexpected(root_cause(&e)))?,
+            () = stuck => return Err(self.unexpected("nothing to what it was given".to_owned())),
+        };
+        match reply.status() {
+            StatusCode::OK => Ok(()),
+            status => Err(self.refused(status, reply).await),
+        }
     }
 
     /// Announces this node and hears of peers.
@@ -285,12 +335,14 @@ impl Supernode {
             StatusCode::UNAUTHORIZED => Err(SupernodeError::NotAMember {
                 supernode: self.0.url.clone(),
             }),
-            status => {
-                let said = self.read_bounded(reply, 1024).await.unwrap_or_default();
-                let said = String::from_utf8_lossy(&said).trim().to_owned();
-                Err(self.unexpected(format!("{status} {said}")))
-            }
+            status => Err(self.refused(status, reply).await),
         }
+    }
+
+    async fn refused(&self, status: StatusCode, reply: reqwest::Response) -> SupernodeError {
+        let said = self.read_bounded(reply, 1024).await.unwrap_or_default();
+        let said = String::from_utf8_lossy(&said).trim().to_owned();
+        self.unexpected(format!("{status} {said}"))
     }
 
     async fn read_bounded(

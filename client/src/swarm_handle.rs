@@ -62,6 +62,10 @@ pub struct SwarmCounters {
     pub downloaded: AtomicU64,
     /// Bytes of blocks sent to peers.
     pub uploaded: AtomicU64,
+    /// Bytes of blocks that were of use, before their pieces were verified.
+    pub received: AtomicU64,
+    /// Those of them that came from supernodes.
+    pub from_supernodes: AtomicU64,
     /// Bytes received that were of no use: duplicates and corrupt pieces.
     pub wasted: AtomicU64,
 }

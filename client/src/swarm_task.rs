@@ -66,8 +66,10 @@ const MOST_DIALS: usize = 40;
 const MOST_PEERS: usize = 200;
 /// Connections of strangers that a protected swarm has beside those.
 const MOST_STRANGERS: usize = 100;
-/// An address that failed is not dialled again before this.
+/// An address that failed is not dialled again before this; among strangers the pause doubles with
+/// each failure, since trackers name the dead for hours.
 const REDIAL_AFTER: Duration = Duration::from_secs(2);
+const MOST_REDIAL_AFTER: Duration = Duration::from_secs(240);
 /// Nor is one with which there was nothing to exchange before this.
 const REDIAL_SEEDER_AFTER: Duration = Duration::from_secs(600);
 /// Written pieces become durable at the latest after this.
@@ -81,10 +83,17 @@ struct Connected {
     /// None of a web seed.
     remote: Option<SocketAddr>,
     dialled: bool,
+    is_supernode: bool,
     outgoing: mpsc::Sender<Outgoing>,
     closing: CancellationToken,
     /// Of a peer that came without a ticket, in the name of a torrent.
     extensions: Option<PeerExtensions>,
+}
+
+/// An address that is left alone for a while. It is forgotten when the pause has passed twice.
+struct Redial {
+    not_before: Instant,
+    pause: Duration,
 }
 
 struct PieceBuffer {
@@ -101,8 +110,7 @@ pub(crate) struct SwarmTask {
     peers: HashMap<PeerKey, Connected>,
     buffers: HashMap<PieceIndex, PieceBuffer>,
     dialling: HashSet<SocketAddr>,
-    /// Addresses that are not dialled before then.
-    not_before: HashMap<SocketAddr, Instant>,
+    redials: HashMap<SocketAddr, Redial>,
     next_key: u64,
     synced: Instant,
     next_exchange: Instant,
@@ -145,7 +153,7 @@ impl SwarmTask {
             peers: HashMap::new(),
             buffers: HashMap::new(),
             dialling: HashSet::new(),
-            not_before: HashMap::new(),
+            redials: HashMap::new(),
             next_key: 0,
             synced: now,
             next_exchange: now,
@@ -223,7 +231,7 @@ impl SwarmTask {
             Input::DialFailed(remote, error) => {
                 tracing::debug!(peer.addr = %remote, %error, "not connected");
                 self.dialling.remove(&remote);
-                self.not_before.insert(remote, now + REDIAL_AFTER);
+                self.dial_later(now, remote, REDIAL_AFTER);
             }
             Input::PieceChecked(piece, check) => self.piece_checked(now, piece, check),
             Input::Published(piece) => {
@@ -261,6 +269,7 @@ impl SwarmTask {
         match self.swarm.handle_block(now, key, block) {
             BlockOutcome::Keep => {
                 self.handle.progressed();
+                self.count_received(key, u64::from(length));
                 let size = usize::try_from(geometry.piece_size(block.piece)).unwrap_or(0);
                 let buffer = self
                     .buffers
@@ -437,6 +446,7 @@ impl SwarmTask {
                 peer_id,
                 remote: Some(remote),
                 dialled,
+                is_supernode: self.engine.is_supernode(peer_id),
                 outgoing,
                 closing,
                 extensions: torrent
@@ -466,6 +476,7 @@ impl SwarmTask {
                 peer_id: PeerId::from_random(rand::random()),
                 remote: None,
                 dialled: false,
+                is_supernode: false,
                 outgoing,
                 closing,
                 extensions: None,
@@ -570,9 +581,28 @@ impl SwarmTask {
         if let Some(peer) = self.peers.remove(&key) {
             peer.closing.cancel();
             if let Some(remote) = peer.remote.filter(|_| peer.dialled) {
-                self.not_before.insert(remote, now + REDIAL_AFTER);
+                self.dial_later(now, remote, REDIAL_AFTER);
             }
             self.swarm.handle_disconnected(now, key);
+        }
+    }
+
+    fn dial_later(&mut self, now: Instant, remote: SocketAddr, least: Duration) {
+        let known = self.redials.get(&remote);
+        let pause = match known.filter(|_| self.handle.0.torrent.is_some()) {
+            Some(known) => known.pause.saturating_mul(2).min(MOST_REDIAL_AFTER),
+            None => least,
+        };
+        let pause = pause.max(least);
+        let not_before = now + pause;
+        self.redials.insert(remote, Redial { not_before, pause });
+    }
+
+    fn count_received(&self, key: PeerKey, bytes: u64) {
+        let counters = self.handle.counters();
+        counters.received.fetch_add(bytes, Ordering::Relaxed);
+        if self.peers.get(&key).is_some_and(|peer| peer.is_supernode) {
+            counters.from_supernodes.fetch_add(bytes, Ordering::Relaxed);
         }
     }
 
@@ -590,12 +620,16 @@ impl SwarmTask {
         if self.swarm.held().is_full() && self.handle.0.torrent.is_none() {
             return;
         }
-        self.not_before.retain(|_, then| now < *then);
+        self.redials
+            .retain(|_, redial| now < redial.not_before + redial.pause);
         for remote in peers {
             let connected = self.peers.values().filter(|peer| peer.dialled);
             let dials = connected.clone().count() + self.dialling.len();
             if dials >= MOST_DIALS
-                || self.not_before.contains_key(&remote)
+                || self
+                    .redials
+                    .get(&remote)
+                    .is_some_and(|r| now < r.not_before)
                 || self.engine.bans.is_shunned_address(remote)
                 || connected.clone().any(|peer| peer.remote == Some(remote))
                 || !self.dialling.insert(remote)
@@ -641,7 +675,7 @@ impl SwarmTask {
                         let remote = self.peers.get(&key).and_then(|peer| peer.remote);
                         self.disconnect(now, key);
                         if let (Farewell::NothingToExchange, Some(remote)) = (farewell, remote) {
-                            self.not_before.insert(remote, now + REDIAL_SEEDER_AFTER);
+                            self.dial_later(now, remote, REDIAL_SEEDER_AFTER);
                         }
                     }
                 }

@@ -30,6 +30,9 @@ const READ_TIMEOUT: Duration = Duration::from_secs(15);
 const TRIES: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
+/// Padding files are not on the server (BEP 47).
+static ZEROS: [u8; 16 * 1024] = [0; 16 * 1024];
+
 /// Why a web seed is dropped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -223,10 +226,9 @@ impl WebSeed {
         };
         let mut left = span.length;
         if file.is_padding() {
-            let zeros = [0; 16 * 1024];
             while left > 0 {
-                let part = zeros.get(..usize::try_from(left).unwrap_or(zeros.len()));
-                let part = part.unwrap_or(&zeros);
+                let part = ZEROS.get(..usize::try_from(left).unwrap_or(ZEROS.len()));
+                let part = part.unwrap_or(&ZEROS);
                 delivery.arrived(part).await;
                 left -= part.len() as u64;
             }

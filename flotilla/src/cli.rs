@@ -9,11 +9,11 @@ use flotilla_seeder::open_repository::OpenRepository;
 use flotilla_seeder::registry_host::RegistryHost;
 use flotilla_seeder::registry_tls::ClientCertificate;
 use flotilla_seeder::registry_token::TokenCertificate;
-use flotilla_torrents::Digest;
 use url::Url;
 
+use crate::get_args::GetArgs;
 use crate::torrent_command::TorrentCommand;
-use crate::units::{ByteCount, Rate, Time};
+use crate::units::{ByteCount, Rate};
 
 /// Delivers container images and large files to many machines at once.
 ///
@@ -42,7 +42,8 @@ Environment:
 Exit codes:
   0  done, or stopped by SIGTERM or SIGINT
   1  failed; one line on stderr says what and what to do
-  2  the command line or the configuration is wrong";
+  2  the command line or the configuration is wrong
+  Others are a command's own; its --help names them.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -50,7 +51,7 @@ pub(crate) enum Command {
     Supernode(SupernodeArgs),
     /// Run a node's proxy: what the container engines on this machine talk to
     Proxy(ProxyArgs),
-    /// Get a file through the swarm
+    /// Get files and directories through the swarm, or straight from their source
     Get(GetArgs),
     /// Make, show, verify and seed .torrent files
     #[command(subcommand)]
@@ -198,55 +199,6 @@ pub(crate) struct RegistryArgs {
     pub(crate) token_certificate: Vec<TokenCertificate>,
 }
 
-const GET_EXAMPLES: &str = "\
-Examples:
-  flotilla get http://files/model.bin -o model.bin --supernode http://10.0.0.1:8001
-  flotilla get https://files/a.iso -o a.iso --supernode http://a:8001,http://b:8001 \\
-      --digest sha256:9f86… --header 'Authorization: Bearer …' --seed-for 60s
-
-FILE appears, whole and verified, at the moment of completion. An interrupted download goes
-on where it was when the same command is run again.";
-
-#[derive(Debug, Args)]
-#[command(after_help = GET_EXAMPLES)]
-pub(crate) struct GetArgs {
-    /// What to get; http or https
-    pub(crate) url: String,
-    /// The file to write
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) output: PathBuf,
-    /// The supernodes, separated by commas
-    #[arg(long, value_name = "URL", value_delimiter = ',', required = true)]
-    pub(crate) supernode: Vec<String>,
-    /// Header for the source, 'Name: value'; repeatable
-    #[arg(long, value_name = "HEADER")]
-    pub(crate) header: Vec<String>,
-    /// What the file has to be, e.g. sha256:…
-    #[arg(long, value_name = "DIGEST")]
-    pub(crate) digest: Option<Digest>,
-    /// Limit on what is received, e.g. 200MB/s
-    #[arg(long, value_name = "RATE")]
-    pub(crate) download_rate: Option<Rate>,
-    /// Limit on what is sent to peers, e.g. 20MB/s
-    #[arg(long, value_name = "RATE")]
-    pub(crate) upload_rate: Option<Rate>,
-    /// How long to go on seeding after completion, e.g. 30s [default: 0s]
-    #[arg(long, value_name = "TIME")]
-    pub(crate) seed_for: Option<Time>,
-    /// Where pieces are kept until completion [default: a hidden directory beside FILE]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
-    /// Address for pieces [default: 0.0.0.0, any port]
-    #[arg(long, value_name = "ADDR:PORT")]
-    pub(crate) peer_listen: Option<SocketAddr>,
-    /// File with the cluster's secret (or set FLOTILLA_JOIN_TOKEN)
-    #[arg(long, value_name = "FILE")]
-    pub(crate) join_token_file: Option<PathBuf>,
-    /// No progress bar
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -264,6 +216,11 @@ mod tests {
             "flotilla supernode --listen 10.0.0.1:8001 --data-dir d --peer-listen 10.0.0.1:9001 --config f",
             "flotilla proxy --listen 127.0.0.1:65001 --peer-listen 10.0.0.2:65002 --supernode http://a:8001,http://b:8001 --data-dir d --registry http://r:5000 --config f",
             "flotilla get http://h/f -o f --supernode http://a:8001 --header K:V --header K2:V2 --download-rate 20MB/s --upload-rate 20MB/s --seed-for 30s --data-dir d",
+            "flotilla get http://h/f",
+            "flotilla get http://h/f http://h/g -P d -j 8 -O --user u:p --no-netrc -k --cacert f --retries 0 --no-swarm",
+            "flotilla get -i - --netrc-file f --min-rate 1MB/s --timeout 5m --connect-timeout 3s --json --quiet",
+            "flotilla get http://h/f --range -500 --filter-query sig,exp --seed-ratio 1.5 --no-fallback --digest md5:900150983cd24fb0d6963f7d28e17f72",
+            "flotilla get -r http://h/d/ --include *.iso --exclude tmp --max-depth 2",
             "flotilla torrent create d -o d.torrent --tracker http://a/announce --tracker udp://b:1,udp://c:1 --web-seed http://w/ --private --piece-length 4MiB --comment c --force",
             "flotilla torrent show d.torrent --json",
             "flotilla torrent verify d.torrent d",

@@ -1,13 +1,12 @@
 //! Runs what the command line asks for.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::CommandFactory as _;
-use flotilla_client::get::GetOptions;
 use flotilla_client::{Node, NodeConfig};
 use flotilla_proxy::{InterceptConfig, Proxy, ProxyConfig};
 use flotilla_seeder::{Supernode, SupernodeConfig};
@@ -15,8 +14,9 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::cli::{Cli, Command, GetArgs, ProxyArgs, SupernodeArgs};
-use crate::config::{self, ConfigErrors, ProxySettings, SupernodeSettings};
+use crate::cli::{Cli, Command, ProxyArgs, SupernodeArgs};
+use crate::config::{self, ProxySettings, SupernodeSettings};
+use crate::get_command;
 use crate::join_token;
 use crate::torrent_command;
 
@@ -28,7 +28,7 @@ pub(crate) async fn run(cli: Cli, shutdown: CancellationToken) -> anyhow::Result
     match cli.command {
         Command::Supernode(args) => supernode(args, shutdown).await,
         Command::Proxy(args) => proxy(args, shutdown).await,
-        Command::Get(args) => get(args, shutdown).await,
+        Command::Get(args) => get_command::run(args, shutdown).await,
         Command::Torrent(command) => torrent_command::run(command, shutdown).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -108,56 +108,6 @@ async fn proxy(args: ProxyArgs, shutdown: CancellationToken) -> anyhow::Result<(
     within_grace(proxy.serve(engines, shutdown.clone()), shutdown).await?;
     node.engine().stopped().await;
     Ok(())
-}
-
-async fn get(args: GetArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let mut errors = Vec::new();
-    let supernodes = config::supernode_urls(&args.supernode, &mut errors);
-    let url = Url::parse(&args.url)
-        .map_err(|error| error.to_string())
-        .and_then(|url| {
-            let fetched = matches!(url.scheme(), "http" | "https") && url.has_host();
-            if fetched {
-                Ok(url)
-            } else {
-                Err("expected an http:// or https:// URL".to_owned())
-            }
-        });
-    let url = url.map_err(|error| errors.push(format!("URL {}: {error}", args.url)));
-    let mut headers = Vec::new();
-    for header in &args.header {
-        match header
-            .split_once(':')
-            .map(|(name, value)| (name.trim(), value.trim()))
-        {
-            Some((name, value)) if !name.is_empty() => {
-                headers.push((name.to_owned(), value.to_owned()));
-            }
-            // The value may be a secret: it is not repeated.
-            _ => errors.push("--header: expected 'Name: value'".to_owned()),
-        }
-    }
-    let Ok(url) = url else {
-        return Err(ConfigErrors(errors).into());
-    };
-    if !errors.is_empty() {
-        return Err(ConfigErrors(errors).into());
-    }
-    let options = GetOptions {
-        url,
-        output: args.output,
-        supernodes,
-        join_token: join_token::given(args.join_token_file.as_deref())?,
-        headers,
-        digest: args.digest,
-        download_rate: args.download_rate.and_then(|rate| rate.0),
-        upload_rate: args.upload_rate.and_then(|rate| rate.0),
-        seed_for: args.seed_for.map(|time| time.0).unwrap_or_default(),
-        data_dir: args.data_dir,
-        progress: !args.quiet && std::io::stderr().is_terminal(),
-        peer_listen: args.peer_listen,
-    };
-    flotilla_client::get::run(options, shutdown).await
 }
 
 /// A directory that can be written, or an error before anything starts.

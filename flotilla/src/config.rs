@@ -252,6 +252,47 @@ impl ProxySettings {
     }
 }
 
+/// Which supernodes a `get` asks.
+#[derive(Debug, Default)]
+pub(crate) struct GetSupernodes {
+    pub(crate) urls: Vec<Url>,
+    /// On the command line, and not in this host's configuration.
+    pub(crate) are_named: bool,
+    /// Of the configuration that names them.
+    pub(crate) join_token_file: Option<PathBuf>,
+}
+
+/// The supernodes `given`, else those of this host's configuration, else none; what is wrong goes
+/// to `errors`.
+pub(crate) fn get_supernodes(given: &[String], errors: &mut Vec<String>) -> GetSupernodes {
+    if !given.is_empty() {
+        return GetSupernodes {
+            urls: supernode_urls(given, errors),
+            are_named: true,
+            join_token_file: None,
+        };
+    }
+    let (mut texts, mut join_token_file) = match read_file(None) {
+        Ok(file) => (file.proxy.supernodes, file.proxy.join_token_file),
+        Err(ConfigErrors(wrong)) => {
+            errors.extend(wrong);
+            return GetSupernodes::default();
+        }
+    };
+    if texts.is_empty() {
+        join_token_file = None;
+        match dragonfly_conf::supernodes(Path::new(DRAGONFLY_FILE)) {
+            Ok(supernodes) => texts = supernodes,
+            Err(error) => errors.push(error),
+        }
+    }
+    GetSupernodes {
+        urls: supernode_urls(&texts, errors),
+        are_named: false,
+        join_token_file,
+    }
+}
+
 /// Reads the URLs of supernodes; what is wrong goes to `errors`.
 pub(crate) fn supernode_urls(texts: &[String], errors: &mut Vec<String>) -> Vec<Url> {
     let mut urls = Vec::new();

@@ -14,6 +14,10 @@ mod cli;
 mod commands;
 mod config;
 mod dragonfly_conf;
+mod get_args;
+mod get_command;
+mod get_list;
+mod get_progress;
 mod join_token;
 mod shown;
 mod torrent_command;
@@ -31,6 +35,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, Command};
 use crate::config::ConfigErrors;
+use crate::get_command::GetFailed;
 
 /// The command line or the configuration is wrong; clap uses the same.
 const USAGE: u8 = 2;
@@ -64,6 +69,8 @@ fn main() -> ExitCode {
             eprintln!("flotilla: error: {error:#}");
             if error.is::<ConfigErrors>() {
                 ExitCode::from(USAGE)
+            } else if let Some(failed) = error.downcast_ref::<GetFailed>() {
+                ExitCode::from(failed.code)
             } else {
                 ExitCode::FAILURE
             }

@@ -298,3 +298,22 @@ fn hostile_torrents_are_refused_with_the_reason() {
         }
     }
 }
+
+#[test]
+fn damaged_content_is_named_and_not_seeded() {
+    let scratch = Scratch::new();
+    scratch.create_set();
+    scratch.flip("set/z.bin", 20_000);
+    let (out, err) = scratch.fails("seed set.torrent . --peer-listen 127.0.0.1:0", 1);
+    assert_eq!(out, "damaged pieces: 3\nz.bin: damaged in pieces 3\n");
+    assert!(err.contains("nothing is seeded"), "{err}");
+}
+
+#[test]
+fn all_bad_trackers_are_named_before_anything_is_compared() {
+    let scratch = Scratch::new();
+    scratch.create_set();
+    let line = "seed set.torrent nowhere --tracker ftp://a --tracker http://b/announce,c";
+    let (_, err) = scratch.fails(line, 2);
+    assert!(err.contains("ftp://a") && err.contains("\"c\""), "{err}");
+}

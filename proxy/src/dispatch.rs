@@ -22,7 +22,7 @@ use crate::layer_response::Layers;
 use crate::mirror_hosts::MirrorHosts;
 use crate::oci_error::Refusal;
 use crate::path_mirror::{self, MirrorTokens};
-use crate::pushed;
+use crate::push_uploads::Uploads;
 use crate::server::{Permit, serve_client};
 use crate::target::{Entrance, Target};
 
@@ -31,8 +31,8 @@ pub(crate) struct Dispatch {
     pub(crate) mirrors: MirrorHosts,
     pub(crate) interception: Option<Interception>,
     pub(crate) layers: Arc<Layers>,
-    /// Whether blobs seed as soon as they are pushed.
-    pub(crate) seed_pushed: bool,
+    /// Blobs that seed as soon as they are pushed, where that is configured.
+    pub(crate) uploads: Option<Arc<Uploads>>,
     pub(crate) tunnels: TaskTracker,
     /// Cancelled when no further request is taken.
     pub(crate) draining: CancellationToken,
@@ -167,15 +167,16 @@ impl Dispatch {
         tracing::debug!(method = %request.method(), "passed through");
         let via = HeaderValue::try_from(format!("1.1 {}", self.pseudonym));
         let via = via.unwrap_or_else(|_| HeaderValue::from_static("1.1 flotilla"));
-        let pushed = pushed::completed_upload(request.method(), &target);
-        let pushed = pushed.filter(|_| self.seed_pushed);
-        let credentials = pushed.is_some().then(|| request.headers().clone());
-        let response = forward(&self.layers.upstream, request, target, via).await;
-        if let (Some((url, digest)), Some(headers)) = (pushed, credentials)
-            && pushed::is_taken(response.status())
-        {
-            let layers = Arc::clone(&self.layers);
-            tokio::spawn(async move { layers.seed(url, digest, &headers).await }.in_current_span());
+        let Some(uploads) = &self.uploads else {
+            return forward(&self.layers.upstream, request, target, via, None).await;
+        };
+        let begun = uploads.begin(&request, &target);
+        let (passing, tee) = begun.unzip();
+        let response = forward(&self.layers.upstream, request, target, via, tee.flatten()).await;
+        if let Some(pushed) = passing.and_then(|passing| uploads.answered(passing, &response)) {
+            let (layers, closed) = (Arc::clone(&self.layers), self.closed.clone());
+            let seeding = async move { closed.run_until_cancelled(layers.seed(pushed)).await };
+            tokio::spawn(seeding.in_current_span());
         }
         response
     }

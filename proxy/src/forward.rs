@@ -11,6 +11,7 @@ use crate::continue_gate;
 use crate::header_rules;
 use crate::idle::Activity;
 use crate::oci_error::Refusal;
+use crate::push_tee::Tee;
 use crate::target::host_header;
 use crate::upstream::{Upstream, UpstreamError};
 
@@ -20,12 +21,14 @@ const HEAD_PATIENCE: Duration = Duration::from_secs(15 * 60);
 /// Between two bytes of the answer. Stores pause for seconds; engines give up earlier.
 pub(crate) const BODY_PATIENCE: Duration = Duration::from_secs(5 * 60);
 
-/// Sends `request` to `target`. Its own extensions carry the case of the header names.
+/// Sends `request` to `target`; its body also to `tee`. Its own extensions carry the case of the
+/// header names.
 pub(crate) async fn forward(
     upstream: &Upstream,
     mut request: Request<Incoming>,
     target: Uri,
     via: HeaderValue,
+    tee: Option<Tee>,
 ) -> Response<ProxyBody> {
     let mut headers = header_rules::request_headers(request.headers(), host_header(&target), via);
     // Without this hyper takes a GET of unknown length for one without a body.
@@ -38,6 +41,10 @@ pub(crate) async fn forward(
     let host = request.uri().authority().map(ToString::to_string);
     let activity = Activity::new();
     let request = continue_gate::hold_back(request).map(|body| activity.of_body(body));
+    let request = request.map(|body| match tee {
+        Some(tee) => tee.of_body(body),
+        None => body,
+    });
     let sent = activity.limit(HEAD_PATIENCE, upstream.send(request)).await;
     let host = host.unwrap_or_default();
     match sent.unwrap_or(Err(UpstreamError::TimedOut { host })) {

@@ -11,6 +11,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Uri};
 use http_body_util::StreamBody;
+use tokio::sync::Semaphore;
 use url::Url;
 
 use crate::blob_request::BlobRequest;
@@ -20,6 +21,7 @@ use crate::fallback::RegistryBlob;
 use crate::layer_body::LayerBody;
 use crate::layer_source::{LayerRequest, LayerSource, NotDelivered, SwarmLayer};
 use crate::oci_error::Refusal;
+use crate::push_uploads::Pushed;
 use crate::range::Unsatisfiable;
 use crate::stats::ProxyStats;
 use crate::upstream::Upstream;
@@ -42,6 +44,8 @@ pub(crate) struct Layers {
     pub(crate) callers: CallerCheck,
     pub(crate) upstream: Upstream,
     pub(crate) stats: Arc<ProxyStats>,
+    /// Pushed layers that are hashed and given away; the next pushes need the machine as well.
+    pub(crate) keeping: Semaphore,
 }
 
 impl Layers {
@@ -96,21 +100,32 @@ impl Layers {
         Ok(response)
     }
 
-    /// Makes a blob that was pushed with these credentials seed.
-    pub(crate) async fn seed(&self, url: Url, digest: Digest, headers: &HeaderMap) {
-        let opened = match credentials(headers) {
-            Err(error) => Err(error),
-            Ok(headers) => {
-                self.open(LayerRequest {
-                    url,
-                    headers,
-                    digest,
-                })
-                .await
-            }
+    /// Makes a blob that was pushed seed: from what was kept of it, else by having the supernode
+    /// read it.
+    pub(crate) async fn seed(&self, pushed: Pushed) {
+        let headers = match credentials(&pushed.headers) {
+            Ok(headers) => headers,
+            Err(reason) => return tracing::debug!(%reason, "a pushed layer does not seed"),
         };
-        match opened {
-            Ok(layer) => tracing::debug!(bytes = layer.length(), "a pushed layer seeds"),
+        let request = LayerRequest {
+            url: pushed.url,
+            headers,
+            digest: pushed.digest,
+        };
+        if let Some(kept) = pushed.kept
+            && let Some(spool) = kept.written().await
+            && let Ok(_turn) = self.keeping.acquire().await
+        {
+            match self.source.keep(spool, request.clone()).await {
+                Ok(()) => {
+                    self.stats.count_kept();
+                    return tracing::debug!("a pushed layer seeds");
+                }
+                Err(reason) => tracing::debug!(%reason, "a pushed layer is read back"),
+            }
+        }
+        match self.open(request).await {
+            Ok(layer) => tracing::debug!(bytes = layer.length(), "a pushed layer is read back"),
             Err(reason) => tracing::debug!(%reason, "a pushed layer does not seed"),
         }
     }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use flotilla_client::Spool;
 use flotilla_torrents::Digest;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
@@ -20,6 +21,19 @@ pub trait LayerSource: Send + Sync + 'static {
         &self,
         request: LayerRequest,
     ) -> BoxFuture<'_, Result<Box<dyn SwarmLayer>, NotDelivered>>;
+
+    /// A place for the bytes of a push, if this source keeps any.
+    fn spool(&self) -> Option<Spool> {
+        None
+    }
+
+    /// Makes the blob of `request`, which the registry has just taken, a layer of this node and
+    /// of the swarm. Its bytes have yet to be compared with the digest.
+    fn keep(&self, spool: Spool, request: LayerRequest) -> BoxFuture<'_, Result<(), NotDelivered>> {
+        drop((spool, request));
+        let kept = Err(NotDelivered("nothing is kept here".to_owned()));
+        Box::pin(std::future::ready(kept))
+    }
 
     /// Whether a supernode answers right now. Asked when [`LayerSource::open`] takes long, to
     /// tell a slow registry (wait: going there would not help) from a dead supernode (go).

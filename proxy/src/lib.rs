@@ -13,6 +13,7 @@
 //!                       layer_response    authorize, open, answer
 //!                       layer_body        bytes: swarm, else fallback (registry)
 //!                    -> forward           everything else
+//!                       push_uploads      of which uploads are kept
 //! ```
 
 #![cfg_attr(
@@ -45,6 +46,8 @@ mod mirror_hosts;
 mod node_layers;
 mod oci_error;
 mod path_mirror;
+mod push_tee;
+mod push_uploads;
 mod pushed;
 mod range;
 mod server;

@@ -3,6 +3,7 @@
 //! `ns` is written by the client: without a list it would let any local program send requests
 //! to any host in this node's name.
 
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 use http::Uri;
@@ -50,7 +51,11 @@ impl FromStr for HostPattern {
         if name.contains(['*', '@']) || authority.host().is_empty() {
             return Err(malformed());
         }
-        let host = host.strip_prefix('*').unwrap_or(host).to_ascii_lowercase();
+        let host = if name == host {
+            in_one_form(&authority)
+        } else {
+            host.trim_start_matches('*').to_ascii_lowercase()
+        };
         Ok(Self { scheme, host })
     }
 }
@@ -88,7 +93,7 @@ impl MirrorHosts {
 
     /// The registry that `ns` names, if requests may go there.
     pub(crate) fn named(&self, ns: &Authority) -> Option<Registry> {
-        let name = ns.as_str().to_ascii_lowercase();
+        let name = in_one_form(ns);
         if let Some(default) = &self.default
             && is_same(&name, default)
         {
@@ -104,6 +109,19 @@ impl MirrorHosts {
             scheme: pattern.scheme.clone(),
             authority,
         })
+    }
+}
+
+/// Lower case, an IPv6 address as short as it can be.
+fn in_one_form(authority: &Authority) -> String {
+    let host = authority.host();
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    let rest = authority.as_str().strip_prefix(host);
+    match (bare.and_then(|bare| bare.parse::<Ipv6Addr>().ok()), rest) {
+        (Some(address), Some(rest)) => format!("[{address}]{rest}"),
+        _ => authority.as_str().to_ascii_lowercase(),
     }
 }
 
@@ -204,6 +222,15 @@ mod tests {
             Some("http://reg.test:5000")
         );
         assert_eq!(named(&hosts, "reg.test"), None);
+    }
+
+    #[test]
+    fn an_ipv6_address_may_be_written_in_any_form() {
+        let hosts = hosts(None, &["http://[FD00:0:0::0:1]:5000"]);
+        for ns in ["[fd00::1]:5000", "[fd00:0::1]:5000", "[FD00::0001]:5000"] {
+            assert_eq!(named(&hosts, ns), Some(format!("http://{ns}")));
+        }
+        assert_eq!(named(&hosts, "[fd00::1]"), None);
     }
 
     #[test]

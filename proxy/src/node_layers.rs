@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use flotilla_client::{ContentRequest, Layer, Node};
+use flotilla_client::{ContentRequest, Layer, Node, Spool, origin_of};
 use flotilla_torrents::Digest;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
@@ -22,21 +22,29 @@ impl LayerSource for Node {
         &self,
         request: LayerRequest,
     ) -> BoxFuture<'_, Result<Box<dyn SwarmLayer>, NotDelivered>> {
-        let LayerRequest {
-            url,
-            headers,
-            digest,
-        } = request;
-        let request = ContentRequest {
-            url,
-            headers,
-            digest: Some(digest),
-        };
         async move {
-            let opened = Node::open(self, request).await;
+            let opened = Node::open(self, content_request(request)).await;
             opened
                 .map(boxed)
                 .map_err(|error| NotDelivered(error.to_string()))
+        }
+        .boxed()
+    }
+
+    fn spool(&self) -> Option<Spool> {
+        Some(self.engine().spool())
+    }
+
+    fn keep(&self, spool: Spool, request: LayerRequest) -> BoxFuture<'_, Result<(), NotDelivered>> {
+        async move {
+            let (digest, origin) = (request.digest.clone(), origin_of(&request.url));
+            let kept = tokio::task::spawn_blocking(move || spool.into_layer(&digest, &origin));
+            let kept = kept
+                .await
+                .map_err(|error| NotDelivered(error.to_string()))?;
+            kept.map_err(|error| NotDelivered(error.to_string()))?;
+            let offered = Node::offer(self, content_request(request)).await;
+            offered.map_err(|error| NotDelivered(error.to_string()))
         }
         .boxed()
     }
@@ -56,6 +64,15 @@ impl SwarmLayer for Layer {
         Layer::read(self, range)
             .map_err(|error| ReadFailure(error.to_string()))
             .boxed()
+    }
+}
+
+fn content_request(request: LayerRequest) -> ContentRequest {
+    ContentRequest {
+        url: request.url,
+        headers: request.headers,
+        digest: Some(request.digest),
+        filter_query: Vec::new(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Mirrors that are named in the path: podman, skopeo, buildah and CRI-O ask for
 //! `/v2/HOST/REPOSITORY/…` where `registries.conf` says `location = "127.0.0.1:65001/HOST"`
-//! (`HOST__PORT` for another port than the scheme's: references allow no colon there).
+//! (`HOST__PORT` for another port than the scheme's: references allow no colon there; IPv6
+//! addresses as [`host_of_component`] says).
 //!
 //! Their first request, `GET /v2/`, names no registry, and its challenge decides how they log
 //! in for good. So the proxy challenges them itself ([`ping`]) and passes the request for

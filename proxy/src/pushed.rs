@@ -1,8 +1,7 @@
-//! Blobs that were pushed through the proxy: they are opened in the swarm at once, so that they
-//! seed before the first pull asks for them.
+//! Blobs that are pushed through the proxy: they seed before the first pull asks for them.
 
 use flotilla_torrents::Digest;
-use http::{Method, StatusCode, Uri};
+use http::{Method, Uri};
 use url::{Url, form_urlencoded};
 
 /// The URL and the digest of the blob that a request has completed: `PUT …/blobs/uploads/ID` or
@@ -23,9 +22,10 @@ pub(crate) fn completed_upload(method: &Method, target: &Uri) -> Option<(Url, Di
     Some((url.parse().ok()?, digest))
 }
 
-/// Whether the registry has taken it.
-pub(crate) fn is_taken(status: StatusCode) -> bool {
-    status == StatusCode::CREATED
+/// Whether a `POST` to `target` starts an upload.
+pub(crate) fn is_start(target: &Uri) -> bool {
+    let path = target.path();
+    path.starts_with("/v2/") && path.trim_end_matches('/').ends_with("/blobs/uploads")
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use flotilla_seeder::registry_tls::RegistryTls;
@@ -27,6 +27,7 @@ use crate::interception::{InterceptConfig, Interception};
 use crate::layer_response::Layers;
 use crate::layer_source::LayerSource;
 use crate::mirror_hosts::{MirrorHosts, Registry};
+use crate::push_uploads::Uploads;
 use crate::stats::ProxyStats;
 use crate::target::Entrance;
 use crate::upstream::Upstream;
@@ -45,6 +46,11 @@ const CONNECTION_IDLE: Duration = Duration::from_secs(20 * 60);
 const DRAIN_GRACE: Duration = Duration::from_secs(10);
 /// After an accept that failed, most likely for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often uploads that nobody goes on with are looked for.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
+/// Pushed layers hashed and given away at the same time.
+const MOST_KEEPING: usize = 2;
 
 /// One of [`MOST_CONNECTIONS`]; shared by a connection and its tunnel.
 #[derive(Clone, Debug)]
@@ -101,7 +107,11 @@ impl Proxy {
             callers,
             upstream,
             stats,
+            keeping: Semaphore::new(MOST_KEEPING),
         });
+        let uploads = config
+            .seed_pushed
+            .then(|| Arc::new(Uploads::new(Arc::clone(&layers.source))));
         let mirrors = mirror_hosts(config)?;
         let pseudonym = format!("flotilla-{:016x}", random_number());
         let interception = config
@@ -113,7 +123,7 @@ impl Proxy {
             mirrors,
             interception,
             layers,
-            seed_pushed: config.seed_pushed,
+            uploads,
             tunnels: TaskTracker::new(),
             draining: CancellationToken::new(),
             closed: CancellationToken::new(),
@@ -141,6 +151,10 @@ impl Proxy {
     ) -> anyhow::Result<()> {
         let connections = TaskTracker::new();
         let permits = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        if let Some(uploads) = self.dispatch.uploads.clone() {
+            let forgetting = forget_abandoned(uploads);
+            tokio::spawn(shutdown.clone().run_until_cancelled_owned(forgetting));
+        }
         loop {
             let accepting = async {
                 let permit = Arc::clone(&permits).acquire_owned().await;
@@ -195,6 +209,14 @@ impl Proxy {
             self.dispatch.closed.cancel();
         }
         tracing::info!(counts = ?self.stats().counts(), "proxy stopped");
+    }
+}
+
+async fn forget_abandoned(uploads: Arc<Uploads>) {
+    let mut ticks = tokio::time::interval(FORGET_EVERY);
+    loop {
+        ticks.tick().await;
+        uploads.forget_abandoned(Instant::now());
     }
 }
 

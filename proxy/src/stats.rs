@@ -10,6 +10,7 @@ pub struct ProxyStats {
     layers: AtomicU64,
     fallbacks: AtomicU64,
     passes: AtomicU64,
+    kept: AtomicU64,
 }
 
 /// The counters at one moment.
@@ -25,6 +26,8 @@ pub struct ProxyCounts {
     pub fallbacks: u64,
     /// Requests passed through to their target.
     pub passes: u64,
+    /// Layers that seed from what was kept of their push.
+    pub kept: u64,
 }
 
 impl ProxyStats {
@@ -36,6 +39,7 @@ impl ProxyStats {
             layers: self.layers.load(Ordering::Relaxed),
             fallbacks: self.fallbacks.load(Ordering::Relaxed),
             passes: self.passes.load(Ordering::Relaxed),
+            kept: self.kept.load(Ordering::Relaxed),
         }
     }
 
@@ -54,6 +58,10 @@ impl ProxyStats {
 
     pub(crate) fn count_fallback(&self) {
         self.fallbacks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_kept(&self) {
+        self.kept.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn count_pass(&self) {

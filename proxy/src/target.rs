@@ -1,6 +1,7 @@
 //! What a request asks for: RFC 9112 section 3.2, and containerd's `ns` for mirrors.
 
 use std::borrow::Cow;
+use std::net::Ipv6Addr;
 
 use http::header::{HOST, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -12,6 +13,9 @@ use crate::oci_error::Refusal;
 
 /// Where clients get tokens for the mirrored registries.
 pub(crate) const TOKEN_PATH: &str = "/flotilla/v1/token";
+
+/// Ends an IPv6 address in a path.
+const IPV6_LITERAL: &str = ".ipv6-literal";
 
 /// Where a request goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,9 +177,20 @@ fn mirrored(uri: &Uri, mirrors: &MirrorHosts) -> Result<Target, Refusal> {
 }
 
 /// The `HOST[:PORT]` that a component of a path means. Image references allow no colon there:
-/// two underscores stand for it.
+/// two underscores stand for it. An IPv6 address is written as in UNC paths, with a hyphen for
+/// each colon: `fd00--1.ipv6-literal__5000`. As a component begins and ends with a letter or a
+/// digit, a zero stands at the open end of a `::`, as in `0--1` or `fd00--0`.
 pub(crate) fn host_of_component(component: &str) -> String {
-    component.replacen("__", ":", 1)
+    let (host, port) = match component.split_once("__") {
+        Some((host, port)) => (host, format!(":{port}")),
+        None => (component, String::new()),
+    };
+    let address = host.strip_suffix(IPV6_LITERAL);
+    let address = address.and_then(|address| address.replace('-', ":").parse::<Ipv6Addr>().ok());
+    match address {
+        Some(address) => format!("[{address}]{port}"),
+        None => format!("{host}{port}"),
+    }
 }
 
 /// Whether the first component of a path or scope is a host. As in image references, a host
@@ -317,6 +332,40 @@ mod tests {
         for name in ["library", "my__team", "a__", "a__5000x"] {
             assert!(!is_host(name), "{name}");
         }
+    }
+
+    #[test]
+    fn an_ipv6_address_may_stand_in_the_path() {
+        for (component, host) in [
+            ("fd00--1.ipv6-literal__5000", "[fd00::1]:5000"),
+            ("fd00--1.ipv6-literal", "[fd00::1]"),
+            ("0--1.ipv6-literal__80", "[::1]:80"),
+            ("fd00--0.ipv6-literal", "[fd00::]"),
+            ("2001-db8-0-0-0-0-0-1.ipv6-literal", "[2001:db8::1]"),
+            ("a-b.ipv6-literal__5000", "a-b.ipv6-literal:5000"),
+            ("a-b.test__5000", "a-b.test:5000"),
+        ] {
+            assert_eq!(host_of_component(component), host);
+            assert!(is_host(component), "{component}");
+        }
+        let mirrors = MirrorHosts {
+            default: None,
+            allowed: vec!["http://[FD00:0::1]:5000".parse().unwrap()],
+        };
+        let of = |component: &str| {
+            let uri = format!("/v2/{component}/app/manifests/1");
+            let request = Request::builder().uri(uri).body(()).unwrap();
+            Target::of(&request, &Entrance::Listener, &mirrors)
+        };
+        let component = "fd00--1.ipv6-literal__5000";
+        let target = "http://[fd00::1]:5000/v2/app/manifests/1";
+        let found = Target::PathMirror {
+            host: component.to_owned(),
+            target: target.parse().unwrap(),
+        };
+        assert_eq!(of(component), Ok(found));
+        let refusal = of("fd00--2.ipv6-literal__5000").unwrap_err();
+        assert_eq!(refusal.status, StatusCode::MISDIRECTED_REQUEST);
     }
 
     #[test]

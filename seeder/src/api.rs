@@ -13,13 +13,14 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
-use flotilla_client::{SwarmHandle, SwarmState};
+use flotilla_client::{SpoolError, SwarmHandle, SwarmState};
 use flotilla_torrents::swarm_api::{Hello, OpenRequest, PieceHashes, SwarmEvent};
 use flotilla_torrents::{InfoHash, Metainfo, PieceMap, SignedTicket, TicketKey};
 use flotilla_tracker::Tracker;
 use futures_util::{Stream, StreamExt as _, stream};
 use sha2::{Digest as _, Sha256};
 
+use crate::offers::NotTaken;
 use crate::open_swarms::OpenSwarms;
 use crate::open_torrents;
 use crate::openings::{Openings, unix_now};
@@ -90,7 +91,7 @@ pub(crate) fn router(api: &Arc<Api>) -> Router {
             post(open).layer(DefaultBodyLimit::max(LARGEST_REQUEST)),
         )
         .route("/v1/swarms/{swarm}/events", get(events))
-        .route("/v1/swarms/{swarm}/content", get(content))
+        .route("/v1/swarms/{swarm}/content", get(content).put(take))
         .route("/v1/swarms/{swarm}/torrent", get(torrent))
         .route("/v1/stats", get(stats))
         .merge(open_torrents::members_routes())
@@ -236,6 +237,34 @@ async fn content(
     ([(header::CONTENT_LENGTH, length)], body).into_response()
 }
 
+/// A blob that was offered; 200 when it is complete here.
+async fn take(
+    State(api): State<Arc<Api>>,
+    Path(swarm): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let swarm = match admitted_to(&api, &swarm, &headers) {
+        Ok(swarm) => swarm,
+        Err(refused) => return *refused,
+    };
+    match api.openings.take(&swarm, body.into_data_stream()).await {
+        Ok(()) => Json(serde_json::json!({})).into_response(),
+        Err(error) => {
+            tracing::warn!(%swarm, %error, "a blob that was offered is not taken");
+            let status = match error {
+                NotTaken::NotOffered => StatusCode::NOT_FOUND,
+                NotTaken::Busy | NotTaken::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+                NotTaken::Silent => StatusCode::REQUEST_TIMEOUT,
+                NotTaken::BrokeOff(_) | NotTaken::Length(_) => StatusCode::BAD_REQUEST,
+                NotTaken::Spool(SpoolError::OtherBytes { .. }) => StatusCode::UNPROCESSABLE_ENTITY,
+                NotTaken::Spool(_) => StatusCode::INSUFFICIENT_STORAGE,
+            };
+            refusal(status, &error.to_string())
+        }
+    }
+}
+
 async fn torrent(
     State(api): State<Arc<Api>>,
     Path(swarm): Path<String>,
@@ -300,6 +329,14 @@ fn layer_stats(handle: &SwarmHandle) -> serde_json::Value {
 
 /// The swarm that a member with a ticket names.
 fn admitted(api: &Api, swarm: &str, headers: &HeaderMap) -> Result<SwarmHandle, Box<Response>> {
+    let swarm = admitted_to(api, swarm, headers)?;
+    api.openings
+        .running(&swarm)
+        .ok_or_else(|| Box::new(refusal(StatusCode::NOT_FOUND, "no such swarm here")))
+}
+
+/// The name of the swarm that the shown ticket is for.
+fn admitted_to(api: &Api, swarm: &str, headers: &HeaderMap) -> Result<InfoHash, Box<Response>> {
     let refuse = |status, error: &str| Box::new(refusal(status, error));
     let swarm: InfoHash = swarm.parse().map_err(|_| {
         refuse(
@@ -314,13 +351,10 @@ fn admitted(api: &Api, swarm: &str, headers: &HeaderMap) -> Result<SwarmHandle, 
             .verify_any_peer(ticket, unix_now(), swarm)
             .is_ok()
     };
-    if !ticket.as_ref().is_some_and(admits) {
-        return Err(refuse(
-            StatusCode::FORBIDDEN,
-            "no valid ticket for this swarm",
-        ));
+    if ticket.as_ref().is_some_and(admits) {
+        Ok(swarm)
+    } else {
+        let error = "no valid ticket for this swarm";
+        Err(refuse(StatusCode::FORBIDDEN, error))
     }
-    api.openings
-        .running(&swarm)
-        .ok_or_else(|| refuse(StatusCode::NOT_FOUND, "no such swarm here"))
 }

@@ -14,6 +14,7 @@
 mod api;
 pub mod authorization;
 mod ingest;
+mod offers;
 mod open_layers;
 pub mod open_repository;
 mod open_swarms;

@@ -5,20 +5,21 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::BytesMut;
-use flotilla_client::{Engine, SmallContent, SwarmHandle, SwarmState, origin_of};
+use bytes::{Bytes, BytesMut};
+use flotilla_client::{Engine, SmallContent, SwarmHandle, SwarmState, content_url, origin_of};
 use flotilla_torrents::swarm_api::{
     Delivery, InlineContent, OpenRequest, OpenResponse, SwarmDescriptor,
 };
 use flotilla_torrents::{
     ContentId, Digest, Geometry, InfoHash, PeerId, SignedTicket, Ticket, TicketSigner,
 };
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _};
 use moka::future::Cache;
 use url::Url;
 
 use crate::authorization::Authorizer;
 use crate::ingest::Ingest;
+use crate::offers::{NotTaken, Offers, Wanted};
 use crate::open_layers::OpenLayers;
 use crate::registry_token::TokenVerifier;
 use crate::source::{Permission, Source, SourceBody, SourceError};
@@ -43,6 +44,7 @@ pub(crate) struct Openings {
     peer_port: u16,
     blobs: Authorizer,
     urls: Authorizer,
+    offers: Offers,
     /// Small blobs that somebody asked for lately; all of them are on the disk as well.
     small: Cache<String, SmallContent>,
     /// By digest or URL; the lock is held while the source is asked, so that it is asked once.
@@ -52,7 +54,7 @@ pub(crate) struct Openings {
 /// What a caller gets.
 enum Opened {
     Small(SmallContent),
-    Swarm(SwarmHandle),
+    Swarm(Known),
 }
 
 /// What the source's answer leads to.
@@ -86,6 +88,7 @@ impl Openings {
             source,
             signer,
             peer_port,
+            offers: Offers::new(),
             small: Cache::builder()
                 .max_capacity(MOST_SMALL)
                 .weigher(|key: &String, small: &SmallContent| {
@@ -102,7 +105,11 @@ impl Openings {
             Ok(url) if !is_for(&url, request.digest.as_ref()) => Err(Unopened::Unswarmable(
                 "the URL does not name the blob of this digest".to_owned(),
             )),
-            Ok(url) => self.swarm_for(&url, request).await,
+            Ok(url) => match self.consider_offer(&url, request).await {
+                Ok(Some(wanted)) => return wanted,
+                Ok(None) => self.swarm_for(&url, request).await,
+                Err(unopened) => Err(unopened),
+            },
             Err(error) => Err(Unopened::Unswarmable(error.to_string())),
         };
         match opened {
@@ -111,7 +118,9 @@ impl Openings {
                 let (content, geometry) = (small.content(), small.geometry());
                 OpenResponse::Open(self.describe(content, geometry, inline, request.peer_id))
             }
-            Ok(Opened::Swarm(handle)) => {
+            Ok(Opened::Swarm(Known {
+                handle, validator, ..
+            })) => {
                 let geometry = handle.geometry();
                 let inline = if geometry.length() <= InlineContent::LONGEST {
                     short_content(&handle).await
@@ -119,7 +128,12 @@ impl Openings {
                     None
                 };
                 let content = handle.content();
-                OpenResponse::Open(self.describe(content, geometry, inline, request.peer_id))
+                let described = self.describe(content, geometry, inline, request.peer_id);
+                let validator = request.digest.is_none().then_some(validator);
+                OpenResponse::Open(SwarmDescriptor {
+                    validator: validator.filter(|validator| !validator.is_empty()),
+                    ..described
+                })
             }
             Err(Unopened::Source(SourceError::Refused { status })) => OpenResponse::Refused {
                 status,
@@ -130,6 +144,44 @@ impl Openings {
             },
             Err(Unopened::Unswarmable(reason)) => OpenResponse::Unswarmable { reason },
         }
+    }
+
+    /// Takes the blob that this asked for when it was offered.
+    pub(crate) async fn take(
+        &self,
+        swarm: &InfoHash,
+        bytes: impl Stream<Item = Result<Bytes, axum::Error>>,
+    ) -> Result<(), NotTaken> {
+        self.offers.take(&self.engine, swarm, bytes).await
+    }
+
+    /// The answer to an offer. None: nothing is offered, or the blob is here or on its way.
+    async fn consider_offer(
+        &self,
+        url: &Url,
+        request: &OpenRequest,
+    ) -> Result<Option<OpenResponse>, Unopened> {
+        let (Some(length), Some(digest)) = (request.offered, &request.digest) else {
+            return Ok(None);
+        };
+        let content = ContentId::blob(digest);
+        let key = self.key(url, request);
+        let is_here = self.engine.store().layer(&content).is_some();
+        if is_here || self.small.contains_key(&key) {
+            return Ok(None);
+        }
+        let geometry = Geometry::for_length(length)
+            .map_err(|error| Unopened::Unswarmable(error.to_string()))?;
+        self.blobs.check_blob(url, &request.headers, length).await?;
+        let swarm = InfoHash::of_swarm(&content, &geometry);
+        let wanted = Wanted {
+            url: url.clone(),
+            digest: digest.clone(),
+            length,
+        };
+        self.offers.want(swarm, wanted).await;
+        let ticket = self.ticket(swarm, request.peer_id, TICKET_LIFETIME);
+        Ok(Some(OpenResponse::Wanted { swarm, ticket }))
     }
 
     /// The swarm of content that was opened before, or is on the disk whole.
@@ -147,7 +199,7 @@ impl Openings {
     }
 
     async fn swarm_for(&self, url: &Url, request: &OpenRequest) -> Result<Opened, Unopened> {
-        let key = self.key(url, request.digest.as_ref());
+        let key = self.key(url, request);
         if let Some(small) = self.small.get(&key).await {
             return self.give_small(small, url, request).await;
         }
@@ -172,9 +224,8 @@ impl Openings {
                         Ok(Opened::Small(small))
                     }
                     FromSource::Swarm(opened) => {
-                        let handle = opened.handle.clone();
-                        *known = Some(opened);
-                        Ok(Opened::Swarm(handle))
+                        *known = Some(opened.clone());
+                        Ok(Opened::Swarm(opened))
                     }
                 };
             };
@@ -182,12 +233,12 @@ impl Openings {
             drop(known);
             if self.is_current(&found, url, request).await? {
                 // Another registry's credentials are not for this one.
-                if let Some(ingest) = found.ingest
+                if let Some(ingest) = &found.ingest
                     && ingest.is_from(url)
                 {
                     ingest.add_caller(url, &request.headers);
                 }
-                return Ok(Opened::Swarm(found.handle));
+                return Ok(Opened::Swarm(found));
             }
             outdated = Some(found.handle.swarm());
         }
@@ -227,9 +278,9 @@ impl Openings {
 
     /// What the callers of one content share. A registry of somebody else's choice keeps nobody
     /// waiting: those that do not share their layers are opened side by side.
-    fn key(&self, url: &Url, digest: Option<&Digest>) -> String {
-        let Some(digest) = digest else {
-            return url.to_string();
+    fn key(&self, url: &Url, request: &OpenRequest) -> String {
+        let Some(digest) = &request.digest else {
+            return content_url(url, &request.filter_query).into();
         };
         let origin = origin_of(url);
         if self.engine.store().shared_origins().contains(&origin) {
@@ -283,7 +334,10 @@ impl Openings {
         }
         let content = match &request.digest {
             Some(digest) => ContentId::blob(digest),
-            None => ContentId::url(url.as_str(), &body.validator, total),
+            None => {
+                let named = content_url(url, &request.filter_query);
+                ContentId::url(named.as_str(), &body.validator, total)
+            }
         };
         if request.digest.is_some() && total <= InlineContent::LONGEST {
             return self.read_small(content, geometry, url, request, body).await;
@@ -423,6 +477,7 @@ impl Openings {
             },
             ticket: self.ticket(swarm, peer_id, TICKET_LIFETIME),
             peer_port: self.peer_port,
+            validator: None,
             inline,
         }
     }

@@ -243,6 +243,7 @@ impl Puller {
             url: url.parse().unwrap(),
             headers: vec![("Authorization".to_owned(), CREDENTIALS.to_owned())],
             digest: Some(digest.clone()),
+            filter_query: Vec::new(),
         };
         let layer = self.node.open(request).await.unwrap();
         let mut reader = layer.read(0..layer.length());

@@ -239,6 +239,7 @@ impl Cluster {
             url: self.blob.clone(),
             headers: headers.into_iter().collect(),
             digest: Some(self.registry.digest()),
+            filter_query: Vec::new(),
         }
     }
 }

@@ -37,10 +37,18 @@ pub struct OpenRequest {
     pub headers: Vec<(String, String)>,
     /// What the whole must hash to, when that is known.
     pub digest: Option<Digest>,
+    /// Query parameters that do not name the content, such as signatures: callers whose URLs
+    /// differ in them alone share a swarm. Only for content without digest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filter_query: Vec<String>,
     /// The peer that will take part.
     pub peer_id: PeerId,
     /// The node's name, shown to operators.
     pub node: String,
+    /// The node has the blob, of so many bytes, and would give it: the supernode need not read
+    /// it from the source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offered: Option<u64>,
 }
 
 // The headers hold credentials.
@@ -51,6 +59,7 @@ impl fmt::Debug for OpenRequest {
             .field("digest", &self.digest)
             .field("peer_id", &self.peer_id)
             .field("node", &self.node)
+            .field("offered", &self.offered)
             .finish_non_exhaustive()
     }
 }
@@ -67,6 +76,14 @@ pub enum OpenResponse {
         status: u16,
         /// What it said.
         reason: String,
+    },
+    /// The supernode takes what is offered, by `PUT /v1/swarms/{id}/content`. It opens the swarm
+    /// to nobody before the whole is there and matches its digest.
+    Wanted {
+        /// The swarm that it would seed.
+        swarm: InfoHash,
+        /// Admits the caller.
+        ticket: SignedTicket,
     },
     /// No swarm can bring this, for example because its length is unknown: go to the source.
     Unswarmable {
@@ -99,6 +116,10 @@ pub struct SwarmDescriptor {
     pub ticket: SignedTicket,
     /// Where the supernode's seeder listens, on the host that answered.
     pub peer_port: u16,
+    /// The source's `ETag`, else its `Last-Modified`, for content without digest: what a node
+    /// that goes on at the source asks with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validator: Option<String>,
     /// The content itself, when it is no longer than [`InlineContent::LONGEST`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inline: Option<InlineContent>,
@@ -300,6 +321,7 @@ mod tests {
                 expires: 7,
             }),
             peer_port: 9001,
+            validator: Some("\"v1\"".to_owned()),
             inline: Some(InlineContent(b"short".to_vec())),
         });
         let json = serde_json::to_string(&open).unwrap();
@@ -312,16 +334,50 @@ mod tests {
     }
 
     #[test]
+    fn an_offer_is_an_open_request_to_those_that_know_none() {
+        let request = |more: &str| {
+            let peer_id = PeerId::from_bytes([2; 20]);
+            let peer_id = serde_json::to_string(&peer_id).unwrap();
+            let json = format!(
+                r#"{{"url":"u","headers":[],"digest":null,"peer_id":{peer_id},"node":"n"{more}}}"#
+            );
+            serde_json::from_str::<OpenRequest>(&json).unwrap()
+        };
+        assert_eq!(request("").offered, None);
+        assert_eq!(request(r#","offered":5"#).offered, Some(5));
+        assert_eq!(request(r#","later":true"#), request(""));
+    }
+
+    #[test]
     fn the_debug_form_of_a_request_hides_its_headers() {
         let request = OpenRequest {
             url: "https://example.org/a".to_owned(),
             headers: vec![("authorization".to_owned(), "Bearer secret".to_owned())],
             digest: None,
+            filter_query: vec!["signature".to_owned()],
             peer_id: PeerId::from_bytes([2; 20]),
             node: "node-1".to_owned(),
+            offered: None,
         };
         assert!(!format!("{request:?}").contains("secret"));
         let json = serde_json::to_string(&request).unwrap();
+        assert_eq!(serde_json::from_str::<OpenRequest>(&json).unwrap(), request);
+    }
+
+    #[test]
+    fn requests_and_descriptors_of_older_versions_are_read() {
+        let peer_id = PeerId::from_bytes([2; 20]);
+        let request = OpenRequest {
+            url: "https://example.org/a".to_owned(),
+            headers: Vec::new(),
+            digest: None,
+            filter_query: Vec::new(),
+            peer_id,
+            node: "node-1".to_owned(),
+            offered: None,
+        };
+        let json = serde_json::to_string(&request).unwrap();
+        assert!(!json.contains("filter_query"), "{json}");
         assert_eq!(serde_json::from_str::<OpenRequest>(&json).unwrap(), request);
     }
 

@@ -49,13 +49,24 @@ impl Journal {
 
     /// Appends records and syncs them.
     pub(crate) fn append(&mut self, pieces: &[(PieceIndex, PieceHash)]) -> io::Result<()> {
+        self.note(pieces)?;
+        self.file.sync_data()
+    }
+
+    /// Appends records that survive the end of the process, though not that of the host.
+    pub(super) fn note(&mut self, pieces: &[(PieceIndex, PieceHash)]) -> io::Result<()> {
         let mut bytes = Vec::with_capacity(pieces.len() * RECORD);
         for (piece, hash) in pieces {
             bytes.extend_from_slice(&piece.get().to_be_bytes());
             bytes.extend_from_slice(hash.as_bytes());
         }
-        self.file.write_all(&bytes)?;
-        self.file.sync_data()
+        self.file.write_all(&bytes)
+    }
+
+    /// Holds `pieces` and nothing else from now on; not synced.
+    pub(super) fn replace(&mut self, pieces: &[(PieceIndex, PieceHash)]) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.note(pieces)
     }
 }
 

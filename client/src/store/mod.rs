@@ -1,7 +1,8 @@
 //! The piece store: layers on the disk, within a quota.
 //!
 //! `<data-dir>/layers/<content>/` holds `data` (the bytes, sparse until complete), `pieces`
-//! (the [journal](journal)) and `layer.json`.
+//! (the [journal](journal)) and `layer.json`. `<data-dir>/spool/` holds bytes that may become
+//! layers, and nothing that outlives the process.
 
 mod journal;
 mod recorder;
@@ -15,10 +16,16 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use flotilla_torrents::{ContentId, Digest, Geometry};
 use rustix::fs::FlockOperation;
+use tempfile::NamedTempFile;
 
 pub(crate) use self::journal::Journal;
 use self::recorder::Recorder;
 pub use self::stored_layer::{Lease, StoredLayer};
+use crate::spool::Hashes;
+
+/// Of the quota, one part in so many may be spooled: what may become a layer must not push out
+/// most of those that are.
+const SPOOL_SHARE: u64 = 2;
 
 /// The store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +61,12 @@ pub enum StoreError {
         /// The directory.
         path: PathBuf,
     },
+    /// The layer arrives from the swarm already.
+    #[error("the layer {content} arrives in another way")]
+    Arriving {
+        /// What it is.
+        content: ContentId,
+    },
     /// The quota is taken by layers in use.
     #[error("cache quota of {quota} bytes has no room for {wanted} bytes beside the layers in use")]
     Full {
@@ -79,8 +92,9 @@ pub struct Store {
     /// Locked while the store is open: two processes would write into each other's layers.
     _lock: File,
     root: PathBuf,
+    spool: PathBuf,
     quota: u64,
-    layers: Mutex<HashMap<ContentId, Arc<StoredLayer>>>,
+    layers: Mutex<Held>,
     /// Sources that trust each other's word on who may have a layer.
     shared_origins: RwLock<HashSet<String>>,
     recorder: Recorder,
@@ -97,6 +111,8 @@ impl Store {
         let root = data_dir.join("layers");
         std::fs::create_dir_all(&root).map_err(|e| StoreError::io(&root, e))?;
         let lock = lock(data_dir)?;
+        let spool = data_dir.join("spool");
+        clear(&spool).map_err(|e| StoreError::io(&spool, e))?;
         let mut layers = HashMap::new();
         for entry in std::fs::read_dir(&root).map_err(|e| StoreError::io(&root, e))? {
             let dir = entry.map_err(|e| StoreError::io(&root, e))?.path();
@@ -114,8 +130,9 @@ impl Store {
         Ok(Self {
             _lock: lock,
             root,
+            spool,
             quota,
-            layers: Mutex::new(layers),
+            layers: Mutex::new(Held { layers, spooled: 0 }),
             shared_origins: RwLock::default(),
             recorder: Recorder::start().map_err(|e| StoreError::io(data_dir, e))?,
         })
@@ -123,12 +140,12 @@ impl Store {
 
     /// The layer, if anything of it is here.
     pub fn layer(&self, content: &ContentId) -> Option<Arc<StoredLayer>> {
-        self.lock().get(content).cloned()
+        self.lock().layers.get(content).cloned()
     }
 
     /// Every layer.
     pub fn layers(&self) -> Vec<Arc<StoredLayer>> {
-        self.lock().values().cloned().collect()
+        self.lock().layers.values().cloned().collect()
     }
 
     /// The layer with this geometry, created when it is not here; room is made by evicting
@@ -144,20 +161,80 @@ impl Store {
         geometry: Geometry,
         origin: &str,
     ) -> Result<(Arc<StoredLayer>, Vec<Arc<StoredLayer>>), StoreError> {
-        let mut layers = self.lock();
-        if let Some(layer) = layers.get(content) {
+        let mut held = self.lock();
+        if let Some(layer) = held.layers.get(content) {
             self.check_origin(layer, origin)?;
             if layer.geometry() == geometry {
                 return Ok((Arc::clone(layer), Vec::new()));
             }
             // Same content, other cut: an older version's; nobody can use it any more.
-            remove(&mut layers, content)?;
+            remove(&mut held.layers, content)?;
         }
-        let evicted = make_room(&mut layers, self.quota, geometry.length())?;
+        let evicted = held.make_room(self.quota, geometry.length())?;
         let dir = self.root.join(content.file_stem());
         let layer = Arc::new(StoredLayer::create(dir, content.clone(), geometry, origin)?);
-        layers.insert(content.clone(), Arc::clone(&layer));
+        held.layers.insert(content.clone(), Arc::clone(&layer));
         Ok((layer, evicted))
+    }
+
+    /// Makes `file`, whose bytes have these `hashes`, a complete layer. One that is here complete
+    /// stays, one that is not is left to the swarm that brings it. Also returns what was evicted.
+    ///
+    /// # Errors
+    /// As [`layer_or_create`](Self::layer_or_create), or the layer is about to arrive.
+    pub(crate) fn adopt(
+        &self,
+        file: NamedTempFile,
+        content: &ContentId,
+        geometry: Geometry,
+        origin: &str,
+        hashes: Hashes,
+    ) -> Result<(Arc<StoredLayer>, Vec<Arc<StoredLayer>>), StoreError> {
+        let mut held = self.lock();
+        if let Some(layer) = held.layers.get(content) {
+            self.check_origin(layer, origin)?;
+            return match layer.sealed() {
+                Some(_) => Ok((Arc::clone(layer), Vec::new())),
+                None => Err(StoreError::Arriving {
+                    content: content.clone(),
+                }),
+            };
+        }
+        let evicted = held.make_room(self.quota, geometry.length())?;
+        let dir = self.root.join(content.file_stem());
+        let layer = StoredLayer::create_from(file, dir, content.clone(), geometry, origin)?;
+        layer.hold_all(hashes.pieces);
+        layer.seal(hashes.sha256);
+        let layer = Arc::new(layer);
+        held.layers.insert(content.clone(), Arc::clone(&layer));
+        self.recorder.record(Arc::clone(&layer));
+        Ok((layer, evicted))
+    }
+
+    /// An empty file that is gone when it is closed.
+    pub(crate) fn spool_file(&self) -> Result<NamedTempFile, StoreError> {
+        NamedTempFile::new_in(&self.spool).map_err(|e| StoreError::io(&self.spool, e))
+    }
+
+    /// Sets so many bytes of the quota aside, until
+    /// [`release_spooled`](Self::release_spooled). Returns what was evicted for them.
+    pub(crate) fn reserve_spooled(&self, bytes: u64) -> Result<Vec<Arc<StoredLayer>>, StoreError> {
+        let mut held = self.lock();
+        let share = self.quota / SPOOL_SHARE;
+        if held.spooled.saturating_add(bytes) > share {
+            return Err(StoreError::Full {
+                quota: share,
+                wanted: bytes,
+            });
+        }
+        let evicted = held.make_room(self.quota, bytes)?;
+        held.spooled = held.spooled.saturating_add(bytes);
+        Ok(evicted)
+    }
+
+    pub(crate) fn release_spooled(&self, bytes: u64) {
+        let mut held = self.lock();
+        held.spooled = held.spooled.saturating_sub(bytes);
     }
 
     /// The whole of `layer` was compared with its digest: `sha256` is the hash of all bytes.
@@ -205,15 +282,15 @@ impl Store {
     /// # Errors
     /// The disk refused.
     pub fn remove(&self, content: &ContentId) -> Result<(), StoreError> {
-        remove(&mut self.lock(), content)
+        remove(&mut self.lock().layers, content)
     }
 
     /// Bytes that the layers take when complete.
     pub fn bytes(&self) -> u64 {
-        taken(&self.lock())
+        taken(&self.lock().layers)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ContentId, Arc<StoredLayer>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Held> {
         self.layers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -240,34 +317,51 @@ fn lock(data_dir: &Path) -> Result<File, StoreError> {
     }
 }
 
+/// An empty directory.
+fn clear(dir: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    std::fs::create_dir(dir)
+}
+
 type Layers = HashMap<ContentId, Arc<StoredLayer>>;
+
+/// What takes room.
+#[derive(Debug)]
+struct Held {
+    layers: Layers,
+    /// Bytes set aside for what may become layers.
+    spooled: u64,
+}
 
 fn taken(layers: &Layers) -> u64 {
     layers.values().map(|layer| layer.geometry().length()).sum()
 }
 
-fn make_room(
-    layers: &mut Layers,
-    quota: u64,
-    wanted: u64,
-) -> Result<Vec<Arc<StoredLayer>>, StoreError> {
-    // What cannot have room anyway costs no other layer its place.
-    let leased = layers.values().filter(|layer| layer.is_leased());
-    let lasting: u64 = leased.map(|layer| layer.geometry().length()).sum();
-    if lasting.saturating_add(wanted) > quota {
-        return Err(StoreError::Full { quota, wanted });
-    }
-    let mut evicted = Vec::new();
-    while taken(layers).saturating_add(wanted) > quota {
-        let idle = layers.values().filter(|layer| !layer.is_leased());
-        let Some(oldest) = idle.min_by_key(|layer| layer.last_used()).cloned() else {
+impl Held {
+    fn make_room(&mut self, quota: u64, wanted: u64) -> Result<Vec<Arc<StoredLayer>>, StoreError> {
+        let needed = wanted.saturating_add(self.spooled);
+        let layers = &mut self.layers;
+        // What cannot have room anyway costs no other layer its place.
+        let leased = layers.values().filter(|layer| layer.is_leased());
+        let lasting: u64 = leased.map(|layer| layer.geometry().length()).sum();
+        if lasting.saturating_add(needed) > quota {
             return Err(StoreError::Full { quota, wanted });
-        };
-        tracing::info!(content = %oldest.content(), "evicted");
-        remove(layers, oldest.content())?;
-        evicted.push(oldest);
+        }
+        let mut evicted = Vec::new();
+        while taken(layers).saturating_add(needed) > quota {
+            let idle = layers.values().filter(|layer| !layer.is_leased());
+            let Some(oldest) = idle.min_by_key(|layer| layer.last_used()).cloned() else {
+                return Err(StoreError::Full { quota, wanted });
+            };
+            tracing::info!(content = %oldest.content(), "evicted");
+            remove(layers, oldest.content())?;
+            evicted.push(oldest);
+        }
+        Ok(evicted)
     }
-    Ok(evicted)
 }
 
 fn remove(layers: &mut Layers, content: &ContentId) -> Result<(), StoreError> {

@@ -11,12 +11,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use flotilla_torrents::{Bitfield, ContentId, Digest, Geometry, InfoHash, PieceHash, PieceIndex};
 use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
 
 use super::StoreError;
 use super::journal::Journal;
 
 const DATA: &str = "data";
 const JOURNAL: &str = "pieces";
+/// Pieces that are written and not synced: after a process was killed their bytes are there.
+const UNSYNCED: &str = "pieces.unsynced";
+/// A layer with no more pieces than this is fetched again sooner than it is kept account of.
+const FEW_PIECES: u32 = 4;
 pub(super) const RECORD: &str = "layer.json";
 
 /// What `layer.json` says.
@@ -47,15 +52,30 @@ pub struct StoredLayer {
     last_used: AtomicU64,
     /// Whether the record is known to survive a crash.
     is_settled: AtomicBool,
+    /// Whether there is a record, at least for as long as the host runs.
+    is_noted: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Inner {
     journal: Journal,
+    /// None of a layer of few pieces.
+    noted: Option<Journal>,
     held: Bitfield,
     hashes: Vec<Option<PieceHash>>,
     unsynced: Vec<(PieceIndex, PieceHash)>,
     sealed: Option<Digest>,
+}
+
+impl Inner {
+    /// The piece is in the data file, and not recorded yet.
+    fn hold(&mut self, piece: PieceIndex, hash: PieceHash) {
+        self.held.set(piece);
+        if let Some(slot) = self.hashes.get_mut(at(piece)) {
+            *slot = Some(hash);
+        }
+        self.unsynced.push((piece, hash));
+    }
 }
 
 impl StoredLayer {
@@ -75,6 +95,21 @@ impl StoredLayer {
             sealed: None,
         };
         Self::from_record(dir, record)
+    }
+
+    /// The same, with `file` for its data.
+    pub(super) fn create_from(
+        file: NamedTempFile,
+        dir: PathBuf,
+        content: ContentId,
+        geometry: Geometry,
+        origin: &str,
+    ) -> Result<Self, StoreError> {
+        fs::create_dir_all(&dir).map_err(|e| StoreError::io(&dir, e))?;
+        let path = dir.join(DATA);
+        let moved = file.persist(&path);
+        moved.map_err(|e| StoreError::io(&path, e.error))?;
+        Self::create(dir, content, geometry, origin)
     }
 
     /// Opens what an earlier run left.
@@ -116,6 +151,24 @@ impl StoredLayer {
                 *slot = Some(hash);
             }
         }
+        let mut unsynced = Vec::new();
+        let mut noted = None;
+        if geometry.piece_count() > FEW_PIECES {
+            let path = dir.join(UNSYNCED);
+            let (journal, pieces) =
+                Journal::open(&path, &geometry).map_err(|e| StoreError::io(&path, e))?;
+            noted = Some(journal);
+            for (piece, hash) in pieces {
+                // Nothing says that the bytes reached the disk but the bytes themselves.
+                if !held.has(piece) && is_piece(&data, &geometry, piece, hash) {
+                    held.set(piece);
+                    if let Some(slot) = hashes.get_mut(at(piece)) {
+                        *slot = Some(hash);
+                    }
+                    unsynced.push((piece, hash));
+                }
+            }
+        }
         let sealed = record.sealed.filter(|_| held.is_full());
         Ok(Self {
             dir,
@@ -125,14 +178,16 @@ impl StoredLayer {
             data,
             inner: Mutex::new(Inner {
                 journal,
+                noted,
                 held,
                 hashes,
-                unsynced: Vec::new(),
+                unsynced,
                 sealed,
             }),
             in_use: AtomicUsize::new(0),
             last_used: AtomicU64::new(now_millis()),
             is_settled: AtomicBool::new(false),
+            is_noted: AtomicBool::new(false),
         })
     }
 
@@ -186,8 +241,9 @@ impl StoredLayer {
         self.lock().sealed.clone()
     }
 
-    /// Writes a verified piece. It counts as held at once, and after a restart only when
-    /// [`sync`](Self::sync) has recorded it.
+    /// Writes a verified piece. It counts as held at once; after the end of this process while its
+    /// bytes are found to be there, after that of the host only when [`sync`](Self::sync) has
+    /// recorded it.
     ///
     /// # Errors
     /// The data file could not be written.
@@ -195,11 +251,11 @@ impl StoredLayer {
         self.data
             .write_all_at(data, self.geometry.piece_offset(piece))?;
         let mut inner = self.lock();
-        inner.held.set(piece);
-        if let Some(slot) = inner.hashes.get_mut(at(piece)) {
-            *slot = Some(hash);
+        inner.hold(piece, hash);
+        if let Some(noted) = &mut inner.noted {
+            noted.note(&[(piece, hash)])?;
+            self.note_record()?;
         }
-        inner.unsynced.push((piece, hash));
         Ok(())
     }
 
@@ -213,6 +269,15 @@ impl StoredLayer {
             self.write_piece(piece, PieceHash::of(data), data)?;
         }
         Ok(())
+    }
+
+    /// The data file has all pieces, and these are their hashes, which are recorded by
+    /// [`sync`](Self::sync).
+    pub(super) fn hold_all(&self, pieces: Vec<PieceHash>) {
+        let mut inner = self.lock();
+        for (piece, hash) in self.geometry.pieces().zip(pieces) {
+            inner.hold(piece, hash);
+        }
     }
 
     /// Reads `length` bytes at `offset`; the caller knows that the pieces are held.
@@ -249,10 +314,38 @@ impl StoredLayer {
             .sync_data()
             .and_then(|()| beforehand())
             .and_then(|()| self.lock().journal.append(&written));
+        let mut inner = self.lock();
         if recorded.is_err() {
-            self.lock().unsynced.extend(written);
+            inner.unsynced.extend(written);
+            return recorded;
         }
-        recorded
+        let Inner {
+            noted, unsynced, ..
+        } = &mut *inner;
+        noted
+            .as_mut()
+            .map_or(Ok(()), |noted| noted.replace(unsynced))
+    }
+
+    /// Writes the record for the case that the process is killed before the first sync.
+    fn note_record(&self) -> io::Result<()> {
+        let is_there =
+            self.is_settled.load(Ordering::Relaxed) || self.is_noted.swap(true, Ordering::Relaxed);
+        let path = self.dir.join(RECORD);
+        if is_there || path.exists() {
+            return Ok(());
+        }
+        fs::write(path, serde_json::to_vec(&self.layer_record(None))?)
+    }
+
+    fn layer_record(&self, sealed: Option<Digest>) -> LayerRecord {
+        LayerRecord {
+            content: self.content.clone(),
+            origin: self.origin.clone(),
+            length: self.geometry.length(),
+            piece_length: self.geometry.piece_length(),
+            sealed,
+        }
     }
 
     /// The whole was compared with its digest: `sha256` is the hash of all bytes. It survives
@@ -272,14 +365,7 @@ impl StoredLayer {
     /// Writes the record, unless it is known to survive a crash already.
     fn settle_record(&self) -> io::Result<()> {
         if !self.is_settled.load(Ordering::Relaxed) {
-            let record = LayerRecord {
-                content: self.content.clone(),
-                origin: self.origin.clone(),
-                length: self.geometry.length(),
-                piece_length: self.geometry.piece_length(),
-                sealed: self.sealed(),
-            };
-            write_record(&self.dir, &record)?;
+            write_record(&self.dir, &self.layer_record(self.sealed()))?;
             self.is_settled.store(true, Ordering::Relaxed);
         }
         Ok(())
@@ -319,12 +405,20 @@ impl Drop for Lease {
 /// Replaces the record. A crash before the end leaves the old one or none; the store clears
 /// away a layer without record.
 fn write_record(dir: &Path, record: &LayerRecord) -> io::Result<()> {
-    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    let mut file = NamedTempFile::new_in(dir)?;
     // In one piece: to_writer makes a system call of each token.
     file.write_all(&serde_json::to_vec(record)?)?;
     file.as_file().sync_data()?;
     file.persist(dir.join(RECORD))?;
     File::open(dir)?.sync_all()
+}
+
+/// Whether the bytes of `piece` are there; reads them.
+fn is_piece(data: &File, geometry: &Geometry, piece: PieceIndex, hash: PieceHash) -> bool {
+    let size = usize::try_from(geometry.piece_size(piece)).unwrap_or(0);
+    let mut bytes = vec![0; size];
+    let read = data.read_exact_at(&mut bytes, geometry.piece_offset(piece));
+    read.is_ok() && PieceHash::of(&bytes) == hash
 }
 
 fn at(piece: PieceIndex) -> usize {
@@ -336,4 +430,48 @@ fn now_millis() -> u64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_of_a_killed_process_count_while_their_bytes_are_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let geometry = Geometry::new(6 << 18, 1 << 18).unwrap();
+        let content = ContentId::url("http://h/f", "1", geometry.length());
+        let open = |create: bool| match create {
+            true => {
+                StoredLayer::create(dir.path().to_owned(), content.clone(), geometry, "http://h")
+            }
+            false => StoredLayer::open(dir.path().to_owned()),
+        };
+        let pieces: Vec<_> = geometry.pieces().collect();
+        let data = |n: u8| vec![n; 1 << 18];
+        let layer = open(true).unwrap();
+        for n in [0, 1] {
+            layer
+                .write_piece(pieces[n], PieceHash::of(&data(n as u8)), &data(n as u8))
+                .unwrap();
+        }
+        // Nothing was synced, and no destructor has anything to do.
+        drop(layer);
+        let layer = open(false).unwrap();
+        assert_eq!(layer.held().count(), 2);
+        layer.sync().unwrap();
+        assert_eq!(fs::metadata(dir.path().join(UNSYNCED)).unwrap().len(), 0);
+        layer
+            .write_piece(pieces[2], PieceHash::of(&data(2)), &data(2))
+            .unwrap();
+        // As if the host had lost its power: the note is there, the bytes are not.
+        layer
+            .data
+            .write_all_at(&[9], geometry.piece_offset(pieces[2]))
+            .unwrap();
+        drop(layer);
+        let layer = open(false).unwrap();
+        assert_eq!(layer.held().count(), 2);
+        assert!(layer.has(pieces[1]) && !layer.has(pieces[2]));
+    }
 }

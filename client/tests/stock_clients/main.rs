@@ -82,7 +82,7 @@ impl Client {
                     .arg(config.path())
                     .arg("--download-dir")
                     .arg(directory)
-                    .args(["--port", &port.to_string(), "--no-portmap", "--verify"])
+                    .args(["--port", &port.to_string(), "--no-portmap"])
                     .arg(source);
                 command
             }

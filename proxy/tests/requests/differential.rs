@@ -10,10 +10,10 @@ use crate::fakes::raw_client::RawResponse;
 use crate::stack::{LOGIN, MANIFEST, RealRegistry, Stack, push_blob, push_image};
 
 const REQUESTS: usize = 2000;
-const SEED_VARIABLE: &str = "FLOTILLA_SEED";
+pub(crate) const SEED_VARIABLE: &str = "FLOTILLA_SEED";
 
 /// Differences that a client may see, each with its reason.
-fn permitted(name: &str) -> bool {
+pub(crate) fn permitted(name: &str) -> bool {
     [
         // The moment of the answer.
         "date",
@@ -24,6 +24,11 @@ fn permitted(name: &str) -> bool {
         "x-content-type-options",
     ]
     .contains(&name)
+}
+
+/// Of the generated requests.
+pub(crate) fn seed() -> u64 {
+    std::env::var(SEED_VARIABLE).map_or(20_261_124, |seed| seed.parse().unwrap())
 }
 
 /// One request.
@@ -166,7 +171,7 @@ fn is_unsatisfiable(direct: &RawResponse) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn generated_requests_are_answered_as_by_the_registry() {
-    let seed = std::env::var(SEED_VARIABLE).map_or(20_261_124, |seed| seed.parse().unwrap());
+    let seed = seed();
     println!("{SEED_VARIABLE}={seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let registry = RealRegistry::start().await;

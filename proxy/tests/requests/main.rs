@@ -10,4 +10,6 @@ mod fakes;
 mod cases;
 mod cases_of_blobs;
 mod differential;
+mod differential_uploads;
+mod pushes;
 mod stack;

@@ -1,7 +1,9 @@
 //! The whole stack on loopback: a registry, a supernode, a node and its proxy.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ use http::request::Parts;
 use http::{Response, Uri};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
+use tokio_util::io::InspectReader;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::fakes::raw_client::{RawResponse, exchange};
@@ -30,18 +33,29 @@ const PASSWORD: [&str; 2] = ["operator", "harbour-light"];
 pub(crate) struct Stack {
     pub(crate) registry: SocketAddr,
     pub(crate) proxy: RunningProxy,
+    /// Of the node.
+    pub(crate) data_dir: PathBuf,
+    supernode: String,
     _dirs: [TempDir; 2],
     _stop: DropGuard,
 }
 
+/// Bytes that the node may keep where a test does not say otherwise.
+pub(crate) const QUOTA: u64 = 1 << 30;
+
 impl Stack {
     pub(crate) async fn before(registry: SocketAddr) -> Self {
+        Self::with(registry, QUOTA, ProxyConfig::default()).await
+    }
+
+    /// With a node that may keep so many bytes.
+    pub(crate) async fn with(registry: SocketAddr, quota: u64, config: ProxyConfig) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let stop = CancellationToken::new();
         let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         let (api, peers) = (free_listener().await, free_listener().await);
-        let url = format!("http://{}", api.local_addr().unwrap());
-        let config = SupernodeConfig {
+        let supernode = format!("http://{}", api.local_addr().unwrap());
+        let config_of_supernode = SupernodeConfig {
             data_dir: dirs[0].path().to_owned(),
             join_token: None,
             cache_quota: 1 << 30,
@@ -52,29 +66,34 @@ impl Stack {
             registry_tls: RegistryTls::default(),
             open_repositories: Vec::new(),
         };
-        let supernode = Supernode::start(&config, api, peers, stop.clone()).unwrap();
-        tokio::spawn(supernode.serve());
-        let config = NodeConfig {
-            data_dir: dirs[1].path().to_owned(),
-            supernodes: vec![url.parse().unwrap()],
-            join_token: None,
-            node_name: "test".to_owned(),
-            cache_quota: 1 << 30,
-            upload_rate: None,
-            download_rate: None,
-        };
-        let node = Node::start(config, free_listener().await, stop.clone());
+        let started = Supernode::start(&config_of_supernode, api, peers, stop.clone()).unwrap();
+        tokio::spawn(started.serve());
+        let node = node(dirs[1].path(), &supernode, quota, &stop).await;
         let config = ProxyConfig {
             registry: Some(format!("http://{registry}").parse().unwrap()),
-            ..ProxyConfig::default()
+            ..config
         };
-        let proxy = fakes::proxy(config, node.await.unwrap()).await;
+        let proxy = fakes::proxy(config, node).await;
         Self {
             registry,
             proxy,
+            data_dir: dirs[1].path().to_owned(),
+            supernode,
             _dirs: dirs,
             _stop: stop.drop_guard(),
         }
+    }
+
+    /// What a proxy on another node gets.
+    pub(crate) async fn ask_elsewhere(&self, path: &str, fields: &str) -> RawResponse {
+        let dir = tempfile::tempdir().unwrap();
+        let stop = CancellationToken::new();
+        let node = node(dir.path(), &self.supernode, QUOTA, &stop).await;
+        let proxy = fakes::proxy(ProxyConfig::default(), node).await;
+        let url = format!("http://{}{path}", self.registry);
+        let response = exchange(proxy.addr, self.request("GET", &url, fields, b"")).await;
+        stop.cancel();
+        response
     }
 
     /// A request through the proxy, in absolute-form.
@@ -111,6 +130,20 @@ impl Stack {
         );
         [head.as_bytes(), body].concat()
     }
+}
+
+async fn node(dir: &Path, supernode: &str, quota: u64, stop: &CancellationToken) -> Node {
+    let config = NodeConfig {
+        data_dir: dir.to_owned(),
+        supernodes: vec![supernode.parse().unwrap()],
+        join_token: None,
+        node_name: "test".to_owned(),
+        cache_quota: quota,
+        upload_rate: None,
+        download_rate: None,
+    };
+    let node = Node::start(config, free_listener().await, stop.clone());
+    node.await.unwrap()
 }
 
 async fn free_listener() -> TcpListener {
@@ -180,6 +213,39 @@ impl Drop for RealRegistry {
     }
 }
 
+/// A way to the registry that counts what comes from there.
+pub(crate) struct CountedWay {
+    pub(crate) addr: SocketAddr,
+    sent: Arc<AtomicU64>,
+}
+
+impl CountedWay {
+    pub(crate) async fn to(registry: SocketAddr) -> Self {
+        let listener = free_listener().await;
+        let addr = listener.local_addr().unwrap();
+        let sent = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&sent);
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let counter = Arc::clone(&counter);
+                tokio::spawn(async move {
+                    let server = TcpStream::connect(registry).await.unwrap();
+                    let mut server = InspectReader::new(server, |bytes: &[u8]| {
+                        counter.fetch_add(bytes.len() as u64, Ordering::SeqCst);
+                    });
+                    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                });
+            }
+        });
+        Self { addr, sent }
+    }
+
+    /// Bytes that the registry has sent.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::SeqCst)
+    }
+}
+
 /// Pushes a blob to the registry itself; its digest.
 pub(crate) async fn push_blob(stack: &Stack, repository: &str, blob: &[u8]) -> String {
     let digest = DigestHasher::sha256_of(blob).to_string();
@@ -245,7 +311,9 @@ impl Scripted {
         let router = Router::new().fallback(move |request: Request| {
             let (record, answer) = (Arc::clone(&record), answer.clone());
             async move {
-                let (parts, _) = request.into_parts();
+                let (parts, body) = request.into_parts();
+                // Registries answer uploads when they have them.
+                let _ = axum::body::to_bytes(body, usize::MAX).await;
                 let response = answer(&parts);
                 record.lock().unwrap().push(parts);
                 response

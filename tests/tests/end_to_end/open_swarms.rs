@@ -181,8 +181,8 @@ fn stock_clients_and_a_flotilla_seeder_meet_at_the_supernode() -> Result<()> {
         testbed.host("transmission")?,
         testbed.host("libtorrent")?,
     ];
-    let clients = stock_clients(&leechers, &torrent.display().to_string())?;
-    wait_all_have(&leechers, clients, "file", &fs::read(&content)?)?;
+    let mut clients = stock_clients(&leechers, &torrent.display().to_string())?;
+    wait_all_have(&leechers, &mut clients, "file", &fs::read(&content)?)?;
     assert!(
         seeding.terminate(DEADLINE)?.success(),
         "{}",

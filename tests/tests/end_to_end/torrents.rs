@@ -22,7 +22,9 @@ struct Swarm {
     tracker: Process,
     leechers: [Host; 3],
     seeder_host: Host,
+    getter: Host,
     source: String,
+    flotilla: Flotilla,
     _testbed: Testbed,
 }
 
@@ -79,15 +81,40 @@ impl Swarm {
                 testbed.host("libtorrent")?,
             ],
             seeder_host,
+            getter: testbed.host("getter")?,
             source,
+            flotilla,
             _testbed: testbed,
         })
     }
 
+    fn expected(&self) -> Result<Vec<u8>> {
+        Ok(fs::read(self.seeder_host.directory().join(FILE))?)
+    }
+
+    /// Once the stock clients have the file, a host gets it from them while they leave one by one,
+    /// flotilla's own seeder first.
+    fn dwindles(mut self) -> Result<()> {
+        let mut clients = stock_clients(&self.leechers, &self.source)?;
+        let expected = self.expected()?;
+        wait_all_have(&self.leechers, &mut clients, FILE, &expected)?;
+        self.seeder.terminate(DEADLINE)?;
+        let output = self.getter.directory().join("got");
+        while !clients.is_empty() {
+            let mut get = self.flotilla.command(&self.getter);
+            get.args(["get", &self.source, "-o"]).arg(&output);
+            let got = get.output()?;
+            ensure!(got.status.success(), "{} left: {got:?}", clients.len());
+            ensure!(is(&output, &expected), "{} left: it differs", clients.len());
+            fs::remove_file(&output)?;
+            clients.remove(0).terminate(DEADLINE)?;
+        }
+        Ok(())
+    }
+
     fn all_have_it(mut self) -> Result<()> {
-        let clients = stock_clients(&self.leechers, &self.source)?;
-        let expected = fs::read(self.seeder_host.directory().join(FILE))?;
-        wait_all_have(&self.leechers, clients, FILE, &expected)?;
+        let mut clients = stock_clients(&self.leechers, &self.source)?;
+        wait_all_have(&self.leechers, &mut clients, FILE, &self.expected()?)?;
         let status = self.seeder.terminate(DEADLINE)?;
         assert!(status.success(), "{}", self.seeder.errors());
         let seen = self.tracker.output();
@@ -143,11 +170,11 @@ pub(crate) fn stock_clients(hosts: &[Host; 3], source: &str) -> Result<Vec<Proce
 /// Waits until each client has written `expected` into the file of this name.
 pub(crate) fn wait_all_have(
     hosts: &[Host],
-    mut clients: Vec<Process>,
+    clients: &mut [Process],
     name: &str,
     expected: &[u8],
 ) -> Result<()> {
-    for (host, client) in hosts.iter().zip(&mut clients) {
+    for (host, client) in hosts.iter().zip(clients) {
         let file = host.directory().join(name);
         let what = format!("{} has the file", host.name());
         wait_until(&what, DEADLINE, || {
@@ -177,4 +204,14 @@ fn stock_clients_find_the_seeder_by_the_tracker_and_have_the_file() -> Result<()
 #[test]
 fn stock_clients_with_a_magnet_link_have_the_metainfo_from_the_seeder() -> Result<()> {
     Swarm::start(true)?.all_have_it()
+}
+
+#[test]
+fn flotilla_gets_the_file_from_the_stock_clients_that_are_left() -> Result<()> {
+    Swarm::start(false)?.dwindles()
+}
+
+#[test]
+fn flotilla_gets_the_file_by_magnet_from_the_stock_clients_that_are_left() -> Result<()> {
+    Swarm::start(true)?.dwindles()
 }
