@@ -116,7 +116,7 @@ impl AnnounceRequest {
                 .and_then(|n| u32::try_from(n).ok()),
             compact: parameters.value("compact")? != Some(b"0"),
             no_peer_id: parameters.value("no_peer_id")? == Some(b"1"),
-            key: parameters.text("key")?,
+            key: parameters.key()?,
             ticket: parameters.text("ticket")?,
         })
     }
@@ -201,6 +201,15 @@ impl Parameters {
             .value(name)?
             .ok_or(AnnounceRequestError::Missing(name))?;
         T::try_from(value).map_err(|_| AnnounceRequestError::Malformed(name))
+    }
+
+    /// Any bytes: aria2 sends some that are no text.
+    fn key(&self) -> Result<Option<String>, AnnounceRequestError> {
+        match self.value("key")? {
+            None | Some([]) => Ok(None),
+            Some(key) if key.len() > MOST_TEXT_BYTES => Err(AnnounceRequestError::Malformed("key")),
+            Some(key) => Ok(Some(String::from_utf8_lossy(key).into_owned())),
+        }
     }
 
     /// An empty value counts as none.
@@ -295,6 +304,19 @@ mod tests {
         assert_eq!(read.left, u64::MAX);
         let empty = STOCK.replace("event=started", "event=&ip=");
         assert_eq!(AnnounceRequest::from_query(&empty).unwrap().event, None);
+    }
+
+    #[test]
+    fn an_announce_as_aria2_sends_it_is_read() {
+        let query = "info_hash=%2B%5E%D5%AD%08%7F3J%A1%C7%2C%D5_%A7l%E5%F2%0Cy%23\
+            &peer_id=A2-1-36-0-Q%99%B3vl%E0j%FBo%3F&uploaded=0&downloaded=0&left=5007607&compact=1\
+            &key=%B3vl%E0j%FBo%3F&numwant=50&no_peer_id=1&port=6995&event=started&supportcrypto=1";
+        let read = AnnounceRequest::from_query(query).unwrap();
+        assert_eq!(
+            (read.port, read.left, read.no_peer_id),
+            (6995, 5_007_607, true)
+        );
+        assert!(read.key.is_some());
     }
 
     #[test]
