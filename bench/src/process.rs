@@ -162,11 +162,24 @@ impl Process {
     /// # Errors
     /// It has ended.
     pub fn peak_memory(&self) -> Result<u64> {
+        self.memory_field("VmHWM:")
+    }
+
+    /// The memory that it holds, in bytes.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn memory(&self) -> Result<u64> {
+        self.memory_field("VmRSS:")
+    }
+
+    /// A field of `/proc/<id>/status` (proc(5)) in bytes.
+    fn memory_field(&self, name: &str) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id()))
             .with_context(|| format!("{} has ended", self.name))?;
         status
             .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .find_map(|line| line.strip_prefix(name))
             .and_then(|value| value.trim().strip_suffix(" kB")?.parse::<u64>().ok())
             .map(|kibibytes| kibibytes * 1024)
             .with_context(|| format!("{} has ended", self.name))

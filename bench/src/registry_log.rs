@@ -12,6 +12,8 @@ pub struct BlobTraffic {
     pub bytes: u64,
     /// Successful blob `GET`s, one-byte authorization probes included.
     pub requests: u64,
+    /// Those of them that moved a whole blob: neither probes nor ranges.
+    pub whole: u64,
     /// Requests of any kind that were refused with 401.
     pub refused: u64,
     /// Body bytes by client.
@@ -29,6 +31,7 @@ impl BlobTraffic {
         Self {
             bytes: self.bytes.saturating_sub(earlier.bytes),
             requests: self.requests.saturating_sub(earlier.requests),
+            whole: self.whole.saturating_sub(earlier.whole),
             refused: self.refused.saturating_sub(earlier.refused),
             bytes_by_client: by_client.filter(|(_, bytes)| *bytes > 0).collect(),
         }
@@ -98,6 +101,7 @@ impl RegistryLog {
         }
         self.traffic.bytes += entry.written;
         self.traffic.requests += 1;
+        self.traffic.whole += u64::from(entry.status == 200);
         if let Some(client) = entry.client {
             *self.traffic.bytes_by_client.entry(client.ip()).or_default() += entry.written;
         }
@@ -136,6 +140,7 @@ mod tests {
         let done = RegistryLog::parse(&log);
         assert_eq!(done.in_flight, 0);
         assert_eq!((done.traffic.bytes, done.traffic.requests), (1001, 2));
+        assert_eq!(done.traffic.whole, 1);
         assert_eq!(done.traffic.refused, 1);
     }
 }

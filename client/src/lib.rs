@@ -1,9 +1,10 @@
 //! The swarm engine of flotilla.
 //!
 //! [`swarm`] decides, without IO; [`store`] keeps layers on the disk; [`Engine`] runs swarms
-//! over TCP; [`Node`] adds the supernodes; [`get`] is the command-line download; [`torrent_files`]
-//! makes and verifies torrents of files on the disk; [`tracker_client`] asks trackers;
-//! [`torrent_swarm`] downloads and seeds torrents among clients of any make.
+//! over TCP; [`Node`] adds the supernodes; [`get`] is the command-line download, [`preheat`] asks
+//! supernodes for layers ahead of the pulls; [`torrent_files`] makes and verifies torrents of files
+//! on the disk; [`tracker_client`] asks trackers; [`torrent_swarm`] downloads and seeds torrents
+//! among clients of any make.
 
 #![cfg_attr(
     test,
@@ -28,8 +29,9 @@ mod peer_extensions;
 mod peer_finder;
 mod peer_io;
 mod piece_storage;
+pub mod preheat;
 pub mod rate_limit;
-mod rendezvous;
+pub mod rendezvous;
 mod small_content;
 mod spool;
 pub mod store;

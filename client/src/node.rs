@@ -286,8 +286,7 @@ impl NodeShared {
         };
         if self.begin_following(&handle) {
             let node = Arc::clone(self);
-            let session =
-                supernode_session::follow(node, handle.clone(), supernode, descriptor, request);
+            let session = supernode_session::follow(node, handle, supernode, descriptor, request);
             tokio::spawn(session);
         }
         Ok(layer)
@@ -413,6 +412,16 @@ impl Layer {
     /// Whether it is complete and verified on this node.
     pub fn is_complete(&self) -> bool {
         self.swarm().is_none_or(|swarm| swarm.status().complete)
+    }
+
+    /// Returns once the whole of `range` is published, see [`SwarmHandle::published`].
+    pub fn published(&self, range: &Range<u64>) -> impl Future<Output = ()> + Send + use<> {
+        let published = self.swarm().map(|swarm| swarm.published(range));
+        async move {
+            if let Some(published) = published {
+                published.await;
+            }
+        }
     }
 
     /// The verified bytes of `range`, in order, as they come.

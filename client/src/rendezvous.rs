@@ -6,7 +6,7 @@
 use sha2::{Digest as _, Sha256};
 
 /// The indices of `names`, the responsible one first, its successors after it.
-pub(crate) fn ranked<'a>(key: &str, names: impl Iterator<Item = &'a str>) -> Vec<usize> {
+pub fn ranked<'a>(key: &str, names: impl Iterator<Item = &'a str>) -> Vec<usize> {
     let mut ranked: Vec<([u8; 32], usize)> = names
         .enumerate()
         .map(|(index, name)| {

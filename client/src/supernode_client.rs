@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use flotilla_torrents::preheat_api::{PreheatEvent, PreheatRequest};
 use flotilla_torrents::swarm_api::{
     Hello, OpenRequest, OpenResponse, RegisteredTorrent, SwarmEvent,
 };
@@ -14,6 +15,7 @@ use flotilla_torrents::{InfoHash, SignedTicket};
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use reqwest::{StatusCode, header};
+use serde::de::DeserializeOwned;
 use url::Url;
 
 use crate::layer_reader::LayerReader;
@@ -257,6 +259,17 @@ impl Supernode {
         Ok(registered.info_hash)
     }
 
+    /// Asks for layers to be there before anybody pulls them; what becomes of them.
+    pub(crate) async fn preheat(
+        &self,
+        request: &PreheatRequest,
+    ) -> Result<BoxStream<'static, Result<PreheatEvent, SupernodeError>>, SupernodeError> {
+        let post = self.member(self.0.http.post(self.endpoint("v1/preheats")));
+        let sent = tokio::time::timeout(CALL_TIMEOUT, self.call(post.json(request))).await;
+        let reply = sent.map_err(|_| self.silent())??;
+        Ok(Box::pin(events_of(self.clone(), reply)))
+    }
+
     /// Where its seeder listens.
     pub(crate) async fn peer_address(&self, port: u16) -> Option<SocketAddr> {
         let host = self.0.url.host_str()?;
@@ -389,10 +402,10 @@ impl Supernode {
 }
 
 /// Splits the reply's lines into events.
-fn events_of(
+fn events_of<T: DeserializeOwned + Send>(
     supernode: Supernode,
     reply: reqwest::Response,
-) -> impl futures_util::Stream<Item = Result<SwarmEvent, SupernodeError>> + Send {
+) -> impl futures_util::Stream<Item = Result<T, SupernodeError>> + Send {
     let state = (supernode, reply.bytes_stream().boxed(), BytesMut::new());
     futures_util::stream::try_unfold(state, |(supernode, mut parts, mut lines)| async move {
         loop {

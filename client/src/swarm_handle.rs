@@ -256,6 +256,24 @@ impl SwarmHandle {
         self.swarm.0.lock_map().clone()
     }
 
+    /// Returns once all pieces of `range` are published: from then on its bytes depend on peers,
+    /// no longer on how far the source is. Never, if they will not be. Cancel safe.
+    pub fn published(
+        &self,
+        range: &std::ops::Range<u64>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let last = range.end.checked_sub(1);
+        let last = last.and_then(|last| self.geometry().piece_at(last));
+        let mut status = self.watch();
+        async move {
+            let Some(last) = last else { return };
+            let published = status.wait_for(|status| status.complete || status.known > last.get());
+            if published.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// Verified bytes of `range`, in order, as they come.
     pub fn read(&self, range: std::ops::Range<u64>) -> LayerReader {
         LayerReader::new(self.clone(), range)

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use flotilla_seeder::open_repository::OpenRepository;
 use flotilla_seeder::registry_host::RegistryHost;
+use flotilla_seeder::registry_login::OwnRegistry;
 use flotilla_seeder::registry_tls::ClientCertificate;
 use flotilla_seeder::registry_token::TokenCertificate;
 use url::Url;
@@ -53,6 +54,8 @@ pub(crate) enum Command {
     Proxy(ProxyArgs),
     /// Get files and directories through the swarm, or straight from their source
     Get(GetArgs),
+    /// Have supernodes fetch the layers of images before anybody pulls them
+    Preheat(PreheatArgs),
     /// Make, show, verify and seed .torrent files
     #[command(subcommand)]
     Torrent(TorrentCommand),
@@ -108,6 +111,14 @@ pub(crate) struct SupernodeArgs {
     /// from http://LISTEN/torrents/DIGEST.torrent; with /* after it, all below that name; repeatable
     #[arg(long, value_name = "HOST[:PORT]/REPOSITORY[/*]")]
     pub(crate) open_repository: Vec<OpenRepository>,
+    /// Logins of the supernode's own, as Docker's config.json or podman's auth.json: for
+    /// preheating, and for layers whose callers' tokens expire on the way
+    #[arg(long, value_name = "FILE")]
+    pub(crate) registry_auth: Option<PathBuf>,
+    /// A registry that images are preheated from, besides those of --registry-auth; with http://
+    /// before it when it has no TLS; repeatable
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) preheat_registry: Vec<OwnRegistry>,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
 }
@@ -199,6 +210,35 @@ pub(crate) struct RegistryArgs {
     pub(crate) token_certificate: Vec<TokenCertificate>,
 }
 
+const PREHEAT_EXAMPLES: &str = "\
+Examples:
+  flotilla preheat registry.example:5000/team/app:1.0 --supernode http://10.0.0.1:8001
+  flotilla preheat registry.example/team/app:1.0 registry.example/team/db:7 \\
+      --supernode http://a:8001,http://b:8001 --platform linux/amd64
+
+The supernodes log in with the file that they were given with --registry-auth, and know the
+registry by it or by --preheat-registry. Name all of a cluster's supernodes, as the proxies do.";
+
+#[derive(Debug, Args)]
+#[command(after_help = PREHEAT_EXAMPLES)]
+pub(crate) struct PreheatArgs {
+    /// The images, HOST[:PORT]/REPOSITORY[:TAG][@DIGEST]
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) images: Vec<String>,
+    /// The supernodes, separated by commas
+    #[arg(long, value_name = "URL", value_delimiter = ',', required = true)]
+    pub(crate) supernode: Vec<String>,
+    /// Only for this platform; repeatable [default: all that the images have]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) platform: Vec<String>,
+    /// File with the cluster's secret (or set FLOTILLA_JOIN_TOKEN)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) join_token_file: Option<PathBuf>,
+    /// No line for each layer
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -221,6 +261,8 @@ mod tests {
             "flotilla get -i - --netrc-file f --min-rate 1MB/s --timeout 5m --connect-timeout 3s --json --quiet",
             "flotilla get http://h/f --range -500 --filter-query sig,exp --seed-ratio 1.5 --no-fallback --digest md5:900150983cd24fb0d6963f7d28e17f72",
             "flotilla get -r http://h/d/ --include *.iso --exclude tmp --max-depth 2",
+            "flotilla supernode --registry-auth f --preheat-registry reg.test --preheat-registry http://reg.test:5000",
+            "flotilla preheat reg.test:5000/a/b:1 reg.test/c --supernode http://a:8001,http://b:8001 --platform linux/amd64 --platform linux/arm64/v8 --join-token-file f --quiet",
             "flotilla torrent create d -o d.torrent --tracker http://a/announce --tracker udp://b:1,udp://c:1 --web-seed http://w/ --private --piece-length 4MiB --comment c --force",
             "flotilla torrent show d.torrent --json",
             "flotilla torrent verify d.torrent d",

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use clap::CommandFactory as _;
 use flotilla_client::{Node, NodeConfig};
 use flotilla_proxy::{InterceptConfig, Proxy, ProxyConfig};
+use flotilla_seeder::registry_login::LoginConfig;
 use flotilla_seeder::{Supernode, SupernodeConfig};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +19,7 @@ use crate::cli::{Cli, Command, ProxyArgs, SupernodeArgs};
 use crate::config::{self, ProxySettings, SupernodeSettings};
 use crate::get_command;
 use crate::join_token;
+use crate::preheat_command;
 use crate::torrent_command;
 
 /// Time that running requests have to end after the first signal.
@@ -29,6 +31,7 @@ pub(crate) async fn run(cli: Cli, shutdown: CancellationToken) -> anyhow::Result
         Command::Supernode(args) => supernode(args, shutdown).await,
         Command::Proxy(args) => proxy(args, shutdown).await,
         Command::Get(args) => get_command::run(args, shutdown).await,
+        Command::Preheat(args) => preheat_command::run(args, shutdown).await,
         Command::Torrent(command) => torrent_command::run(command, shutdown).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -60,6 +63,10 @@ async fn supernode(args: SupernodeArgs, shutdown: CancellationToken) -> anyhow::
         token_certificates: registries.token_certificates.clone(),
         registry_tls: registries.into(),
         open_repositories: settings.open_repositories,
+        logins: LoginConfig {
+            auth_file: settings.registry_auth,
+            registries: settings.preheat_registries,
+        },
     };
     let supernode = Supernode::start(&config, api, peers, shutdown.clone())?;
     let supernode = supernode.with_udp_tracker(udp)?;

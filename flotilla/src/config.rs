@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use flotilla_seeder::open_repository::OpenRepository;
 use flotilla_seeder::registry_host::RegistryHost;
+use flotilla_seeder::registry_login::OwnRegistry;
 use flotilla_seeder::registry_tls::{ClientCertificate, RegistryTls};
 use flotilla_seeder::registry_token::TokenCertificate;
 use serde::{Deserialize, Serialize};
@@ -93,6 +94,11 @@ pub(crate) struct SupernodeSettings {
     pub(crate) shared_registries: Vec<Url>,
     /// Repositories whose layers are for everybody.
     pub(crate) open_repositories: Vec<OpenRepository>,
+    /// Registries that images are preheated from, besides those of `registry_auth`.
+    pub(crate) preheat_registries: Vec<OwnRegistry>,
+    /// Logins of the supernode's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) registry_auth: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) join_token_file: Option<PathBuf>,
 }
@@ -109,6 +115,8 @@ impl Default for SupernodeSettings {
             udp_tracker: None,
             shared_registries: Vec::new(),
             open_repositories: Vec::new(),
+            preheat_registries: Vec::new(),
+            registry_auth: None,
             join_token_file: None,
         }
     }
@@ -171,6 +179,8 @@ impl SupernodeSettings {
         settings.udp_tracker = args.udp_tracker.or(settings.udp_tracker);
         settings.shared_registries.extend(args.shared_registry);
         settings.open_repositories.extend(args.open_repository);
+        settings.preheat_registries.extend(args.preheat_registry);
+        settings.registry_auth = args.registry_auth.or(settings.registry_auth);
         let CommonArgs {
             data_dir,
             cache_quota,

@@ -19,6 +19,7 @@ mod get_command;
 mod get_list;
 mod get_progress;
 mod join_token;
+mod preheat_command;
 mod shown;
 mod torrent_command;
 mod torrent_seed;

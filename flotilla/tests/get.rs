@@ -279,7 +279,7 @@ fn a_download_killed_at_30_and_at_90_percent_fetches_next_to_nothing_twice() {
     let twice = source.sent() - 16 * MB as u64;
     println!("bytes fetched twice: {twice}");
     // Twice what is written together, and what was in the sockets.
-    assert!(twice < 2 * 1024 * 1024, "{twice} bytes were fetched twice");
+    assert!(twice < 1024 * 1024, "{twice} bytes were fetched twice");
     assert_eq!(place.names(), ["f"]);
 }
 

@@ -191,7 +191,7 @@ fn a_download_killed_at_30_and_at_90_percent_fetches_next_to_nothing_twice() {
     assert!(place.read("f") == content(16 * MB, 1));
     let twice = supernode.uploaded().saturating_sub(16 * MB as u64);
     println!("bytes fetched twice: {twice}");
-    assert!(twice < 8 * 1024 * 1024, "{twice} bytes were fetched twice");
+    assert!(twice < 4 * 1024 * 1024, "{twice} bytes were fetched twice");
     assert!(got.event("resumed")["bytes"].as_u64().unwrap() > 8 * MB as u64);
     assert_eq!(transfers(&source).len(), 1);
     assert_eq!(place.names(), ["f", "supernode"]);
@@ -352,7 +352,9 @@ fn misbehaving_sources_give_the_right_file_or_none() {
     let digest = md5_of(&old);
     let anew = md5_of(&new);
     type Behaviour = Box<dyn Fn(&Asked) -> Answer + Send + Sync>;
-    let cases: Vec<(&str, Behaviour, Vec<&str>, Option<&[u8]>)> = vec![
+    /// Name, behaviour, further arguments, and the right file.
+    type Case<'a> = (&'a str, Behaviour, Vec<&'a str>, Option<&'a [u8]>);
+    let cases: Vec<Case<'_>> = vec![
         (
             "too long",
             Box::new({

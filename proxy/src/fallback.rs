@@ -1,5 +1,6 @@
 //! The registry as the source of the rest of a layer, whose response has already begun.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -95,6 +96,18 @@ impl RegistryBlob {
             url = next;
         }
         Err(FallbackError::Redirect)
+    }
+
+    /// The same of a registry that sends this range and nothing before it.
+    pub(crate) async fn open_exactly(
+        &self,
+        range: &Range<u64>,
+    ) -> Result<RegistryBytes, FallbackError> {
+        let bytes = self.open(range.start, range.end).await?;
+        if bytes.skip > 0 {
+            return Err(FallbackError::OtherBytes("the beginning"));
+        }
+        Ok(bytes)
     }
 
     async fn get(

@@ -62,13 +62,18 @@ enum SourceFailure {
 pub(crate) struct LayerLost;
 
 impl LayerBody {
+    /// `ahead` are bytes of the registry that the response begins with.
     pub(crate) fn new(
         layer: Box<dyn SwarmLayer>,
         range: Range<u64>,
+        ahead: Option<RegistryBytes>,
         registry: RegistryBlob,
         stats: Arc<ProxyStats>,
     ) -> Self {
-        let source = Source::Swarm(layer.read(range.clone()));
+        let source = match ahead {
+            Some(bytes) => Source::Registry(bytes),
+            None => Source::Swarm(layer.read(range.clone())),
+        };
         let span = tracing::Span::current();
         Self {
             position: range.start,

@@ -1,6 +1,7 @@
 //! Answers the `GET` of a layer from the swarm, if this caller may have it.
 
 use std::ops::Range;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,12 +18,12 @@ use url::Url;
 use crate::blob_request::BlobRequest;
 use crate::body::{ProxyBody, boxed};
 use crate::caller_check::CallerCheck;
-use crate::fallback::RegistryBlob;
+use crate::fallback::{RegistryBlob, RegistryBytes};
 use crate::layer_body::LayerBody;
 use crate::layer_source::{LayerRequest, LayerSource, NotDelivered, SwarmLayer};
 use crate::oci_error::Refusal;
 use crate::push_uploads::Pushed;
-use crate::range::Unsatisfiable;
+use crate::range::{ByteRange, Unsatisfiable};
 use crate::stats::ProxyStats;
 use crate::upstream::Upstream;
 
@@ -34,6 +35,14 @@ const ANSWER_PATIENCE: Duration = Duration::from_millis(300);
 /// The longest wait for a supernode that waits for the registry. Engines give up on headers
 /// after 30 seconds.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The longest range of a lazy reader (estargz, zstd:chunked, SOCI): programs wait for just these
+/// bytes, which may be the layer's last ones. Whoever asks for more reads all of it, and had better
+/// wait for the swarm than have the registry send it twice. As long as SOCI's spans.
+const LONGEST_LAZY: u64 = 4 * 1024 * 1024;
+/// For a lazily read range to be published, before the registry is asked for it: about what
+/// asking takes, so that what is just arriving is not sent twice.
+const LAZY_PATIENCE: Duration = Duration::from_millis(250);
 
 const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
@@ -87,7 +96,15 @@ impl Layers {
         let authorization = headers.get(AUTHORIZATION);
         let registry =
             RegistryBlob::new(self.upstream.clone(), target.clone(), authorization, length);
-        let body = LayerBody::new(layer, range.clone(), registry, Arc::clone(&self.stats));
+        let is_lazy =
+            blob.range.is_some_and(ByteRange::has_end) && range.end - range.start <= LONGEST_LAZY;
+        let ahead = if is_lazy {
+            bytes_ahead(layer.as_ref(), &range, &registry).await
+        } else {
+            None
+        };
+        let stats = Arc::clone(&self.stats);
+        let body = LayerBody::new(layer, range.clone(), ahead, registry, stats);
         self.stats.count_layer();
         let mut response = Response::new(boxed(StreamBody::new(body.frames())));
         describe(
@@ -133,8 +150,8 @@ impl Layers {
     /// Asks the cluster, and gives a silent one up soon.
     async fn open(&self, request: LayerRequest) -> Result<Box<dyn SwarmLayer>, NotDelivered> {
         let opening = tokio::time::timeout(OPEN_TIMEOUT, self.source.open(request));
-        let watching = std::pin::pin!(self.supernode_is_lost());
-        match future::select(std::pin::pin!(opening), watching).await {
+        let watching = pin!(self.supernode_is_lost());
+        match future::select(pin!(opening), watching).await {
             Either::Left((Ok(opened), _)) => opened,
             Either::Left((Err(_), _)) => Err(NotDelivered("opening takes too long".to_owned())),
             Either::Right(((), _)) => Err(NotDelivered("no supernode answers".to_owned())),
@@ -152,6 +169,31 @@ impl Layers {
             }
             tokio::time::sleep(OPEN_PATIENCE).await;
         }
+    }
+}
+
+/// A range that the swarm will not hear of soon, from the registry. A reader of the footer would
+/// otherwise wait for the whole layer.
+async fn bytes_ahead(
+    layer: &dyn SwarmLayer,
+    range: &Range<u64>,
+    registry: &RegistryBlob,
+) -> Option<RegistryBytes> {
+    let mut published = pin!(layer.published(range.clone()));
+    let arriving = tokio::time::timeout(LAZY_PATIENCE, published.as_mut());
+    if arriving.await.is_ok() {
+        return None;
+    }
+    match future::select(pin!(registry.open_exactly(range)), published).await {
+        Either::Left((Ok(bytes), _)) => {
+            tracing::debug!(?range, "ahead of the swarm");
+            Some(bytes)
+        }
+        Either::Left((Err(error), _)) => {
+            tracing::debug!(?range, %error, "waiting for the swarm");
+            None
+        }
+        Either::Right(((), _)) => None,
     }
 }
 

@@ -45,6 +45,10 @@ pub trait SwarmLayer: Send + Sync {
     /// Its length in bytes.
     fn length(&self) -> u64;
 
+    /// Returns once the swarm has heard of every byte of `range`. Until then nobody but the
+    /// registry can have them, and it sends them last.
+    fn published(&self, range: Range<u64>) -> BoxFuture<'static, ()>;
+
     /// The verified bytes of `range`, in order, as they come. After an error the stream is
     /// not polled again.
     fn read(&self, range: Range<u64>) -> BoxStream<'static, Result<Bytes, ReadFailure>>;

@@ -60,6 +60,10 @@ impl SwarmLayer for Layer {
         Layer::length(self)
     }
 
+    fn published(&self, range: Range<u64>) -> BoxFuture<'static, ()> {
+        Layer::published(self, &range).boxed()
+    }
+
     fn read(&self, range: Range<u64>) -> BoxStream<'static, Result<Bytes, ReadFailure>> {
         Layer::read(self, range)
             .map_err(|error| ReadFailure(error.to_string()))

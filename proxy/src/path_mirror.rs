@@ -13,13 +13,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use data_encoding::{BASE64, BASE64URL_NOPAD};
+use flotilla_seeder::registry_challenge::{Challenge, token_url};
 use http::header::{
     AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, LINK, LOCATION, USER_AGENT, WWW_AUTHENTICATE,
 };
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use http_auth::parse_challenges;
-use url::{Url, form_urlencoded};
+use url::form_urlencoded;
 
 use crate::body::{self, ProxyBody, streamed};
 use crate::fallback::AGENT;
@@ -28,7 +28,7 @@ use crate::header_rules;
 use crate::idle::Activity;
 use crate::mirror_hosts::{MirrorHosts, Registry};
 use crate::oci_error::Refusal;
-use crate::target::{TOKEN_PATH, host_header, host_of_component, is_host};
+use crate::target::{TOKEN_PATH, host_header, host_of_component, is_host, is_host_and_port};
 use crate::upstream::{Upstream, UpstreamError};
 
 /// Begins the tokens that are not a registry's.
@@ -69,13 +69,6 @@ pub(crate) struct MirrorTokens<'a> {
     pub(crate) upstream: &'a Upstream,
 }
 
-/// How a registry lets clients in.
-enum Login {
-    Open,
-    Basic,
-    Bearer { realm: Url, service: Option<String> },
-}
-
 impl MirrorTokens<'_> {
     /// The answer to a request for a token: the token service's own, where there is one.
     pub(crate) async fn answer(
@@ -100,9 +93,9 @@ impl MirrorTokens<'_> {
         let Some((registry, scopes)) = self.meant(query.unwrap_or_default())? else {
             return Ok(token_response(&format!("{WRAPPED}{NOBODY_S}")));
         };
-        match self.login_of(&registry).await? {
-            Login::Open => Ok(wrapped(&registry, ANONYMOUS)),
-            Login::Basic => {
+        match self.challenge_of(&registry).await? {
+            None => Ok(wrapped(&registry, ANONYMOUS)),
+            Some(Challenge::Basic) => {
                 let basic = authorization
                     .and_then(|value| value.to_str().ok())
                     .and_then(basic_credentials)
@@ -113,9 +106,11 @@ impl MirrorTokens<'_> {
                 }
                 Ok(wrapped(&registry, basic))
             }
-            Login::Bearer { realm, service } => {
-                let realm = token_request(realm, service.as_deref(), &scopes);
-                let realm = realm.ok_or_else(|| bad_challenge(&registry))?;
+            Some(Challenge::Bearer { realm, service, .. }) => {
+                let scopes = scopes.iter().map(String::as_str);
+                let realm = token_url(realm, service.as_deref(), scopes);
+                let realm = realm.as_str().parse();
+                let realm = realm.map_err(|_| bad_challenge(&registry))?;
                 let response = self.get(realm, authorization).await?;
                 let headers = header_rules::end_to_end(response.headers());
                 let mut response =
@@ -155,7 +150,7 @@ impl MirrorTokens<'_> {
         };
         if let Some((component, rest)) = repository.split_once('/') {
             let host = host_of_component(component);
-            let authority = host.parse::<Authority>().ok();
+            let authority = host.parse::<Authority>().ok().filter(is_host_and_port);
             if let Some(registry) = authority.and_then(|host| self.mirrors.named(&host)) {
                 return Ok((registry, format!("repository:{rest}")));
             }
@@ -168,21 +163,14 @@ impl MirrorTokens<'_> {
         Ok((default, scope.to_owned()))
     }
 
-    async fn login_of(&self, registry: &Registry) -> Result<Login, Refusal> {
+    /// What the registry wants; `None`: it lets everybody in.
+    async fn challenge_of(&self, registry: &Registry) -> Result<Option<Challenge>, Refusal> {
         let response = self.get(ping_of(registry)?, None).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
-            return Ok(Login::Open);
+            return Ok(None);
         }
-        let challenges = response.headers().get_all(WWW_AUTHENTICATE).iter();
-        let logins = challenges
-            .filter_map(|value| value.to_str().ok())
-            .filter_map(|value| parse_challenges(value).ok())
-            .flatten()
-            .filter_map(|challenge| login(&challenge));
-        // A registry with a token service may take Basic as well; tokens serve longer.
-        logins
-            .max_by_key(|login| matches!(login, Login::Bearer { .. }))
-            .ok_or_else(|| bad_challenge(registry))
+        let challenge = Challenge::of_answer(response.headers());
+        challenge.map(Some).ok_or_else(|| bad_challenge(registry))
     }
 
     async fn get(
@@ -213,38 +201,9 @@ fn ping_of(registry: &Registry) -> Result<Uri, Refusal> {
     uri.build().map_err(|_| bad_challenge(registry))
 }
 
-/// Docker Registry v2 authentication, "Token Authentication Specification": query parameters.
-fn token_request(mut realm: Url, service: Option<&str>, scopes: &[String]) -> Option<Uri> {
-    let scopes = scopes.iter().map(|scope| ("scope", scope.as_str()));
-    let service = service.map(|service| ("service", service));
-    realm
-        .query_pairs_mut()
-        .extend_pairs(service.into_iter().chain(scopes));
-    realm.as_str().parse().ok()
-}
-
 /// Scopes may also stand in one parameter, with spaces between them (RFC 6749 section 3.3).
 fn split_scopes(value: &str) -> Vec<String> {
     value.split_ascii_whitespace().map(str::to_owned).collect()
-}
-
-fn login(challenge: &http_auth::ChallengeRef<'_>) -> Option<Login> {
-    if challenge.scheme.eq_ignore_ascii_case("basic") {
-        return Some(Login::Basic);
-    }
-    if !challenge.scheme.eq_ignore_ascii_case("bearer") {
-        return None;
-    }
-    let parameter = |wanted: &str| {
-        let mut all = challenge.params.iter();
-        all.find(|(name, _)| name.eq_ignore_ascii_case(wanted))
-            .map(|(_, value)| value.to_unescaped())
-    };
-    let realm: Url = parameter("realm")?.parse().ok()?;
-    matches!(realm.scheme(), "http" | "https").then(|| Login::Bearer {
-        realm,
-        service: parameter("service"),
-    })
 }
 
 fn basic_credentials(authorization: &str) -> Option<&str> {
@@ -280,6 +239,13 @@ fn json_response(json: impl Into<Bytes>) -> Response<ProxyBody> {
     response
 }
 
+/// What a wrapped token holds. A scheme's case does not matter: RFC 9110 section 11.1.
+fn wrapped_in(authorization: &str) -> Option<&str> {
+    let (scheme, token) = authorization.split_once(' ')?;
+    let is_bearer = scheme.eq_ignore_ascii_case("bearer");
+    is_bearer.then(|| token.trim_start().strip_prefix(WRAPPED))?
+}
+
 /// Puts the credentials in that a wrapped token holds, if it is for the registry of `target`.
 ///
 /// # Errors
@@ -288,7 +254,7 @@ pub(crate) fn unwrap_credentials(headers: &mut HeaderMap, target: &Uri) -> Resul
     let Some(token) = headers
         .get(AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.strip_prefix("Bearer ")?.strip_prefix(WRAPPED))
+        .and_then(wrapped_in)
     else {
         return Ok(());
     };
@@ -376,7 +342,11 @@ mod tests {
     }
 
     fn unwrapped(token: &str, target: &str) -> Result<Option<String>, Refusal> {
-        let value = HeaderValue::try_from(format!("Bearer {token}")).unwrap();
+        unwrapped_from(&format!("Bearer {token}"), target)
+    }
+
+    fn unwrapped_from(authorization: &str, target: &str) -> Result<Option<String>, Refusal> {
+        let value = HeaderValue::try_from(authorization).unwrap();
         let mut headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
         unwrap_credentials(&mut headers, &target.parse().unwrap())?;
         let left = headers.get(AUTHORIZATION);
@@ -390,6 +360,18 @@ mod tests {
         assert_eq!(there, Ok(Some("Basic dTpw".to_owned())));
         let elsewhere = unwrapped(&token, "http://evil.test/v2/a/manifests/1");
         assert_eq!(elsewhere.unwrap_err().status, StatusCode::UNAUTHORIZED);
+    }
+
+    #[tokio::test]
+    async fn wrapped_credentials_reach_nobody_else_however_the_scheme_is_written() {
+        let token = token(&registry(), "dTpw").await;
+        for scheme in ["bearer", "BEARER", "Bearer "] {
+            let authorization = format!("{scheme} {token}");
+            let there = unwrapped_from(&authorization, "http://reg.test:5000/v2/");
+            assert_eq!(there, Ok(Some("Basic dTpw".to_owned())));
+            let elsewhere = unwrapped_from(&authorization, "http://evil.test/v2/");
+            assert!(elsewhere.is_err(), "{scheme}");
+        }
     }
 
     #[tokio::test]

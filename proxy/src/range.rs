@@ -37,6 +37,11 @@ impl ByteRange {
         }
     }
 
+    /// Whether the client wants so many bytes, and not all that there are from somewhere on.
+    pub(crate) fn has_end(self) -> bool {
+        matches!(self, Self::Between(..) | Self::Last(_))
+    }
+
     /// The bytes it means of a representation of `length` bytes.
     pub(crate) fn resolve(self, length: u64) -> Result<Range<u64>, Unsatisfiable> {
         let range = match self {

@@ -211,7 +211,7 @@ fn host_in_path(path: &str) -> Option<(&str, String)> {
 
 fn named(ns: &str, mirrors: &MirrorHosts) -> Result<Registry, Refusal> {
     let authority: Option<Authority> = ns.parse().ok();
-    let authority = authority.filter(|authority| !authority.as_str().contains('@'));
+    let authority = authority.filter(is_host_and_port);
     let authority = authority.ok_or_else(|| malformed("ns is not HOST[:PORT]"))?;
     mirrors.named(&authority).ok_or_else(|| {
         Refusal::new(
@@ -242,12 +242,29 @@ fn take_namespaces(query: Option<&str>) -> (Vec<String>, Option<String>) {
 }
 
 fn assemble(scheme: Scheme, authority: Authority, path: PathAndQuery) -> Result<Uri, Refusal> {
+    if !is_host_and_port(&authority) {
+        return Err(malformed(format!("{authority} is not HOST[:PORT]")));
+    }
     let uri = Uri::builder()
         .scheme(scheme)
         .authority(authority)
         .path_and_query(path)
         .build();
     uri.map_err(|_| malformed("the request target is malformed"))
+}
+
+/// Whether host and port are all there is. The parser lets other text stand behind a colon or a
+/// bracket, which connections ignore: `evil.test:x.corp.test` leads to `evil.test` although a
+/// list of hosts sees one below `corp.test`.
+pub(crate) fn is_host_and_port(authority: &Authority) -> bool {
+    let (host, written) = (authority.host(), authority.as_str());
+    let rest = written.strip_prefix(host);
+    let is_port = |port: &str| {
+        port.bytes().all(|byte| byte.is_ascii_digit())
+            && (port.is_empty() || port.parse::<u16>().is_ok())
+    };
+    !host.is_empty()
+        && rest.is_some_and(|rest| rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port))
 }
 
 fn malformed(message: impl Into<String>) -> Refusal {
@@ -271,7 +288,9 @@ mod tests {
         let default = registry.map(|url| Registry::from_url(&url.parse().unwrap()).unwrap());
         let mirrors = MirrorHosts {
             default,
-            allowed: vec!["other.test".parse().unwrap()],
+            allowed: ["other.test", "*.corp.test"]
+                .map(|pattern| pattern.parse().unwrap())
+                .to_vec(),
         };
         Target::of(&request, &Entrance::Listener, &mirrors)
     }
@@ -401,6 +420,32 @@ mod tests {
         .unwrap_err();
         assert_eq!(refusal.status, StatusCode::MISDIRECTED_REQUEST);
         assert!(refusal.message.contains("mirror_hosts"));
+    }
+
+    #[test]
+    fn nothing_behind_the_host_makes_it_a_listed_one() {
+        assert_eq!(
+            target("GET", "/v2/a/tags/list?ns=b.corp.test", None),
+            upstream("https://b.corp.test/v2/a/tags/list")
+        );
+        for ns in [
+            "evil.test:x.corp.test",
+            "evil.test:1.corp.test",
+            "%5Bfd00::1%5D.corp.test",
+            "%5Bfd00::1%5Dx.corp.test",
+            "%5Bfd00::1%5D:.corp.test",
+            "evil.test:99999",
+        ] {
+            let refusal = target("GET", &format!("/v2/?ns={ns}"), None).unwrap_err();
+            assert_eq!(refusal.status, StatusCode::BAD_REQUEST, "{ns}");
+        }
+        for path in [
+            "/v2/evil.test__x.corp.test/a/tags/list",
+            "/v2/evil.test:x.corp.test/a/b",
+        ] {
+            assert!(target("GET", path, None).is_err(), "{path}");
+        }
+        assert!(target("GET", "http://evil.test:x.corp.test/", None).is_err());
     }
 
     #[test]

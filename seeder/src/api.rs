@@ -20,10 +20,12 @@ use flotilla_tracker::Tracker;
 use futures_util::{Stream, StreamExt as _, stream};
 use sha2::{Digest as _, Sha256};
 
+use crate::api_server::Visit;
 use crate::offers::NotTaken;
 use crate::open_swarms::OpenSwarms;
 use crate::open_torrents;
 use crate::openings::{Openings, unix_now};
+use crate::preheat::{self, Preheater};
 
 /// An open request carries credentials of up to 16 KiB each.
 const LARGEST_REQUEST: usize = 64 * 1024;
@@ -35,7 +37,7 @@ const TICKET: &str = "x-flotilla-ticket";
 
 /// What the handlers share.
 pub(crate) struct Api {
-    pub(crate) openings: Openings,
+    pub(crate) openings: Arc<Openings>,
     pub(crate) tracker: Tracker,
     pub(crate) open_swarms: OpenSwarms,
     /// Where the API listens, and the UDP tracker if there is one.
@@ -59,7 +61,7 @@ impl Api {
         let ticket_key = openings.signer.public_key();
         let join_token = join_token.map(|token| Sha256::digest(token).into());
         Arc::new(Self {
-            openings,
+            openings: Arc::new(openings),
             tracker,
             open_swarms,
             listen,
@@ -95,11 +97,14 @@ pub(crate) fn router(api: &Arc<Api>) -> Router {
         .route("/v1/swarms/{swarm}/torrent", get(torrent))
         .route("/v1/stats", get(stats))
         .merge(open_torrents::members_routes())
+        .with_state(Arc::clone(api))
+        .merge(preheat::api::router(Preheater::new(Arc::clone(
+            &api.openings,
+        ))))
         .layer(middleware::from_fn_with_state(
             Arc::clone(api),
             members_only,
-        ))
-        .with_state(Arc::clone(api));
+        ));
     Router::new()
         .route(
             "/v1/health",
@@ -108,6 +113,17 @@ pub(crate) fn router(api: &Arc<Api>) -> Router {
         .merge(api.tracker.router())
         .merge(open_torrents::public_routes().with_state(Arc::clone(api)))
         .merge(members)
+        .layer(middleware::from_fn_with_state(Arc::clone(api), note_member))
+}
+
+/// Nodes announce themselves with the join token too, on connections that they keep.
+async fn note_member(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    if let Some(visit) = request.extensions().get::<Arc<Visit>>()
+        && api.is_member(request.headers())
+    {
+        visit.is_member_s();
+    }
+    next.run(request).await
 }
 
 async fn members_only(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {

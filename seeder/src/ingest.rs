@@ -1,7 +1,7 @@
 //! Cut-through: the source's bytes become pieces, and pieces are published, while they
 //! arrive.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +11,9 @@ use flotilla_torrents::{Digest, DigestAlgorithm, DigestHasher};
 use futures_util::StreamExt as _;
 use url::Url;
 
+use crate::registry_login::RegistryLogins;
 use crate::source::{Source, SourceBody, SourceError};
+use crate::source_pace::{Pace, TooSlow};
 
 /// Pauses between attempts after the connection to the source broke.
 const BACKOFF: [Duration; 5] = [
@@ -37,6 +39,9 @@ pub(crate) struct Ingest {
     origin: OriginSwarm,
     /// Of the first answer: content without a digest has to stay the same.
     validator: String,
+    /// For when the source refuses all callers.
+    logins: RegistryLogins,
+    pace: Pace,
 }
 
 #[derive(Clone)]
@@ -61,6 +66,8 @@ enum IngestError {
     },
     #[error("the content at the source has changed")]
     Changed,
+    #[error(transparent)]
+    Slow(#[from] TooSlow),
     #[error("the layer cannot be stored: {0}")]
     Disk(#[from] std::io::Error),
 }
@@ -71,7 +78,9 @@ impl IngestError {
         match self {
             Self::Source(error) => is_passing(error),
             Self::Short(_) => true,
-            Self::Long(_) | Self::Digest { .. } | Self::Changed | Self::Disk(_) => false,
+            Self::Long(_) | Self::Digest { .. } | Self::Changed | Self::Slow(_) | Self::Disk(_) => {
+                false
+            }
         }
     }
 }
@@ -128,12 +137,19 @@ impl WholeHash {
 }
 
 impl Ingest {
-    pub(crate) fn new(source: Source, origin: OriginSwarm, validator: String) -> Self {
+    pub(crate) fn new(
+        source: Source,
+        logins: RegistryLogins,
+        origin: OriginSwarm,
+        validator: String,
+    ) -> Self {
         Self {
             source,
             callers: Mutex::default(),
+            pace: Pace::of_length(origin.handle().geometry().length()),
             origin,
             validator,
+            logins,
         }
     }
 
@@ -174,13 +190,14 @@ impl Ingest {
     async fn read_whole(&self, body: SourceBody) -> Result<Digest, IngestError> {
         let expected = self.origin.handle().content().digest();
         let mut hash = self.hash_stored(WholeHash::new(expected.as_ref())).await?;
+        let mut pace = self.pace.clone();
         let mut body = Some(body);
         let mut failures = 0;
         loop {
             let before = self.origin.published();
             let outcome = match body.take() {
-                Some(body) => self.read(body, &mut hash).await,
-                None => self.reopen(&mut hash).await,
+                Some(body) => self.read(body, &mut hash, &mut pace).await,
+                None => self.reopen(&mut hash, &mut pace).await,
             };
             let error = match outcome {
                 Ok(()) => return hash.finish(expected),
@@ -202,7 +219,7 @@ impl Ingest {
         }
     }
 
-    async fn reopen(&self, hash: &mut WholeHash) -> Result<(), IngestError> {
+    async fn reopen(&self, hash: &mut WholeHash, pace: &mut Pace) -> Result<(), IngestError> {
         let body = self.open_rest().await?;
         let handle = self.origin.handle();
         if body
@@ -215,20 +232,54 @@ impl Ingest {
         if handle.content().digest().is_none() && body.validator != self.validator {
             return Err(IngestError::Changed);
         }
-        self.read(body, hash).await
+        self.read(body, hash, pace).await
     }
 
-    /// Asks as the last caller; as those before him while the source says that it may not be.
+    /// Asks as the last caller; as those before him while the source says that it may not be, and
+    /// then in the supernode's own name: the callers were let in, but tokens expire.
     async fn open_rest(&self) -> Result<SourceBody, SourceError> {
         let callers = self.lock_callers().clone();
         let mut refused = SourceError::Url("nobody has asked for it");
-        for Caller { url, headers } in callers {
-            match self.source.open(&url, &headers, self.position()).await {
+        for Caller { url, headers } in &callers {
+            match self.source.open(url, headers, self.position()).await {
                 Err(error @ SourceError::Refused { .. }) if !is_passing(&error) => refused = error,
                 other => return other,
             }
         }
+        // The same blob may be in several repositories.
+        let urls: BTreeSet<&Url> = callers.iter().map(|caller| &caller.url).collect();
+        for url in urls {
+            match self.open_rest_as_ourselves(url).await {
+                None => {}
+                Some(Err(error @ SourceError::Refused { .. })) if !is_passing(&error) => {
+                    tracing::info!(%error, "in the supernode's own name");
+                }
+                Some(other) => return other,
+            }
+        }
         Err(refused)
+    }
+
+    /// None without a login for this registry. One that has been kept may have expired as well.
+    async fn open_rest_as_ourselves(&self, url: &Url) -> Option<Result<SourceBody, SourceError>> {
+        let mut refused = None;
+        for _ in 0..2 {
+            let headers = match self.logins.headers(url).await {
+                Ok(headers) => headers,
+                Err(error) => {
+                    tracing::debug!(%error, "not in the supernode's own name");
+                    return refused;
+                }
+            };
+            match self.source.open(url, &headers, self.position()).await {
+                Err(SourceError::Refused { status: 401 }) => {
+                    refused = Some(Err(SourceError::Refused { status: 401 }));
+                    self.logins.forget(url).await;
+                }
+                other => return Some(other),
+            }
+        }
+        refused
     }
 
     fn lock_callers(&self) -> MutexGuard<'_, VecDeque<Caller>> {
@@ -243,15 +294,28 @@ impl Ingest {
     }
 
     /// Publishes `body` piece by piece.
-    async fn read(&self, mut body: SourceBody, hash: &mut WholeHash) -> Result<(), IngestError> {
+    async fn read(
+        &self,
+        mut body: SourceBody,
+        hash: &mut WholeHash,
+        pace: &mut Pace,
+    ) -> Result<(), IngestError> {
         let geometry = self.origin.handle().geometry();
         let mut buffer = BytesMut::new();
         while let Some(next) = geometry.piece(self.origin.published()) {
             let size = usize::try_from(geometry.piece_size(next)).unwrap_or(usize::MAX);
             buffer.reserve(size.saturating_sub(buffer.len()));
             while buffer.len() < size {
-                match body.bytes.next().await {
-                    Some(bytes) => buffer.extend_from_slice(&bytes?),
+                let before = body.waited.total();
+                let next = body.bytes.next().await.transpose();
+                let received = next
+                    .as_ref()
+                    .ok()
+                    .and_then(Option::as_ref)
+                    .map_or(0, Bytes::len);
+                pace.note(body.waited.total().saturating_sub(before), received)?;
+                match next? {
+                    Some(bytes) => buffer.extend_from_slice(&bytes),
                     None => return Err(IngestError::Short(self.position() + buffer.len() as u64)),
                 }
             }
@@ -301,4 +365,74 @@ async fn update(mut hash: WholeHash, piece: Bytes) -> WholeHash {
     });
     // Only a stopping runtime drops the task; the digest then fails to match.
     updated.await.unwrap_or(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use flotilla_client::{Engine, EngineConfig, SwarmState};
+    use flotilla_torrents::{ContentId, Geometry};
+    use futures_util::stream;
+    use tokio::net::TcpListener;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::registry_login::LoginConfig;
+    use crate::source::SourceConfig;
+    use crate::source_pace::Waited;
+
+    const DEADLINE: Duration = Duration::from_secs(30);
+    const HUGE: u64 = 1 << 40;
+
+    #[tokio::test]
+    async fn a_source_that_trickles_loses_its_place() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let dir = tempfile::tempdir().unwrap();
+        let config = EngineConfig {
+            data_dir: dir.path().to_owned(),
+            cache_quota: u64::MAX,
+            upload_rate: None,
+            download_rate: None,
+        };
+        let stop = CancellationToken::new();
+        let peers = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let engine = Engine::start(&config, peers, stop.clone()).unwrap();
+        let content = ContentId::blob(&DigestHasher::sha256_of(b"huge"));
+        let geometry = Geometry::for_length(HUGE).unwrap();
+        let opened = engine.create_origin(&content, geometry, "http://a.test", None);
+        let handle = opened.await.unwrap();
+        assert_eq!(engine.store().bytes(), HUGE);
+        let source = Source::new(&SourceConfig::default()).unwrap();
+        let logins = RegistryLogins::new(&LoginConfig::default(), source.clone()).unwrap();
+        let origin = handle.begin_ingest().unwrap();
+        let ingest = Ingest {
+            pace: Pace::at_least(1000, Duration::from_millis(300)),
+            ..Ingest::new(source, logins, origin, String::new())
+        };
+        let trickle = stream::repeat_with(|| Ok(Bytes::from_static(b"x"))).then(async |byte| {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            byte
+        });
+        let waited = Waited::default();
+        let body = SourceBody {
+            total: Some(HUGE),
+            validator: String::new(),
+            bytes: waited.count(trickle.boxed()).boxed(),
+            waited,
+        };
+        let ended = tokio::time::timeout(DEADLINE, ingest.run(body)).await;
+        ended.expect("given up in time");
+        let given_back = async {
+            while engine.store().bytes() != 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let given_back = tokio::time::timeout(DEADLINE, given_back).await;
+        given_back.expect("its place is free");
+        let state = handle.status().state;
+        assert!(
+            matches!(&state, SwarmState::Void(reason) if reason.contains("bytes in")),
+            "{state:?}"
+        );
+        stop.cancel();
+    }
 }

@@ -12,6 +12,7 @@
 )]
 
 mod api;
+mod api_server;
 pub mod authorization;
 mod ingest;
 mod offers;
@@ -20,11 +21,15 @@ pub mod open_repository;
 mod open_swarms;
 mod open_torrents;
 mod openings;
+mod preheat;
+pub mod registry_challenge;
 pub mod registry_host;
+pub mod registry_login;
 pub mod registry_tls;
 pub mod registry_token;
 pub mod source;
 pub mod source_address;
+mod source_pace;
 mod supernode;
 
 pub use self::supernode::{Supernode, SupernodeConfig};

@@ -21,6 +21,7 @@ use crate::authorization::Authorizer;
 use crate::ingest::Ingest;
 use crate::offers::{NotTaken, Offers, Wanted};
 use crate::open_layers::OpenLayers;
+use crate::registry_login::RegistryLogins;
 use crate::registry_token::TokenVerifier;
 use crate::source::{Permission, Source, SourceBody, SourceError};
 
@@ -38,6 +39,7 @@ const OWN_TICKET_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 pub(crate) struct Openings {
     pub(crate) engine: Engine,
     pub(crate) source: Source,
+    pub(crate) logins: RegistryLogins,
     pub(crate) signer: TicketSigner,
     /// Layers that everybody may have.
     pub(crate) open_layers: OpenLayers,
@@ -52,7 +54,7 @@ pub(crate) struct Openings {
 }
 
 /// What a caller gets.
-enum Opened {
+pub(crate) enum Opened {
     Small(SmallContent),
     Swarm(Known),
 }
@@ -65,8 +67,8 @@ enum FromSource {
 
 /// A swarm that was opened before.
 #[derive(Clone)]
-struct Known {
-    handle: SwarmHandle,
+pub(crate) struct Known {
+    pub(crate) handle: SwarmHandle,
     validator: String,
     ingest: Option<Arc<Ingest>>,
 }
@@ -75,6 +77,7 @@ impl Openings {
     pub(crate) fn new(
         engine: Engine,
         source: Source,
+        logins: RegistryLogins,
         signer: TicketSigner,
         tokens: TokenVerifier,
         open_layers: OpenLayers,
@@ -86,6 +89,7 @@ impl Openings {
             urls: Authorizer::for_urls(source.clone()),
             engine,
             source,
+            logins,
             signer,
             peer_port,
             offers: Offers::new(),
@@ -101,16 +105,13 @@ impl Openings {
 
     /// The answer to a node. The source has then let this caller in at this URL.
     pub(crate) async fn open(&self, request: &OpenRequest) -> OpenResponse {
-        let opened = match Url::parse(&request.url) {
-            Ok(url) if !is_for(&url, request.digest.as_ref()) => Err(Unopened::Unswarmable(
-                "the URL does not name the blob of this digest".to_owned(),
-            )),
+        let opened = match url_of(request) {
             Ok(url) => match self.consider_offer(&url, request).await {
                 Ok(Some(wanted)) => return wanted,
                 Ok(None) => self.swarm_for(&url, request).await,
                 Err(unopened) => Err(unopened),
             },
-            Err(error) => Err(Unopened::Unswarmable(error.to_string())),
+            Err(unopened) => Err(unopened),
         };
         match opened {
             Ok(Opened::Small(small)) => {
@@ -144,6 +145,11 @@ impl Openings {
             },
             Err(Unopened::Unswarmable(reason)) => OpenResponse::Unswarmable { reason },
         }
+    }
+
+    /// Opens what is asked for, or finds it open.
+    pub(crate) async fn bring(&self, request: &OpenRequest) -> Result<Opened, Unopened> {
+        self.swarm_for(&url_of(request)?, request).await
     }
 
     /// Takes the blob that this asked for when it was offered.
@@ -444,7 +450,8 @@ impl Openings {
                 ingest: None,
             };
         };
-        let ingest = Ingest::new(self.source.clone(), origin, validator.clone());
+        let (source, logins) = (self.source.clone(), self.logins.clone());
+        let ingest = Ingest::new(source, logins, origin, validator.clone());
         ingest.add_caller(url, &request.headers);
         let ingest = Arc::new(ingest);
         tracing::info!(content = %handle.content(), bytes = handle.geometry().length(), "ingest");
@@ -523,7 +530,7 @@ async fn short_content(handle: &SwarmHandle) -> Option<InlineContent> {
 }
 
 /// Why no swarm was opened.
-enum Unopened {
+pub(crate) enum Unopened {
     Source(SourceError),
     Unswarmable(String),
 }
@@ -537,6 +544,16 @@ impl From<Arc<SourceError>> for Unopened {
 impl From<SourceError> for Unopened {
     fn from(error: SourceError) -> Self {
         Self::Source(error)
+    }
+}
+
+fn url_of(request: &OpenRequest) -> Result<Url, Unopened> {
+    match Url::parse(&request.url) {
+        Ok(url) if !is_for(&url, request.digest.as_ref()) => Err(Unopened::Unswarmable(
+            "the URL does not name the blob of this digest".to_owned(),
+        )),
+        Ok(url) => Ok(url),
+        Err(error) => Err(Unopened::Unswarmable(error.to_string())),
     }
 }
 

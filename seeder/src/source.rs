@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use flotilla_client::rate_limit::RateLimiter;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -16,6 +16,7 @@ use url::{Host, Url};
 use crate::registry_host::{PerRegistry, RegistryHost};
 use crate::registry_tls::RegistryTls;
 use crate::source_address;
+use crate::source_pace::Waited;
 
 /// A source that does not accept a connection by then is unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -23,6 +24,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// A source whose answer has not begun by then is stuck; callers of the same content wait.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Manifests and tokens are small: one that is not here by then does not come.
+const WHOLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Object stores answer after one redirect; more than these are a loop.
 const MOST_REDIRECTS: usize = 5;
 
@@ -73,6 +76,8 @@ pub struct SourceBody {
     pub validator: String,
     /// The bytes from the asked offset on.
     pub bytes: BoxStream<'static, Result<Bytes, SourceError>>,
+    /// Time spent waiting for the source itself.
+    pub(crate) waited: Waited,
 }
 
 /// What a one-byte request told.
@@ -156,10 +161,12 @@ impl Source {
             Some((_, total)) => total,
             None => reply.content_length(),
         };
+        let waited = Waited::default();
         Ok(SourceBody {
             total,
             validator: validator(reply.headers()),
-            bytes: self.counted(reply, skip),
+            bytes: self.counted(reply, skip, &waited),
+            waited,
         })
     }
 
@@ -198,6 +205,76 @@ impl Source {
         })
     }
 
+    /// What `url` answers to a request without credentials: status and headers.
+    ///
+    /// # Errors
+    /// The source cannot be reached.
+    pub(crate) async fn ask(&self, url: &Url) -> Result<(StatusCode, HeaderMap), SourceError> {
+        let mut headers = header_map(&[]);
+        // Only the head matters.
+        headers.insert(header::RANGE, HeaderValue::from_static("bytes=0-0"));
+        // Not where a redirect leads: another host's challenge is not this one's.
+        let reply = self.send(url, headers).await?;
+        Ok((reply.status(), reply.headers().clone()))
+    }
+
+    /// The status and the whole body of `url`, which has to have no more than `most` bytes.
+    ///
+    /// # Errors
+    /// The source cannot be reached, or sends more.
+    pub(crate) async fn fetch(
+        &self,
+        url: &Url,
+        headers: &[(String, String)],
+        most: usize,
+    ) -> Result<(StatusCode, Bytes), SourceError> {
+        let fetching = async {
+            let reply = self.follow(url, header_map(headers)).await?;
+            self.read_whole(reply, most).await
+        };
+        within(WHOLE_TIMEOUT, fetching).await
+    }
+
+    /// The same for what a form is answered with. Redirects are not followed: the form is for
+    /// this host.
+    ///
+    /// # Errors
+    /// The source cannot be reached, or sends more.
+    pub(crate) async fn post_form(
+        &self,
+        url: &Url,
+        form: String,
+        most: usize,
+    ) -> Result<(StatusCode, Bytes), SourceError> {
+        let posting = async {
+            let request = self.client(url)?.post(url.clone());
+            let request = request
+                .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .body(form);
+            let reply = request.send().await.map_err(|e| unreachable(&e))?;
+            self.read_whole(reply, most).await
+        };
+        within(WHOLE_TIMEOUT, posting).await
+    }
+
+    async fn read_whole(
+        &self,
+        reply: reqwest::Response,
+        most: usize,
+    ) -> Result<(StatusCode, Bytes), SourceError> {
+        let status = reply.status();
+        let mut parts = self.counted(reply, 0, &Waited::default());
+        let mut body = BytesMut::new();
+        while let Some(part) = parts.next().await {
+            let part = part?;
+            if body.len() + part.len() > most {
+                return Err(SourceError::Nonsense("more bytes than it may have"));
+            }
+            body.extend_from_slice(&part);
+        }
+        Ok((status, body.freeze()))
+    }
+
     /// Sends, following redirects; what the caller gave stays with the origin that it was given
     /// for (RFC 9110 section 15.4): any header may be a credential.
     async fn follow(
@@ -227,24 +304,28 @@ impl Source {
     }
 
     async fn send(&self, url: &Url, headers: HeaderMap) -> Result<reqwest::Response, SourceError> {
+        let request = self.client(url)?.get(url.clone()).headers(headers);
+        let sent = async { request.send().await.map_err(|e| unreachable(&e)) };
+        within(HEAD_TIMEOUT, sent).await
+    }
+
+    /// Counts a request to `url`, and gives what sends it.
+    fn client(&self, url: &Url) -> Result<&reqwest::Client, SourceError> {
         check_url(url)?;
         self.counters.requests.fetch_add(1, Ordering::Relaxed);
         let registry = RegistryHost::of_url(url).ok_or(SourceError::Url("no host"))?;
-        let http = self.http.of(&registry);
-        let request = http.get(url.clone()).headers(headers);
-        match tokio::time::timeout(HEAD_TIMEOUT, request.send()).await {
-            Ok(sent) => sent.map_err(|e| unreachable(&e)),
-            Err(_) => Err(SourceError::Unreachable("no answer".to_owned())),
-        }
+        Ok(self.http.of(&registry))
     }
 
     fn counted(
         &self,
         reply: reqwest::Response,
         mut skip: u64,
+        waited: &Waited,
     ) -> BoxStream<'static, Result<Bytes, SourceError>> {
         let source = self.clone();
-        let bytes = reply.bytes_stream().map_err(|e| unreachable(&e));
+        let bytes = waited.count(reply.bytes_stream().boxed());
+        let bytes = bytes.map_err(|e| unreachable(&e));
         let bytes = bytes.and_then(move |bytes| {
             let source = source.clone();
             async move {
@@ -263,6 +344,14 @@ impl Source {
         });
         bytes.boxed()
     }
+}
+
+async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, SourceError>>,
+) -> Result<T, SourceError> {
+    let late = |_| SourceError::Unreachable("no answer".to_owned());
+    tokio::time::timeout(limit, work).await.map_err(late)?
 }
 
 fn client(tls: rustls::ClientConfig) -> anyhow::Result<reqwest::Client> {
@@ -343,10 +432,13 @@ fn is_ours(name: &HeaderName) -> bool {
 
 fn without_callers_headers(headers: &HeaderMap) -> HeaderMap {
     let own = [header::RANGE, header::ACCEPT_ENCODING, header::ACCEPT];
-    let kept = own
-        .into_iter()
-        .filter_map(|name| Some((name.clone(), headers.get(&name)?.clone())));
-    kept.collect()
+    let mut kept = HeaderMap::new();
+    for name in own {
+        for value in headers.get_all(&name) {
+            kept.append(name.clone(), value.clone());
+        }
+    }
+    kept
 }
 
 /// First byte and total of `Content-Range: bytes first-last/total` (RFC 9110 section 14.4).

@@ -2,14 +2,11 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::serve::ListenerExt as _;
 use flotilla_client::{Engine, EngineConfig, origin_of};
 use flotilla_torrents::TicketSigner;
 use flotilla_tracker::{Membership, Resident, Tracker, TrackerConfig};
@@ -18,17 +15,16 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::api::{self, Api};
+use crate::api_server::ApiServer;
 use crate::open_layers::OpenLayers;
 use crate::open_repository::OpenRepository;
 use crate::open_swarms::{OpenSwarms, SupernodeGate};
 use crate::open_torrents;
 use crate::openings::Openings;
+use crate::registry_login::{LoginConfig, RegistryLogins};
 use crate::registry_tls::RegistryTls;
 use crate::registry_token::{TokenCertificate, TokenVerifier};
 use crate::source::{Source, SourceConfig};
-
-/// Time that running answers have to end when the supernode stops.
-const DRAIN: Duration = Duration::from_secs(3);
 
 /// What a supernode needs to know.
 #[derive(Clone, Debug)]
@@ -52,6 +48,8 @@ pub struct SupernodeConfig {
     pub registry_tls: RegistryTls,
     /// Repositories whose layers are for everybody.
     pub open_repositories: Vec<OpenRepository>,
+    /// Registries that it turns to in its own name, and how it logs in there.
+    pub logins: LoginConfig,
 }
 
 /// A supernode that has started.
@@ -75,7 +73,7 @@ impl Supernode {
     /// pieces.
     ///
     /// # Errors
-    /// The data directory cannot be used, or a certificate file cannot be read.
+    /// The data directory cannot be used, or a file of certificates or credentials cannot be read.
     pub fn start(
         config: &SupernodeConfig,
         api: TcpListener,
@@ -96,6 +94,7 @@ impl Supernode {
             tls: config.registry_tls.clone(),
             rate: config.registry_rate,
         })?;
+        let logins = RegistryLogins::new(&config.logins, source.clone())?;
         let tokens = TokenVerifier::new(&config.token_certificates)?;
         let signer = ticket_signer(&config.data_dir.join("ticket-key"))?;
         engine.trust_tickets_of(signer.public_key());
@@ -118,7 +117,15 @@ impl Supernode {
             &config.open_repositories,
             |content| engine.store().layer(content).is_some(),
         )?;
-        let openings = Openings::new(engine, source, signer, tokens, open_layers, peer_port);
+        let openings = Openings::new(
+            engine,
+            source,
+            logins,
+            signer,
+            tokens,
+            open_layers,
+            peer_port,
+        );
         let listen = api.local_addr()?;
         let join_token = config.join_token.as_deref();
         Ok(Self {
@@ -150,10 +157,9 @@ impl Supernode {
     /// Serves until the shutdown given to [`start`](Self::start).
     ///
     /// # Errors
-    /// The listener fails.
+    /// The UDP tracker's socket fails; a connection that fails fails alone.
     pub async fn serve(self) -> anyhow::Result<()> {
-        let service = api::router(&self.api);
-        let service = service.into_make_service_with_connect_info::<SocketAddr>();
+        let server = ApiServer::new(self.listener, api::router(&self.api));
         tokio::spawn(open_torrents::open_known(Arc::clone(&self.api)));
         let (tracker, udp) = (self.api.tracker.clone(), self.udp);
         let udp_shutdown = self.shutdown.clone();
@@ -163,23 +169,9 @@ impl Supernode {
                 None => std::future::pending().await,
             }
         };
-        let shutdown = self.shutdown.clone();
-        // An answer in two parts would wait for the acknowledgement of the first: 40 ms.
-        let listener = self.listener.tap_io(|stream| {
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "no TCP_NODELAY");
-            }
-        });
-        let serving = axum::serve(listener, service)
-            .with_graceful_shutdown(async move { shutdown.cancelled().await });
-        let drained = async {
-            self.shutdown.cancelled().await;
-            tokio::time::sleep(DRAIN).await;
-        };
         tokio::select! {
-            served = serving.into_future() => served?,
+            () = server.serve(self.shutdown) => {}
             Err(error) = serving_udp => return Err(error).context("UDP tracker"),
-            () = drained => {}
         }
         self.api.openings.engine.stopped().await;
         Ok(())

@@ -17,6 +17,7 @@ use flotilla_client::tracker_client::{TrackerError, TrackerTiers};
 use flotilla_client::{
     ContentRequest, Node, NodeConfig, register_torrent, tracker_url, unregister_torrent,
 };
+use flotilla_seeder::registry_login::LoginConfig;
 use flotilla_seeder::registry_tls::RegistryTls;
 use flotilla_seeder::{Supernode, SupernodeConfig};
 use flotilla_torrents::tracker_wire::{
@@ -114,6 +115,7 @@ impl Cluster {
             token_certificates: Vec::new(),
             registry_tls: RegistryTls::default(),
             open_repositories: open.iter().map(|listed| listed.parse().unwrap()).collect(),
+            logins: LoginConfig::default(),
         };
         let api = TcpListener::bind((LOOPBACK, 0)).await.unwrap();
         let peers = TcpListener::bind((LOOPBACK, 0)).await.unwrap();
@@ -468,10 +470,7 @@ async fn a_layer_is_for_strangers_when_it_came_from_an_open_repository() {
     assert_eq!(&answer[28..48], swarm.as_bytes());
 
     // A closed layer is not told from one that is not here.
-    let (absent, named) = (
-        DigestHasher::sha256_of(b"absent"),
-        "sha256:../etc".to_owned(),
-    );
+    let absent = DigestHasher::sha256_of(b"absent");
     let nothing = cluster.torrent(&absent).await;
     assert_eq!(nothing.0, 404);
     assert_eq!(cluster.torrent(&private).await, nothing);

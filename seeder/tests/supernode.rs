@@ -17,6 +17,7 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use flotilla_client::{ContentRequest, Layer, Node, NodeConfig, OpenError};
+use flotilla_seeder::registry_login::LoginConfig;
 use flotilla_seeder::registry_tls::RegistryTls;
 use flotilla_seeder::{Supernode, SupernodeConfig};
 use flotilla_torrents::{Digest, DigestHasher};
@@ -196,6 +197,7 @@ impl Cluster {
             token_certificates: Vec::new(),
             registry_tls: RegistryTls::default(),
             open_repositories: Vec::new(),
+            logins: LoginConfig::default(),
         };
         let api = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let peers = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -29,6 +29,7 @@ mod peer_id;
 pub mod peer_wire;
 mod piece_hash;
 mod piece_map;
+pub mod preheat_api;
 pub mod swarm_api;
 mod ticket;
 pub mod tracker_wire;

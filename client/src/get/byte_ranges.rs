@@ -34,7 +34,7 @@ impl ByteRanges {
         let end = touched
             .last()
             .map_or(new.end, |range| range.end.max(new.end));
-        self.0.splice(first..behind, [start..end]);
+        self.0.splice(first..behind, std::iter::once(start..end));
     }
 
     /// The first bytes from `start` on that are missing: where they begin, and where the next ones

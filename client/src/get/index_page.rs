@@ -20,11 +20,19 @@ pub(super) struct Entry {
 /// query (Apache's columns sort by `?C=N`), a name that is safe.
 pub(super) fn entries_of_html(html: &[u8], base: &Url) -> Vec<Entry> {
     let mut entries: Vec<Entry> = Vec::new();
+    // The tokenizer takes what is in scripts for markup.
+    let mut in_script = false;
     for Ok(token) in Tokenizer::new(html) {
-        let Token::StartTag(tag) = token else {
-            continue;
+        let tag = match token {
+            Token::EndTag(tag) if tag.name.as_slice() == b"script" => {
+                in_script = false;
+                continue;
+            }
+            Token::StartTag(tag) if !in_script => tag,
+            _ => continue,
         };
         if tag.name.as_slice() != b"a" {
+            in_script = tag.name.as_slice() == b"script";
             continue;
         }
         let href = tag.attributes.get(b"href".as_slice());
@@ -154,7 +162,10 @@ mod tests {
         }
         let absolute = "<a href=\"/pub/f\">x</a><a href=\"http://h/pub/f#x\">x</a>";
         assert_eq!(names(absolute), named(&[("f", false)]));
-        assert_eq!(names("<!-- <a href=f> --><script>'<a href=g>'</script"), []);
+        assert_eq!(
+            names("<!-- <a href=f> --><script>'<a href=g>'</script>"),
+            []
+        );
     }
 
     #[test]

@@ -306,9 +306,11 @@ fn final_failure(url: &Url, what: String) -> SourceFailure {
     })
 }
 
-/// `Content-Range: bytes first-last/total` or `bytes */total` (RFC 9110 section 14.4): the part,
-/// its end exclusive, and the total.
-fn content_range(headers: &HeaderMap) -> Option<(Option<(u64, u64)>, Option<u64>)> {
+/// A part of the content, its end exclusive, and the length of the whole, as far as told.
+type Told = (Option<(u64, u64)>, Option<u64>);
+
+/// `Content-Range: bytes first-last/total` or `bytes */total` (RFC 9110 section 14.4).
+fn content_range(headers: &HeaderMap) -> Option<Told> {
     let value = headers.get(header::CONTENT_RANGE)?.to_str().ok()?;
     let (range, total) = value.strip_prefix("bytes ")?.split_once('/')?;
     let total = match total {

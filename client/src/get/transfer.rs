@@ -128,7 +128,7 @@ impl<'a> Transfer<'a> {
     }
 
     async fn web(&self, url: &Url) -> Result<Option<Seed>, GetError> {
-        let source = self.from_source(url);
+        let source = self.at_source(url);
         let left_over = source.left_over().await;
         let way = self.choose_way(left_over.as_deref());
         self.reporter.tell(&GetEvent::Started {
@@ -136,7 +136,7 @@ impl<'a> Transfer<'a> {
             way,
         });
         if let (Way::Swarm, Some(node)) = (way, &self.call.node) {
-            let swarm = self.from_swarm(node, url);
+            let swarm = self.in_swarm(node, url);
             match self.stop.or(Box::pin(swarm.fetch())).await? {
                 Ok(got) => return self.finish_swarm(node, &got.path, got.swarm).await,
                 Err(SwarmFailure::Final(error)) => return Err(error),
@@ -283,7 +283,7 @@ impl<'a> Transfer<'a> {
         data_encoding::HEXLOWER.encode(&sha2::Sha256::digest(text))
     }
 
-    fn from_source(&'a self, url: &'a Url) -> FromSource<'a> {
+    fn at_source(&'a self, url: &'a Url) -> FromSource<'a> {
         FromSource {
             client: &self.call.client,
             url,
@@ -298,7 +298,7 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    fn from_swarm(&'a self, node: &'a Node, url: &'a Url) -> FromSwarm<'a> {
+    fn in_swarm(&'a self, node: &'a Node, url: &'a Url) -> FromSwarm<'a> {
         FromSwarm {
             node,
             client: &self.call.client,

@@ -56,7 +56,7 @@ impl UdpTracker {
         let found = tokio::time::timeout(RESOLVE_TIMEOUT, found)
             .await
             .map_err(|_| Failure::Unreachable("its name is not resolved".to_owned()))?;
-        let addresses: Vec<SocketAddr> = found.map_err(unreachable)?.take(MOST_ADDRESSES).collect();
+        let addresses: Vec<SocketAddr> = found?.take(MOST_ADDRESSES).collect();
         let mut failure = Failure::Unreachable("its name has no address".to_owned());
         for address in addresses {
             failure = match announce_at(address, request, wait, tries).await {
@@ -80,9 +80,9 @@ async fn announce_at(
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
-    let socket = UdpSocket::bind((any, 0)).await.map_err(unreachable)?;
+    let socket = UdpSocket::bind((any, 0)).await?;
     // A connected socket hears of nobody but the tracker.
-    socket.connect(address).await.map_err(unreachable)?;
+    socket.connect(address).await?;
     let mut exchange = Exchange {
         socket,
         family: AddressFamily::of(address.ip()),
@@ -94,8 +94,10 @@ async fn announce_at(
     exchange.announce(connection, request).await
 }
 
-fn unreachable(error: io::Error) -> Failure {
-    Failure::Unreachable(error.to_string())
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Unreachable(error.to_string())
+    }
 }
 
 /// The conversation with one address of a tracker.
@@ -141,7 +143,7 @@ impl Exchange {
     ) -> Result<UdpReply, Failure> {
         let datagram = request.to_bytes();
         loop {
-            self.socket.send(&datagram).await.map_err(unreachable)?;
+            self.socket.send(&datagram).await?;
             let answer = tokio::time::timeout(self.wait, self.answer_to(transaction)).await;
             if let Ok(answer) = answer {
                 return answer;
@@ -160,7 +162,7 @@ impl Exchange {
         loop {
             let length = self.socket.recv(&mut buffer).await;
             // A refused port is told by ICMP.
-            let length = length.map_err(unreachable)?;
+            let length = length?;
             let datagram = buffer.get(..length).unwrap_or_default();
             let names_it = datagram.get(4..8) == Some(&transaction.0.to_be_bytes());
             match UdpReply::from_bytes(datagram, self.family) {

@@ -29,8 +29,8 @@ impl Outcome {
         let events = self
             .out
             .lines()
-            .map(|line| serde_json::from_str::<Value>(line).unwrap());
-        let last = events.filter(|event| event["event"] == kind).last();
+            .map(|line| serde_json::from_str(line).unwrap());
+        let last = events.rev().find(|event: &Value| event["event"] == kind);
         last.unwrap_or_else(|| panic!("no {kind}: {self:?}"))
     }
 }

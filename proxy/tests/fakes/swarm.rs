@@ -120,6 +120,10 @@ impl SwarmLayer for FakeLayer {
         self.length
     }
 
+    fn published(&self, _range: Range<u64>) -> BoxFuture<'static, ()> {
+        std::future::ready(()).boxed()
+    }
+
     fn read(&self, range: Range<u64>) -> BoxStream<'static, Result<Bytes, ReadFailure>> {
         let (first, end) = (
             usize::try_from(range.start).unwrap(),

@@ -190,6 +190,12 @@ async fn case_09_a_mount_across_repositories_passes() {
         mounted.field("docker-content-digest"),
         Some(digest.as_str())
     );
+    // What the registry cannot mount becomes an upload.
+    let unknown = format!("sha256:{}", "0a".repeat(32));
+    let path = format!("/v2/other/app/blobs/uploads/?from=team%2Fapp&mount={unknown}");
+    let begun = stack.ask("POST", &path, LOGIN, b"").await;
+    assert_eq!(begun.status(), 202, "{}", begun.text());
+    assert!(begun.field("location").unwrap().contains("_state="));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -300,10 +306,28 @@ async fn case_16_heads_of_64_kib_pass_and_endless_ones_are_refused() {
 async fn case_22_foreign_layers_and_old_manifests_are_opaque() {
     let foreign = Scripted::start(|_| Response::new(Body::from("foreign"))).await;
     let schema1 = "{\n   \"schemaVersion\": 1,\n   \"signatures\": []\n}";
-    let registry = Scripted::start(move |_| Response::new(Body::from(schema1))).await;
+    let signed = "application/vnd.docker.distribution.manifest.v1+prettyjws";
+    let digest = format!("sha256:{}", "0b".repeat(32));
+    let told = digest.clone();
+    let registry = Scripted::start(move |_| {
+        Response::builder()
+            .header("content-type", signed)
+            .header("docker-content-digest", &told)
+            .body(Body::from(schema1))
+            .unwrap()
+    })
+    .await;
     let stack = Stack::before(registry.addr).await;
-    let manifest = stack.ask("GET", "/v2/a/manifests/1", "", b"").await;
+    let accept = format!("Accept: {signed}\r\n");
+    let manifest = stack.ask("GET", "/v2/a/manifests/1", &accept, b"").await;
     assert_eq!(manifest.text(), schema1);
+    assert_eq!(manifest.field("content-type"), Some(signed));
+    // Of the payload without its signatures: nothing that a proxy could compute.
+    assert_eq!(
+        manifest.field("docker-content-digest"),
+        Some(digest.as_str())
+    );
+    assert_eq!(registry.seen()[0].headers["accept"], signed);
     let url = format!("http://{}/layers/sha256/abc?sig=a%2Fb", foreign.addr);
     let layer = crate::fakes::raw_client::get(stack.proxy.addr, &url, "").await;
     assert_eq!(layer.text(), "foreign");
@@ -323,7 +347,11 @@ async fn case_23_lists_links_and_deletions_are_the_registry_s() {
     assert_same(&stack, "GET", "/v2/team/app/tags/list?n=1", LOGIN).await;
     let catalog = assert_same(&stack, "GET", "/v2/_catalog?n=1", LOGIN).await;
     assert!(catalog.text().contains("team/app"));
-    assert!(catalog.field("link").unwrap().contains("last=team%2Fapp"));
+    let link = catalog.field("link").unwrap();
+    assert!(link.contains("last=team%2Fapp"));
+    let next = link.strip_prefix('<').unwrap().split_once('>').unwrap().0;
+    let next = assert_same(&stack, "GET", next, LOGIN).await;
+    assert!(next.text().contains("team/base"));
     let referrers = format!("/v2/team/app/referrers/{}?artifactType=a%2Fb", digests[0]);
     assert_same(&stack, "GET", &referrers, LOGIN).await;
     let path = format!("/v2/team/app/manifests/{}", digests[0]);

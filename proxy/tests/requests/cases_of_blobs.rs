@@ -6,59 +6,17 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use flotilla_torrents::DigestHasher;
 use futures_util::future::join_all;
 use futures_util::stream;
 use http::Response;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::io::AsyncReadExt as _;
 use tokio::sync::watch;
 
 use crate::fakes::raw_client::get;
 use crate::fakes::{DEADLINE, patterned};
-use crate::stack::{LOGIN, RealRegistry, Scripted, Stack, blob_answer, push_blob};
-
-fn path_of(blob: &[u8]) -> String {
-    format!("/v2/team/app/blobs/{}", DigestHasher::sha256_of(blob))
-}
-
-/// Asks and reads the head only.
-async fn begin(stack: &Stack, path: &str) -> (String, TcpStream) {
-    let mut stream = TcpStream::connect(stack.proxy.addr).await.unwrap();
-    let url = format!("http://{}{path}", stack.registry);
-    let request = stack.request("GET", &url, LOGIN, b"");
-    stream.write_all(&request).await.unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.unwrap());
-    }
-    (String::from_utf8(head).unwrap(), stream)
-}
-
-/// A registry that sends its blob only up to a watched position.
-async fn withholding(blob: &Arc<Vec<u8>>, up_to: &watch::Receiver<usize>) -> Scripted {
-    let (blob, up_to) = (Arc::clone(blob), up_to.clone());
-    Scripted::start(move |parts| {
-        if parts.headers.contains_key("range") {
-            return blob_answer(parts, &blob);
-        }
-        let length = blob.len();
-        let state = (Arc::clone(&blob), up_to.clone(), 0);
-        let body = stream::unfold(state, move |(blob, mut up_to, sent)| async move {
-            if sent == length {
-                return None;
-            }
-            let end = *up_to.wait_for(|end| *end > sent).await.ok()?;
-            let bytes = Bytes::copy_from_slice(&blob[sent..end]);
-            Some((Ok::<_, std::io::Error>(bytes), (blob, up_to, end)))
-        });
-        Response::builder()
-            .header("content-length", length)
-            .body(Body::from_stream(body))
-            .unwrap()
-    })
-    .await
-}
+use crate::stack::{
+    LOGIN, RealRegistry, Scripted, Stack, begin, blob_answer, path_of, push_blob, withholding,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn case_05_a_range_past_the_end_has_a_whole_answer() {
@@ -373,42 +331,6 @@ async fn case_21_an_answer_begins_before_the_layer_has_arrived() {
     release.send(blob.len()).unwrap();
     body.read_to_end(&mut first).await.unwrap();
     assert!(first == *blob);
-}
-
-/// estargz, zstd:chunked: snapshotters read a layer here and there while it arrives.
-#[tokio::test(flavor = "multi_thread")]
-async fn small_ranges_are_answered_while_the_layer_arrives() {
-    const RANGE: usize = 64 << 10;
-    let blob = Arc::new(patterned(16 << 20));
-    let (release, up_to) = watch::channel(4 << 20);
-    let registry = withholding(&blob, &up_to).await;
-    let stack = Stack::before(registry.addr).await;
-    let path = path_of(&blob);
-    let (_, whole) = begin(&stack, &path).await;
-    let mut state = 7_usize;
-    for number in 0..60 {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        // The last quarter is asked for before it has arrived: it waits, or is fetched.
-        let limit = if number < 40 {
-            3 << 20
-        } else {
-            blob.len() - RANGE
-        };
-        let first = state % limit;
-        let fields = format!("{LOGIN}Range: bytes={first}-{}\r\n", first + RANGE - 1);
-        let asking = stack.ask("GET", &path, &fields, b"");
-        let answer = tokio::time::timeout(DEADLINE, asking).await;
-        let answer = answer.expect("a range waits for its own pieces only");
-        assert_eq!(answer.status(), 206);
-        assert!(answer.body == blob[first..first + RANGE], "range {number}");
-        if number == 39 {
-            release.send(blob.len()).unwrap();
-        }
-    }
-    drop(whole);
-    assert_eq!(registry.whole_gets(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,5 +11,8 @@ mod cases;
 mod cases_of_blobs;
 mod differential;
 mod differential_uploads;
+mod hostile;
+mod lazy_layers;
+mod preheated;
 mod pushes;
 mod stack;

@@ -10,15 +10,20 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
+use bytes::Bytes;
 use flotilla_client::{Node, NodeConfig};
 use flotilla_proxy::ProxyConfig;
+use flotilla_seeder::registry_login::LoginConfig;
 use flotilla_seeder::registry_tls::RegistryTls;
 use flotilla_seeder::{Supernode, SupernodeConfig};
 use flotilla_torrents::DigestHasher;
+use futures_util::stream;
 use http::request::Parts;
 use http::{Response, Uri};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio_util::io::InspectReader;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -35,7 +40,7 @@ pub(crate) struct Stack {
     pub(crate) proxy: RunningProxy,
     /// Of the node.
     pub(crate) data_dir: PathBuf,
-    supernode: String,
+    pub(crate) supernode: String,
     _dirs: [TempDir; 2],
     _stop: DropGuard,
 }
@@ -48,8 +53,22 @@ impl Stack {
         Self::with(registry, QUOTA, ProxyConfig::default()).await
     }
 
+    /// With a supernode that has logins of its own.
+    pub(crate) async fn with_logins(registry: SocketAddr, logins: LoginConfig) -> Self {
+        Self::start(registry, QUOTA, ProxyConfig::default(), logins).await
+    }
+
     /// With a node that may keep so many bytes.
     pub(crate) async fn with(registry: SocketAddr, quota: u64, config: ProxyConfig) -> Self {
+        Self::start(registry, quota, config, LoginConfig::default()).await
+    }
+
+    async fn start(
+        registry: SocketAddr,
+        quota: u64,
+        config: ProxyConfig,
+        logins: LoginConfig,
+    ) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let stop = CancellationToken::new();
         let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
@@ -64,6 +83,7 @@ impl Stack {
             shared_registries: Vec::new(),
             token_certificates: Vec::new(),
             registry_tls: RegistryTls::default(),
+            logins,
             open_repositories: Vec::new(),
         };
         let started = Supernode::start(&config_of_supernode, api, peers, stop.clone()).unwrap();
@@ -357,4 +377,46 @@ pub(crate) fn blob_answer(parts: &Parts, blob: &[u8]) -> Response<Body> {
             .body(Body::from(blob[first..=last].to_vec()))
             .unwrap(),
     }
+}
+
+pub(crate) fn path_of(blob: &[u8]) -> String {
+    format!("/v2/team/app/blobs/{}", DigestHasher::sha256_of(blob))
+}
+
+/// Asks and reads the head only.
+pub(crate) async fn begin(stack: &Stack, path: &str) -> (String, TcpStream) {
+    let mut stream = TcpStream::connect(stack.proxy.addr).await.unwrap();
+    let url = format!("http://{}{path}", stack.registry);
+    let request = stack.request("GET", &url, LOGIN, b"");
+    stream.write_all(&request).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    (String::from_utf8(head).unwrap(), stream)
+}
+
+/// A registry that sends its blob only up to a watched position.
+pub(crate) async fn withholding(blob: &Arc<Vec<u8>>, up_to: &watch::Receiver<usize>) -> Scripted {
+    let (blob, up_to) = (Arc::clone(blob), up_to.clone());
+    Scripted::start(move |parts| {
+        if parts.headers.contains_key("range") {
+            return blob_answer(parts, &blob);
+        }
+        let length = blob.len();
+        let state = (Arc::clone(&blob), up_to.clone(), 0);
+        let body = stream::unfold(state, move |(blob, mut up_to, sent)| async move {
+            if sent == length {
+                return None;
+            }
+            let end = *up_to.wait_for(|end| *end > sent).await.ok()?;
+            let bytes = Bytes::copy_from_slice(&blob[sent..end]);
+            Some((Ok::<_, std::io::Error>(bytes), (blob, up_to, end)))
+        });
+        Response::builder()
+            .header("content-length", length)
+            .body(Body::from_stream(body))
+            .unwrap()
+    })
+    .await
 }

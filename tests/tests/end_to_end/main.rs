@@ -1,11 +1,13 @@
 //! Real registry, real Docker engines, real links.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod artifacts;
 mod authorization;
 mod bad_input;
 mod corrupt_peer;
 mod failures;
 mod get;
+mod local_engines;
 mod matrix;
 mod mirror;
 mod open_swarms;

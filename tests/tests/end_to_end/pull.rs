@@ -99,8 +99,11 @@ fn pushed_layers_seed_before_anybody_pulls_them() -> Result<()> {
     // The engine has compressed the layers anew: their digests are not those of the image.
     let blobs = image.layers.len() + 1;
     let kept = cluster.nodes[0].directory().join("node/layers");
-    flotilla_bench::wait_until("the pushing node has the layers", SEEDED, || {
-        Ok((complete_layers(&kept)? == blobs).then_some(()))
+    let given = cluster.supernode_hosts[0].directory();
+    let given = given.join("supernode/layers");
+    flotilla_bench::wait_until("node and supernode have the layers", SEEDED, || {
+        let both = [complete_layers(&kept)?, complete_layers(&given)?];
+        Ok((both == [blobs; 2]).then_some(()))
     })?;
     let seeded = cluster.registry.traffic()?;
 

@@ -281,7 +281,7 @@ impl UdpReply {
             }
             SCRAPE => {
                 let entries = reader.rest.len() / COUNTS_BYTES;
-                if reader.rest.len() % COUNTS_BYTES != 0 || entries > MOST_SCRAPED {
+                if !reader.rest.len().is_multiple_of(COUNTS_BYTES) || entries > MOST_SCRAPED {
                     return Err(UdpMessageError::List(reader.rest.len()));
                 }
                 let counts = (0..entries).map(|_| reader.counts());
@@ -382,7 +382,7 @@ impl<'a> Reader<'a> {
 
     fn peers(&mut self, family: AddressFamily) -> Result<Vec<SocketAddr>, UdpMessageError> {
         let size = family.peer_bytes();
-        if self.rest.len() % size != 0 {
+        if !self.rest.len().is_multiple_of(size) {
             return Err(UdpMessageError::List(self.rest.len()));
         }
         let peers = (0..self.rest.len() / size).map(|_| {

@@ -1,0 +1,146 @@
+//! `flotilla preheat` as it is called, with a supernode that has a login of its own.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing
+)]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+
+use flotilla_torrents::DigestHasher;
+use tempfile::TempDir;
+
+const CONFIG: &[u8] = b"{\"architecture\":\"amd64\",\"os\":\"linux\"}";
+/// `robot:harbour-light`
+const LOGIN: &str = "cm9ib3Q6aGFyYm91ci1saWdodA==";
+
+/// A registry with Basic credentials, one image and one blob.
+fn serve_registry() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            std::thread::spawn(move || answer(stream.unwrap()));
+        }
+    });
+    address
+}
+
+fn answer(mut stream: TcpStream) -> Option<()> {
+    let mut lines = BufReader::new(stream.try_clone().ok()?).lines();
+    let first = lines.next()?.ok()?;
+    let fields: Vec<String> = lines
+        .map_while(Result::ok)
+        .take_while(|line| !line.is_empty())
+        .collect();
+    let is_known = fields.iter().any(|field| field.ends_with(LOGIN));
+    let digest = DigestHasher::sha256_of(CONFIG);
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"config":{{"digest":"{digest}","size":{}}},"layers":[]}}"#,
+        CONFIG.len()
+    );
+    let (status, body) = match first.split(' ').nth(1)? {
+        _ if !is_known => ("401 Unauthorized", &b"{}"[..]),
+        "/v2/team/app/manifests/1.0" => ("200 OK", manifest.as_bytes()),
+        path if path.starts_with("/v2/team/app/blobs/") => ("200 OK", CONFIG),
+        _ => (
+            "404 Not Found",
+            &br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#[..],
+        ),
+    };
+    let challenge = "WWW-Authenticate: Basic realm=\"registry\"";
+    let length = body.len();
+    let head = format!(
+        "HTTP/1.1 {status}\r\n{challenge}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(&[head.as_bytes(), body].concat()).ok()
+}
+
+struct Supernode {
+    process: Child,
+    url: String,
+    registry: String,
+    dir: TempDir,
+}
+
+impl Supernode {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = serve_registry();
+        let auth = format!(r#"{{"auths":{{"{registry}":{{"auth":"{LOGIN}"}}}}}}"#);
+        fs::write(dir.path().join("auth.json"), auth).unwrap();
+        fs::write(dir.path().join("token"), "a-secret-of-this-cluster").unwrap();
+        let mut process = Command::new(env!("CARGO_BIN_EXE_flotilla"))
+            .args(["supernode", "--listen", "127.0.0.1:0", "--data-dir", "data"])
+            .args(["--join-token-file", "token", "--registry-auth", "auth.json"])
+            .args(["--preheat-registry", &format!("http://{registry}")])
+            .current_dir(dir.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut ready = String::new();
+        let mut stdout = BufReader::new(process.stdout.take().unwrap());
+        stdout.read_line(&mut ready).unwrap();
+        let url = ready.split(' ').find(|word| word.starts_with("http://"));
+        Self {
+            url: url.expect("its address").to_owned(),
+            process,
+            registry,
+            dir,
+        }
+    }
+
+    /// Exit code, stdout, stderr.
+    fn preheat(&self, image: &str, token: &str) -> (i32, String, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_flotilla"))
+            .args(["preheat", &format!("{}/{image}", self.registry)])
+            .args(["--supernode", &self.url])
+            .env("FLOTILLA_JOIN_TOKEN", token)
+            .current_dir(self.dir.path())
+            .output()
+            .unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        let code = output.status.code().unwrap();
+        (code, text(output.stdout), text(output.stderr))
+    }
+}
+
+impl Drop for Supernode {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn one_line_tells_of_each_layer_and_the_exit_code_of_all() {
+    let supernode = Supernode::start();
+    let (code, out, err) = supernode.preheat("team/app:1.0", "a-secret-of-this-cluster");
+    let digest = DigestHasher::sha256_of(CONFIG);
+    let line = format!(
+        "{}/team/app:1.0 {digest} {} bytes, seeding\n",
+        supernode.registry,
+        CONFIG.len()
+    );
+    assert_eq!((code, out, err), (0, line, String::new()));
+
+    let (code, out, err) = supernode.preheat("team/app:2.0", "a-secret-of-this-cluster");
+    assert_eq!(code, 1);
+    for text in [&out, &err] {
+        assert!(
+            text.contains("404 MANIFEST_UNKNOWN: manifest unknown"),
+            "{text}"
+        );
+    }
+    assert_eq!(err.lines().count(), 1, "{err}");
+
+    let (code, _, err) = supernode.preheat("team/app:1.0", "another-secret-of-somebody");
+    assert_eq!(code, 1);
+    assert!(err.contains("join token"), "{err}");
+}

@@ -1,0 +1,199 @@
+//! From an image's name to its blobs, at its registry.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use flotilla_torrents::{Digest, DigestHasher};
+use http::StatusCode;
+use serde::Deserialize;
+use url::Url;
+
+use super::image_reference::ImageReference;
+use super::manifest::{Blob, Manifest, ManifestError, Platform};
+use crate::registry_login::{LoginError, OwnRegistry, RegistryLogins};
+use crate::source::{Source, SourceError};
+
+/// Registries take manifests of up to this (OCI distribution-spec, "Pushing manifests").
+const LARGEST_MANIFEST: usize = 4 * 1024 * 1024;
+/// Manifests of one image, for all its platforms.
+const MOST_MANIFESTS: usize = 128;
+/// Indexes in indexes.
+const DEEPEST: usize = 3;
+/// Layers and configurations of one image, for all its platforms.
+const MOST_BLOBS: usize = 8192;
+/// Of a registry's own words.
+const LONGEST_REASON: usize = 300;
+
+/// What Docker's engine accepts, each in a line of its own, as it does (moby,
+/// distribution/registry.go).
+const ACCEPTED: [&str; 6] = [
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.v1+prettyjws",
+    "application/json",
+];
+
+/// An image does not lead to its blobs.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ResolveError {
+    #[error(
+        "registry {0} is not listed: the supernode's operator does that with --preheat-registry, or with a login in the file of --registry-auth"
+    )]
+    NotListed(String),
+    #[error(transparent)]
+    Login(#[from] Arc<LoginError>),
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error("the registry answered {status}{said}")]
+    Refused { status: u16, said: String },
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    #[error("the registry gave another manifest than {0}")]
+    Digest(Box<Digest>),
+    #[error("the image is not for {wanted}; it is for {found}")]
+    Platform { wanted: String, found: String },
+    #[error("the image is more than {0} {1}")]
+    TooMuch(usize, &'static str),
+    #[error("it makes no URL")]
+    Url,
+}
+
+/// An image at its registry.
+pub(super) struct Image<'a> {
+    source: &'a Source,
+    logins: &'a RegistryLogins,
+    registry: OwnRegistry,
+    name: &'a ImageReference,
+}
+
+impl<'a> Image<'a> {
+    /// # Errors
+    /// The operator has not listed its registry.
+    pub(super) async fn find(
+        source: &'a Source,
+        logins: &'a RegistryLogins,
+        name: &'a ImageReference,
+    ) -> Result<Self, ResolveError> {
+        let registry = logins.listed(&name.host, name.port).await;
+        let registry = registry.ok_or_else(|| ResolveError::NotListed(name.host.clone()))?;
+        Ok(Self {
+            source,
+            logins,
+            registry,
+            name,
+        })
+    }
+
+    /// Where the blob is.
+    pub(super) fn blob_url(&self, digest: &Digest) -> Result<Url, ResolveError> {
+        self.url("blobs", &digest.to_string())
+    }
+
+    fn url(&self, kind: &str, reference: &str) -> Result<Url, ResolveError> {
+        let repository = &self.name.repository;
+        let url = self
+            .registry
+            .url(&format!("/v2/{repository}/{kind}/{reference}"));
+        url.ok_or(ResolveError::Url)
+    }
+
+    /// The blobs for `platforms`, or for all if these are none.
+    ///
+    /// # Errors
+    /// The registry does not give what leads there.
+    pub(super) async fn blobs(&self, platforms: &[Platform]) -> Result<Vec<Blob>, ResolveError> {
+        let mut blobs = Vec::new();
+        let mut fetched = 0;
+        let mut to_fetch = vec![(self.name.reference.clone(), 0)];
+        while let Some((reference, depth)) = to_fetch.pop() {
+            fetched += 1;
+            if fetched > MOST_MANIFESTS || depth > DEEPEST {
+                return Err(ResolveError::TooMuch(MOST_MANIFESTS, "manifests"));
+            }
+            let document = self.manifest(&reference).await?;
+            if let Ok(digest) = reference.parse::<Digest>() {
+                check(&document, digest)?;
+            }
+            match Manifest::parse(&document)? {
+                Manifest::Image(found) => blobs.extend(found),
+                Manifest::Index(children) => {
+                    let wanted = children.iter().filter(|child| child.is_for(platforms));
+                    let before = to_fetch.len();
+                    to_fetch.extend(wanted.map(|child| (child.digest.to_string(), depth + 1)));
+                    if to_fetch.len() == before && !children.is_empty() {
+                        let found = children.iter().filter_map(|child| child.platform.as_ref());
+                        return Err(ResolveError::Platform {
+                            wanted: listed(platforms.iter()),
+                            found: listed(found),
+                        });
+                    }
+                }
+            }
+            if blobs.len() > MOST_BLOBS {
+                return Err(ResolveError::TooMuch(MOST_BLOBS, "layers"));
+            }
+        }
+        Ok(blobs)
+    }
+
+    async fn manifest(&self, reference: &str) -> Result<Bytes, ResolveError> {
+        let url = self.url("manifests", reference)?;
+        let mut answer = self.ask(&url).await?;
+        if answer.0 == StatusCode::UNAUTHORIZED {
+            // What was kept may have expired.
+            self.logins.forget(&url).await;
+            answer = self.ask(&url).await?;
+        }
+        match answer {
+            (StatusCode::OK, document) => Ok(document),
+            (status, body) => Err(ResolveError::Refused {
+                status: status.as_u16(),
+                said: said(&body),
+            }),
+        }
+    }
+
+    async fn ask(&self, url: &Url) -> Result<(StatusCode, Bytes), ResolveError> {
+        let mut headers = self.logins.headers(url).await?;
+        headers.extend(ACCEPTED.map(|accepted| ("Accept".to_owned(), accepted.to_owned())));
+        Ok(self.source.fetch(url, &headers, LARGEST_MANIFEST).await?)
+    }
+}
+
+fn check(document: &[u8], expected: Digest) -> Result<(), ResolveError> {
+    let mut hasher = DigestHasher::new(expected.algorithm());
+    hasher.update(document);
+    if hasher.finish() == expected {
+        Ok(())
+    } else {
+        Err(ResolveError::Digest(Box::new(expected)))
+    }
+}
+
+fn listed<'a>(platforms: impl Iterator<Item = &'a Platform>) -> String {
+    let names: Vec<String> = platforms.map(ToString::to_string).collect();
+    names.join(", ")
+}
+
+/// The registry's own words (OCI distribution-spec, "Error codes").
+fn said(body: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Errors {
+        errors: Vec<OciError>,
+    }
+    #[derive(Deserialize)]
+    struct OciError {
+        #[serde(default)]
+        code: String,
+        #[serde(default)]
+        message: String,
+    }
+    let errors = serde_json::from_slice::<Errors>(body).map(|body| body.errors);
+    let Some(first) = errors.ok().and_then(|errors| errors.into_iter().next()) else {
+        return String::new();
+    };
+    let words = format!(" {}: {}", first.code, first.message);
+    words.chars().take(LONGEST_REASON).collect()
+}

@@ -1,0 +1,303 @@
+//! A registry with a token service as Harbor has one, and a supernode in front of it.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::request::Parts;
+use axum::http::{Method, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use data_encoding::BASE64;
+use flotilla_client::{Node, NodeConfig};
+use flotilla_seeder::registry_login::LoginConfig;
+use flotilla_seeder::registry_tls::RegistryTls;
+use flotilla_seeder::{Supernode, SupernodeConfig};
+use flotilla_torrents::preheat_api::PreheatEvent;
+use flotilla_torrents::{Digest, DigestHasher};
+use futures_util::stream;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+/// Every wait of these tests ends by then.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const JOIN_TOKEN: &str = "a secret of this cluster";
+const ROBOT: &str = "robot$preheat:harbour-light";
+
+/// What the registry has, and what it was asked.
+#[derive(Default)]
+pub(crate) struct Content {
+    pub(crate) blobs: HashMap<String, Bytes>,
+    /// By `REPOSITORY TAG-OR-DIGEST`.
+    pub(crate) manifests: HashMap<String, Bytes>,
+    /// Tokens that it takes.
+    pub(crate) tokens: HashSet<String>,
+    /// Whole blobs that were read, in order.
+    pub(crate) whole: Vec<String>,
+    /// Requests to the token service: method, query, user and password.
+    pub(crate) logins: Vec<(Method, String, Option<String>)>,
+    pub(crate) requests: usize,
+    /// Where the token service sends its callers.
+    pub(crate) realm_redirect: Option<String>,
+    /// The next whole blob breaks off in the middle, and the tokens so far are refused then.
+    pub(crate) breaks: bool,
+}
+
+#[derive(Clone)]
+pub(crate) struct Registry {
+    pub(crate) addr: SocketAddr,
+    pub(crate) content: Arc<Mutex<Content>>,
+}
+
+impl Registry {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let registry = Self {
+            addr: listener.local_addr().unwrap(),
+            content: Arc::default(),
+        };
+        let answer = async |State(registry): State<Self>, request: Request| {
+            let (parts, _) = request.into_parts();
+            registry.answer(&parts)
+        };
+        let router = Router::new().fallback(answer).with_state(registry.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        registry
+    }
+
+    pub(crate) fn lock(&self) -> std::sync::MutexGuard<'_, Content> {
+        self.content.lock().unwrap()
+    }
+
+    /// Adds a blob of pseudo-random bytes; its descriptor.
+    pub(crate) fn blob(&self, seed: u32, length: usize) -> Value {
+        let words =
+            (0..u32::MAX).flat_map(|n| (n ^ seed).wrapping_mul(2_654_435_761).to_be_bytes());
+        let bytes: Bytes = words.take(length).collect();
+        let digest = DigestHasher::sha256_of(&bytes).to_string();
+        self.lock().blobs.insert(digest.clone(), bytes);
+        json!({"mediaType": "x", "digest": digest, "size": length})
+    }
+
+    /// Adds a manifest; its descriptor.
+    pub(crate) fn manifest(&self, repository: &str, tag: &str, manifest: &Value) -> Value {
+        let bytes = Bytes::from(manifest.to_string());
+        let digest = DigestHasher::sha256_of(&bytes).to_string();
+        let size = bytes.len();
+        for reference in [tag, &digest] {
+            let name = format!("{repository} {reference}");
+            self.lock().manifests.insert(name, bytes.clone());
+        }
+        json!({"mediaType": "x", "digest": digest, "size": size})
+    }
+
+    /// A token that somebody else has.
+    pub(crate) fn token(&self) -> String {
+        let mut content = self.lock();
+        let token = format!("token-{}-{}", content.tokens.len(), content.logins.len());
+        content.tokens.insert(token.clone());
+        token
+    }
+
+    fn answer(&self, parts: &Parts) -> Response {
+        let path = parts.uri.path();
+        if path == "/service/token" {
+            return self.give_token(parts);
+        }
+        let mut content = self.lock();
+        content.requests += 1;
+        let shown = parts.headers.get(header::AUTHORIZATION);
+        let token = shown.and_then(|value| value.to_str().unwrap().strip_prefix("Bearer "));
+        let (repository, kind, reference) = {
+            let rest = path.strip_prefix("/v2/").unwrap();
+            let (rest, reference) = rest.rsplit_once('/').unwrap();
+            let (repository, kind) = rest.rsplit_once('/').unwrap();
+            (repository, kind, reference)
+        };
+        if !token.is_some_and(|token| content.tokens.contains(token)) {
+            let challenge = format!(
+                "Bearer realm=\"http://{}/service/token\",service=\"harbor-registry\",scope=\"repository:{repository}:pull\"",
+                self.addr
+            );
+            let headers = [(header::WWW_AUTHENTICATE, challenge)];
+            return (StatusCode::UNAUTHORIZED, headers, "{}").into_response();
+        }
+        if kind == "manifests" {
+            let found = content.manifests.get(&format!("{repository} {reference}"));
+            let accepts = parts.headers.get_all(header::ACCEPT).iter().count();
+            assert!(accepts >= 6 || found.is_none(), "{accepts} lines of Accept");
+            return match found {
+                Some(manifest) => manifest.clone().into_response(),
+                None => {
+                    let error = json!({"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]});
+                    (StatusCode::NOT_FOUND, error.to_string()).into_response()
+                }
+            };
+        }
+        match content.blobs.get(reference).cloned() {
+            Some(blob) => blob_answer(&mut content, reference, &blob, parts),
+            None => StatusCode::NOT_FOUND.into_response(),
+        }
+    }
+
+    fn give_token(&self, parts: &Parts) -> Response {
+        let shown = parts.headers.get(header::AUTHORIZATION).map(|value| {
+            let basic = value.to_str().unwrap().strip_prefix("Basic ").unwrap();
+            String::from_utf8(BASE64.decode(basic.as_bytes()).unwrap()).unwrap()
+        });
+        let query = parts.uri.query().unwrap_or_default().to_owned();
+        let redirect = {
+            let mut content = self.lock();
+            content
+                .logins
+                .push((parts.method.clone(), query, shown.clone()));
+            content.realm_redirect.clone()
+        };
+        if let Some(elsewhere) = redirect {
+            return (StatusCode::FOUND, [(header::LOCATION, elsewhere)]).into_response();
+        }
+        if parts.method != Method::GET {
+            return StatusCode::METHOD_NOT_ALLOWED.into_response();
+        }
+        if shown.as_deref() != Some(ROBOT) {
+            return StatusCode::UNAUTHORIZED.into_response();
+        }
+        let token = self.token();
+        axum::Json(json!({"token": token, "access_token": "", "expires_in": 1800})).into_response()
+    }
+}
+
+/// A blob, whole or from an offset on.
+fn blob_answer(content: &mut Content, digest: &str, blob: &Bytes, parts: &Parts) -> Response {
+    let range = parts.headers.get(header::RANGE);
+    let range = range.map(|range| range.to_str().unwrap().strip_prefix("bytes=").unwrap());
+    let total = blob.len();
+    match range.and_then(|range| range.split_once('-')) {
+        None => {
+            content.whole.push(digest.to_owned());
+            let length = (header::CONTENT_LENGTH, total);
+            if !std::mem::take(&mut content.breaks) {
+                return ([length], Body::from(blob.clone())).into_response();
+            }
+            content.tokens.clear();
+            let half = Ok(blob.slice(..total / 2));
+            let broken = Err(std::io::Error::other("broken on purpose"));
+            ([length], Body::from_stream(stream::iter([half, broken]))).into_response()
+        }
+        Some((first, last)) => {
+            let first: usize = first.parse().unwrap();
+            let last = last.parse().unwrap_or(total - 1);
+            let told = format!("bytes {first}-{last}/{total}");
+            let body = blob.slice(first..=last);
+            let told = [(header::CONTENT_RANGE, told)];
+            (StatusCode::PARTIAL_CONTENT, told, body).into_response()
+        }
+    }
+}
+
+/// A supernode that logs in as its robot, and members of its cluster.
+pub(crate) struct Cluster {
+    pub(crate) supernode: Url,
+    stop: CancellationToken,
+    dirs: Vec<TempDir>,
+}
+
+impl Cluster {
+    /// With credentials for `registry`, and the registries `listed`.
+    pub(crate) async fn start(registry: Option<&Registry>, listed: &[String]) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let dir = tempfile::tempdir().unwrap();
+        let logins = LoginConfig {
+            auth_file: registry.map(|registry| auth_file(dir.path(), &registry.addr.to_string())),
+            registries: listed.iter().map(|name| name.parse().unwrap()).collect(),
+        };
+        let config = SupernodeConfig {
+            data_dir: dir.path().to_owned(),
+            join_token: Some(JOIN_TOKEN.to_owned()),
+            cache_quota: 1 << 30,
+            upload_rate: None,
+            registry_rate: None,
+            shared_registries: Vec::new(),
+            token_certificates: Vec::new(),
+            registry_tls: RegistryTls::default(),
+            logins,
+            open_repositories: Vec::new(),
+        };
+        let api = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peers = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let supernode = format!("http://{}", api.local_addr().unwrap());
+        let stop = CancellationToken::new();
+        let started = Supernode::start(&config, api, peers, stop.clone()).unwrap();
+        tokio::spawn(started.serve());
+        Self {
+            supernode: supernode.parse().unwrap(),
+            stop,
+            dirs: vec![dir],
+        }
+    }
+
+    pub(crate) async fn node(&mut self) -> Node {
+        let dir = tempfile::tempdir().unwrap();
+        let config = NodeConfig {
+            data_dir: dir.path().to_owned(),
+            supernodes: vec![self.supernode.clone()],
+            join_token: Some(JOIN_TOKEN.to_owned()),
+            node_name: "test".to_owned(),
+            cache_quota: 1 << 30,
+            upload_rate: None,
+            download_rate: None,
+        };
+        self.dirs.push(dir);
+        let peers = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Node::start(config, peers, self.stop.clone()).await.unwrap()
+    }
+
+    /// Status and body of a preheat request.
+    pub(crate) async fn post(&self, join_token: &str, request: &Value) -> (u16, String) {
+        let url = self.supernode.join("v1/preheats").unwrap();
+        let post = reqwest::Client::new().post(url).bearer_auth(join_token);
+        let asked = async {
+            let reply = post.json(request).send().await.unwrap();
+            (reply.status().as_u16(), reply.text().await.unwrap())
+        };
+        tokio::time::timeout(DEADLINE, asked)
+            .await
+            .expect("in time")
+    }
+
+    /// The events of a preheat, less heartbeats.
+    pub(crate) async fn preheat(&self, request: &Value) -> Vec<PreheatEvent> {
+        let (status, body) = self.post(JOIN_TOKEN, request).await;
+        assert_eq!(status, 200, "{body}");
+        let events = body.lines().map(|line| serde_json::from_str(line).unwrap());
+        events
+            .filter(|event| !matches!(event, PreheatEvent::Heartbeat {}))
+            .collect()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+fn auth_file(dir: &Path, registry: &str) -> std::path::PathBuf {
+    let path = dir.join("auth.json");
+    let auth = BASE64.encode(ROBOT.as_bytes());
+    let file = json!({"auths": {registry: {"auth": auth}}});
+    std::fs::write(&path, file.to_string()).unwrap();
+    path
+}
+
+pub(crate) fn digest_of(descriptor: &Value) -> Digest {
+    descriptor["digest"].as_str().unwrap().parse().unwrap()
+}

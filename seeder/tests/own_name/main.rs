@@ -1,0 +1,11 @@
+//! What a supernode does at registries in its own name.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod fakes;
+mod preheating;
+mod resuming;

@@ -1,0 +1,121 @@
+//! The messages of `POST /v1/preheats`, JSON: layers for the swarm before anybody pulls them.
+//!
+//! Whoever reads one caps its bytes before it is parsed.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Digest;
+
+/// Asks a supernode to open the layers of images in its own name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PreheatRequest {
+    /// The images, each `HOST[:PORT]/REPOSITORY[:TAG][@DIGEST]`.
+    pub images: Vec<String>,
+    /// What an image with several platforms is wanted for, each `OS/ARCHITECTURE[/VARIANT]`;
+    /// none: all of them.
+    #[serde(default)]
+    pub platforms: Vec<String>,
+    /// Whose layers are wanted in a cluster of several supernodes; none: all layers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<PreheatShare>,
+}
+
+/// A supernode's part of a cluster's layers: those that the nodes ask it for first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PreheatShare {
+    /// The URLs of all supernodes, written as nodes know them.
+    pub supernodes: Vec<String>,
+    /// The one that is asked.
+    pub own: String,
+}
+
+/// One line of the answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PreheatEvent {
+    /// A layer or configuration is whole, compared with its digest, and can be had.
+    Layer {
+        /// The image, as it was asked for.
+        image: String,
+        /// The blob.
+        digest: Digest,
+        /// Its bytes.
+        bytes: u64,
+    },
+    /// A layer that the registry does not have: its manifest says where else it is.
+    Foreign {
+        /// The image, as it was asked for.
+        image: String,
+        /// The blob.
+        digest: Digest,
+    },
+    /// An image or one of its layers cannot be had.
+    Failed {
+        /// The image, as it was asked for.
+        image: String,
+        /// The layer; `None`: the image itself.
+        digest: Option<Digest>,
+        /// Why.
+        reason: String,
+    },
+    /// The supernode is alive.
+    Heartbeat {},
+    /// The last line.
+    Finished {
+        /// Layers and configurations that can be had.
+        layers: u64,
+        /// Their bytes.
+        bytes: u64,
+        /// Layers and images that cannot.
+        failed: u64,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_needs_no_more_than_images() {
+        let request: PreheatRequest = serde_json::from_str(r#"{"images":["a/b:1"]}"#).unwrap();
+        assert_eq!(request.images, ["a/b:1"]);
+        assert!(request.platforms.is_empty() && request.share.is_none());
+        assert!(serde_json::from_str::<PreheatRequest>(r#"{"images":[],"image":"a"}"#).is_err());
+    }
+
+    #[test]
+    fn events_are_lines_of_json() {
+        let digest: Digest = format!("sha256:{}", "cd".repeat(32)).parse().unwrap();
+        for (event, json) in [
+            (
+                PreheatEvent::Layer {
+                    image: "a/b:1".to_owned(),
+                    digest: digest.clone(),
+                    bytes: 7,
+                },
+                format!(r#"{{"layer":{{"image":"a/b:1","digest":"{digest}","bytes":7}}}}"#),
+            ),
+            (
+                PreheatEvent::Failed {
+                    image: "a/b:1".to_owned(),
+                    digest: None,
+                    reason: "gone".to_owned(),
+                },
+                r#"{"failed":{"image":"a/b:1","digest":null,"reason":"gone"}}"#.to_owned(),
+            ),
+            (
+                PreheatEvent::Finished {
+                    layers: 1,
+                    bytes: 7,
+                    failed: 0,
+                },
+                r#"{"finished":{"layers":1,"bytes":7,"failed":0}}"#.to_owned(),
+            ),
+        ] {
+            assert_eq!(serde_json::to_string(&event).unwrap(), json);
+            assert_eq!(serde_json::from_str::<PreheatEvent>(&json).unwrap(), event);
+        }
+    }
+}
