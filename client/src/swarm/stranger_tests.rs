@@ -124,8 +124,6 @@ fn a_node_is_served_before_the_strangers_that_wait() {
         swarm.handle_connected(now, PeerKey(key), PeerTraits::of_stranger(true));
         swarm.handle_message(now, PeerKey(key), &request(0));
     }
-    swarm.handle_connected(now, node, own);
-    swarm.handle_message(now, node, &request(0));
     let transmits = std::iter::from_fn(|| swarm.poll_transmit(now));
     let served = transmits.filter_map(|transmit| match transmit {
         Transmit::Block(key, block) => Some((key, block)),
@@ -133,6 +131,10 @@ fn a_node_is_served_before_the_strangers_that_wait() {
     });
     let served: Vec<_> = served.collect();
     assert!(served.len() < 10, "the others wait");
+    swarm.handle_connected(now, node, own);
+    swarm.handle_message(now, node, &request(0));
+    let blocks = std::iter::from_fn(|| swarm.poll_transmit(now));
+    assert!(!blocks.into_iter().any(|t| matches!(t, Transmit::Block(..))));
     let (key, block) = served[0];
     swarm.handle_block_sent(now, key, block);
     let transmits = std::iter::from_fn(|| swarm.poll_transmit(now));

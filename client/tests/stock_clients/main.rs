@@ -28,6 +28,11 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Debian's own interpreter has Debian's libtorrent; another one on PATH has not.
 const PYTHON: &str = "/usr/bin/python3";
 
+/// transmission-cli ends when it happens to look while it turns a magnet link into a torrent, which
+/// it calls stopped; started again it goes on. It ends with the shell.
+const TRANSMISSION: &str =
+    r#"while :; do setpriv --pdeathsig KILL -- transmission-cli "$@"; sleep 1; done"#;
+
 #[derive(Clone, Copy, Debug)]
 enum Client {
     Aria2,
@@ -76,8 +81,9 @@ impl Client {
                 let settings = r#"{"utp-enabled": false, "dht-enabled": false,
                     "lpd-enabled": false, "port-forwarding-enabled": false}"#;
                 fs::write(config.path().join("settings.json"), settings).unwrap();
-                let mut command = Command::new("transmission-cli");
+                let mut command = Command::new("sh");
                 command
+                    .args(["-c", TRANSMISSION, "sh"])
                     .arg("--config-dir")
                     .arg(config.path())
                     .arg("--download-dir")

@@ -15,6 +15,11 @@ const TRACKER_PORT: &str = "8000";
 /// Debian's own interpreter has Debian's libtorrent; another one on PATH has not.
 const PYTHON: &str = "/usr/bin/python3";
 
+/// transmission-cli ends when it happens to look while it turns a magnet link into a torrent, which
+/// it calls stopped; started again it goes on. It ends with the shell.
+const TRANSMISSION: &str =
+    r#"while :; do setpriv --pdeathsig KILL -- transmission-cli "$@"; sleep 1; done"#;
+
 /// A tracker, a seeder, and three machines with a stock client each.
 struct Swarm {
     /// Only what comes after it may end before it.
@@ -143,8 +148,9 @@ pub(crate) fn stock_clients(hosts: &[Host; 3], source: &str) -> Result<Vec<Proce
     // uTP is tried first and for long; the rest would look for peers elsewhere.
     let settings = r#"{"utp-enabled": false, "dht-enabled": false, "lpd-enabled": false}"#;
     fs::write(config.join("settings.json"), settings)?;
-    let mut transmission = transmission_host.service("transmission-cli");
+    let mut transmission = transmission_host.service("sh");
     transmission
+        .args(["-c", TRANSMISSION, "sh"])
         .arg("--config-dir")
         .arg(&config)
         .arg("--download-dir")
