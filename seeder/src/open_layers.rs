@@ -209,7 +209,7 @@ mod tests {
             .write_all(b"{\"content\":")
             .unwrap();
         let next = OpenLayers::open(&path, &listed, |_| true).unwrap();
-        assert_eq!(next.all(), [content.clone()]);
+        assert_eq!(next.all(), std::slice::from_ref(&content));
         let withdrawn = OpenLayers::open(&path, &[], |_| true).unwrap();
         assert!(!withdrawn.is_open(&content) && withdrawn.all().is_empty());
         let evicted = OpenLayers::open(&path, &listed, |_| false).unwrap();
