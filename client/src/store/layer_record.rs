@@ -51,16 +51,22 @@ impl LayerRecord {
     }
 
     /// Replaces the record. A crash before the end leaves the old one or none; the store
-    /// clears away a layer without record.
-    pub(super) fn write(&self, dir: &Path, last_used: u64) -> io::Result<()> {
+    /// clears away a layer without record. Without `flush` that is so until the system has
+    /// written it.
+    pub(super) fn write(&self, dir: &Path, last_used: u64, flush: bool) -> io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(dir)?;
         // In one piece: to_writer makes a system call of each token.
         file.write_all(&serde_json::to_vec(self)?)?;
         file.as_file().set_modified(time(last_used))?;
         give_to_owner(file.as_file(), dir)?;
-        file.as_file().sync_data()?;
+        if flush {
+            file.as_file().sync_data()?;
+        }
         file.persist(dir.join(RECORD))?;
-        File::open(dir)?.sync_all()
+        if flush {
+            File::open(dir)?.sync_all()?;
+        }
+        Ok(())
     }
 }
 

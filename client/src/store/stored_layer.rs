@@ -22,6 +22,9 @@ const JOURNAL: &str = "pieces";
 const UNSYNCED: &str = "pieces.unsynced";
 /// A layer with no more pieces than this is fetched again sooner than it is kept account of.
 const FEW_PIECES: u32 = 4;
+/// Layers up to this are not flushed to the disk, which would take longer than fetching them
+/// again: their bytes are compared when they are found after a restart. Images have many of them.
+const LARGEST_UNFLUSHED: u64 = 128 * 1024;
 
 /// A layer's data file with its journal. Methods that touch the disk block: call them from
 /// a blocking thread.
@@ -130,6 +133,10 @@ impl StoredLayer {
             Journal::open(&path, &geometry).map_err(|e| StoreError::io(&path, e))?;
         let mut held = Bitfield::empty(&geometry);
         let mut hashes = vec![None; usize::try_from(geometry.piece_count()).unwrap_or(0)];
+        let recorded = match is_flushed(&geometry) {
+            true => recorded,
+            false => pieces_found(&dir.join(DATA), &geometry, recorded),
+        };
         for (piece, hash) in recorded {
             held.set(piece);
             if let Some(slot) = hashes.get_mut(at(piece)) {
@@ -357,11 +364,12 @@ impl StoredLayer {
         if written.is_empty() {
             return Ok(());
         }
-        let recorded = self
-            .data
-            .sync_data()
-            .and_then(|()| beforehand())
-            .and_then(|()| self.lock().journal.append(&written));
+        let recorded = if is_flushed(&self.geometry) {
+            let synced = self.data.sync_data().and_then(|()| beforehand());
+            synced.and_then(|()| self.lock().journal.append(&written))
+        } else {
+            beforehand().and_then(|()| self.lock().journal.note(&written))
+        };
         let mut inner = self.lock();
         if recorded.is_err() {
             inner.unsynced.extend(written);
@@ -441,7 +449,7 @@ impl StoredLayer {
             *is_settled = false;
             let last_used = self.last_used();
             let record = self.layer_record(self.sealed());
-            record.write(&self.dir, last_used)?;
+            record.write(&self.dir, last_used, is_flushed(&self.geometry))?;
             self.is_noted.store(true, Ordering::Relaxed);
             self.noted_use.store(last_used, Ordering::Relaxed);
             *is_settled = true;
@@ -574,6 +582,24 @@ fn without_secrets(url: &Url) -> String {
 }
 
 /// Whether the bytes of `piece` are there; reads them.
+/// Whether what is written of a layer is flushed to the disk before it is relied on.
+fn is_flushed(geometry: &Geometry) -> bool {
+    geometry.length() > LARGEST_UNFLUSHED
+}
+
+/// Those of the recorded pieces whose bytes are there.
+fn pieces_found(
+    data: &Path,
+    geometry: &Geometry,
+    mut recorded: Vec<(PieceIndex, PieceHash)>,
+) -> Vec<(PieceIndex, PieceHash)> {
+    match File::open(data) {
+        Ok(data) => recorded.retain(|(piece, hash)| is_piece(&data, geometry, *piece, *hash)),
+        Err(_) => recorded.clear(),
+    }
+    recorded
+}
+
 fn is_piece(data: &File, geometry: &Geometry, piece: PieceIndex, hash: PieceHash) -> bool {
     let size = usize::try_from(geometry.piece_size(piece)).unwrap_or(0);
     let mut bytes = vec![0; size];
@@ -626,5 +652,25 @@ mod tests {
         let layer = open(false).unwrap();
         assert_eq!(layer.held().count(), 2);
         assert!(layer.has(pieces[1]) && !layer.has(pieces[2]));
+    }
+
+    #[test]
+    fn a_small_layer_counts_after_a_crash_while_its_bytes_are_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes = vec![7; 5000];
+        let sha256 = flotilla_torrents::DigestHasher::sha256_of(&bytes);
+        let (content, path) = (ContentId::blob(&sha256), dir.path().to_owned());
+        let geometry = Geometry::for_length(5000).unwrap();
+        let layer = StoredLayer::create(path.clone(), content, geometry, "http://h").unwrap();
+        assert!(layer.complete(&bytes, sha256.clone()).unwrap());
+        layer.record().unwrap();
+        drop(layer);
+        let found = StoredLayer::open(path.clone()).unwrap();
+        assert_eq!(found.sealed(), Some(sha256));
+        drop(found);
+        // As if the host had lost its power before the bytes reached the disk.
+        fs::write(dir.path().join(DATA), vec![0; 5000]).unwrap();
+        let lost = StoredLayer::open(path).unwrap();
+        assert_eq!((lost.sealed(), lost.held().count()), (None, 0));
     }
 }
