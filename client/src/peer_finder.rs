@@ -44,6 +44,9 @@ pub(crate) struct Announcer {
     pub(crate) port: u16,
     /// None while there is no metainfo.
     pub(crate) swarm: watch::Receiver<Option<RunningSwarm>>,
+    /// The metainfo is here: what is missing will be known in a moment, and is waited for. With a
+    /// magnet link only the trackers lead to the metainfo.
+    pub(crate) has_metainfo: bool,
 }
 
 impl Announcer {
@@ -57,6 +60,13 @@ impl Announcer {
     ) {
         if self.trackers.is_empty() {
             return;
+        }
+        if self.has_metainfo {
+            let mut swarm = self.swarm.clone();
+            let runs = stop.run_until_cancelled(swarm.wait_for(Option::is_some));
+            if !matches!(runs.await, Some(Ok(_))) {
+                return;
+            }
         }
         let mut event = Some(AnnounceEvent::Started);
         let mut was_complete = self.is_complete();

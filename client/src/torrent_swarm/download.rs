@@ -204,7 +204,9 @@ pub async fn download(
         return Err(DownloadError::NobodyToAsk);
     }
     let info_hash = options.source.info_hash();
-    let participation = Participation::begin(&options.swarm, info_hash, tiers, peers).await?;
+    let has_metainfo = matches!(options.source, TorrentSource::Metainfo(_));
+    let participation =
+        Participation::begin(&options.swarm, info_hash, tiers, peers, has_metainfo).await?;
     let download = Download {
         options: &options,
         participation: &participation,

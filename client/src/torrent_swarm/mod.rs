@@ -94,12 +94,13 @@ struct Participation {
 }
 
 impl Participation {
-    /// Listens, and asks the trackers from now on.
+    /// Listens, and asks the trackers: at once for a magnet link, otherwise once the swarm runs.
     async fn begin(
         options: &SwarmOptions,
         info_hash: InfoHash,
         tiers: Vec<Vec<String>>,
         peers: &[SocketAddr],
+        has_metainfo: bool,
     ) -> Result<Self, ParticipationError> {
         let address = options.peer_listen;
         let listener = TcpListener::bind(address)
@@ -127,6 +128,7 @@ impl Participation {
             peer_id: engine.peer_id(),
             port: engine.listen_addr().port(),
             swarm: swarm.subscribe(),
+            has_metainfo,
         };
         let announcing = tokio::spawn(announcer.run(known.clone(), troubled, stop.clone()));
         Ok(Self {

@@ -94,7 +94,7 @@ pub async fn seed(
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     };
     let tiers = [torrent.announce(), &swarm.trackers].concat();
-    let participation = Participation::begin(&swarm, torrent.info_hash(), tiers, &[]).await?;
+    let participation = Participation::begin(&swarm, torrent.info_hash(), tiers, &[], true).await?;
     let running = participation.engine.join_torrent(Arc::new(storage));
     participation.run(&running);
     Ok(Seeding {
