@@ -462,6 +462,9 @@ fn clear(dir: &Path) -> io::Result<()> {
     std::fs::create_dir(dir)
 }
 
+/// The recorder may put a file into a directory that is being emptied: a record, once.
+const MOST_REMOVALS: u32 = 3;
+
 type Layers = HashMap<ContentId, Arc<StoredLayer>>;
 
 /// What takes room.
@@ -505,12 +508,17 @@ fn remove(layers: &mut Layers, content: &ContentId) -> Result<(), StoreError> {
     let Some(layer) = layers.remove(content) else {
         return Ok(());
     };
-    match std::fs::remove_dir_all(layer.dir()) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(StoreError::io(layer.dir(), error))
+    for _ in 0..MOST_REMOVALS {
+        match std::fs::remove_dir_all(layer.dir()) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(StoreError::io(layer.dir(), error));
+            }
+            _ => return Ok(()),
         }
-        _ => Ok(()),
     }
+    let still_written = io::Error::from(io::ErrorKind::DirectoryNotEmpty);
+    Err(StoreError::io(layer.dir(), still_written))
 }
 
 #[cfg(test)]

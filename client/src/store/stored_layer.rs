@@ -133,9 +133,10 @@ impl StoredLayer {
             Journal::open(&path, &geometry).map_err(|e| StoreError::io(&path, e))?;
         let mut held = Bitfield::empty(&geometry);
         let mut hashes = vec![None; usize::try_from(geometry.piece_count()).unwrap_or(0)];
-        let recorded = match is_flushed(&geometry) {
-            true => recorded,
-            false => pieces_found(&dir.join(DATA), &geometry, recorded),
+        let recorded = if is_flushed(&geometry) {
+            recorded
+        } else {
+            pieces_found(&dir.join(DATA), &geometry, recorded)
         };
         for (piece, hash) in recorded {
             held.set(piece);
@@ -143,8 +144,14 @@ impl StoredLayer {
                 *slot = Some(hash);
             }
         }
-        let sealed = record.sealed.filter(|_| held.is_full());
         let path = dir.join(DATA);
+        if record.sealed.is_some() && !is_flushed(&geometry) && !held.is_full() {
+            return Err(StoreError::Damaged {
+                path,
+                reason: "it did not reach the disk whole".to_owned(),
+            });
+        }
+        let sealed = record.sealed.filter(|_| held.is_full());
         let data = open_data(&path, geometry.length(), sealed.is_some())?;
         let written = match (&sealed, record.written) {
             (None, _) => 0,
@@ -670,7 +677,7 @@ mod tests {
         drop(found);
         // As if the host had lost its power before the bytes reached the disk.
         fs::write(dir.path().join(DATA), vec![0; 5000]).unwrap();
-        let lost = StoredLayer::open(path).unwrap();
-        assert_eq!((lost.sealed(), lost.held().count()), (None, 0));
+        let lost = StoredLayer::open(path);
+        assert!(matches!(lost, Err(StoreError::Damaged { .. })), "{lost:?}");
     }
 }

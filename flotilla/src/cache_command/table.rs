@@ -99,8 +99,8 @@ mod tests {
         let held: CacheReport = serde_json::from_value(serde_json::json!({
             "layers": [{
                 "content": format!("sha256:{:0<64}", "0123456789abcdef"),
-                "url": null, "origin": "http://registry\u{1b}[31m", "length": 3 << 30,
-                "held": 1 << 30, "sealed": null, "last_used": 0, "pinned": true, "in_use": false,
+                "url": null, "origin": "http://registry\u{1b}[31m", "length": 3_u64 << 30,
+                "held": 1_u64 << 30, "sealed": null, "last_used": 0, "pinned": true, "in_use": false,
             }],
             "quota": 64_u64 << 30,
         }))
