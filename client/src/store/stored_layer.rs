@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
-use flotilla_torrents::{Bitfield, ContentId, Digest, Geometry, InfoHash, PieceHash, PieceIndex};
+use flotilla_torrents::{
+    Bitfield, ContentId, Digest, DigestHasher, Geometry, InfoHash, PieceHash, PieceIndex,
+};
 use tempfile::NamedTempFile;
 use url::Url;
 
@@ -22,8 +24,9 @@ const JOURNAL: &str = "pieces";
 const UNSYNCED: &str = "pieces.unsynced";
 /// A layer with no more pieces than this is fetched again sooner than it is kept account of.
 const FEW_PIECES: u32 = 4;
-/// Layers up to this are not flushed to the disk, which would take longer than fetching them
-/// again: their bytes are compared when they are found after a restart. Images have many of them.
+/// Layers of one piece up to this are not flushed to the disk, which would take longer than
+/// fetching them again, and have no journal: their bytes are compared with their SHA-256 when they
+/// are found after a restart. Images have many of them.
 const LARGEST_UNFLUSHED: u64 = 128 * 1024;
 
 /// A layer's data file with its journal. Methods that touch the disk block: call them from
@@ -58,7 +61,8 @@ pub struct StoredLayer {
 
 #[derive(Debug)]
 struct Inner {
-    journal: Journal,
+    /// None of a layer that is not flushed.
+    journal: Option<Journal>,
     /// None of a layer of few pieces.
     noted: Option<Journal>,
     held: Bitfield,
@@ -128,16 +132,16 @@ impl StoredLayer {
                 reason: e.to_string(),
             }
         })?;
-        let path = dir.join(JOURNAL);
-        let (journal, recorded) =
-            Journal::open(&path, &geometry).map_err(|e| StoreError::io(&path, e))?;
+        let (journal, recorded) = if is_flushed(&geometry) {
+            let path = dir.join(JOURNAL);
+            let opened = Journal::open(&path, &geometry);
+            let (journal, recorded) = opened.map_err(|e| StoreError::io(&path, e))?;
+            (Some(journal), recorded)
+        } else {
+            (None, whole_piece(&dir.join(DATA), &geometry, &record)?)
+        };
         let mut held = Bitfield::empty(&geometry);
         let mut hashes = vec![None; usize::try_from(geometry.piece_count()).unwrap_or(0)];
-        let recorded = if is_flushed(&geometry) {
-            recorded
-        } else {
-            pieces_found(&dir.join(DATA), &geometry, recorded)
-        };
         for (piece, hash) in recorded {
             held.set(piece);
             if let Some(slot) = hashes.get_mut(at(piece)) {
@@ -145,12 +149,6 @@ impl StoredLayer {
             }
         }
         let path = dir.join(DATA);
-        if record.sealed.is_some() && !is_flushed(&geometry) && !held.is_full() {
-            return Err(StoreError::Damaged {
-                path,
-                reason: "it did not reach the disk whole".to_owned(),
-            });
-        }
         let sealed = record.sealed.filter(|_| held.is_full());
         let data = open_data(&path, geometry.length(), sealed.is_some())?;
         let written = match (&sealed, record.written) {
@@ -371,12 +369,15 @@ impl StoredLayer {
         if written.is_empty() {
             return Ok(());
         }
-        let recorded = if is_flushed(&self.geometry) {
-            let synced = self.data.sync_data().and_then(|()| beforehand());
-            synced.and_then(|()| self.lock().journal.append(&written))
-        } else {
-            beforehand().and_then(|()| self.lock().journal.note(&written))
+        let synced = match is_flushed(&self.geometry) {
+            true => self.data.sync_data(),
+            false => Ok(()),
         };
+        let recorded = synced.and_then(|()| beforehand()).and_then(|()| {
+            let mut inner = self.lock();
+            let journal = inner.journal.as_mut();
+            journal.map_or(Ok(()), |journal| journal.append(&written))
+        });
         let mut inner = self.lock();
         if recorded.is_err() {
             inner.unsynced.extend(written);
@@ -591,20 +592,31 @@ fn without_secrets(url: &Url) -> String {
 /// Whether the bytes of `piece` are there; reads them.
 /// Whether what is written of a layer is flushed to the disk before it is relied on.
 fn is_flushed(geometry: &Geometry) -> bool {
-    geometry.length() > LARGEST_UNFLUSHED
+    geometry.length() > LARGEST_UNFLUSHED || geometry.piece_count() > 1
 }
 
-/// Those of the recorded pieces whose bytes are there.
-fn pieces_found(
+/// The only piece of a complete layer that has no journal.
+fn whole_piece(
     data: &Path,
     geometry: &Geometry,
-    mut recorded: Vec<(PieceIndex, PieceHash)>,
-) -> Vec<(PieceIndex, PieceHash)> {
-    match File::open(data) {
-        Ok(data) => recorded.retain(|(piece, hash)| is_piece(&data, geometry, *piece, *hash)),
-        Err(_) => recorded.clear(),
-    }
-    recorded
+    record: &LayerRecord,
+) -> Result<Vec<(PieceIndex, PieceHash)>, StoreError> {
+    let (Some(sha256), Some(piece)) = (&record.sealed, geometry.piece(0)) else {
+        return Ok(Vec::new());
+    };
+    let whole = fs::metadata(data)
+        .and_then(|found| match found.len() <= LARGEST_UNFLUSHED {
+            true => fs::read(data),
+            false => Err(io::Error::from(io::ErrorKind::FileTooLarge)),
+        })
+        .ok()
+        .filter(|bytes| bytes.len() as u64 == geometry.length())
+        .filter(|bytes| DigestHasher::sha256_of(bytes) == *sha256);
+    let whole = whole.ok_or_else(|| StoreError::Damaged {
+        path: data.to_owned(),
+        reason: "it is not what was recorded".to_owned(),
+    })?;
+    Ok(vec![(piece, PieceHash::of(&whole))])
 }
 
 fn is_piece(data: &File, geometry: &Geometry, piece: PieceIndex, hash: PieceHash) -> bool {
@@ -665,7 +677,7 @@ mod tests {
     fn a_small_layer_counts_after_a_crash_while_its_bytes_are_there() {
         let dir = tempfile::tempdir().unwrap();
         let bytes = vec![7; 5000];
-        let sha256 = flotilla_torrents::DigestHasher::sha256_of(&bytes);
+        let sha256 = DigestHasher::sha256_of(&bytes);
         let (content, path) = (ContentId::blob(&sha256), dir.path().to_owned());
         let geometry = Geometry::for_length(5000).unwrap();
         let layer = StoredLayer::create(path.clone(), content, geometry, "http://h").unwrap();
