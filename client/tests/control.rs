@@ -295,11 +295,6 @@ async fn requests_that_are_too_large_or_nonsense_are_refused() {
         ),
         (
             "layers/remove",
-            serde_json::json!({ "contents": vec![&content; 10_000] }),
-            413,
-        ),
-        (
-            "layers/remove",
             serde_json::json!({ "contents": ["../../etc"] }),
             422,
         ),
@@ -310,4 +305,11 @@ async fn requests_that_are_too_large_or_nonsense_are_refused() {
         let answer = http.post(url).json(&body).send().await.unwrap();
         assert_eq!(answer.status().as_u16(), expected, "{what}");
     }
+    // Refused before it is read whole: the answer may be lost with the connection.
+    let endless = serde_json::json!({ "contents": vec![&content; 10_000] });
+    let url = "http://flotilla/v1/layers/remove";
+    if let Ok(answer) = http.post(url).json(&endless).send().await {
+        assert_eq!(answer.status().as_u16(), 413);
+    }
+    assert!(host.daemon.layers().await.is_ok());
 }
