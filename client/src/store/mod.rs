@@ -5,12 +5,13 @@
 //! layers, and nothing that outlives the process.
 
 mod audit;
+mod held;
 mod journal;
 mod layer_record;
 mod recorder;
 mod stored_layer;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use rustix::fs::FlockOperation;
 use tempfile::NamedTempFile;
 
 pub use self::audit::LayerAudit;
+use self::held::{Held, Layers};
 pub(crate) use self::journal::Journal;
 use self::recorder::Recorder;
 pub use self::stored_layer::{Lease, StoredLayer};
@@ -145,7 +147,7 @@ impl Store {
         let lock = lock(data_dir)?;
         let spool = data_dir.join("spool");
         clear(&spool).map_err(|e| StoreError::io(&spool, e))?;
-        let mut layers = HashMap::new();
+        let mut layers = Layers::default();
         for entry in std::fs::read_dir(&root).map_err(|e| StoreError::io(&root, e))? {
             let dir = entry.map_err(|e| StoreError::io(&root, e))?.path();
             if is_blank(&dir) {
@@ -154,7 +156,7 @@ impl Store {
             }
             match StoredLayer::open(dir.clone()) {
                 Ok(layer) => {
-                    layers.insert(layer.content().clone(), Arc::new(layer));
+                    layers.insert(Arc::new(layer));
                 }
                 Err(error @ StoreError::Damaged { .. }) => {
                     tracing::warn!(%error, "layer cleared away");
@@ -216,19 +218,19 @@ impl Store {
             self.check_origin(layer, origin)?;
             if layer.geometry() != geometry {
                 // Same content, other cut: an older version's; nobody can use it any more.
-                remove(&mut held.layers, content)?;
+                held.layers.remove(content)?;
             } else if layer.is_untouched() {
                 return Ok((Arc::clone(layer), Vec::new()));
             } else {
                 tracing::warn!(%content, "written by somebody else: anew");
                 layer.condemn();
-                remove(&mut held.layers, content)?;
+                held.layers.remove(content)?;
             }
         }
         let evicted = held.make_room(self.quota, geometry.length())?;
         let dir = self.root.join(content.file_stem());
         let layer = Arc::new(StoredLayer::create(dir, content.clone(), geometry, origin)?);
-        held.layers.insert(content.clone(), Arc::clone(&layer));
+        held.layers.insert(Arc::clone(&layer));
         Ok((layer, evicted))
     }
 
@@ -261,7 +263,7 @@ impl Store {
         layer.hold_all(hashes.pieces);
         layer.seal(hashes.sha256);
         let layer = Arc::new(layer);
-        held.layers.insert(content.clone(), Arc::clone(&layer));
+        held.layers.insert(Arc::clone(&layer));
         self.recorder.record(Arc::clone(&layer));
         Ok((layer, evicted))
     }
@@ -355,7 +357,7 @@ impl Store {
     /// # Errors
     /// The disk refused.
     pub fn remove(&self, content: &ContentId) -> Result<(), StoreError> {
-        remove(&mut self.lock().layers, content)
+        self.lock().layers.remove(content)
     }
 
     /// As [`remove`](Self::remove), but this very layer (void) and not one that has taken its
@@ -366,7 +368,7 @@ impl Store {
     pub fn remove_layer(&self, layer: &Arc<StoredLayer>) -> Result<(), StoreError> {
         let layers = &mut self.lock().layers;
         match layers.get(layer.content()) {
-            Some(known) if Arc::ptr_eq(known, layer) => remove(layers, layer.content()),
+            Some(known) if Arc::ptr_eq(known, layer) => layers.remove(layer.content()),
             _ => Ok(()),
         }
     }
@@ -384,7 +386,7 @@ impl Store {
         if layer.is_leased() {
             return Err(RemoveError::InUse);
         }
-        remove(layers, content)?;
+        layers.remove(content)?;
         tracing::info!(%content, "removed");
         Ok(layer)
     }
@@ -423,7 +425,7 @@ impl Store {
 
     /// Bytes that the layers take when complete.
     pub fn bytes(&self) -> u64 {
-        taken(&self.lock().layers)
+        self.lock().layers.bytes()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Held> {
@@ -460,65 +462,6 @@ fn clear(dir: &Path) -> io::Result<()> {
         _ => {}
     }
     std::fs::create_dir(dir)
-}
-
-/// The recorder may put a file into a directory that is being emptied: a record, once.
-const MOST_REMOVALS: u32 = 3;
-
-type Layers = HashMap<ContentId, Arc<StoredLayer>>;
-
-/// What takes room.
-#[derive(Debug)]
-struct Held {
-    layers: Layers,
-    /// Bytes set aside for what may become layers.
-    spooled: u64,
-}
-
-fn taken(layers: &Layers) -> u64 {
-    layers.values().map(|layer| layer.geometry().length()).sum()
-}
-
-impl Held {
-    fn make_room(&mut self, quota: u64, wanted: u64) -> Result<Vec<Arc<StoredLayer>>, StoreError> {
-        let needed = wanted.saturating_add(self.spooled);
-        let layers = &mut self.layers;
-        // What cannot have room anyway costs no other layer its place.
-        let stays = |layer: &StoredLayer| layer.is_leased() || layer.is_pinned();
-        let staying = layers.values().filter(|layer| stays(layer));
-        let lasting: u64 = staying.map(|layer| layer.geometry().length()).sum();
-        if lasting.saturating_add(needed) > quota {
-            return Err(StoreError::Full { quota, wanted });
-        }
-        let mut evicted = Vec::new();
-        while taken(layers).saturating_add(needed) > quota {
-            let idle = layers.values().filter(|layer| !stays(layer));
-            let Some(oldest) = idle.min_by_key(|layer| layer.last_used()).cloned() else {
-                return Err(StoreError::Full { quota, wanted });
-            };
-            tracing::info!(content = %oldest.content(), "evicted");
-            remove(layers, oldest.content())?;
-            evicted.push(oldest);
-        }
-        Ok(evicted)
-    }
-}
-
-fn remove(layers: &mut Layers, content: &ContentId) -> Result<(), StoreError> {
-    let Some(layer) = layers.remove(content) else {
-        return Ok(());
-    };
-    for _ in 0..MOST_REMOVALS {
-        match std::fs::remove_dir_all(layer.dir()) {
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(StoreError::io(layer.dir(), error));
-            }
-            _ => return Ok(()),
-        }
-    }
-    let still_written = io::Error::from(io::ErrorKind::DirectoryNotEmpty);
-    Err(StoreError::io(layer.dir(), still_written))
 }
 
 #[cfg(test)]

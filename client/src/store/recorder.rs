@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::{Held, StoredLayer};
+use super::StoredLayer;
+use super::held::Held;
 
 /// A crash forgets the uses since then; they matter for the order of eviction only.
 const NOTE_USES_EVERY: Duration = Duration::from_secs(60);

@@ -1,0 +1,102 @@
+//! What takes room in the store, and who leaves when there is none.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+
+use flotilla_torrents::ContentId;
+
+use super::{StoreError, StoredLayer};
+
+/// The recorder may put a file into a directory that is being emptied: a record, once.
+const MOST_REMOVALS: u32 = 3;
+
+/// What takes room.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) layers: Layers,
+    /// Bytes set aside for what may become layers.
+    pub(super) spooled: u64,
+}
+
+impl Held {
+    /// Evicts the least recently used layers that nobody uses and that are not pinned, until
+    /// `wanted` bytes more have room; returns them.
+    pub(super) fn make_room(
+        &mut self,
+        quota: u64,
+        wanted: u64,
+    ) -> Result<Vec<Arc<StoredLayer>>, StoreError> {
+        let needed = wanted.saturating_add(self.spooled);
+        // Looking at all layers takes long when they are many.
+        if self.layers.bytes().saturating_add(needed) <= quota {
+            return Ok(Vec::new());
+        }
+        // What cannot have room anyway costs no other layer its place.
+        let stays = |layer: &StoredLayer| layer.is_leased() || layer.is_pinned();
+        let staying = self.layers.values().filter(|layer| stays(layer));
+        let lasting: u64 = staying.map(|layer| layer.geometry().length()).sum();
+        if lasting.saturating_add(needed) > quota {
+            return Err(StoreError::Full { quota, wanted });
+        }
+        let mut evicted = Vec::new();
+        while self.layers.bytes().saturating_add(needed) > quota {
+            let idle = self.layers.values().filter(|layer| !stays(layer));
+            let Some(oldest) = idle.min_by_key(|layer| layer.last_used()).cloned() else {
+                return Err(StoreError::Full { quota, wanted });
+            };
+            tracing::info!(content = %oldest.content(), "evicted");
+            self.layers.remove(oldest.content())?;
+            evicted.push(oldest);
+        }
+        Ok(evicted)
+    }
+}
+
+/// The layers by what they are.
+#[derive(Debug, Default)]
+pub(super) struct Layers {
+    by_content: HashMap<ContentId, Arc<StoredLayer>>,
+    bytes: u64,
+}
+
+impl Layers {
+    pub(super) fn get(&self, content: &ContentId) -> Option<&Arc<StoredLayer>> {
+        self.by_content.get(content)
+    }
+
+    pub(super) fn values(&self) -> impl Iterator<Item = &Arc<StoredLayer>> {
+        self.by_content.values()
+    }
+
+    /// Bytes that they take when complete.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(super) fn insert(&mut self, layer: Arc<StoredLayer>) {
+        self.bytes += layer.geometry().length();
+        if let Some(replaced) = self.by_content.insert(layer.content().clone(), layer) {
+            self.bytes -= replaced.geometry().length();
+        }
+    }
+
+    /// Removes the layer here and on the disk.
+    pub(super) fn remove(&mut self, content: &ContentId) -> Result<(), StoreError> {
+        let Some(layer) = self.by_content.remove(content) else {
+            return Ok(());
+        };
+        self.bytes -= layer.geometry().length();
+        for _ in 0..MOST_REMOVALS {
+            match std::fs::remove_dir_all(layer.dir()) {
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(StoreError::io(layer.dir(), error));
+                }
+                _ => return Ok(()),
+            }
+        }
+        let still_written = io::Error::from(io::ErrorKind::DirectoryNotEmpty);
+        Err(StoreError::io(layer.dir(), still_written))
+    }
+}
