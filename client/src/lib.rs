@@ -50,6 +50,7 @@ mod torrent_registration;
 pub mod torrent_swarm;
 pub mod tracker_client;
 mod web_seed;
+mod without_secrets;
 
 pub use self::content_url::content_url;
 pub use self::control_client::DaemonClient;

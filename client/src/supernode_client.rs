@@ -21,6 +21,7 @@ use url::Url;
 use crate::layer_reader::LayerReader;
 use crate::rate_limit::RateLimiter;
 use crate::rendezvous;
+use crate::without_secrets::root_cause;
 
 /// A supernode in the same cluster answers a connection attempt in a millisecond.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
@@ -467,13 +468,4 @@ impl Supernodes {
         let failures: Vec<String> = self.0.iter().filter_map(Supernode::last_failure).collect();
         SupernodeError::NoneHealthy(failures.join("; "))
     }
-}
-
-/// The innermost cause says "connection refused"; the outer ones repeat the URL.
-pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }

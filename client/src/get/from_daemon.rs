@@ -8,10 +8,10 @@ use super::error::GetError;
 use super::events::{GetEvent, Reporter, Way};
 use super::expected_digest::ExpectedDigest;
 use super::from_swarm::SwarmFailure;
-use super::remote_name::redacted;
 use super::source_client::SourceClient;
 use crate::control_client::{DaemonClient, FetchError, FetchProgress, FetchedFile};
 use crate::node::ContentRequest;
+use crate::without_secrets::redacted;
 
 /// One content at the daemon.
 pub(super) struct FromDaemon<'a> {

@@ -16,10 +16,10 @@ use super::error::GetError;
 use super::events::{GetEvent, Reporter};
 use super::min_rate::{MinRate, RateWatch};
 use super::part_file::{PartContent, PartFile};
-use super::remote_name::redacted;
-use super::source_client::{SourceClient, SourceFailure, SourceReply, Wanted, root_cause};
+use super::source_client::{SourceClient, SourceFailure, SourceReply, Wanted};
 use super::stop::Stop;
 use crate::rate_limit::RateLimiter;
+use crate::without_secrets::{redacted, root_cause};
 
 /// First pause before the source is asked again; each one is twice the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);

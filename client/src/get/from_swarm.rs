@@ -16,9 +16,9 @@ use super::error::GetError;
 use super::events::{GetEvent, Reporter};
 use super::min_rate::{MinRate, RateWatch};
 use super::part_file::{PartContent, PartFile};
-use super::remote_name::redacted;
 use super::source_client::SourceClient;
 use super::validator::Validator;
+use crate::without_secrets::redacted;
 use crate::{ContentRequest, Layer, Node, OpenError, SupernodeError, SwarmHandle, SwarmState};
 
 /// How often the swarm is looked at while it says nothing.

@@ -11,8 +11,8 @@ use url::Url;
 use super::error::GetError;
 use super::events::{GetEvent, Observer, Reporter};
 use super::index_page::{Entry, entries_of_html, entries_of_json};
-use super::remote_name::redacted;
-use super::source_client::{SourceClient, SourceFailure, SourceReply, Wanted, root_cause};
+use super::source_client::{SourceClient, SourceFailure, SourceReply, Wanted};
+use crate::without_secrets::{redacted, root_cause};
 
 /// How much a listing may hold.
 #[derive(Clone, Copy, Debug)]

@@ -46,8 +46,9 @@ pub use self::get_source::{GetSource, GetSourceError};
 pub use self::index_walk::{IndexEntry, IndexError, IndexLimits, IndexOptions, walk};
 pub use self::min_rate::MinRate;
 pub use self::netrc::{Login, Netrc};
-pub use self::remote_name::{redacted, remote_name};
+pub use self::remote_name::remote_name;
 pub use self::source_client::{SourceClient, SourceOptions};
+pub use crate::without_secrets::redacted;
 
 use self::transfer::{Call, Seed, Transfer};
 use self::work_dir::WorkDir;

@@ -32,16 +32,6 @@ pub(super) fn safe_name(encoded: &str) -> Option<String> {
     (plain && short && printable).then_some(name)
 }
 
-/// The URL without what may be secret in it.
-pub fn redacted(url: &Url) -> String {
-    let mut shown = url.clone();
-    shown.set_query(None);
-    shown.set_fragment(None);
-    let _ = shown.set_password(None);
-    let _ = shown.set_username("");
-    shown.to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -10,8 +10,8 @@ use url::Url;
 
 use super::error::GetError;
 use super::netrc::{Login, Netrc};
-use super::remote_name::redacted;
 use super::validator::Validator;
+use crate::without_secrets::{redacted, root_cause};
 
 /// A source that sends nothing for so long has broken the connection.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -325,15 +325,6 @@ fn content_range(headers: &HeaderMap) -> Option<Told> {
     let end = last.parse::<u64>().ok()?.checked_add(1)?;
     let sound = first < end && total.is_none_or(|total| end <= total);
     sound.then_some((Some((first, end)), total))
-}
-
-/// The innermost cause; the outer ones repeat the URL, which may hold a signature.
-pub(super) fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

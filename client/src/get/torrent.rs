@@ -10,14 +10,14 @@ use url::Url;
 
 use super::error::GetError;
 use super::events::{GetEvent, Reporter, Way};
-use super::remote_name::redacted;
-use super::source_client::{SourceFailure, Wanted, root_cause};
+use super::source_client::{SourceFailure, Wanted};
 use super::stop::Stop;
 use super::transfer::Call;
 use super::{GetFile, GetSource};
 use crate::torrent_swarm::{
     self, DownloadOptions, Output, Phase, Progress, SwarmOptions, TorrentSource,
 };
+use crate::without_secrets::{redacted, root_cause};
 
 /// Longest .torrent that is read; [`flotilla_torrents::Metainfo::from_bytes`] has the same cap.
 const MOST_TORRENT_BYTES: u64 = 24 * 1024 * 1024;

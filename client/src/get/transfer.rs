@@ -16,12 +16,12 @@ use super::from_source::FromSource;
 use super::from_swarm::{FromSwarm, SwarmFailure};
 use super::part_file::PartFile;
 use super::publish::{Publication, Published, publish};
-use super::remote_name::redacted;
 use super::source_client::SourceClient;
 use super::stop::Stop;
 use super::torrent::FromTorrent;
 use super::{GetFile, GetOptions, GetSource, Seeding};
 use crate::rate_limit::RateLimiter;
+use crate::without_secrets::redacted;
 use crate::{DaemonClient, Node, SwarmHandle, content_url};
 
 /// How often a seeding swarm is looked at.

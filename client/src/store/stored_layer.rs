@@ -17,6 +17,7 @@ use url::Url;
 use super::StoreError;
 use super::journal::Journal;
 use super::layer_record::{self, LayerRecord, now_millis};
+use crate::without_secrets::redacted;
 
 const DATA: &str = "data";
 const JOURNAL: &str = "pieces";
@@ -222,7 +223,7 @@ impl StoredLayer {
     /// Says where the source has content that no digest names; the first word counts.
     pub fn note_url(&self, url: &Url) {
         if self.content.digest().is_none() {
-            self.url.get_or_init(|| without_secrets(url));
+            self.url.get_or_init(|| redacted(url));
         }
     }
 
@@ -579,17 +580,6 @@ fn open_data(path: &Path, length: u64, is_sealed: bool) -> Result<File, StoreErr
     Ok(data)
 }
 
-/// Query, user name and password may be credentials.
-fn without_secrets(url: &Url) -> String {
-    let mut shown = url.clone();
-    shown.set_query(None);
-    shown.set_fragment(None);
-    let _ = shown.set_password(None);
-    let _ = shown.set_username("");
-    shown.to_string()
-}
-
-/// Whether the bytes of `piece` are there; reads them.
 /// Whether what is written of a layer is flushed to the disk before it is relied on.
 fn is_flushed(geometry: &Geometry) -> bool {
     geometry.length() > LARGEST_UNFLUSHED || geometry.piece_count() > 1
@@ -619,6 +609,7 @@ fn whole_piece(
     Ok(vec![(piece, PieceHash::of(&whole))])
 }
 
+/// Whether the bytes of `piece` are there; reads them.
 fn is_piece(data: &File, geometry: &Geometry, piece: PieceIndex, hash: PieceHash) -> bool {
     let size = usize::try_from(geometry.piece_size(piece)).unwrap_or(0);
     let mut bytes = vec![0; size];

@@ -7,7 +7,7 @@ use reqwest::redirect::{Attempt, Policy};
 use url::Url;
 
 use super::Failure;
-use crate::supernode_client::root_cause;
+use crate::without_secrets::root_cause;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The whole exchange; busy public trackers take some seconds.
