@@ -157,6 +157,14 @@ impl Registry {
         &self.host
     }
 
+    /// CPU seconds that it has used so far.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn cpu_seconds(&self) -> Result<f64> {
+        self.process.cpu_seconds()
+    }
+
     /// Where its requests and responses are logged, one JSON object a line.
     pub fn log_file(&self) -> PathBuf {
         self.process.error_file().to_owned()

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
-use crate::store::{LayerAudit, RemoveError, Store, StoreError, StoredLayer};
+use crate::store::{LayerAudit, RemoveError, SmallEntry, Store, StoreError, StoredLayer};
 
 /// What there is of a layer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +47,20 @@ impl LayerReport {
             last_used: layer.last_used(),
             pinned: layer.is_pinned(),
             in_use: layer.is_leased(),
+        }
+    }
+
+    fn of_small(entry: SmallEntry) -> Self {
+        Self {
+            content: entry.content,
+            url: None,
+            origin: entry.origin,
+            length: entry.length,
+            held: entry.length,
+            sealed: Some(entry.sha256),
+            last_used: entry.last_used,
+            pinned: false,
+            in_use: false,
         }
     }
 }
@@ -107,6 +121,8 @@ impl Cache {
     pub fn report(&self) -> CacheReport {
         let layers = self.store().layers();
         let mut layers: Vec<_> = layers.iter().map(|layer| LayerReport::of(layer)).collect();
+        let small = self.store().small_entries();
+        layers.extend(small.into_iter().map(LayerReport::of_small));
         layers.sort_by(|a, b| {
             let newest_first = b.last_used.cmp(&a.last_used);
             newest_first.then_with(|| a.content.cmp(&b.content))
@@ -122,9 +138,7 @@ impl Cache {
     pub fn remove(&self, content: &ContentId) -> Outcome {
         match self.store().discard(content) {
             Ok(layer) => {
-                if let Holder::Running(engine) = &self.0 {
-                    engine.leave(&layer.swarm());
-                }
+                self.leave(layer.into_iter());
                 Outcome::Done
             }
             Err(RemoveError::Absent) => Outcome::Absent,
@@ -136,6 +150,16 @@ impl Cache {
 
     /// Pins a layer, so that it is never evicted, or gives it free. Blocks on the disk.
     pub fn set_pinned(&self, content: &ContentId, pinned: bool) -> Outcome {
+        if self.store().has_small(content) {
+            if !pinned {
+                return Outcome::Done;
+            }
+            match self.store().unpack(content) {
+                Ok(None) => return Outcome::Absent,
+                Ok(Some((_, evicted))) => self.leave(evicted.into_iter()),
+                Err(error) => return Outcome::Failed(error.to_string()),
+            }
+        }
         match self.store().set_pinned(content, pinned) {
             None => Outcome::Absent,
             Some(Ok(())) => Outcome::Done,
@@ -154,7 +178,8 @@ impl Cache {
         stop: &CancellationToken,
     ) -> Result<Option<LayerAudit>, StoreError> {
         let Some(layer) = self.store().layer(content) else {
-            return Ok(None);
+            let (cache, content) = (self.clone(), content.clone());
+            return Ok(blocking(move || cache.store().audit_small(&content)).await);
         };
         let (audited, stop) = (Arc::clone(&layer), stop.clone());
         let audit = blocking(move || {
@@ -173,6 +198,13 @@ impl Cache {
             }
         }
         Ok(audit)
+    }
+
+    /// Layers that are no longer here are no longer seeded.
+    fn leave(&self, layers: impl Iterator<Item = Arc<StoredLayer>>) {
+        if let Holder::Running(engine) = &self.0 {
+            layers.for_each(|layer| engine.leave(&layer.swarm()));
+        }
     }
 
     fn store(&self) -> &Store {

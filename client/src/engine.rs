@@ -23,6 +23,7 @@ use crate::peer_connection::{self, Access, Introduction, MeetError};
 use crate::piece_storage::PieceStorage;
 use crate::rate_limit::RateLimiter;
 use crate::small_content::SmallContent;
+use crate::small_queue::SmallQueue;
 use crate::spool::{Hashes, Spool};
 use crate::store::{Store, StoreError, StoredLayer};
 use crate::swarm::Role;
@@ -67,6 +68,7 @@ pub(crate) struct EngineShared {
     pub(crate) bans: Bans,
     listen: SocketAddr,
     pub(crate) store: Store,
+    small_queue: SmallQueue,
     keys: RwLock<Vec<TicketKey>>,
     /// Peers that are seeders of supernodes.
     supernodes: RwLock<HashSet<PeerId>>,
@@ -131,6 +133,7 @@ impl Engine {
             bans: Bans::default(),
             listen: listener.local_addr()?,
             store,
+            small_queue: SmallQueue::default(),
             keys: RwLock::new(Vec::new()),
             supernodes: RwLock::default(),
             swarms: Mutex::default(),
@@ -282,25 +285,61 @@ impl Engine {
 
     /// Keeps small content on the disk. Returns at once; without room there it is not kept.
     pub fn keep(&self, small: SmallContent, origin: &str) {
-        let (engine, origin) = (self.clone(), origin.to_owned());
-        self.0.tasks.spawn_blocking(move || {
-            if let Err(error) = engine.write_small(&small, &origin) {
-                tracing::warn!(content = %small.content(), %error, "not kept");
-            }
-        });
+        if self.0.small_queue.push(small, origin.to_owned()) {
+            let engine = self.clone();
+            self.0.tasks.spawn_blocking(move || {
+                while let Some((small, origin)) = engine.0.small_queue.next() {
+                    match engine.0.store.keep(&small, &origin) {
+                        Ok(evicted) => engine.leave_all(evicted),
+                        Err(error) => {
+                            tracing::warn!(content = %small.content(), %error, "not kept");
+                        }
+                    }
+                }
+            });
+        }
     }
 
-    /// As [`keep`](Self::keep), at once. Blocks on the disk.
+    /// Small content that was kept, for a caller of `origin`; `None`: it is not here.
+    ///
+    /// # Errors
+    /// It came from another source.
+    pub async fn small(
+        &self,
+        content: &ContentId,
+        origin: &str,
+    ) -> Result<Option<SmallContent>, StoreError> {
+        if !self.0.store.has_small(content) {
+            return Ok(None);
+        }
+        let (engine, content, origin) = (self.clone(), content.clone(), origin.to_owned());
+        blocking(move || engine.0.store.small(&content, &origin)).await
+    }
+
+    /// Makes a layer of small content that was kept; `None`: it is not here. Blocks on the disk.
+    ///
+    /// # Errors
+    /// There is no room for it, or the disk refused.
+    pub fn unpack(&self, content: &ContentId) -> Result<Option<Arc<StoredLayer>>, StoreError> {
+        let unpacked = self.0.store.unpack(content)?;
+        Ok(unpacked.map(|(layer, evicted)| {
+            self.leave_all(evicted);
+            layer
+        }))
+    }
+
+    /// Makes a layer of small content, kept or not. Blocks on the disk.
     pub(crate) fn write_small(
         &self,
         small: &SmallContent,
         origin: &str,
     ) -> Result<Arc<StoredLayer>, StoreError> {
+        if let Some(layer) = self.unpack(small.content())? {
+            return Ok(layer);
+        }
         let store = &self.0.store;
         let (layer, evicted) = store.layer_or_create(small.content(), small.geometry(), origin)?;
-        for layer in evicted {
-            self.leave(&layer.swarm());
-        }
+        self.leave_all(evicted);
         store.complete(&layer, small.bytes(), small.sha256().clone())?;
         Ok(layer)
     }
@@ -312,9 +351,7 @@ impl Engine {
 
     /// Sets aside room for spooled bytes.
     pub(crate) fn reserve_spooled(&self, bytes: u64) -> Result<(), StoreError> {
-        for layer in self.0.store.reserve_spooled(bytes)? {
-            self.leave(&layer.swarm());
-        }
+        self.leave_all(self.0.store.reserve_spooled(bytes)?);
         Ok(())
     }
 
@@ -329,10 +366,15 @@ impl Engine {
     ) -> Result<Arc<StoredLayer>, StoreError> {
         let store = &self.0.store;
         let (layer, evicted) = store.adopt(file, content, geometry, origin, hashes)?;
+        self.leave_all(evicted);
+        Ok(layer)
+    }
+
+    /// Leaves the swarms of layers that were evicted.
+    fn leave_all(&self, evicted: Vec<Arc<StoredLayer>>) {
         for layer in evicted {
             self.leave(&layer.swarm());
         }
-        Ok(layer)
     }
 
     /// Leaves a swarm; its layer stays on the disk.
@@ -387,7 +429,7 @@ impl Engine {
     ) -> Result<SwarmHandle, EngineError> {
         let swarm = InfoHash::of_swarm(content, &geometry);
         if let Some(handle) = self.swarm(&swarm) {
-            self.0.store.check_origin(handle.layer(), origin)?;
+            self.0.store.check_origin(handle.layer().origin(), origin)?;
             return Ok(handle);
         }
         let engine = self.clone();
@@ -399,9 +441,7 @@ impl Engine {
             Ok(opened) => opened?,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
-        for layer in evicted {
-            self.leave(&layer.swarm());
-        }
+        self.leave_all(evicted);
         let map = published_so_far(&layer, role);
         let storage = PieceStorage::Layer(Arc::clone(&layer));
         let running = self.0.clone().run_swarm(swarm, storage, None, map, role);

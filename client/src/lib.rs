@@ -38,6 +38,7 @@ pub mod preheat;
 pub mod rate_limit;
 pub mod rendezvous;
 mod small_content;
+mod small_queue;
 mod spool;
 pub mod store;
 mod supernode_client;

@@ -201,7 +201,11 @@ impl Node {
     /// The layer, if it is complete and verified on this node's disk and came from the
     /// source of `url`.
     pub async fn local(&self, digest: &Digest, url: &Url) -> Option<Layer> {
-        let layer = self.0.engine.store().layer(&ContentId::blob(digest))?;
+        let content = ContentId::blob(digest);
+        if let Ok(Some(small)) = self.0.engine.small(&content, &origin_of(url)).await {
+            return Some(Layer::new(Content::Small(small)));
+        }
+        let layer = self.0.engine.store().layer(&content)?;
         layer.sealed()?;
         if !layer.is_untouched() {
             let condemned = self.0.engine.condemn(&layer, "written by somebody else");

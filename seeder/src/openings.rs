@@ -172,7 +172,7 @@ impl Openings {
         };
         let content = ContentId::blob(digest);
         let key = self.key(url, request);
-        let is_here = self.engine.store().layer(&content).is_some();
+        let is_here = self.engine.store().has_content(&content);
         if is_here || self.small.contains_key(&key) {
             return Ok(None);
         }
@@ -197,7 +197,16 @@ impl Openings {
 
     /// The running swarm of a layer that is whole on the disk.
     pub(crate) async fn whole(&self, digest: &Digest) -> Option<SwarmHandle> {
-        let layer = self.engine.store().layer(&ContentId::blob(digest))?;
+        let content = ContentId::blob(digest);
+        let engine = self.engine.clone();
+        let found = tokio::task::spawn_blocking(move || {
+            let unpacked = engine.unpack(&content).unwrap_or_else(|error| {
+                tracing::warn!(%content, %error, "not made a layer");
+                None
+            });
+            unpacked.or_else(|| engine.store().layer(&content))
+        });
+        let layer = found.await.ok()??;
         layer.sealed()?;
         let known = self.run(layer.origin(), layer.content(), layer.geometry());
         let handle = known.await.ok()?.handle;
@@ -270,7 +279,7 @@ impl Openings {
         request: &OpenRequest,
     ) -> Result<bool, Unopened> {
         let store = self.engine.store();
-        let same_source = store.check_origin(known.handle.layer(), &origin_of(url));
+        let same_source = store.check_origin(known.handle.layer().origin(), &origin_of(url));
         same_source.map_err(|error| Unopened::Unswarmable(error.to_string()))?;
         let length = known.handle.geometry().length();
         if request.digest.is_some() {
@@ -302,7 +311,14 @@ impl Openings {
         request: &OpenRequest,
     ) -> Result<FromSource, Unopened> {
         if let Some(digest) = &request.digest {
-            let stored = self.engine.store().layer(&ContentId::blob(digest));
+            let content = ContentId::blob(digest);
+            let small = self.engine.small(&content, &origin_of(url)).await;
+            if let Some(small) = small.map_err(|e| Unopened::Unswarmable(e.to_string()))? {
+                let length = small.geometry().length();
+                self.blobs.check_blob(url, &request.headers, length).await?;
+                return Ok(FromSource::Small(small));
+            }
+            let stored = self.engine.store().layer(&content);
             if let Some(layer) = stored.as_ref().filter(|layer| layer.sealed().is_some()) {
                 // Whole on the disk from an earlier run.
                 let length = layer.geometry().length();

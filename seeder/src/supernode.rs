@@ -118,7 +118,7 @@ impl Supernode {
         let open_layers = OpenLayers::open(
             &config.data_dir.join("open-layers"),
             &config.open_repositories,
-            |content| engine.store().layer(content).is_some(),
+            |content| engine.store().has_content(content),
         )?;
         let openings = Openings::new(
             engine,

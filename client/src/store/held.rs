@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use flotilla_torrents::ContentId;
 
+use super::packs::Packs;
 use super::{StoreError, StoredLayer};
 
 /// The recorder may put a file into a directory that is being emptied: a record, once.
@@ -15,13 +16,19 @@ const MOST_REMOVALS: u32 = 3;
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) layers: Layers,
+    pub(super) packs: Packs,
     /// Bytes set aside for what may become layers.
     pub(super) spooled: u64,
 }
 
 impl Held {
-    /// Evicts the least recently used layers that nobody uses and that are not pinned, until
-    /// `wanted` bytes more have room; returns them.
+    /// Bytes that everything takes that is here: layers when they are complete.
+    pub(super) fn bytes(&self) -> u64 {
+        self.layers.bytes().saturating_add(self.packs.bytes())
+    }
+
+    /// Evicts what was not used for the longest time, until `wanted` bytes more have room: packs,
+    /// and layers that nobody uses and that are not pinned. Returns the layers.
     pub(super) fn make_room(
         &mut self,
         quota: u64,
@@ -29,7 +36,7 @@ impl Held {
     ) -> Result<Vec<Arc<StoredLayer>>, StoreError> {
         let needed = wanted.saturating_add(self.spooled);
         // Looking at all layers takes long when they are many.
-        if self.layers.bytes().saturating_add(needed) <= quota {
+        if self.bytes().saturating_add(needed) <= quota {
             return Ok(Vec::new());
         }
         // What cannot have room anyway costs no other layer its place.
@@ -40,14 +47,21 @@ impl Held {
             return Err(StoreError::Full { quota, wanted });
         }
         let mut evicted = Vec::new();
-        while self.layers.bytes().saturating_add(needed) > quota {
+        while self.bytes().saturating_add(needed) > quota {
             let idle = self.layers.values().filter(|layer| !stays(layer));
-            let Some(oldest) = idle.min_by_key(|layer| layer.last_used()).cloned() else {
-                return Err(StoreError::Full { quota, wanted });
-            };
-            tracing::info!(content = %oldest.content(), "evicted");
-            self.layers.remove(oldest.content())?;
-            evicted.push(oldest);
+            let oldest = idle.min_by_key(|layer| layer.last_used()).cloned();
+            match (oldest, self.packs.oldest()) {
+                (Some(layer), Some((used, pack))) if used < layer.last_used() => {
+                    self.packs.evict(pack)?;
+                }
+                (Some(layer), _) => {
+                    tracing::info!(content = %layer.content(), "evicted");
+                    self.layers.remove(layer.content())?;
+                    evicted.push(layer);
+                }
+                (None, Some((_, pack))) => self.packs.evict(pack)?,
+                (None, None) => return Err(StoreError::Full { quota, wanted }),
+            }
         }
         Ok(evicted)
     }

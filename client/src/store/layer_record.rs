@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use flotilla_torrents::{ContentId, Digest};
+use flotilla_torrents::{ContentId, Digest, Geometry};
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
@@ -36,6 +36,20 @@ pub(super) struct LayerRecord {
 }
 
 impl LayerRecord {
+    /// Of content that has just begun to come.
+    pub(super) fn new(content: ContentId, geometry: &Geometry, origin: &str) -> Self {
+        Self {
+            content,
+            length: geometry.length(),
+            piece_length: geometry.piece_length(),
+            origin: origin.to_owned(),
+            url: None,
+            sealed: None,
+            written: None,
+            pinned: false,
+        }
+    }
+
     /// Reads the record of the layer in `dir`, and when the layer was last used (Unix
     /// milliseconds).
     pub(super) fn read(dir: &Path) -> Result<(Self, u64), StoreError> {
@@ -51,22 +65,16 @@ impl LayerRecord {
     }
 
     /// Replaces the record. A crash before the end leaves the old one or none; the store
-    /// clears away a layer without record. Without `flush` that is so until the system has
-    /// written it.
-    pub(super) fn write(&self, dir: &Path, last_used: u64, flush: bool) -> io::Result<()> {
+    /// clears away a layer without record.
+    pub(super) fn write(&self, dir: &Path, last_used: u64) -> io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(dir)?;
         // In one piece: to_writer makes a system call of each token.
         file.write_all(&serde_json::to_vec(self)?)?;
         file.as_file().set_modified(time(last_used))?;
         give_to_owner(file.as_file(), dir)?;
-        if flush {
-            file.as_file().sync_data()?;
-        }
+        file.as_file().sync_data()?;
         file.persist(dir.join(RECORD))?;
-        if flush {
-            File::open(dir)?.sync_all()?;
-        }
-        Ok(())
+        File::open(dir)?.sync_all()
     }
 }
 
@@ -93,6 +101,11 @@ fn millis(time: SystemTime) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The file's time of modification, Unix milliseconds.
+pub(super) fn modified_millis(file: &File) -> io::Result<u64> {
+    Ok(millis(file.metadata()?.modified()?))
+}
+
 /// When the file was last written, Unix nanoseconds.
 pub(super) fn written(file: &File) -> io::Result<u64> {
     let written = file.metadata()?.modified()?;
@@ -100,7 +113,7 @@ pub(super) fn written(file: &File) -> io::Result<u64> {
     Ok(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
-fn time(millis: u64) -> SystemTime {
+pub(super) fn time(millis: u64) -> SystemTime {
     UNIX_EPOCH
         .checked_add(Duration::from_millis(millis))
         .unwrap_or(UNIX_EPOCH)

@@ -1,14 +1,18 @@
 //! The piece store: layers on the disk, within a quota.
 //!
 //! `<data-dir>/layers/<content>/` holds `data` (the bytes, sparse until complete), `pieces`
-//! (the [journal](journal)) and `layer.json`. `<data-dir>/spool/` holds bytes that may become
+//! (the [journal](journal)) and `layer.json`. Content that is too small for that is in the
+//! [packs](packs) below `<data-dir>/packs/`. `<data-dir>/spool/` holds bytes that may become
 //! layers, and nothing that outlives the process.
 
 mod audit;
 mod held;
 mod journal;
 mod layer_record;
+mod pack_file;
+mod packs;
 mod recorder;
+mod small;
 mod stored_layer;
 
 use std::collections::HashSet;
@@ -24,13 +28,18 @@ use tempfile::NamedTempFile;
 pub use self::audit::LayerAudit;
 use self::held::{Held, Layers};
 pub(crate) use self::journal::Journal;
+use self::packs::Packs;
 use self::recorder::Recorder;
+pub(crate) use self::small::SmallEntry;
 pub use self::stored_layer::{Lease, StoredLayer};
 use crate::spool::Hashes;
 
 /// Of the quota, one part in so many may be spooled: what may become a layer must not push out
 /// most of those that are.
 const SPOOL_SHARE: u64 = 2;
+
+/// Layers that left to make room; their swarms are to be left as well.
+pub type Evicted = Vec<Arc<StoredLayer>>;
 
 /// The store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -126,6 +135,7 @@ pub struct Store {
     _lock: File,
     data_dir: PathBuf,
     root: PathBuf,
+    packs: PathBuf,
     spool: PathBuf,
     quota: u64,
     layers: Arc<Mutex<Held>>,
@@ -165,12 +175,19 @@ impl Store {
                 Err(error) => tracing::warn!(%error, "layer left alone"),
             }
         }
-        let layers = Arc::new(Mutex::new(Held { layers, spooled: 0 }));
+        let dir = data_dir.join("packs");
+        let packs = Packs::open(dir.clone()).map_err(|e| StoreError::io(&dir, e))?;
+        let layers = Arc::new(Mutex::new(Held {
+            layers,
+            packs,
+            spooled: 0,
+        }));
         let recorder = Recorder::start(Arc::clone(&layers));
         Ok(Self {
             _lock: lock,
             data_dir: data_dir.to_owned(),
             root,
+            packs: dir,
             spool,
             quota,
             layers,
@@ -187,6 +204,12 @@ impl Store {
     /// Bytes that the layers may take.
     pub fn quota(&self) -> u64 {
         self.quota
+    }
+
+    /// Whether it is here, or something of it.
+    pub fn has_content(&self, content: &ContentId) -> bool {
+        let held = self.lock();
+        held.layers.get(content).is_some() || held.packs.get(content).is_some()
     }
 
     /// The layer, if anything of it is here.
@@ -212,10 +235,10 @@ impl Store {
         content: &ContentId,
         geometry: Geometry,
         origin: &str,
-    ) -> Result<(Arc<StoredLayer>, Vec<Arc<StoredLayer>>), StoreError> {
+    ) -> Result<(Arc<StoredLayer>, Evicted), StoreError> {
         let mut held = self.lock();
         if let Some(layer) = held.layers.get(content) {
-            self.check_origin(layer, origin)?;
+            self.check_origin(layer.origin(), origin)?;
             if layer.geometry() != geometry {
                 // Same content, other cut: an older version's; nobody can use it any more.
                 held.layers.remove(content)?;
@@ -246,10 +269,10 @@ impl Store {
         geometry: Geometry,
         origin: &str,
         hashes: Hashes,
-    ) -> Result<(Arc<StoredLayer>, Vec<Arc<StoredLayer>>), StoreError> {
+    ) -> Result<(Arc<StoredLayer>, Evicted), StoreError> {
         let mut held = self.lock();
         if let Some(layer) = held.layers.get(content) {
-            self.check_origin(layer, origin)?;
+            self.check_origin(layer.origin(), origin)?;
             return match layer.sealed() {
                 Some(_) => Ok((Arc::clone(layer), Vec::new())),
                 None => Err(StoreError::Arriving {
@@ -275,7 +298,7 @@ impl Store {
 
     /// Sets so many bytes of the quota aside, until
     /// [`release_spooled`](Self::release_spooled). Returns what was evicted for them.
-    pub(crate) fn reserve_spooled(&self, bytes: u64) -> Result<Vec<Arc<StoredLayer>>, StoreError> {
+    pub(crate) fn reserve_spooled(&self, bytes: u64) -> Result<Evicted, StoreError> {
         let mut held = self.lock();
         let share = self.quota / SPOOL_SHARE;
         if held.spooled.saturating_add(bytes) > share {
@@ -333,15 +356,14 @@ impl Store {
         shared.iter().cloned().collect()
     }
 
-    /// Whether the word of `origin` counts on who may have `layer`. Who knows a digest may not
+    /// Whether the word of `origin` counts on who may have what came from `known`. Who knows a digest may not
     /// have the layer for it: a source of the caller's choice would let him in.
     ///
     /// # Errors
-    /// The layer came from another source, and the two do not share theirs.
-    pub fn check_origin(&self, layer: &StoredLayer, origin: &str) -> Result<(), StoreError> {
+    /// They are two sources that do not share theirs.
+    pub fn check_origin(&self, known: &str, origin: &str) -> Result<(), StoreError> {
         let shared = &self.shared_origins;
         let shared = shared.read().unwrap_or_else(PoisonError::into_inner);
-        let known = layer.origin();
         if known == origin || (shared.contains(known) && shared.contains(origin)) {
             return Ok(());
         }
@@ -351,12 +373,13 @@ impl Store {
         })
     }
 
-    /// Removes a layer, whoever uses it. Readers that have it open keep their file until they
-    /// close it.
+    /// Removes a layer or small content, whoever uses it. Readers that have it open keep their
+    /// file until they close it.
     ///
     /// # Errors
     /// The disk refused.
     pub fn remove(&self, content: &ContentId) -> Result<(), StoreError> {
+        self.remove_small(content);
         self.lock().layers.remove(content)
     }
 
@@ -373,13 +396,21 @@ impl Store {
         }
     }
 
-    /// Removes a layer that is no longer wanted, unless it is pinned or in use.
+    /// Removes what is no longer wanted, unless it is pinned or in use; returns the layer, which
+    /// small content is not.
     ///
     /// # Errors
     /// It is still here, or was not.
-    pub fn discard(&self, content: &ContentId) -> Result<Arc<StoredLayer>, RemoveError> {
+    pub fn discard(&self, content: &ContentId) -> Result<Option<Arc<StoredLayer>>, RemoveError> {
+        let was_small = self.remove_small(content);
         let layers = &mut self.lock().layers;
-        let layer = layers.get(content).cloned().ok_or(RemoveError::Absent)?;
+        let Some(layer) = layers.get(content).cloned() else {
+            return if was_small {
+                Ok(None)
+            } else {
+                Err(RemoveError::Absent)
+            };
+        };
         if layer.is_pinned() {
             return Err(RemoveError::Pinned);
         }
@@ -388,7 +419,7 @@ impl Store {
         }
         layers.remove(content)?;
         tracing::info!(%content, "removed");
-        Ok(layer)
+        Ok(Some(layer))
     }
 
     /// Removes a layer whose bytes were found damaged, also when it is pinned or in use. From
@@ -401,7 +432,8 @@ impl Store {
         self.remove_layer(layer)
     }
 
-    /// Pins a layer, so that it is never evicted, or gives it free. `None`: it is not here.
+    /// Pins a layer, so that it is never evicted, or gives it free. `None`: it is not here; small
+    /// content has to be [unpacked](Self::unpack).
     ///
     /// # Errors
     /// The disk refused; a restart may forget it.
@@ -423,9 +455,9 @@ impl Store {
         known.is_some_and(|known| Arc::ptr_eq(known, layer))
     }
 
-    /// Bytes that the layers take when complete.
+    /// Bytes that everything takes that is here, layers when complete.
     pub fn bytes(&self) -> u64 {
-        self.lock().layers.bytes()
+        self.lock().bytes()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Held> {

@@ -75,7 +75,8 @@ fn record(layer: &StoredLayer) {
 }
 
 fn note_uses(layers: &Mutex<Held>) {
-    let held = layers.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut held = layers.lock().unwrap_or_else(PoisonError::into_inner);
+    held.packs.note_uses();
     let all: Vec<_> = held.layers.values().cloned().collect();
     drop(held);
     for layer in all {

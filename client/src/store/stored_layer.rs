@@ -8,9 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
-use flotilla_torrents::{
-    Bitfield, ContentId, Digest, DigestHasher, Geometry, InfoHash, PieceHash, PieceIndex,
-};
+use flotilla_torrents::{Bitfield, ContentId, Digest, Geometry, InfoHash, PieceHash, PieceIndex};
 use tempfile::NamedTempFile;
 use url::Url;
 
@@ -25,10 +23,6 @@ const JOURNAL: &str = "pieces";
 const UNSYNCED: &str = "pieces.unsynced";
 /// A layer with no more pieces than this is fetched again sooner than it is kept account of.
 const FEW_PIECES: u32 = 4;
-/// Layers of one piece up to this are not flushed to the disk, which would take longer than
-/// fetching them again, and have no journal: their bytes are compared with their SHA-256 when they
-/// are found after a restart. Images have many of them.
-const LARGEST_UNFLUSHED: u64 = 128 * 1024;
 
 /// A layer's data file with its journal. Methods that touch the disk block: call them from
 /// a blocking thread.
@@ -62,8 +56,7 @@ pub struct StoredLayer {
 
 #[derive(Debug)]
 struct Inner {
-    /// None of a layer that is not flushed.
-    journal: Option<Journal>,
+    journal: Journal,
     /// None of a layer of few pieces.
     noted: Option<Journal>,
     held: Bitfield,
@@ -92,16 +85,7 @@ impl StoredLayer {
         origin: &str,
     ) -> Result<Self, StoreError> {
         fs::create_dir_all(&dir).map_err(|e| StoreError::io(&dir, e))?;
-        let record = LayerRecord {
-            content,
-            origin: origin.to_owned(),
-            length: geometry.length(),
-            piece_length: geometry.piece_length(),
-            url: None,
-            sealed: None,
-            written: None,
-            pinned: false,
-        };
+        let record = LayerRecord::new(content, &geometry, origin);
         Self::from_record(dir, record, now_millis())
     }
 
@@ -133,14 +117,9 @@ impl StoredLayer {
                 reason: e.to_string(),
             }
         })?;
-        let (journal, recorded) = if is_flushed(&geometry) {
-            let path = dir.join(JOURNAL);
-            let opened = Journal::open(&path, &geometry);
-            let (journal, recorded) = opened.map_err(|e| StoreError::io(&path, e))?;
-            (Some(journal), recorded)
-        } else {
-            (None, whole_piece(&dir.join(DATA), &geometry, &record)?)
-        };
+        let path = dir.join(JOURNAL);
+        let (journal, recorded) =
+            Journal::open(&path, &geometry).map_err(|e| StoreError::io(&path, e))?;
         let mut held = Bitfield::empty(&geometry);
         let mut hashes = vec![None; usize::try_from(geometry.piece_count()).unwrap_or(0)];
         for (piece, hash) in recorded {
@@ -370,15 +349,11 @@ impl StoredLayer {
         if written.is_empty() {
             return Ok(());
         }
-        let synced = match is_flushed(&self.geometry) {
-            true => self.data.sync_data(),
-            false => Ok(()),
-        };
-        let recorded = synced.and_then(|()| beforehand()).and_then(|()| {
-            let mut inner = self.lock();
-            let journal = inner.journal.as_mut();
-            journal.map_or(Ok(()), |journal| journal.append(&written))
-        });
+        let recorded = self
+            .data
+            .sync_data()
+            .and_then(|()| beforehand())
+            .and_then(|()| self.lock().journal.append(&written));
         let mut inner = self.lock();
         if recorded.is_err() {
             inner.unsynced.extend(written);
@@ -458,7 +433,7 @@ impl StoredLayer {
             *is_settled = false;
             let last_used = self.last_used();
             let record = self.layer_record(self.sealed());
-            record.write(&self.dir, last_used, is_flushed(&self.geometry))?;
+            record.write(&self.dir, last_used)?;
             self.is_noted.store(true, Ordering::Relaxed);
             self.noted_use.store(last_used, Ordering::Relaxed);
             *is_settled = true;
@@ -580,35 +555,6 @@ fn open_data(path: &Path, length: u64, is_sealed: bool) -> Result<File, StoreErr
     Ok(data)
 }
 
-/// Whether what is written of a layer is flushed to the disk before it is relied on.
-fn is_flushed(geometry: &Geometry) -> bool {
-    geometry.length() > LARGEST_UNFLUSHED || geometry.piece_count() > 1
-}
-
-/// The only piece of a complete layer that has no journal.
-fn whole_piece(
-    data: &Path,
-    geometry: &Geometry,
-    record: &LayerRecord,
-) -> Result<Vec<(PieceIndex, PieceHash)>, StoreError> {
-    let (Some(sha256), Some(piece)) = (&record.sealed, geometry.piece(0)) else {
-        return Ok(Vec::new());
-    };
-    let whole = fs::metadata(data)
-        .and_then(|found| match found.len() <= LARGEST_UNFLUSHED {
-            true => fs::read(data),
-            false => Err(io::Error::from(io::ErrorKind::FileTooLarge)),
-        })
-        .ok()
-        .filter(|bytes| bytes.len() as u64 == geometry.length())
-        .filter(|bytes| DigestHasher::sha256_of(bytes) == *sha256);
-    let whole = whole.ok_or_else(|| StoreError::Damaged {
-        path: data.to_owned(),
-        reason: "it is not what was recorded".to_owned(),
-    })?;
-    Ok(vec![(piece, PieceHash::of(&whole))])
-}
-
 /// Whether the bytes of `piece` are there; reads them.
 fn is_piece(data: &File, geometry: &Geometry, piece: PieceIndex, hash: PieceHash) -> bool {
     let size = usize::try_from(geometry.piece_size(piece)).unwrap_or(0);
@@ -662,25 +608,5 @@ mod tests {
         let layer = open(false).unwrap();
         assert_eq!(layer.held().count(), 2);
         assert!(layer.has(pieces[1]) && !layer.has(pieces[2]));
-    }
-
-    #[test]
-    fn a_small_layer_counts_after_a_crash_while_its_bytes_are_there() {
-        let dir = tempfile::tempdir().unwrap();
-        let bytes = vec![7; 5000];
-        let sha256 = DigestHasher::sha256_of(&bytes);
-        let (content, path) = (ContentId::blob(&sha256), dir.path().to_owned());
-        let geometry = Geometry::for_length(5000).unwrap();
-        let layer = StoredLayer::create(path.clone(), content, geometry, "http://h").unwrap();
-        assert!(layer.complete(&bytes, sha256.clone()).unwrap());
-        layer.record().unwrap();
-        drop(layer);
-        let found = StoredLayer::open(path.clone()).unwrap();
-        assert_eq!(found.sealed(), Some(sha256));
-        drop(found);
-        // As if the host had lost its power before the bytes reached the disk.
-        fs::write(dir.path().join(DATA), vec![0; 5000]).unwrap();
-        let lost = StoredLayer::open(path);
-        assert!(matches!(lost, Err(StoreError::Damaged { .. })), "{lost:?}");
     }
 }

@@ -32,10 +32,13 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<()> {
     let registry = Registry::start(&registry_host)?;
     let supernode = Supernode::start(&flotilla, &supernode_host)?;
     let options = ProxyOptions::with_supernodes(&[supernode.url()]);
-    let _proxy = NodeProxy::start(&flotilla, &node, &options)?;
+    let proxy = NodeProxy::start(&flotilla, &node, &options)?;
     let directory = testbed.directory().join("image");
     let mut builder = ImageBuilder::new(&directory)?;
     let (mut direct, mut swarm) = (Duration::ZERO, Duration::ZERO);
+    // CPU seconds, the registry's apart for each way.
+    let mut registry_cpu = [0.0, 0.0];
+    let before = supernode.process.cpu_seconds()? + proxy.process.cpu_seconds()?;
     for number in 0..arguments.images {
         let layers: Result<Vec<_>> = LAYERS
             .iter()
@@ -46,7 +49,9 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<()> {
         let target = directory.join("pulled");
         // Whoever comes second finds the registry's files in memory: they take turns.
         for proxied in [number % 2 == 0, number % 2 == 1] {
+            let cpu = registry.cpu_seconds()?;
             let took = pull(&node, &registry, &reference, &target, proxied)?;
+            registry_cpu[usize::from(proxied)] += registry.cpu_seconds()? - cpu;
             if proxied {
                 swarm += took;
             } else {
@@ -59,6 +64,7 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<()> {
         arguments.images,
         LAYERS.len()
     );
+    let own_cpu = supernode.process.cpu_seconds()? + proxy.process.cpu_seconds()? - before;
     let mut table = Table::new(&[title.as_str(), "ms an image"]);
     let images = u32::try_from(arguments.images)?;
     let each = |all: Duration| format!("{:.1}", (all / images).as_secs_f64() * 1000.0);
@@ -66,6 +72,14 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<()> {
     table.row(&["through proxy and supernode".to_owned(), each(swarm)]);
     let ratio = swarm.as_secs_f64() / direct.as_secs_f64();
     table.row(&["ratio".to_owned(), format!("{ratio:.3}")]);
+    let cpu = |seconds: f64| format!("{:.1}", seconds * 1000.0 / f64::from(images));
+    for (name, seconds) in [
+        ("CPU of proxy and supernode", own_cpu),
+        ("CPU of the registry, direct", registry_cpu[0]),
+        ("CPU of the registry, through", registry_cpu[1]),
+    ] {
+        table.row(&[name.to_owned(), cpu(seconds)]);
+    }
     print!("{table}");
     Ok(())
 }
