@@ -12,6 +12,7 @@ use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::host::Host;
 use crate::namespace::{output_of, run};
 use crate::registry::Registry;
 
@@ -227,8 +228,14 @@ impl Image {
     /// `skopeo` is missing or refused.
     pub fn push(&self, registry: &Registry, repository: &str, tag: &str) -> Result<String> {
         let reference = format!("{}/{repository}:{tag}", registry.address());
+        output_of(&mut self.push_command(registry, registry.host(), &reference))?;
+        Ok(reference)
+    }
+
+    /// The command that pushes the image from `host` as `reference`.
+    pub fn push_command(&self, registry: &Registry, host: &Host, reference: &str) -> Command {
         let login = registry.login();
-        let mut command = registry.host().command("skopeo");
+        let mut command = host.command("skopeo");
         command.args([
             "--insecure-policy",
             "copy",
@@ -242,8 +249,7 @@ impl Image {
         command
             .arg(self.source())
             .arg(format!("docker://{reference}"));
-        output_of(&mut command)?;
-        Ok(reference)
+        command
     }
 
     /// Writes the image as an archive that `docker load` takes, named `reference`.

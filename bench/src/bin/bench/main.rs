@@ -1,8 +1,10 @@
 //! `make bench`: the figures of README.md.
 
 mod many_nodes;
+mod pushes;
 mod single_node;
 mod small_images;
+mod statistics;
 
 use std::process::ExitCode;
 
@@ -23,6 +25,8 @@ enum Measurement {
     Get(many_nodes::Arguments),
     /// One node pulls an image through the swarm; compared with a direct pull in the same run.
     Single(single_node::Arguments),
+    /// One client pushes, straight and through the proxy, in turns.
+    Push(pushes::Arguments),
     /// One client pulls many small images, straight and through the proxy, in one run.
     Small(small_images::Arguments),
 }
@@ -31,6 +35,7 @@ fn main() -> ExitCode {
     conclude(match Arguments::parse().measurement {
         Measurement::Get(arguments) => many_nodes::measure(&arguments),
         Measurement::Single(arguments) => single_node::measure(&arguments),
+        Measurement::Push(arguments) => pushes::measure(&arguments),
         Measurement::Small(arguments) => small_images::measure(&arguments),
     })
 }

@@ -9,6 +9,8 @@ use flotilla_bench::{
     ProxyOptions, Registry, Supernode, Table, Testbed,
 };
 
+use crate::statistics::{all, median};
+
 const MEBIBYTE: u64 = 1 << 20;
 /// How the image's size is split into layers, in percent.
 const LAYER_SHARES: [u64; 5] = [40, 25, 20, 10, 5];
@@ -71,13 +73,6 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<()> {
         arguments.rate
     );
     let mut table = Table::new(&[title.as_str(), "median s", "all"]);
-    let all = |times: &[Duration]| {
-        let times: Vec<String> = times
-            .iter()
-            .map(|time| format!("{:.2}", time.as_secs_f64()))
-            .collect();
-        times.join(" ")
-    };
     let (direct_median, swarm_median) = (median(&direct), median(&swarm));
     table.row(&[
         "registry".to_owned(),
@@ -110,10 +105,4 @@ fn cold_pull(
     let took = engine.pull(reference)?;
     engine.discard()?;
     Ok(took)
-}
-
-fn median(times: &[Duration]) -> f64 {
-    let mut seconds: Vec<f64> = times.iter().map(Duration::as_secs_f64).collect();
-    seconds.sort_by(f64::total_cmp);
-    seconds.get(seconds.len() / 2).copied().unwrap_or_default()
 }

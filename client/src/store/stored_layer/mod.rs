@@ -1,0 +1,308 @@
+//! One layer on the disk.
+
+mod opening;
+mod recording;
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use flotilla_torrents::{Bitfield, ContentId, Digest, Geometry, InfoHash, PieceHash, PieceIndex};
+use url::Url;
+
+use super::journal::Journal;
+use super::layer_record::{self, now_millis};
+use crate::without_secrets::redacted;
+
+const DATA: &str = "data";
+const JOURNAL: &str = "pieces";
+/// Pieces that are written and not synced: after a process was killed their bytes are there.
+const UNSYNCED: &str = "pieces.unsynced";
+/// A layer with no more pieces than this is fetched again sooner than it is kept account of.
+const FEW_PIECES: u32 = 4;
+
+/// A layer's data file with its journal. Methods that touch the disk block: call them from
+/// a blocking thread.
+#[derive(Debug)]
+pub struct StoredLayer {
+    dir: PathBuf,
+    content: ContentId,
+    origin: String,
+    geometry: Geometry,
+    /// Open for reading only once it is sealed: other names of it may be in others' hands.
+    data: File,
+    inner: Mutex<Inner>,
+    in_use: AtomicUsize,
+    /// Unix milliseconds; for the least-recently-used order.
+    last_used: AtomicU64,
+    /// The last use that the disk knows of.
+    noted_use: AtomicU64,
+    /// When the bytes of a sealed layer were last written; 0 before it is sealed. Whoever else
+    /// writes them later has a further name of the file.
+    written: AtomicU64,
+    /// Locked while a small layer is written whole: once, although several may have it.
+    completing: Mutex<()>,
+    is_pinned: AtomicBool,
+    url: OnceLock<String>,
+    /// Whether the record is known to survive a crash. Locked while it is written, so that
+    /// no older one replaces it.
+    is_settled: Mutex<bool>,
+    /// Whether there is a record, at least for as long as the host runs.
+    is_noted: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Inner {
+    journal: Journal,
+    /// None of a layer of few pieces.
+    noted: Option<Journal>,
+    held: Bitfield,
+    hashes: Vec<Option<PieceHash>>,
+    unsynced: Vec<(PieceIndex, PieceHash)>,
+    sealed: Option<Digest>,
+}
+
+impl Inner {
+    /// The piece is in the data file, and not recorded yet.
+    fn hold(&mut self, piece: PieceIndex, hash: PieceHash) {
+        self.held.set(piece);
+        if let Some(slot) = self.hashes.get_mut(at(piece)) {
+            *slot = Some(hash);
+        }
+        self.unsynced.push((piece, hash));
+    }
+}
+
+impl StoredLayer {
+    /// What the layer is.
+    pub fn content(&self) -> &ContentId {
+        &self.content
+    }
+
+    /// Scheme, host and port of the source that its bytes come from. Its word counts on who
+    /// may have them: [`Store::check_origin`](super::Store::check_origin).
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Where the source has content that no digest names, without what may be secret in it.
+    pub fn url(&self) -> Option<&str> {
+        self.url.get().map(String::as_str)
+    }
+
+    /// Says where the source has content that no digest names; the first word counts.
+    pub fn note_url(&self, url: &Url) {
+        if self.content.digest().is_none() {
+            self.url.get_or_init(|| redacted(url));
+        }
+    }
+
+    /// Its cut into pieces.
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// The swarm it belongs to.
+    pub fn swarm(&self) -> InfoHash {
+        InfoHash::of_swarm(&self.content, &self.geometry)
+    }
+
+    /// The data file, for hard links.
+    pub fn data_path(&self) -> PathBuf {
+        self.dir.join(DATA)
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The pieces held now.
+    pub fn held(&self) -> Bitfield {
+        self.lock().held.clone()
+    }
+
+    /// Whether `piece` is held.
+    pub fn has(&self, piece: PieceIndex) -> bool {
+        self.lock().held.has(piece)
+    }
+
+    /// The recorded hash of a held piece.
+    pub fn hash(&self, piece: PieceIndex) -> Option<PieceHash> {
+        self.lock().hashes.get(at(piece)).copied().flatten()
+    }
+
+    /// SHA-256 of the whole, when it is complete and was compared with the digest.
+    pub fn sealed(&self) -> Option<Digest> {
+        self.lock().sealed.clone()
+    }
+
+    /// Writes a verified piece. It counts as held at once; after the end of this process while its
+    /// bytes are found to be there, after that of the host only when [`sync`](Self::sync) has
+    /// recorded it.
+    ///
+    /// # Errors
+    /// The data file could not be written.
+    pub fn write_piece(&self, piece: PieceIndex, hash: PieceHash, data: &[u8]) -> io::Result<()> {
+        self.data
+            .write_all_at(data, self.geometry.piece_offset(piece))?;
+        let mut inner = self.lock();
+        inner.hold(piece, hash);
+        if let Some(noted) = &mut inner.noted {
+            noted.note(&[(piece, hash)])?;
+            self.note_record()?;
+        }
+        Ok(())
+    }
+
+    /// Writes the whole of a small layer, as [`write_piece`](Self::write_piece) does, and seals
+    /// it, unless that was done before. Returns whether it was done now.
+    pub(super) fn complete(&self, bytes: &[u8], sha256: Digest) -> io::Result<bool> {
+        let _once = self
+            .completing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if self.sealed().is_some() {
+            return Ok(false);
+        }
+        let size = usize::try_from(self.geometry.piece_length()).unwrap_or(usize::MAX);
+        for (piece, data) in self.geometry.pieces().zip(bytes.chunks(size)) {
+            self.write_piece(piece, PieceHash::of(data), data)?;
+        }
+        self.seal(sha256);
+        Ok(true)
+    }
+
+    /// The data file has all pieces, and these are their hashes, which are recorded by
+    /// [`sync`](Self::sync).
+    pub(super) fn hold_all(&self, pieces: Vec<PieceHash>) {
+        let mut inner = self.lock();
+        for (piece, hash) in self.geometry.pieces().zip(pieces) {
+            inner.hold(piece, hash);
+        }
+    }
+
+    /// Reads `length` bytes at `offset`; the caller knows that the pieces are held.
+    ///
+    /// # Errors
+    /// The data file could not be read, or somebody else has written it since it was sealed.
+    pub fn read(&self, offset: u64, length: usize) -> io::Result<Bytes> {
+        let bytes = self.read_unchecked(offset, length)?;
+        // In this order: a write that these bytes show has changed the time before.
+        if self.is_untouched() {
+            Ok(bytes)
+        } else {
+            Err(io::Error::other("written by somebody else"))
+        }
+    }
+
+    /// Whether the bytes of a sealed layer are as they were then, by the time of their last
+    /// change. Asks the system, not the disk.
+    pub fn is_untouched(&self) -> bool {
+        let written = self.written.load(Ordering::Relaxed);
+        written == 0 || layer_record::written(&self.data).is_ok_and(|now| now == written)
+    }
+
+    /// Every byte was compared again: the time of their last change, before that, counts.
+    pub(super) fn set_untouched_at(&self, written: u64) {
+        if self.written.swap(written, Ordering::Relaxed) != written
+            && let Err(error) = self.settle_record(true)
+        {
+            tracing::warn!(%error, "a layer will be taken for damaged after a restart");
+        }
+    }
+
+    pub(super) fn written_now(&self) -> io::Result<u64> {
+        layer_record::written(&self.data)
+    }
+
+    pub(super) fn read_unchecked(&self, offset: u64, length: usize) -> io::Result<Bytes> {
+        let mut buffer = vec![0; length];
+        self.data.read_exact_at(&mut buffer, offset)?;
+        Ok(buffer.into())
+    }
+
+    /// The whole was compared with its digest: `sha256` is the hash of all bytes. It survives
+    /// a crash once [`record`](Self::record) has returned.
+    pub(super) fn seal(&self, sha256: Digest) {
+        // Without the time nobody notices foreign writes: no reason not to have the layer.
+        self.written
+            .store(self.written_now().unwrap_or(0), Ordering::Relaxed);
+        self.lock().sealed = Some(sha256);
+    }
+
+    /// Keeps the layer from being evicted while the guard lives, and counts as a use of it.
+    pub fn lease(self: &Arc<Self>) -> Lease {
+        self.last_used.store(now_millis(), Ordering::Relaxed);
+        self.leased(true)
+    }
+
+    /// As [`lease`](Self::lease), for who looks after the layer without using it.
+    pub(crate) fn hold(self: &Arc<Self>) -> Lease {
+        self.leased(false)
+    }
+
+    fn leased(self: &Arc<Self>, is_use: bool) -> Lease {
+        self.in_use.fetch_add(1, Ordering::Relaxed);
+        Lease {
+            layer: Arc::clone(self),
+            is_use,
+        }
+    }
+
+    /// Whether somebody downloads, reads or uploads it.
+    pub fn is_leased(&self) -> bool {
+        self.in_use.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether it is never evicted.
+    pub fn is_pinned(&self) -> bool {
+        self.is_pinned.load(Ordering::Relaxed)
+    }
+
+    /// Takes effect at once, and survives a restart when [`record_pin`](Self::record_pin) has
+    /// returned.
+    pub(super) fn set_pinned(&self, pinned: bool) {
+        self.is_pinned.store(pinned, Ordering::Relaxed);
+    }
+
+    /// When it was last used, Unix milliseconds.
+    pub fn last_used(&self) -> u64 {
+        self.last_used.load(Ordering::Relaxed)
+    }
+
+    /// Nothing of it is to be given to anybody any more.
+    pub(super) fn condemn(&self) {
+        let mut inner = self.lock();
+        inner.held = Bitfield::empty(&self.geometry);
+        inner.sealed = None;
+        inner.unsynced.clear();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps a layer on the disk: it is being downloaded, read or uploaded.
+#[derive(Debug)]
+pub struct Lease {
+    layer: Arc<StoredLayer>,
+    is_use: bool,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.layer.in_use.fetch_sub(1, Ordering::Relaxed);
+        if self.is_use {
+            self.layer.last_used.store(now_millis(), Ordering::Relaxed);
+        }
+    }
+}
+
+fn at(piece: PieceIndex) -> usize {
+    usize::try_from(piece.get()).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,208 @@
+//! How a layer comes into being, and how what an earlier run left of it is found again.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::{Mutex, OnceLock};
+
+use flotilla_torrents::{Bitfield, ContentId, Geometry, PieceHash, PieceIndex};
+use tempfile::NamedTempFile;
+
+use super::{DATA, FEW_PIECES, Inner, JOURNAL, StoredLayer, UNSYNCED, at};
+use crate::store::StoreError;
+use crate::store::journal::Journal;
+use crate::store::layer_record::{self, LayerRecord, now_millis};
+
+impl StoredLayer {
+    /// The record is written when there is a piece to record.
+    pub(in crate::store) fn create(
+        dir: PathBuf,
+        content: ContentId,
+        geometry: Geometry,
+        origin: &str,
+    ) -> Result<Self, StoreError> {
+        fs::create_dir_all(&dir).map_err(|e| StoreError::io(&dir, e))?;
+        let record = LayerRecord::new(content, &geometry, origin);
+        Self::from_record(dir, record, now_millis())
+    }
+
+    /// The same, with `file` for its data.
+    pub(in crate::store) fn create_from(
+        file: NamedTempFile,
+        dir: PathBuf,
+        content: ContentId,
+        geometry: Geometry,
+        origin: &str,
+    ) -> Result<Self, StoreError> {
+        fs::create_dir_all(&dir).map_err(|e| StoreError::io(&dir, e))?;
+        let path = dir.join(DATA);
+        let moved = file.persist(&path);
+        moved.map_err(|e| StoreError::io(&path, e.error))?;
+        Self::create(dir, content, geometry, origin)
+    }
+
+    /// Opens what an earlier run left.
+    pub(in crate::store) fn open(dir: PathBuf) -> Result<Self, StoreError> {
+        let (record, last_used) = LayerRecord::read(&dir)?;
+        Self::from_record(dir, record, last_used)
+    }
+
+    fn from_record(dir: PathBuf, record: LayerRecord, last_used: u64) -> Result<Self, StoreError> {
+        let geometry = Geometry::new(record.length, record.piece_length).map_err(|e| {
+            StoreError::Malformed {
+                path: dir.clone(),
+                reason: e.to_string(),
+            }
+        })?;
+        let path = dir.join(JOURNAL);
+        let (journal, recorded) =
+            Journal::open(&path, &geometry).map_err(|e| StoreError::io(&path, e))?;
+        let mut held = Bitfield::empty(&geometry);
+        let mut hashes = vec![None; usize::try_from(geometry.piece_count()).unwrap_or(0)];
+        for (piece, hash) in recorded {
+            held.set(piece);
+            if let Some(slot) = hashes.get_mut(at(piece)) {
+                *slot = Some(hash);
+            }
+        }
+        let path = dir.join(DATA);
+        let sealed = record.sealed.filter(|_| held.is_full());
+        let data = open_data(&path, geometry.length(), sealed.is_some())?;
+        let written = match (&sealed, record.written) {
+            (None, _) => 0,
+            (Some(_), Some(written)) => written,
+            // An earlier version's.
+            (Some(_), None) => {
+                layer_record::written(&data).map_err(|e| StoreError::io(&path, e))?
+            }
+        };
+        let mut unsynced = Vec::new();
+        let mut noted = None;
+        if sealed.is_none() && geometry.piece_count() > FEW_PIECES {
+            let path = dir.join(UNSYNCED);
+            let (journal, pieces) =
+                Journal::open(&path, &geometry).map_err(|e| StoreError::io(&path, e))?;
+            noted = Some(journal);
+            for (piece, hash) in pieces {
+                // Nothing says that the bytes reached the disk but the bytes themselves.
+                if !held.has(piece) && is_piece(&data, &geometry, piece, hash) {
+                    held.set(piece);
+                    if let Some(slot) = hashes.get_mut(at(piece)) {
+                        *slot = Some(hash);
+                    }
+                    unsynced.push((piece, hash));
+                }
+            }
+        }
+        Ok(Self {
+            dir,
+            content: record.content,
+            origin: record.origin,
+            geometry,
+            data,
+            inner: Mutex::new(Inner {
+                journal,
+                noted,
+                held,
+                hashes,
+                unsynced,
+                sealed,
+            }),
+            in_use: AtomicUsize::new(0),
+            last_used: AtomicU64::new(last_used),
+            noted_use: AtomicU64::new(last_used),
+            written: AtomicU64::new(written),
+            completing: Mutex::new(()),
+            is_pinned: AtomicBool::new(record.pinned),
+            url: record.url.map_or_else(OnceLock::new, OnceLock::from),
+            is_settled: Mutex::new(false),
+            is_noted: AtomicBool::new(false),
+        })
+    }
+}
+
+/// Opens the bytes of a layer. Those of a sealed one may have further names outside the store,
+/// so they are never written again, nor is a file that has such names for another reason.
+fn open_data(path: &Path, length: u64, is_sealed: bool) -> Result<File, StoreError> {
+    let damaged = |reason: String| StoreError::Damaged {
+        path: path.to_owned(),
+        reason,
+    };
+    let mut options = OpenOptions::new();
+    options.read(true);
+    if !is_sealed {
+        if fs::metadata(path).is_ok_and(|data| data.nlink() > 1) {
+            return Err(damaged("it has further names outside the store".to_owned()));
+        }
+        options.write(true).create(true).truncate(false);
+    }
+    let data = match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(damaged("it is gone".to_owned()));
+        }
+        opened => opened.map_err(|e| StoreError::io(path, e))?,
+    };
+    if is_sealed {
+        let found = data.metadata().map_err(|e| StoreError::io(path, e))?.len();
+        if found != length {
+            return Err(damaged(format!("it has {found} bytes, not {length}")));
+        }
+    } else {
+        data.set_len(length).map_err(|e| StoreError::io(path, e))?;
+    }
+    Ok(data)
+}
+
+/// Whether the bytes of `piece` are there; reads them.
+fn is_piece(data: &File, geometry: &Geometry, piece: PieceIndex, hash: PieceHash) -> bool {
+    let size = usize::try_from(geometry.piece_size(piece)).unwrap_or(0);
+    let mut bytes = vec![0; size];
+    let read = data.read_exact_at(&mut bytes, geometry.piece_offset(piece));
+    read.is_ok() && PieceHash::of(&bytes) == hash
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_of_a_killed_process_count_while_their_bytes_are_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let geometry = Geometry::new(6 << 18, 1 << 18).unwrap();
+        let content = ContentId::url("http://h/f", "1", geometry.length());
+        let open = |create: bool| match create {
+            true => {
+                StoredLayer::create(dir.path().to_owned(), content.clone(), geometry, "http://h")
+            }
+            false => StoredLayer::open(dir.path().to_owned()),
+        };
+        let pieces: Vec<_> = geometry.pieces().collect();
+        let data = |n: u8| vec![n; 1 << 18];
+        let layer = open(true).unwrap();
+        for n in [0, 1] {
+            layer
+                .write_piece(pieces[n], PieceHash::of(&data(n as u8)), &data(n as u8))
+                .unwrap();
+        }
+        // Nothing was synced, and no destructor has anything to do.
+        drop(layer);
+        let layer = open(false).unwrap();
+        assert_eq!(layer.held().count(), 2);
+        layer.sync().unwrap();
+        assert_eq!(fs::metadata(dir.path().join(UNSYNCED)).unwrap().len(), 0);
+        layer
+            .write_piece(pieces[2], PieceHash::of(&data(2)), &data(2))
+            .unwrap();
+        // As if the host had lost its power: the note is there, the bytes are not.
+        layer
+            .data
+            .write_all_at(&[9], geometry.piece_offset(pieces[2]))
+            .unwrap();
+        drop(layer);
+        let layer = open(false).unwrap();
+        assert_eq!(layer.held().count(), 2);
+        assert!(layer.has(pieces[1]) && !layer.has(pieces[2]));
+    }
+}

@@ -1,0 +1,129 @@
+//! What the disk is told of a layer, and when.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use flotilla_torrents::Digest;
+
+use super::{Inner, StoredLayer};
+use crate::store::layer_record::{self, LayerRecord};
+
+impl StoredLayer {
+    /// Bytes written since the last [`sync`](Self::sync).
+    pub fn unsynced_bytes(&self) -> u64 {
+        self.lock().unsynced.len() as u64 * u64::from(self.geometry.piece_length())
+    }
+
+    /// Makes the written pieces durable: first the data, then their records.
+    ///
+    /// # Errors
+    /// The disk refused.
+    pub fn sync(&self) -> io::Result<()> {
+        self.record_pieces(|| self.settle_record(false))
+    }
+
+    /// `beforehand` is done between the data and the journal's entries, if there are any.
+    fn record_pieces(&self, beforehand: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let written = std::mem::take(&mut self.lock().unsynced);
+        if written.is_empty() {
+            return Ok(());
+        }
+        let recorded = self
+            .data
+            .sync_data()
+            .and_then(|()| beforehand())
+            .and_then(|()| self.lock().journal.append(&written));
+        let mut inner = self.lock();
+        if recorded.is_err() {
+            inner.unsynced.extend(written);
+            return recorded;
+        }
+        let Inner {
+            noted, unsynced, ..
+        } = &mut *inner;
+        noted
+            .as_mut()
+            .map_or(Ok(()), |noted| noted.replace(unsynced))
+    }
+
+    /// Writes the record for the case that the process is killed before the first sync. Called
+    /// while the pieces are locked.
+    pub(super) fn note_record(&self) -> io::Result<()> {
+        if self.is_noted.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let record = self.dir.join(layer_record::RECORD);
+        match File::create_new(record) {
+            Ok(mut file) => file.write_all(&serde_json::to_vec(&self.layer_record(None))?),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn layer_record(&self, sealed: Option<Digest>) -> LayerRecord {
+        let written = self.written.load(Ordering::Relaxed);
+        LayerRecord {
+            content: self.content.clone(),
+            origin: self.origin.clone(),
+            length: self.geometry.length(),
+            piece_length: self.geometry.piece_length(),
+            url: self.url.get().cloned(),
+            written: sealed.is_some().then_some(written).filter(|at| *at > 0),
+            sealed,
+            pinned: self.is_pinned(),
+        }
+    }
+
+    /// Records everything that is not on the disk yet.
+    pub(in crate::store) fn record(&self) -> io::Result<()> {
+        // The record that counts is the one below.
+        self.record_pieces(|| Ok(()))?;
+        self.note_written_by_system();
+        self.settle_record(true)
+    }
+
+    /// Some file systems settle the time of the last change when the data reaches the disk. While
+    /// the file has no further name, nobody else has changed it.
+    fn note_written_by_system(&self) {
+        if self.sealed().is_some()
+            && self.data.metadata().is_ok_and(|data| data.nlink() == 1)
+            && let Ok(written) = self.written_now()
+        {
+            self.written.store(written, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes the record, unless it is known to survive a crash already and not to be `anew`.
+    pub(super) fn settle_record(&self, anew: bool) -> io::Result<()> {
+        let mut is_settled = self
+            .is_settled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if anew || !*is_settled {
+            *is_settled = false;
+            let last_used = self.last_used();
+            let record = self.layer_record(self.sealed());
+            record.write(&self.dir, last_used)?;
+            self.is_noted.store(true, Ordering::Relaxed);
+            self.noted_use.store(last_used, Ordering::Relaxed);
+            *is_settled = true;
+        }
+        Ok(())
+    }
+
+    /// Lets the disk know of the last use, for the order of eviction after a restart.
+    pub(in crate::store) fn note_use(&self) {
+        let last_used = self.last_used();
+        if self.noted_use.swap(last_used, Ordering::Relaxed) != last_used {
+            // One that has no record, or no directory any more, has nothing to be remembered.
+            let _ = layer_record::note_use(&self.dir, last_used);
+        }
+    }
+
+    pub(in crate::store) fn record_pin(&self) -> io::Result<()> {
+        self.settle_record(true)
+    }
+}
