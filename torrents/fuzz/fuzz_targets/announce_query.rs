@@ -1,8 +1,3 @@
 #![no_main]
 
-use flotilla_torrents::tracker_wire::AnnounceRequest;
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|query: &str| {
-    let _ = AnnounceRequest::from_query(query);
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| flotilla_torrents_fuzz::announce_query(bytes));

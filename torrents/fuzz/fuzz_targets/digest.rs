@@ -1,7 +1,3 @@
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|text: &str| {
-    let _ = text.parse::<flotilla_torrents::Digest>();
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| flotilla_torrents_fuzz::digest(bytes));
