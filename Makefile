@@ -14,7 +14,7 @@ ifneq ($(ROOT),)
 AS_ROOT := --config 'target."cfg(unix)".runner=["sudo","--preserve-env","env","PATH=$(PATH)"]'
 endif
 
-.PHONY: help setup build demo demo-stop bench test check
+.PHONY: help setup build demo demo-stop bench fuzz test check
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -31,9 +31,14 @@ demo: build ## five nodes pull an image: from the registry, then through the swa
 demo-stop: ## end what `make demo KEEP=1` left running
 	$(ROOT) $(RELEASE)/flotilla-demo --stop
 
-bench: build ## 20 nodes get 64 MiB at 50 Mbit/s; one node's cold pull against a direct one
+bench: build ## the figures of README: 20 nodes, one node, pushes, 1,000 small images (half an hour)
 	$(ROOT) $(RELEASE)/flotilla-bench get
 	$(ROOT) $(RELEASE)/flotilla-bench single
+	$(ROOT) $(RELEASE)/flotilla-bench push
+	$(ROOT) $(RELEASE)/flotilla-bench small
+
+fuzz: setup ## ten minutes of each decoder of bytes from elsewhere (SECONDS=N for other times)
+	scripts/fuzz.sh $(or $(SECONDS),600)
 
 check: setup ## format, lints, unit and property tests
 	cargo fmt --all --check
