@@ -95,6 +95,7 @@ async fn answer_of(
         images: options.images.clone(),
         platforms: options.platforms.clone(),
         share,
+        nodes: None,
     };
     let events = supernode.preheat(&request).await?;
     let state = Some((events, own.clone()));

@@ -39,6 +39,7 @@ Getting started:
 
 Environment:
   FLOTILLA_JOIN_TOKEN   the cluster's secret
+  FLOTILLA_PREHEAT_AUTH what Harbor shows a supernode, see supernode --help
   FLOTILLA_LOG          what is logged to stderr, e.g. debug or flotilla_client=trace
 
 Exit codes:
@@ -122,6 +123,19 @@ pub(crate) struct SupernodeArgs {
     /// before it when it has no TLS; repeatable
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) preheat_registry: Vec<OwnRegistry>,
+    /// What Harbor and other triggers of preheats show, a line each: bearer TOKEN, basic
+    /// USER:PASSWORD, harbor-basic USER:PASSWORD, header NAME: VALUE, or none (or set
+    /// FLOTILLA_PREHEAT_AUTH)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) preheat_auth: Option<PathBuf>,
+    /// Preheats of such triggers are only for this platform; repeatable [default: all that an
+    /// image has]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) preheat_platform: Vec<String>,
+    /// Nodes that get the layers of such preheats as well, a glob of their names, where the trigger
+    /// does not say it [default: none]
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) preheat_nodes: Option<String>,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
 }
@@ -265,6 +279,7 @@ mod tests {
             "flotilla get http://h/f --range -500 --filter-query sig,exp --seed-ratio 1.5 --no-fallback --digest md5:900150983cd24fb0d6963f7d28e17f72",
             "flotilla get -r http://h/d/ --include *.iso --exclude tmp --max-depth 2",
             "flotilla supernode --registry-auth f --preheat-registry reg.test --preheat-registry http://reg.test:5000",
+            "flotilla supernode --preheat-auth f --preheat-platform linux/amd64 --preheat-nodes web-*",
             "flotilla preheat reg.test:5000/a/b:1 reg.test/c --supernode http://a:8001,http://b:8001 --platform linux/amd64 --platform linux/arm64/v8 --join-token-file f --quiet",
             "flotilla torrent create d -o d.torrent --tracker http://a/announce --tracker udp://b:1,udp://c:1 --web-seed http://w/ --private --piece-length 4MiB --comment c --force",
             "flotilla torrent show d.torrent --json",

@@ -11,7 +11,7 @@ use clap::CommandFactory as _;
 use flotilla_client::{Node, NodeConfig, control};
 use flotilla_proxy::{CheckedContent, InterceptConfig, Proxy, ProxyConfig};
 use flotilla_seeder::registry_login::LoginConfig;
-use flotilla_seeder::{Supernode, SupernodeConfig};
+use flotilla_seeder::{PreheatTriggers, Supernode, SupernodeConfig};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -21,6 +21,7 @@ use crate::cli::{Cli, Command, ProxyArgs, SupernodeArgs};
 use crate::config::{self, ProxySettings, SupernodeSettings};
 use crate::get_command;
 use crate::join_token;
+use crate::preheat_auth;
 use crate::preheat_command;
 use crate::torrent_command;
 
@@ -52,8 +53,14 @@ async fn supernode(args: SupernodeArgs, shutdown: CancellationToken) -> anyhow::
     prepare_data_dir(&settings.data_dir)?;
     let token_file = settings.join_token_file.as_deref();
     let join_token = join_token::of_supernode(token_file, settings.listen, &settings.data_dir)?;
+    let peer_address = settings.peer_address();
+    let triggers = PreheatTriggers {
+        logins: preheat_auth::given(settings.preheat_auth.as_deref())?,
+        platforms: settings.preheat_platforms,
+        nodes: settings.preheat_nodes,
+    };
     let api = bind(settings.listen, "--listen").await?;
-    let peers = bind(settings.peer_address(), "--peer-listen").await?;
+    let peers = bind(peer_address, "--peer-listen").await?;
     let (api_addr, peer_addr) = (api.local_addr()?, peers.local_addr()?);
     let udp = bind_udp(settings.udp_tracker.unwrap_or(api_addr)).await?;
     let config = SupernodeConfig {
@@ -72,7 +79,10 @@ async fn supernode(args: SupernodeArgs, shutdown: CancellationToken) -> anyhow::
         },
     };
     let supernode = Supernode::start(&config, api, peers, shutdown.clone())?;
-    let supernode = supernode.with_udp_tracker(udp)?;
+    let supernode = supernode
+        .with_udp_tracker(udp)?
+        .with_preheat_triggers(triggers)
+        .context("--preheat-platform, --preheat-nodes")?;
     ready(&format!(
         "flotilla supernode ready on http://{api_addr} (peers on {peer_addr})"
     ))?;

@@ -96,6 +96,14 @@ pub(crate) struct SupernodeSettings {
     pub(crate) open_repositories: Vec<OpenRepository>,
     /// Registries that images are preheated from, besides those of `registry_auth`.
     pub(crate) preheat_registries: Vec<OwnRegistry>,
+    /// What triggers of preheats show.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) preheat_auth: Option<PathBuf>,
+    /// The platforms that triggers mean; none: all.
+    pub(crate) preheat_platforms: Vec<String>,
+    /// The nodes that triggers mean, a glob of their names; none: no node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) preheat_nodes: Option<String>,
     /// Logins of the supernode's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) registry_auth: Option<PathBuf>,
@@ -116,6 +124,9 @@ impl Default for SupernodeSettings {
             shared_registries: Vec::new(),
             open_repositories: Vec::new(),
             preheat_registries: Vec::new(),
+            preheat_auth: None,
+            preheat_platforms: Vec::new(),
+            preheat_nodes: None,
             registry_auth: None,
             join_token_file: None,
         }
@@ -180,6 +191,9 @@ impl SupernodeSettings {
         settings.shared_registries.extend(args.shared_registry);
         settings.open_repositories.extend(args.open_repository);
         settings.preheat_registries.extend(args.preheat_registry);
+        settings.preheat_auth = args.preheat_auth.or(settings.preheat_auth);
+        settings.preheat_platforms.extend(args.preheat_platform);
+        settings.preheat_nodes = args.preheat_nodes.or(settings.preheat_nodes);
         settings.registry_auth = args.registry_auth.or(settings.registry_auth);
         let CommonArgs {
             data_dir,

@@ -20,6 +20,7 @@ mod get_command;
 mod get_list;
 mod get_progress;
 mod join_token;
+mod preheat_auth;
 mod preheat_command;
 mod shown;
 mod torrent_command;

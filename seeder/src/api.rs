@@ -25,7 +25,9 @@ use crate::offers::NotTaken;
 use crate::open_swarms::OpenSwarms;
 use crate::open_torrents;
 use crate::openings::{Openings, unix_now};
-use crate::preheat::{self, Preheater};
+use crate::preheat;
+use crate::preheat::jobs::{self, Jobs};
+use crate::preheat::triggers::{self, PreheatTriggers};
 
 /// An open request carries credentials of up to 16 KiB each.
 const LARGEST_REQUEST: usize = 64 * 1024;
@@ -40,6 +42,9 @@ pub(crate) struct Api {
     pub(crate) openings: Arc<Openings>,
     pub(crate) tracker: Tracker,
     pub(crate) open_swarms: OpenSwarms,
+    pub(crate) jobs: Jobs,
+    /// Who may ask for preheats besides members, and what for.
+    pub(crate) triggers: OnceLock<PreheatTriggers>,
     /// Where the API listens, and the UDP tracker if there is one.
     pub(crate) listen: SocketAddr,
     pub(crate) udp_port: OnceLock<u16>,
@@ -51,9 +56,10 @@ pub(crate) struct Api {
 
 impl Api {
     pub(crate) fn new(
-        openings: Openings,
+        openings: Arc<Openings>,
         tracker: Tracker,
         open_swarms: OpenSwarms,
+        jobs: Jobs,
         join_token: Option<&str>,
         listen: SocketAddr,
         peer_port: u16,
@@ -61,15 +67,29 @@ impl Api {
         let ticket_key = openings.signer.public_key();
         let join_token = join_token.map(|token| Sha256::digest(token).into());
         Arc::new(Self {
-            openings: Arc::new(openings),
+            openings,
             tracker,
             open_swarms,
+            jobs,
+            triggers: OnceLock::new(),
             listen,
             udp_port: OnceLock::new(),
             join_token,
             ticket_key,
             peer_port,
         })
+    }
+
+    /// Whether who shows these may ask for preheats: with the join token, or a login of the
+    /// triggers' own. Without such logins everybody on this host may.
+    pub(crate) fn may_trigger(&self, headers: &HeaderMap) -> bool {
+        let is_member = self.join_token.is_some() && self.is_member(headers);
+        let logins = self.triggers.get().map(|triggers| &triggers.logins);
+        is_member
+            || match logins.filter(|logins| !logins.is_empty()) {
+                Some(logins) => logins.admit(headers),
+                None => self.listen.ip().is_loopback(),
+            }
     }
 
     fn is_member(&self, headers: &HeaderMap) -> bool {
@@ -98,9 +118,8 @@ pub(crate) fn router(api: &Arc<Api>) -> Router {
         .route("/v1/stats", get(stats))
         .merge(open_torrents::members_routes())
         .with_state(Arc::clone(api))
-        .merge(preheat::api::router(Preheater::new(Arc::clone(
-            &api.openings,
-        ))))
+        .merge(preheat::api::router(api.jobs.preheater().clone()))
+        .merge(jobs::api::router(api.jobs.clone()))
         .layer(middleware::from_fn_with_state(
             Arc::clone(api),
             members_only,
@@ -112,6 +131,7 @@ pub(crate) fn router(api: &Arc<Api>) -> Router {
         )
         .merge(api.tracker.router())
         .merge(open_torrents::public_routes().with_state(Arc::clone(api)))
+        .merge(triggers::router(api))
         .merge(members)
         .layer(middleware::from_fn_with_state(Arc::clone(api), note_member))
 }

@@ -32,4 +32,6 @@ pub mod source_address;
 mod source_pace;
 mod supernode;
 
+pub use self::preheat::PreheatError;
+pub use self::preheat::triggers::{PreheatTriggers, TriggerLogins, TriggerLoginsError};
 pub use self::supernode::{Supernode, SupernodeConfig};

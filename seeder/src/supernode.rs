@@ -21,6 +21,9 @@ use crate::open_repository::OpenRepository;
 use crate::open_swarms::{OpenSwarms, SupernodeGate};
 use crate::open_torrents;
 use crate::openings::Openings;
+use crate::preheat::Preheater;
+use crate::preheat::jobs::Jobs;
+use crate::preheat::triggers::PreheatTriggers;
 use crate::registry_login::{LoginConfig, RegistryLogins};
 use crate::registry_tls::RegistryTls;
 use crate::registry_token::{TokenCertificate, TokenVerifier};
@@ -120,7 +123,7 @@ impl Supernode {
             &config.open_repositories,
             |content| engine.store().has_content(content),
         )?;
-        let openings = Openings::new(
+        let openings = Arc::new(Openings::new(
             engine,
             source,
             logins,
@@ -128,7 +131,11 @@ impl Supernode {
             tokens,
             open_layers,
             peer_port,
-        );
+        ));
+        let jobs = config.data_dir.join("preheat-jobs");
+        let preheater = Preheater::new(Arc::clone(&openings));
+        let jobs = Jobs::open(jobs.clone(), preheater, shutdown.clone())
+            .with_context(|| format!("preheat jobs in {}", jobs.display()))?;
         let listen = api.local_addr()?;
         let join_token = config.join_token.as_deref();
         Ok(Self {
@@ -138,6 +145,7 @@ impl Supernode {
                 openings,
                 tracker,
                 open_swarms,
+                jobs,
                 join_token,
                 listen,
                 peer_port,
@@ -157,12 +165,24 @@ impl Supernode {
         Ok(self)
     }
 
+    /// Lets Harbor and other triggers ask for preheats. Without this, whoever is on this host may
+    /// when the API listens on loopback, and whoever shows the join token.
+    ///
+    /// # Errors
+    /// A platform or the nodes are not understood.
+    pub fn with_preheat_triggers(self, triggers: PreheatTriggers) -> anyhow::Result<Self> {
+        triggers.check()?;
+        self.api.triggers.get_or_init(|| triggers);
+        Ok(self)
+    }
+
     /// Serves until the shutdown given to [`start`](Self::start).
     ///
     /// # Errors
     /// The UDP tracker's socket fails; a connection that fails fails alone.
     pub async fn serve(self) -> anyhow::Result<()> {
         let server = ApiServer::new(self.listener, api::router(&self.api));
+        self.api.jobs.resume();
         tokio::spawn(open_torrents::open_known(Arc::clone(&self.api)));
         let (tracker, udp) = (self.api.tracker.clone(), self.udp);
         let udp_shutdown = self.shutdown.clone();

@@ -1,4 +1,5 @@
-//! The messages of `POST /v1/preheats`, JSON: layers for the swarm before anybody pulls them.
+//! The messages of `/v1/preheats` and `/v1/preheat-jobs`, JSON: layers for the swarm before anybody
+//! pulls them.
 //!
 //! Whoever reads one caps its bytes before it is parsed.
 
@@ -19,6 +20,9 @@ pub struct PreheatRequest {
     /// Whose layers are wanted in a cluster of several supernodes; none: all layers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<PreheatShare>,
+    /// The nodes that are to have the layers as well: a glob of their names; none: no node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<String>,
 }
 
 /// A supernode's part of a cluster's layers: those that the nodes ask it for first.
@@ -31,7 +35,57 @@ pub struct PreheatShare {
     pub own: String,
 }
 
-/// One line of the answer.
+/// How far a preheat job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum JobState {
+    /// It waits for its turn.
+    Pending,
+    /// Layers are read, or go to nodes.
+    Running,
+    /// Everything is where it should be.
+    Success,
+    /// Not everything is; the cause says why.
+    Failure,
+    /// Somebody has cancelled it.
+    Cancelled,
+}
+
+impl JobState {
+    /// Whether it stays so.
+    pub fn is_final(self) -> bool {
+        !matches!(self, Self::Pending | Self::Running)
+    }
+}
+
+/// The answer to `POST /v1/preheat-jobs`, and to `GET` and `DELETE /v1/preheat-jobs/{id}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobStatus {
+    /// Names the job.
+    pub id: u64,
+    /// How far it is.
+    pub state: JobState,
+    /// Its images, as they were asked for.
+    pub images: Vec<String>,
+    /// The nodes that are to have the layers as well, a glob of their names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<String>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// Layers and configurations that the supernode has.
+    pub layers: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Layers, images and nodes that failed.
+    pub failed: u64,
+    /// Seconds since 1970.
+    pub created: u64,
+    /// Seconds since 1970.
+    pub updated: u64,
+}
+
+/// One line of the answer of `POST /v1/preheats`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PreheatEvent {

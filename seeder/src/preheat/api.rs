@@ -72,7 +72,7 @@ async fn preheat(
     });
     let lines = stream::unfold(told, async |mut told| {
         let event = match tokio::time::timeout(HEARTBEAT, told.recv()).await {
-            Ok(event) => event?,
+            Ok(told) => told?.event,
             Err(_) => PreheatEvent::Heartbeat {},
         };
         let mut line = serde_json::to_vec(&event).unwrap_or_default();

@@ -31,6 +31,16 @@ pub(crate) struct ImageReference {
     pub(crate) reference: String,
 }
 
+impl ImageReference {
+    /// Its registry as people name it.
+    pub(crate) fn registry(&self) -> String {
+        match self.port {
+            Some(port) => format!("{}:{port}", self.host),
+            None => self.host.clone(),
+        }
+    }
+}
+
 impl FromStr for ImageReference {
     type Err = ImageReferenceError;
 

@@ -4,9 +4,12 @@
 //! [API](api) streams it to the caller.
 
 pub(crate) mod api;
+mod identity;
 mod image_reference;
+pub(crate) mod jobs;
 mod manifest;
 mod resolution;
+pub(crate) mod triggers;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,14 +19,15 @@ use flotilla_torrents::Digest;
 use flotilla_torrents::preheat_api::{PreheatEvent, PreheatRequest, PreheatShare};
 use flotilla_torrents::swarm_api::OpenRequest;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
+use glob::Pattern;
 use tokio::sync::{Semaphore, mpsc};
 use url::{Origin, Url};
 
+use self::identity::{Identity, IdentityError, LentAuthorization};
 use self::image_reference::ImageReference;
 use self::manifest::{Blob, Platform};
 use self::resolution::{Image, ResolveError};
 use crate::openings::{Opened, Openings, Unopened};
-use crate::registry_login::LoginError;
 use crate::source::SourceError;
 
 /// Layers read for preheating at the same time, by all requests together: nodes that pull go
@@ -34,11 +38,13 @@ const IMAGES_AT_ONCE: usize = 4;
 const MOST_IMAGES: usize = 256;
 const MOST_PLATFORMS: usize = 32;
 const MOST_SUPERNODES: usize = 256;
+/// Bytes of a glob of nodes' names.
+const LONGEST_SELECTOR: usize = 1024;
 
 /// A request is wrong.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct PreheatError(String);
+pub struct PreheatError(String);
 
 /// A request that is understood.
 #[derive(Debug)]
@@ -46,6 +52,9 @@ pub(crate) struct Preheat {
     images: Vec<ImageReference>,
     platforms: Vec<Platform>,
     share: Option<PreheatShare>,
+    /// The nodes that are to have the layers as well.
+    nodes: Option<Pattern>,
+    lent: Arc<LentAuthorization>,
 }
 
 impl Preheat {
@@ -56,6 +65,7 @@ impl Preheat {
             images,
             platforms,
             share,
+            nodes,
         } = request;
         let supernodes = share.as_ref().map_or(0, |share| share.supernodes.len());
         for (count, most, what) in [
@@ -75,7 +85,19 @@ impl Preheat {
             images: parse_all(&images)?,
             platforms: parse_all(&platforms)?,
             share,
+            nodes: nodes.as_deref().map(selector).transpose()?,
+            lent: Arc::default(),
         })
+    }
+
+    /// Reads the registry with what the caller lent, for as long as it is taken there.
+    pub(crate) fn lend(&self, authorization: String) {
+        self.lent.lend(authorization);
+    }
+
+    /// The nodes that are to have the layers as well, a glob of their names.
+    pub(crate) fn nodes(&self) -> Option<&str> {
+        self.nodes.as_ref().map(Pattern::as_str)
     }
 
     /// Whether nodes ask this supernode for the blob first.
@@ -102,6 +124,14 @@ where
         .collect()
 }
 
+fn selector(text: &str) -> Result<Pattern, PreheatError> {
+    if text.is_empty() || text.len() > LONGEST_SELECTOR {
+        let error = format!("a glob of nodes' names has 1 to {LONGEST_SELECTOR} characters");
+        return Err(PreheatError(error));
+    }
+    Pattern::new(text).map_err(|error| PreheatError(format!("nodes {text:?}: {error}")))
+}
+
 /// Brings layers in the supernode's own name. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Preheater {
@@ -115,6 +145,14 @@ struct Tally {
     layers: u64,
     bytes: u64,
     failed: u64,
+}
+
+/// What a request has come to.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) event: PreheatEvent,
+    /// Where the registry has the layer; only of one that was brought.
+    pub(crate) url: Option<Url>,
 }
 
 /// One thing to do.
@@ -140,7 +178,7 @@ impl Wanted {
 #[derive(Debug, thiserror::Error)]
 enum BringError {
     #[error(transparent)]
-    Login(#[from] Arc<LoginError>),
+    Identity(#[from] IdentityError),
     #[error(transparent)]
     Source(SourceError),
     #[error("{0}")]
@@ -168,11 +206,21 @@ impl Preheater {
         }
     }
 
+    /// The first registry that the operator has not listed.
+    pub(crate) async fn unlisted(&self, asked: &Preheat) -> Option<String> {
+        for image in &asked.images {
+            if self.identity(&asked.lent).listed(image).await.is_none() {
+                return Some(image.registry());
+            }
+        }
+        None
+    }
+
     /// Does what is asked for, and tells of each layer. Ends with
     /// [`Finished`](PreheatEvent::Finished).
     ///
     /// Cancel safe: layers that were opened already still arrive.
-    pub(crate) async fn run(&self, asked: &Preheat, events: &mpsc::Sender<PreheatEvent>) {
+    pub(crate) async fn run(&self, asked: &Preheat, events: &mpsc::Sender<Told>) {
         let mut tally = Tally::default();
         let mut seen = HashSet::new();
         let images = asked.images.iter();
@@ -190,11 +238,11 @@ impl Preheater {
             };
             std::future::ready(is_new)
         });
-        let told = steps.map(|step| self.event_of(step).boxed());
+        let told = steps.map(|step| self.told_of(step, &asked.lent).boxed());
         let mut told = told.buffer_unordered(LAYERS_AT_ONCE);
-        while let Some(event) = told.next().await {
-            tally.add(&event);
-            if events.send(event).await.is_err() {
+        while let Some(told) = told.next().await {
+            tally.add(&told.event);
+            if events.send(told).await.is_err() {
                 return;
             }
         }
@@ -204,20 +252,20 @@ impl Preheater {
             failed,
         } = tally;
         tracing::info!(layers, bytes, failed, "preheated");
-        let finished = PreheatEvent::Finished {
+        let event = PreheatEvent::Finished {
             layers,
             bytes,
             failed,
         };
         // Who has left needs no last line.
-        let _ = events.send(finished).await;
+        let _ = events.send(Told { event, url: None }).await;
     }
 
     /// What is to be done for an image at this supernode.
     async fn steps_of(&self, name: &ImageReference, asked: &Preheat) -> Vec<Step> {
-        let (source, logins) = (&self.openings.source, &self.openings.logins);
+        let identity = self.identity(&asked.lent);
         let found = async {
-            let image = Image::find(source, logins, name).await?;
+            let image = Image::find(&self.openings.source, identity, name).await?;
             let blobs = image.blobs(&asked.platforms).await?;
             let own = blobs.into_iter().filter(|blob| asked.wants(&blob.digest));
             let steps = own.map(|Blob { digest, is_foreign }| {
@@ -239,39 +287,54 @@ impl Preheater {
         })
     }
 
-    async fn event_of(&self, step: Step) -> PreheatEvent {
+    fn identity<'a>(&'a self, lent: &'a LentAuthorization) -> Identity<'a> {
+        Identity::new(&self.openings.logins, lent)
+    }
+
+    async fn told_of(&self, step: Step, lent: &LentAuthorization) -> Told {
         match step {
-            Step::Bring(wanted) => self.bring(wanted).await,
-            Step::Tell(event) => event,
+            Step::Bring(wanted) => self.bring(wanted, lent).await,
+            Step::Tell(event) => Told { event, url: None },
         }
     }
 
-    async fn bring(&self, wanted: Wanted) -> PreheatEvent {
+    async fn bring(&self, wanted: Wanted, lent: &LentAuthorization) -> Told {
         // Nobody closes the semaphore.
         let _slot = self.slots.acquire().await;
-        let brought = self.bring_whole(&wanted).await;
-        let Wanted { image, digest, .. } = wanted;
+        let brought = self.bring_whole(&wanted, lent).await;
+        let Wanted { image, digest, url } = wanted;
         match brought {
-            Ok(bytes) => PreheatEvent::Layer {
-                image,
-                digest,
-                bytes,
+            Ok(bytes) => Told {
+                event: PreheatEvent::Layer {
+                    image,
+                    digest,
+                    bytes,
+                },
+                url: Some(url),
             },
-            Err(error) => PreheatEvent::Failed {
-                image,
-                digest: Some(digest),
-                reason: error.to_string(),
+            Err(error) => Told {
+                event: PreheatEvent::Failed {
+                    image,
+                    digest: Some(digest),
+                    reason: error.to_string(),
+                },
+                url: None,
             },
         }
     }
 
     /// The blob's length, once it is here and compared with its digest.
-    async fn bring_whole(&self, wanted: &Wanted) -> Result<u64, BringError> {
-        let opened = match self.open(wanted).await {
-            // What was kept may have expired.
-            Err(BringError::Source(SourceError::Refused { status: 401 })) => {
-                self.openings.logins.forget(&wanted.url).await;
-                self.open(wanted).await?
+    async fn bring_whole(
+        &self,
+        wanted: &Wanted,
+        lent: &LentAuthorization,
+    ) -> Result<u64, BringError> {
+        let identity = self.identity(lent);
+        let opened = match self.open(wanted, identity).await {
+            Err(BringError::Source(SourceError::Refused { status }))
+                if identity.may_change(status, &wanted.url).await =>
+            {
+                self.open(wanted, identity).await?
             }
             opened => opened?,
         };
@@ -281,10 +344,10 @@ impl Preheater {
         }
     }
 
-    async fn open(&self, wanted: &Wanted) -> Result<Opened, BringError> {
+    async fn open(&self, wanted: &Wanted, identity: Identity<'_>) -> Result<Opened, BringError> {
         let request = OpenRequest {
             url: wanted.url.to_string(),
-            headers: self.openings.logins.headers(&wanted.url).await?,
+            headers: identity.headers(&wanted.url).await?,
             digest: Some(wanted.digest.clone()),
             peer_id: self.openings.engine.peer_id(),
             offered: None,

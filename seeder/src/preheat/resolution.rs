@@ -1,16 +1,15 @@
 //! From an image's name to its blobs, at its registry.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use flotilla_torrents::{Digest, DigestHasher};
 use http::StatusCode;
 use serde::Deserialize;
 use url::Url;
 
+use super::identity::{Identity, IdentityError};
 use super::image_reference::ImageReference;
 use super::manifest::{Blob, Manifest, ManifestError, Platform};
-use crate::registry_login::{LoginError, OwnRegistry, RegistryLogins};
+use crate::registry_login::OwnRegistry;
 use crate::source::{Source, SourceError};
 
 /// Registries take manifests of up to this (OCI distribution-spec, "Pushing manifests").
@@ -43,7 +42,7 @@ pub(crate) enum ResolveError {
     )]
     NotListed(String),
     #[error(transparent)]
-    Login(#[from] Arc<LoginError>),
+    Identity(#[from] IdentityError),
     #[error(transparent)]
     Source(#[from] SourceError),
     #[error("the registry answered {status}{said}")]
@@ -63,7 +62,7 @@ pub(crate) enum ResolveError {
 /// An image at its registry.
 pub(super) struct Image<'a> {
     source: &'a Source,
-    logins: &'a RegistryLogins,
+    identity: Identity<'a>,
     registry: OwnRegistry,
     name: &'a ImageReference,
 }
@@ -73,14 +72,14 @@ impl<'a> Image<'a> {
     /// The operator has not listed its registry.
     pub(super) async fn find(
         source: &'a Source,
-        logins: &'a RegistryLogins,
+        identity: Identity<'a>,
         name: &'a ImageReference,
     ) -> Result<Self, ResolveError> {
-        let registry = logins.listed(&name.host, name.port).await;
-        let registry = registry.ok_or_else(|| ResolveError::NotListed(name.host.clone()))?;
+        let registry = identity.listed(name).await;
+        let registry = registry.ok_or_else(|| ResolveError::NotListed(name.registry()))?;
         Ok(Self {
             source,
-            logins,
+            identity,
             registry,
             name,
         })
@@ -141,9 +140,7 @@ impl<'a> Image<'a> {
     async fn manifest(&self, reference: &str) -> Result<Bytes, ResolveError> {
         let url = self.url("manifests", reference)?;
         let mut answer = self.ask(&url).await?;
-        if answer.0 == StatusCode::UNAUTHORIZED {
-            // What was kept may have expired.
-            self.logins.forget(&url).await;
+        if self.identity.may_change(answer.0.as_u16(), &url).await {
             answer = self.ask(&url).await?;
         }
         match answer {
@@ -156,7 +153,7 @@ impl<'a> Image<'a> {
     }
 
     async fn ask(&self, url: &Url) -> Result<(StatusCode, Bytes), ResolveError> {
-        let mut headers = self.logins.headers(url).await?;
+        let mut headers = self.identity.headers(url).await?;
         headers.extend(ACCEPTED.map(|accepted| ("Accept".to_owned(), accepted.to_owned())));
         Ok(self.source.fetch(url, &headers, LARGEST_MANIFEST).await?)
     }

@@ -17,13 +17,14 @@ use data_encoding::BASE64;
 use flotilla_client::{Node, NodeConfig};
 use flotilla_seeder::registry_login::LoginConfig;
 use flotilla_seeder::registry_tls::RegistryTls;
-use flotilla_seeder::{Supernode, SupernodeConfig};
+use flotilla_seeder::{PreheatTriggers, Supernode, SupernodeConfig};
 use flotilla_torrents::preheat_api::PreheatEvent;
 use flotilla_torrents::{Digest, DigestHasher};
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -47,6 +48,10 @@ pub(crate) struct Content {
     pub(crate) requests: usize,
     /// Where the token service sends its callers.
     pub(crate) realm_redirect: Option<String>,
+    /// Whole blobs end in the middle, and the rest does not come.
+    pub(crate) stalls: bool,
+    /// Bytes of blobs that were sent.
+    pub(crate) sent: usize,
     /// The next whole blob breaks off in the middle, and the tokens so far are refused then.
     pub(crate) breaks: bool,
 }
@@ -184,11 +189,16 @@ fn blob_answer(content: &mut Content, digest: &str, blob: &Bytes, parts: &Parts)
         None => {
             content.whole.push(digest.to_owned());
             let length = (header::CONTENT_LENGTH, total);
+            let half = Ok::<_, std::io::Error>(blob.slice(..total / 2));
+            if content.stalls {
+                let stalled = stream::iter([half]).chain(stream::pending());
+                return ([length], Body::from_stream(stalled)).into_response();
+            }
+            content.sent += total;
             if !std::mem::take(&mut content.breaks) {
                 return ([length], Body::from(blob.clone())).into_response();
             }
             content.tokens.clear();
-            let half = Ok(blob.slice(..total / 2));
             let broken = Err(std::io::Error::other("broken on purpose"));
             ([length], Body::from_stream(stream::iter([half, broken]))).into_response()
         }
@@ -197,6 +207,7 @@ fn blob_answer(content: &mut Content, digest: &str, blob: &Bytes, parts: &Parts)
             let last = last.parse().unwrap_or(total - 1);
             let told = format!("bytes {first}-{last}/{total}");
             let body = blob.slice(first..=last);
+            content.sent += body.len();
             let told = [(header::CONTENT_RANGE, told)];
             (StatusCode::PARTIAL_CONTENT, told, body).into_response()
         }
@@ -206,6 +217,10 @@ fn blob_answer(content: &mut Content, digest: &str, blob: &Bytes, parts: &Parts)
 /// A supernode that logs in as its robot, and members of its cluster.
 pub(crate) struct Cluster {
     pub(crate) supernode: Url,
+    config: SupernodeConfig,
+    triggers: PreheatTriggers,
+    serving: Option<JoinHandle<anyhow::Result<()>>>,
+    stop_supernode: CancellationToken,
     stop: CancellationToken,
     dirs: Vec<TempDir>,
 }
@@ -213,6 +228,14 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// With credentials for `registry`, and the registries `listed`.
     pub(crate) async fn start(registry: Option<&Registry>, listed: &[String]) -> Self {
+        Self::with_triggers(registry, listed, PreheatTriggers::default()).await
+    }
+
+    pub(crate) async fn with_triggers(
+        registry: Option<&Registry>,
+        listed: &[String],
+        triggers: PreheatTriggers,
+    ) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
         let logins = LoginConfig {
@@ -232,16 +255,62 @@ impl Cluster {
             open_repositories: Vec::new(),
         };
         let api = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let peers = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let supernode = format!("http://{}", api.local_addr().unwrap());
-        let stop = CancellationToken::new();
-        let started = Supernode::start(&config, api, peers, stop.clone()).unwrap();
-        tokio::spawn(started.serve());
-        Self {
-            supernode: supernode.parse().unwrap(),
-            stop,
+        let mut cluster = Self {
+            supernode: format!("http://{}", api.local_addr().unwrap())
+                .parse()
+                .unwrap(),
+            config,
+            triggers,
+            serving: None,
+            stop_supernode: CancellationToken::new(),
+            stop: CancellationToken::new(),
             dirs: vec![dir],
-        }
+        };
+        cluster.serve(api).await;
+        cluster
+    }
+
+    async fn serve(&mut self, api: TcpListener) {
+        let peers = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        self.stop_supernode = self.stop.child_token();
+        let started = Supernode::start(&self.config, api, peers, self.stop_supernode.clone());
+        let started = started.unwrap();
+        let started = started.with_preheat_triggers(self.triggers.clone());
+        self.serving = Some(tokio::spawn(started.unwrap().serve()));
+    }
+
+    /// Stops the supernode, does something, and starts another one in the same place.
+    pub(crate) async fn restart(&mut self, meanwhile: impl FnOnce()) {
+        self.stop_supernode.cancel();
+        let stopped = self.serving.take().unwrap();
+        let stopped = tokio::time::timeout(DEADLINE, stopped).await;
+        stopped.expect("stops in time").unwrap().unwrap();
+        meanwhile();
+        let port = self.supernode.port().unwrap();
+        let api = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+        self.serve(api).await;
+    }
+
+    pub(crate) fn job_files(&self) -> Vec<String> {
+        let dir = self.config.data_dir.join("preheat-jobs");
+        let files = std::fs::read_dir(dir).unwrap();
+        let texts = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
+        texts.collect()
+    }
+
+    /// Status and body of a request of a member.
+    pub(crate) async fn ask(&self, method: Method, path: &str, body: &Value) -> (u16, Value) {
+        let url = self.supernode.join(path).unwrap();
+        let request = reqwest::Client::new().request(method, url);
+        let request = request.bearer_auth(JOIN_TOKEN).json(body);
+        let asked = async {
+            let reply = request.send().await.unwrap();
+            let status = reply.status().as_u16();
+            (status, reply.json().await.unwrap())
+        };
+        tokio::time::timeout(DEADLINE, asked)
+            .await
+            .expect("in time")
     }
 
     pub(crate) async fn node(&mut self) -> Node {

@@ -7,5 +7,8 @@
 )]
 
 mod fakes;
+mod harbor_driver;
+mod jobs;
 mod preheating;
 mod resuming;
+mod triggers;

@@ -1,0 +1,90 @@
+//! Jobs for members of the cluster: `/v1/preheat-jobs`.
+
+use axum::Router;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{DefaultBodyLimit, Json, Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use flotilla_torrents::preheat_api::{JobStatus, PreheatRequest};
+
+use super::{JobId, JobRecord, Jobs, SubmitError};
+use crate::api::refusal;
+
+/// 256 images with long names.
+const LARGEST_REQUEST: usize = 128 * 1024;
+/// Jobs that are listed, the latest.
+const MOST_LISTED: usize = 1000;
+
+/// The routes; whoever mounts them lets members of the cluster through only.
+pub(crate) fn router(jobs: Jobs) -> Router {
+    Router::new()
+        .route("/v1/preheat-jobs", get(list).post(submit))
+        .route("/v1/preheat-jobs/{id}", get(show).delete(cancel))
+        .layer(DefaultBodyLimit::max(LARGEST_REQUEST))
+        .with_state(jobs)
+}
+
+impl SubmitError {
+    /// What the caller is told.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::Request(_) => StatusCode::BAD_REQUEST,
+            Self::NotListed(_) => StatusCode::FORBIDDEN,
+            Self::Full => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Disk(_) => StatusCode::INSUFFICIENT_STORAGE,
+        }
+    }
+}
+
+async fn submit(
+    State(jobs): State<Jobs>,
+    request: Result<Json<PreheatRequest>, JsonRejection>,
+) -> Response {
+    let request = match request {
+        Ok(Json(request)) => request,
+        Err(rejection) => return refusal(rejection.status(), &rejection.body_text()),
+    };
+    match jobs.submit(request, None).await {
+        Ok(record) => Json(status_of(record)).into_response(),
+        Err(error) => refusal(error.status(), &error.to_string()),
+    }
+}
+
+async fn list(State(jobs): State<Jobs>) -> Response {
+    let all = jobs.all().into_iter().take(MOST_LISTED);
+    Json(all.map(status_of).collect::<Vec<_>>()).into_response()
+}
+
+async fn show(State(jobs): State<Jobs>, Path(id): Path<String>) -> Response {
+    told(id.parse().ok().and_then(|id| jobs.get(JobId(id))))
+}
+
+async fn cancel(State(jobs): State<Jobs>, Path(id): Path<String>) -> Response {
+    told(match id.parse() {
+        Ok(id) => jobs.cancel(JobId(id)).await,
+        Err(_) => None,
+    })
+}
+
+fn told(record: Option<JobRecord>) -> Response {
+    match record {
+        Some(record) => Json(status_of(record)).into_response(),
+        None => refusal(StatusCode::NOT_FOUND, "no such preheat job"),
+    }
+}
+
+fn status_of(record: JobRecord) -> JobStatus {
+    JobStatus {
+        id: record.id.0,
+        state: record.state,
+        images: record.request.images,
+        nodes: record.request.nodes,
+        cause: record.cause,
+        layers: record.layers,
+        bytes: record.bytes,
+        failed: record.failed,
+        created: record.created,
+        updated: record.updated,
+    }
+}

@@ -1,0 +1,331 @@
+//! Preheats that outlive their caller: what Harbor and other triggers ask for.
+//!
+//! A job is on the disk before its caller hears of it, and in memory for as long as it is kept.
+//! [`Jobs`] runs a few at a time, in the order of their coming; those that a supernode has not
+//! finished when it stops are run again by the next one in the same directory.
+
+pub(crate) mod api;
+mod job_files;
+mod record;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use flotilla_torrents::preheat_api::{PreheatEvent, PreheatRequest};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use self::job_files::JobFiles;
+pub(crate) use self::record::{JobId, JobRecord, JobState, Outcome};
+use super::{Preheat, PreheatError, Preheater, Told};
+use crate::openings::unix_now;
+
+/// A policy of Harbor makes a job of each image of a project.
+const MOST_UNFINISHED: usize = 10_000;
+const MOST_FINISHED: usize = 10_000;
+/// Harbor asks for 30 minutes; people ask the next morning.
+const FINISHED_KEPT_FOR: u64 = 24 * 3600;
+/// Jobs whose layers are read at the same time; all of them together read as many layers as one.
+const JOBS_AT_ONCE: usize = 4;
+/// A job that takes longer has met something that will not end.
+const LONGEST_JOB: Duration = Duration::from_secs(24 * 3600);
+/// Events that wait to be noted.
+const QUEUE: usize = 64;
+
+/// A job is not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SubmitError {
+    #[error(transparent)]
+    Request(#[from] PreheatError),
+    #[error(
+        "registry {0} is not listed: the supernode's operator does that with --preheat-registry, or with a login in the file of --registry-auth"
+    )]
+    NotListed(String),
+    #[error("{MOST_UNFINISHED} preheat jobs are unfinished; ask again later, or cancel some")]
+    Full,
+    #[error("the preheat job cannot be recorded: {0}")]
+    Disk(io::Error),
+}
+
+/// All jobs of a supernode. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Jobs(Arc<Shared>);
+
+struct Shared {
+    files: JobFiles,
+    preheater: Preheater,
+    table: Mutex<BTreeMap<JobId, Job>>,
+    turns: Semaphore,
+    shutdown: CancellationToken,
+}
+
+#[derive(Clone)]
+struct Job {
+    record: watch::Sender<JobRecord>,
+    asked: Arc<Preheat>,
+    cancelled: CancellationToken,
+}
+
+impl Job {
+    fn new(record: JobRecord, asked: Preheat) -> Self {
+        if let Some(lent) = &record.authorization {
+            asked.lend(lent.0.clone());
+        }
+        Self {
+            record: watch::Sender::new(record),
+            asked: Arc::new(asked),
+            cancelled: CancellationToken::new(),
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        self.record.borrow().state.is_final()
+    }
+}
+
+impl Jobs {
+    /// The jobs in `dir`; [`resume`](Self::resume) runs those that are unfinished. Blocks on the
+    /// disk.
+    ///
+    /// # Errors
+    /// The directory cannot be used.
+    pub(crate) fn open(
+        dir: PathBuf,
+        preheater: Preheater,
+        shutdown: CancellationToken,
+    ) -> io::Result<Self> {
+        let (files, records) = JobFiles::open(dir)?;
+        let mut table = BTreeMap::new();
+        for record in records {
+            match Preheat::of_request(record.request.clone()) {
+                Ok(asked) => {
+                    table.insert(record.id, Job::new(record, asked));
+                }
+                Err(error) => {
+                    tracing::warn!(job = %record.id, %error, "a preheat job is dropped");
+                    files.remove(record.id)?;
+                }
+            }
+        }
+        Ok(Self(Arc::new(Shared {
+            files,
+            preheater,
+            table: Mutex::new(table),
+            turns: Semaphore::new(JOBS_AT_ONCE),
+            shutdown,
+        })))
+    }
+
+    pub(crate) fn preheater(&self) -> &Preheater {
+        &self.0.preheater
+    }
+
+    /// Runs what an earlier supernode has not finished.
+    pub(crate) fn resume(&self) {
+        let table = self.lock().clone();
+        for (id, job) in table {
+            if !job.is_finished() {
+                tracing::info!(job = %id, "preheat goes on");
+                tokio::spawn(self.clone().run(job));
+            }
+        }
+    }
+
+    /// Takes a job, or finds one that is unfinished and does the same: that one goes on with the
+    /// `authorization` that was lent last. Returns once it is on the disk.
+    ///
+    /// # Errors
+    /// The request is wrong or not allowed, or there are too many.
+    pub(crate) async fn submit(
+        &self,
+        request: PreheatRequest,
+        authorization: Option<String>,
+    ) -> Result<JobRecord, SubmitError> {
+        let asked = Preheat::of_request(request.clone())?;
+        if let Some(registry) = self.0.preheater.unlisted(&asked).await {
+            return Err(SubmitError::NotListed(registry));
+        }
+        let job = {
+            let mut table = self.lock();
+            let mut unfinished = table.values().filter(|job| !job.is_finished());
+            if let Some(same) = unfinished.find(|job| job.record.borrow().request == request) {
+                if let Some(authorization) = authorization {
+                    same.asked.lend(authorization);
+                }
+                return Ok(same.record.borrow().clone());
+            }
+            if table.values().filter(|job| !job.is_finished()).count() >= MOST_UNFINISHED {
+                return Err(SubmitError::Full);
+            }
+            // No id is given twice, not even after the directory was lost.
+            let next = table.last_key_value().map_or(0, |(last, _)| last.0 + 1);
+            let (id, now) = (JobId(next.max(unix_now())), unix_now());
+            let job = Job::new(JobRecord::new(id, request, authorization, now), asked);
+            table.insert(id, job.clone());
+            job
+        };
+        let record = job.record.borrow().clone();
+        if let Err(error) = self.save(&record).await {
+            self.lock().remove(&record.id);
+            return Err(SubmitError::Disk(error));
+        }
+        let (images, nodes) = (&record.request.images, job.asked.nodes());
+        tracing::info!(job = %record.id, ?images, nodes, "preheat");
+        tokio::spawn(self.clone().run(job));
+        self.forget_old().await;
+        Ok(record)
+    }
+
+    /// What is known of a job.
+    pub(crate) fn get(&self, id: JobId) -> Option<JobRecord> {
+        self.lock().get(&id).map(|job| job.record.borrow().clone())
+    }
+
+    /// All jobs that are kept, the latest first.
+    pub(crate) fn all(&self) -> Vec<JobRecord> {
+        let table = self.lock();
+        let records = table.values().rev().map(|job| job.record.borrow().clone());
+        records.collect()
+    }
+
+    /// The job once it is finished.
+    pub(crate) async fn finished(&self, id: JobId) -> Option<JobRecord> {
+        let mut record = self.lock().get(&id)?.record.subscribe();
+        let finished = record.wait_for(|record| record.state.is_final()).await;
+        finished.ok().map(|record| record.clone())
+    }
+
+    /// Ends a job; layers that have begun still arrive. Returns once that is on the disk; one that
+    /// is finished stays as it is.
+    pub(crate) async fn cancel(&self, id: JobId) -> Option<JobRecord> {
+        let cancelled = self.lock().get(&id)?.cancelled.clone();
+        cancelled.cancel();
+        self.finished(id).await
+    }
+
+    async fn run(self, job: Job) {
+        let id = job.record.borrow().id;
+        let (state, cause) = tokio::select! {
+            biased;
+            () = self.0.shutdown.cancelled() => return,
+            () = job.cancelled.cancelled() => {
+                (JobState::Cancelled, Some("cancelled".to_owned()))
+            }
+            ended = self.work(&job) => ended,
+        };
+        // What fails because the supernode stops is for the next one.
+        if self.0.shutdown.is_cancelled() {
+            return;
+        }
+        let mut record = job.record.borrow().clone();
+        record.finish(state, cause, unix_now());
+        if let Err(error) = self.save(&record).await {
+            tracing::warn!(job = %id, %error, "a finished preheat job is not recorded: it runs again after a restart");
+        }
+        let (layers, cause) = (record.layers, record.cause.clone());
+        tracing::info!(job = %id, ?state, layers, cause, "preheat ends");
+        job.record.send_replace(record);
+        self.forget_old().await;
+    }
+
+    async fn work(&self, job: &Job) -> (JobState, Option<String>) {
+        // Nobody closes the semaphore.
+        let _turn = self.0.turns.acquire().await;
+        job.record.send_modify(|record| record.start(unix_now()));
+        let bringing = tokio::time::timeout(LONGEST_JOB, self.bring(job));
+        if bringing.await.is_err() {
+            let hours = LONGEST_JOB.as_secs() / 3600;
+            let cause = format!("not done within {hours} hours");
+            return (JobState::Failure, Some(cause));
+        }
+        match job.record.borrow().cause_of_failures() {
+            None => (JobState::Success, None),
+            cause => (JobState::Failure, cause),
+        }
+    }
+
+    /// Has the supernode read every layer.
+    async fn bring(&self, job: &Job) {
+        let (events, mut told) = mpsc::channel(QUEUE);
+        let noting = async {
+            while let Some(told) = told.recv().await {
+                job.record.send_modify(|record| note(record, told));
+            }
+        };
+        let running = async {
+            self.0.preheater.run(&job.asked, &events).await;
+            drop(events);
+        };
+        tokio::join!(running, noting);
+    }
+
+    async fn save(&self, record: &JobRecord) -> io::Result<()> {
+        let (files, record) = (self.0.files.clone(), record.clone());
+        let saved = tokio::task::spawn_blocking(move || files.save(&record)).await;
+        saved.map_err(io::Error::other)?
+    }
+
+    /// Forgets finished jobs that are old, or too many.
+    async fn forget_old(&self) {
+        let outdated = unix_now().saturating_sub(FINISHED_KEPT_FOR);
+        let forgotten: Vec<JobId> = {
+            let mut table = self.lock();
+            let finished = table.values().filter(|job| job.is_finished());
+            let surplus = finished.clone().count().saturating_sub(MOST_FINISHED);
+            let old = finished.enumerate().filter_map(|(index, job)| {
+                let record = job.record.borrow();
+                (index < surplus || record.updated < outdated).then_some(record.id)
+            });
+            let old: Vec<JobId> = old.collect();
+            for id in &old {
+                table.remove(id);
+            }
+            old
+        };
+        if forgotten.is_empty() {
+            return;
+        }
+        let files = self.0.files.clone();
+        let removing = tokio::task::spawn_blocking(move || {
+            for id in forgotten {
+                if let Err(error) = files.remove(id) {
+                    tracing::warn!(job = %id, %error, "an old preheat job's file stays");
+                }
+            }
+        });
+        // It does not panic.
+        let _ = removing.await;
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<JobId, Job>> {
+        self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn note(record: &mut JobRecord, told: Told) {
+    record.updated = unix_now();
+    match told.event {
+        PreheatEvent::Layer {
+            image,
+            digest,
+            bytes,
+        } => record.add_layer(image, digest, told.url, bytes),
+        PreheatEvent::Failed {
+            image,
+            digest,
+            reason,
+        } => record.add(Outcome {
+            image,
+            digest,
+            url: None,
+            node: None,
+            error: Some(reason),
+        }),
+        PreheatEvent::Foreign { .. }
+        | PreheatEvent::Heartbeat {}
+        | PreheatEvent::Finished { .. } => {}
+    }
+}

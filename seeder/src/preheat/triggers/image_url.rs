@@ -1,0 +1,164 @@
+//! From what triggers send to an image.
+
+use std::collections::HashMap;
+
+use axum::http::HeaderValue;
+use flotilla_torrents::Digest;
+use serde_json::Value;
+use url::Url;
+
+use super::TriggerError;
+
+/// A token of Harbor has 1 to 16 KiB.
+const LONGEST_AUTHORIZATION: usize = 32 * 1024;
+const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
+
+/// The image at `http[s]://HOST/v2/REPOSITORY/manifests/REFERENCE`, as people name it. `digest` is
+/// more than a tag when it is one.
+pub(super) fn image_at(url: &str, digest: Option<&str>) -> Result<String, TriggerError> {
+    let malformed = || {
+        let shown: String = url.chars().take(200).collect();
+        TriggerError::Malformed(format!(
+            "URL {shown:?} is not http[s]://HOST/v2/REPOSITORY/manifests/REFERENCE"
+        ))
+    };
+    let parsed = Url::parse(url).map_err(|_| malformed())?;
+    let (repository, reference) = parsed
+        .path()
+        .strip_prefix("/v2/")
+        .and_then(|rest| rest.rsplit_once("/manifests/"))
+        .ok_or_else(malformed)?;
+    if !matches!(parsed.scheme(), "http" | "https")
+        || parsed.query().is_some()
+        || !parsed.username().is_empty()
+        || parsed.password().is_some()
+    {
+        return Err(malformed());
+    }
+    let host = parsed.host_str().ok_or_else(malformed)?;
+    let port = match parsed.port() {
+        Some(port) => Some(port),
+        None if host.contains('.') => None,
+        // A name without a dot and a port is a repository's at Docker Hub.
+        None if parsed.scheme() == "http" => Some(HTTP_PORT),
+        None => Some(HTTPS_PORT),
+    };
+    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+    let digest = digest.and_then(|digest| digest.parse::<Digest>().ok());
+    let reference = match (digest, reference.parse::<Digest>()) {
+        (Some(digest), _) | (None, Ok(digest)) => format!("@{digest}"),
+        (None, Err(_)) => format!(":{reference}"),
+    };
+    Ok(format!("{host}{port}/{repository}{reference}"))
+}
+
+/// The `Authorization` among the headers that Harbor wants to be sent to its registry. Others are
+/// not: they could say another host, or take the answer apart.
+pub(super) fn authorization_of(
+    headers: Option<HashMap<String, Value>>,
+) -> Result<Option<String>, TriggerError> {
+    let mut headers = headers.into_iter().flatten();
+    let found = headers.find(|(name, _)| name.eq_ignore_ascii_case("authorization"));
+    let Some((_, value)) = found else {
+        return Ok(None);
+    };
+    let value = match value {
+        Value::String(value) => value,
+        _ => String::new(),
+    };
+    if value.is_empty() {
+        return Ok(None);
+    }
+    if value.len() > LONGEST_AUTHORIZATION || HeaderValue::from_str(&value).is_err() {
+        let error = "the Authorization among the headers is no value of a header";
+        return Err(TriggerError::Malformed(error.to_owned()));
+    }
+    Ok(Some(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::preheat::image_reference::ImageReference;
+
+    #[test]
+    fn a_manifest_s_url_names_an_image() {
+        let digest = format!("sha256:{}", "ab".repeat(32));
+        for (url, given, image) in [
+            (
+                "https://h.test/v2/a/b/manifests/1.0",
+                None,
+                "h.test/a/b:1.0",
+            ),
+            (
+                "http://h.test:8080/v2/a/manifests/1",
+                None,
+                "h.test:8080/a:1",
+            ),
+            ("http://harbor/v2/a/b/manifests/1", None, "harbor:80/a/b:1"),
+            (
+                "https://harbor/v2/a/b/manifests/1",
+                None,
+                "harbor:443/a/b:1",
+            ),
+            ("https://h.test/v2/a/manifests/1", Some(""), "h.test/a:1"),
+            (
+                "https://h.test/v2/a/manifests/1",
+                Some("none"),
+                "h.test/a:1",
+            ),
+            ("http://[::1]:5000/v2/a/manifests/1", None, "[::1]:5000/a:1"),
+        ] {
+            let found = image_at(url, given).unwrap();
+            assert_eq!(found, image);
+            let parsed: ImageReference = found.parse().unwrap();
+            assert_ne!(parsed.host, "docker.io");
+        }
+        let at_digest = format!("h.test/a@{digest}");
+        let found = image_at("https://h.test/v2/a/manifests/1", Some(&digest));
+        assert_eq!(found.unwrap(), at_digest);
+        let url = format!("https://h.test/v2/a/manifests/{digest}");
+        assert_eq!(image_at(&url, None).unwrap(), at_digest);
+    }
+
+    #[test]
+    fn other_urls_name_none() {
+        for url in [
+            "",
+            "h.test/a:1",
+            "ftp://h.test/v2/a/manifests/1",
+            "https://h.test/v2/a/blobs/1",
+            "https://u:p@h.test/v2/a/manifests/1",
+            "https://h.test/v2/a/manifests/1?ns=x",
+            "https://h.test/a/manifests/1",
+        ] {
+            assert!(image_at(url, None).is_err(), "{url}");
+        }
+        for url in [
+            "https://h.test/v2/a/../b/manifests/%2e%2e",
+            "https://h.test/v2/A%2Fb/manifests/1",
+            "https://h.test/v2//manifests/1",
+        ] {
+            let image = image_at(url, None).unwrap_or_default();
+            assert!(image.parse::<ImageReference>().is_err(), "{image}");
+        }
+    }
+
+    #[test]
+    fn only_the_authorization_is_taken_from_the_headers() {
+        let headers = |json: &str| serde_json::from_str(json).unwrap();
+        for (json, expected) in [
+            ("null", Some(None)),
+            ("{}", Some(None)),
+            (r#"{"Host":"x"}"#, Some(None)),
+            (r#"{"authorization":"Bearer t"}"#, Some(Some("Bearer t"))),
+            (r#"{"Authorization":null}"#, Some(None)),
+            (r#"{"Authorization":"a\nHost: b"}"#, None),
+        ] {
+            let found = authorization_of(headers(json)).ok();
+            let found = found.as_ref().map(|value| value.as_deref());
+            assert_eq!(found, expected, "{json}");
+        }
+    }
+}
