@@ -289,15 +289,18 @@ impl Engine {
             let engine = self.clone();
             self.0.tasks.spawn_blocking(move || {
                 while let Some((small, origin)) = engine.0.small_queue.next() {
-                    match engine.0.store.keep(&small, &origin) {
-                        Ok(evicted) => engine.leave_all(evicted),
-                        Err(error) => {
-                            tracing::warn!(content = %small.content(), %error, "not kept");
-                        }
+                    if let Err(error) = engine.keep_now(&small, &origin) {
+                        tracing::warn!(content = %small.content(), %error, "not kept");
                     }
                 }
             });
         }
+    }
+
+    /// As [`keep`](Self::keep), at once. Blocks on the disk.
+    pub(crate) fn keep_now(&self, small: &SmallContent, origin: &str) -> Result<(), StoreError> {
+        self.leave_all(self.0.store.keep(small, origin)?);
+        Ok(())
     }
 
     /// Small content that was kept, for a caller of `origin`; `None`: it is not here.

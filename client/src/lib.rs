@@ -28,6 +28,7 @@ mod layer_reader;
 mod metadata_exchange;
 mod node;
 mod open_torrent;
+mod orders;
 mod peer_connection;
 mod peer_extensions;
 mod peer_finder;

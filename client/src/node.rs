@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use flotilla_torrents::orders_api::OpenOrdered;
 use flotilla_torrents::swarm_api::{
     Delivery, InlineContent, OpenRequest, OpenResponse, SwarmDescriptor,
 };
@@ -53,6 +54,23 @@ pub struct ContentRequest {
     pub filter_query: Vec<String>,
 }
 
+/// In whose name a swarm is opened, and opened again when its supernode is lost.
+#[derive(Clone, Debug)]
+pub(crate) enum Opener {
+    /// Somebody who pulls.
+    Caller(ContentRequest),
+    /// A supernode that wants the layer to be here before anybody pulls it.
+    Order(Order),
+}
+
+/// A supernode's order of one layer.
+#[derive(Clone, Debug)]
+pub(crate) struct Order {
+    pub(crate) supernode: Supernode,
+    pub(crate) job: u64,
+    pub(crate) digest: Digest,
+}
+
 /// Why the swarm does not deliver; every one of them means: go to the source.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -89,16 +107,22 @@ pub enum OpenError {
 
 /// A node. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Node(Arc<NodeShared>);
+pub struct Node(pub(crate) Arc<NodeShared>);
 
 #[derive(Debug)]
 pub(crate) struct NodeShared {
     pub(crate) engine: Engine,
     pub(crate) supernodes: Supernodes,
     pub(crate) shutdown: CancellationToken,
-    node_name: String,
+    pub(crate) node_name: String,
     /// Swarms with a session that follows them.
-    followed: Mutex<HashMap<ContentId, SwarmHandle>>,
+    followed: Mutex<HashMap<ContentId, Followed>>,
+}
+
+#[derive(Debug)]
+struct Followed {
+    swarm: SwarmHandle,
+    opener: Arc<Mutex<Opener>>,
 }
 
 impl Node {
@@ -152,21 +176,18 @@ impl Node {
     /// The swarm does not deliver; the caller goes to the source. Cancel safe.
     pub async fn open(&self, request: ContentRequest) -> Result<Layer, OpenError> {
         let (supernode, descriptor) = self.0.open_anywhere(&request).await?;
-        let wanted = request.digest.clone();
-        match &wanted {
-            Some(wanted) if descriptor.content.digest().as_ref() != Some(wanted) => {
-                Err(OpenError::OtherContent {
-                    wanted: wanted.clone(),
-                    found: descriptor.content,
-                })
-            }
-            _ if descriptor.delivery == Delivery::Whole => {
-                self.0
-                    .take_whole(&supernode, descriptor, &origin_of(&request.url))
-                    .await
-            }
-            _ => self.0.follow(supernode, descriptor, request).await,
+        if let Some(wanted) = &request.digest {
+            check_content(&descriptor, wanted)?;
         }
+        if descriptor.delivery == Delivery::Whole {
+            let small = self.0.small_content(&supernode, descriptor).await?;
+            // Behind the answer's back.
+            self.0.engine.keep(small.clone(), &origin_of(&request.url));
+            return Ok(Layer::new(Content::Small(small)));
+        }
+        let url = request.url.clone();
+        let opener = Opener::Caller(request);
+        self.0.follow(supernode, descriptor, &url, opener).await
     }
 
     /// Offers a blob that is complete on this node, in the caller's name: a supernode takes it
@@ -193,7 +214,9 @@ impl Node {
             answer => opened(supernode, answer)?,
         };
         if descriptor.delivery == Delivery::Pieces {
-            self.0.follow(supernode, descriptor, request).await?;
+            let url = request.url.clone();
+            let opener = Opener::Caller(request);
+            self.0.follow(supernode, descriptor, &url, opener).await?;
         }
         Ok(())
     }
@@ -277,63 +300,111 @@ impl NodeShared {
             .into())
     }
 
-    async fn follow(
+    /// Opens for an order, at the supernode that gave it.
+    pub(crate) async fn open_order(
+        &self,
+        order: &Order,
+    ) -> Result<(Supernode, SwarmDescriptor), OpenError> {
+        let Order {
+            supernode,
+            job,
+            digest,
+        } = order;
+        let asked = OpenOrdered {
+            node: self.node_name.clone(),
+            peer_id: self.engine.peer_id(),
+            digest: digest.clone(),
+        };
+        let answer = supernode.open_ordered(*job, &asked).await?;
+        let (supernode, descriptor) = opened(supernode.clone(), answer)?;
+        check_content(&descriptor, digest)?;
+        Ok((supernode, descriptor))
+    }
+
+    pub(crate) async fn open_again(
+        &self,
+        opener: &Opener,
+    ) -> Result<(Supernode, SwarmDescriptor), OpenError> {
+        match opener {
+            Opener::Caller(request) => self.open_anywhere(request).await,
+            Opener::Order(order) => self.open_order(order).await,
+        }
+    }
+
+    /// Whether anything arrives that somebody pulls.
+    pub(crate) fn is_pulling(&self) -> bool {
+        self.lock_followed().values().any(|followed| {
+            let is_pulled = matches!(*lock_opener(&followed.opener), Opener::Caller(_));
+            is_pulled && !followed.swarm.status().complete
+        })
+    }
+
+    pub(crate) async fn follow(
         self: &Arc<Self>,
         supernode: Supernode,
         descriptor: SwarmDescriptor,
-        request: ContentRequest,
+        url: &Url,
+        opener: Opener,
     ) -> Result<Layer, OpenError> {
         let geometry = Geometry::new(descriptor.length, descriptor.piece_length)?;
-        let origin = &origin_of(&request.url);
+        let origin = &origin_of(url);
         let handle = self
             .engine
             .join(&descriptor.content, geometry, origin)
             .await?;
-        handle.layer().note_url(&request.url);
+        handle.layer().note_url(url);
         handle.set_ticket(descriptor.ticket.clone());
         let layer = Layer {
             content: Content::Swarm(handle.clone()),
             validator: descriptor.validator.clone(),
         };
-        if self.begin_following(&handle) {
+        if let Some(opener) = self.begin_following(&handle, opener) {
             let node = Arc::clone(self);
-            let session = supernode_session::follow(node, handle, supernode, descriptor, request);
+            let session = supernode_session::follow(node, handle, supernode, descriptor, opener);
             tokio::spawn(session);
         }
         Ok(layer)
     }
 
-    /// False when a session follows this very swarm already. One that followed an evicted
-    /// swarm of the same content may still be about to notice its end.
-    fn begin_following(&self, handle: &SwarmHandle) -> bool {
+    /// None when a session follows this very swarm already; from then on in the name of who pulls,
+    /// if it was for an order. One that followed an evicted swarm of the same content may still be
+    /// about to notice its end.
+    fn begin_following(&self, handle: &SwarmHandle, opener: Opener) -> Option<Arc<Mutex<Opener>>> {
         let mut followed = self.lock_followed();
-        match followed.get(handle.content()) {
-            Some(other) if other.is_same(handle) => false,
-            _ => {
-                followed.insert(handle.content().clone(), handle.clone());
-                true
+        if let Some(other) = followed.get(handle.content())
+            && other.swarm.is_same(handle)
+        {
+            let mut other = lock_opener(&other.opener);
+            if matches!((&*other, &opener), (Opener::Order(_), Opener::Caller(_))) {
+                *other = opener;
             }
+            return None;
         }
+        let opener = Arc::new(Mutex::new(opener));
+        let new = Followed {
+            swarm: handle.clone(),
+            opener: Arc::clone(&opener),
+        };
+        followed.insert(handle.content().clone(), new);
+        Some(opener)
     }
 
     pub(crate) fn unfollow(&self, handle: &SwarmHandle) {
         let mut followed = self.lock_followed();
         if followed
             .get(handle.content())
-            .is_some_and(|other| other.is_same(handle))
+            .is_some_and(|other| other.swarm.is_same(handle))
         {
             followed.remove(handle.content());
         }
     }
 
-    /// Small content: not worth a swarm, the supernode hands it out whole. It is kept on the
-    /// disk behind the answer's back.
-    async fn take_whole(
+    /// Content that is not worth a swarm: the supernode hands it out whole.
+    pub(crate) async fn small_content(
         &self,
         supernode: &Supernode,
         descriptor: SwarmDescriptor,
-        origin: &str,
-    ) -> Result<Layer, OpenError> {
+    ) -> Result<SmallContent, OpenError> {
         let geometry = Geometry::new(descriptor.length, descriptor.piece_length)?;
         let bytes = match descriptor.inline {
             Some(InlineContent(bytes)) => bytes.into(),
@@ -343,16 +414,28 @@ impl NodeShared {
                     .await?
             }
         };
-        let small = SmallContent::verify(descriptor.content, geometry, bytes).ok_or_else(|| {
+        SmallContent::verify(descriptor.content, geometry, bytes).ok_or_else(|| {
             OpenError::Unswarmable("the supernode's bytes do not match the digest".to_owned())
-        })?;
-        self.engine.keep(small.clone(), origin);
-        Ok(Layer::new(Content::Small(small)))
+        })
     }
 
-    fn lock_followed(&self) -> std::sync::MutexGuard<'_, HashMap<ContentId, SwarmHandle>> {
+    fn lock_followed(&self) -> std::sync::MutexGuard<'_, HashMap<ContentId, Followed>> {
         self.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn lock_opener(opener: &Mutex<Opener>) -> std::sync::MutexGuard<'_, Opener> {
+    opener.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn check_content(descriptor: &SwarmDescriptor, wanted: &Digest) -> Result<(), OpenError> {
+    if descriptor.content.digest().as_ref() == Some(wanted) {
+        return Ok(());
+    }
+    Err(OpenError::OtherContent {
+        wanted: wanted.clone(),
+        found: descriptor.content.clone(),
+    })
 }
 
 fn opened(

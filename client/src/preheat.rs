@@ -1,10 +1,17 @@
 //! `flotilla preheat`: asks the supernodes for images before anybody pulls them.
 
-use flotilla_torrents::preheat_api::{PreheatEvent, PreheatRequest, PreheatShare};
+use std::time::Duration;
+
+use flotilla_torrents::preheat_api::{JobStatus, PreheatEvent, PreheatRequest, PreheatShare};
 use futures_util::{StreamExt as _, stream};
 use url::Url;
 
 use crate::supernode_client::{Supernode, SupernodeError, Supernodes};
+
+/// How often jobs are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Looks in a row that a supernode may be away for: a minute at least.
+const MOST_FAILURES: u32 = 120;
 
 /// What to preheat, and where.
 #[derive(Clone, Debug)]
@@ -13,10 +20,64 @@ pub struct PreheatOptions {
     pub images: Vec<String>,
     /// `OS/ARCHITECTURE[/VARIANT]`; none: all that the images have.
     pub platforms: Vec<String>,
+    /// The nodes that are to have the layers as well, a glob of their names; only of jobs.
+    pub nodes: Option<String>,
     /// The supernodes of the cluster, as nodes list them: each takes its own layers.
     pub supernodes: Vec<Url>,
     /// The cluster's secret, when it has one.
     pub join_token: Option<String>,
+}
+
+/// A preheat that a supernode does on its own.
+#[derive(Clone, Debug)]
+pub struct PreheatJob {
+    /// How far it was when it was looked at last.
+    pub status: JobStatus,
+    supernode: Supernode,
+}
+
+impl PreheatJob {
+    /// The supernode that does it.
+    pub fn supernode(&self) -> &Url {
+        self.supernode.url()
+    }
+
+    /// Waits for its end. A supernode that restarts meanwhile goes on with it.
+    ///
+    /// # Errors
+    /// The supernode does not know it, or is away for too long.
+    pub async fn finished(&mut self) -> Result<(), PreheatError> {
+        let mut failures = 0;
+        while !self.status.state.is_final() {
+            tokio::time::sleep(LOOK_EVERY).await;
+            match self.supernode.preheat_job(self.status.id).await {
+                Ok(status) => (self.status, failures) = (status, 0),
+                Err(SupernodeError::Unreachable { .. }) if failures < MOST_FAILURES => {
+                    failures += 1;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Has each supernode preheat its layers without waiting for them.
+///
+/// # Errors
+/// A supernode cannot be reached, or refuses the request; those before it have taken it.
+pub async fn submit(options: &PreheatOptions) -> Result<Vec<PreheatJob>, PreheatError> {
+    let supernodes = Supernodes::new(&options.supernodes, options.join_token.as_deref())?;
+    let mut jobs = Vec::new();
+    for supernode in supernodes.all() {
+        let mut request = request_to(supernode, options);
+        request.nodes = options.nodes.clone();
+        jobs.push(PreheatJob {
+            status: supernode.submit_preheat(&request).await?,
+            supernode: supernode.clone(),
+        });
+    }
+    Ok(jobs)
 }
 
 /// What became of the layers.
@@ -56,10 +117,9 @@ pub async fn run(
     mut told: impl FnMut(&PreheatEvent),
 ) -> Result<PreheatSummary, PreheatError> {
     let supernodes = Supernodes::new(&options.supernodes, options.join_token.as_deref())?;
-    let names: Vec<String> = options.supernodes.iter().map(Url::to_string).collect();
     let mut answers = stream::SelectAll::new();
     for supernode in supernodes.all() {
-        answers.push(answer_of(supernode, options, &names).await?);
+        answers.push(answer_of(supernode, options).await?);
     }
     let mut summary = PreheatSummary::default();
     while let Some(event) = answers.next().await {
@@ -84,21 +144,9 @@ pub async fn run(
 async fn answer_of(
     supernode: &Supernode,
     options: &PreheatOptions,
-    names: &[String],
 ) -> Result<stream::BoxStream<'static, Result<PreheatEvent, PreheatError>>, PreheatError> {
-    let own = supernode.url();
-    let share = (names.len() > 1).then(|| PreheatShare {
-        supernodes: names.to_vec(),
-        own: own.to_string(),
-    });
-    let request = PreheatRequest {
-        images: options.images.clone(),
-        platforms: options.platforms.clone(),
-        share,
-        nodes: None,
-    };
-    let events = supernode.preheat(&request).await?;
-    let state = Some((events, own.clone()));
+    let events = supernode.preheat(&request_to(supernode, options)).await?;
+    let state = Some((events, supernode.url().clone()));
     let answer = stream::unfold(state, async |state| {
         let (mut events, own) = state?;
         match events.next().await {
@@ -109,4 +157,19 @@ async fn answer_of(
         }
     });
     Ok(answer.boxed())
+}
+
+/// Each supernode has its own layers, where there are several.
+fn request_to(supernode: &Supernode, options: &PreheatOptions) -> PreheatRequest {
+    let names = options.supernodes.iter().map(Url::to_string);
+    let share = (options.supernodes.len() > 1).then(|| PreheatShare {
+        supernodes: names.collect(),
+        own: supernode.url().to_string(),
+    });
+    PreheatRequest {
+        images: options.images.clone(),
+        platforms: options.platforms.clone(),
+        share,
+        nodes: None,
+    }
 }

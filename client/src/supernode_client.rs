@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use flotilla_torrents::preheat_api::{PreheatEvent, PreheatRequest};
+use flotilla_torrents::orders_api::{OpenOrdered, OrderEvent, OrderOutcome, TakeOrders};
+use flotilla_torrents::preheat_api::{JobStatus, PreheatEvent, PreheatRequest};
 use flotilla_torrents::swarm_api::{
     Hello, OpenRequest, OpenResponse, RegisteredTorrent, SwarmEvent,
 };
@@ -269,6 +270,65 @@ impl Supernode {
         let sent = tokio::time::timeout(CALL_TIMEOUT, self.call(post.json(request))).await;
         let reply = sent.map_err(|_| self.silent())??;
         Ok(Box::pin(events_of(self.clone(), reply)))
+    }
+
+    /// Has it preheat without anybody who waits.
+    pub(crate) async fn submit_preheat(
+        &self,
+        request: &PreheatRequest,
+    ) -> Result<JobStatus, SupernodeError> {
+        let post = self.member(self.0.http.post(self.endpoint("v1/preheat-jobs")));
+        self.job_status(post.json(request)).await
+    }
+
+    /// How far a preheat is.
+    pub(crate) async fn preheat_job(&self, id: u64) -> Result<JobStatus, SupernodeError> {
+        self.job_status(self.get(&format!("v1/preheat-jobs/{id}")))
+            .await
+    }
+
+    async fn job_status(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<JobStatus, SupernodeError> {
+        let reply = self.call(request.timeout(OPEN_TIMEOUT)).await?;
+        let bytes = self.read_bounded(reply, LARGEST_REPLY).await?;
+        serde_json::from_slice(&bytes).map_err(|e| self.unexpected(e.to_string()))
+    }
+
+    /// What this node is to fetch, for as long as it listens.
+    pub(crate) async fn orders(
+        &self,
+        node: &TakeOrders,
+    ) -> Result<BoxStream<'static, Result<OrderEvent, SupernodeError>>, SupernodeError> {
+        let post = self.member(self.0.http.post(self.endpoint("v1/orders")));
+        let sent = tokio::time::timeout(CALL_TIMEOUT, self.call(post.json(node))).await;
+        let reply = sent.map_err(|_| self.silent())??;
+        Ok(Box::pin(events_of(self.clone(), reply)))
+    }
+
+    /// Asks for the swarm of an ordered layer.
+    pub(crate) async fn open_ordered(
+        &self,
+        job: u64,
+        asked: &OpenOrdered,
+    ) -> Result<OpenResponse, SupernodeError> {
+        let url = self.endpoint(&format!("v1/orders/{job}/swarms"));
+        let post = self.member(self.0.http.post(url)).timeout(OPEN_TIMEOUT);
+        let reply = self.call(post.json(asked)).await?;
+        let bytes = self.read_bounded(reply, LARGEST_REPLY).await?;
+        serde_json::from_slice(&bytes).map_err(|e| self.unexpected(e.to_string()))
+    }
+
+    /// Tells what has become of an ordered layer.
+    pub(crate) async fn tell_outcome(
+        &self,
+        job: u64,
+        outcome: &OrderOutcome,
+    ) -> Result<(), SupernodeError> {
+        let url = self.endpoint(&format!("v1/orders/{job}/outcomes"));
+        let post = self.member(self.0.http.post(url)).timeout(CALL_TIMEOUT);
+        self.call(post.json(outcome)).await.map(drop)
     }
 
     /// Where its seeder listens.

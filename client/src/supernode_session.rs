@@ -1,15 +1,15 @@
 //! Follows one swarm at the supernodes: takes the piece map as it grows, announces this
 //! node, moves to the next supernode when one fails.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use flotilla_torrents::swarm_api::{SwarmDescriptor, SwarmEvent};
 use flotilla_torrents::tracker_wire::{AnnounceEvent, AnnounceReply, AnnounceRequest};
 use futures_util::StreamExt as _;
 
-use crate::node::{ContentRequest, NodeShared, OpenError};
+use crate::node::{NodeShared, OpenError, Opener};
 use crate::supernode_client::{Supernode, SupernodeError};
 use crate::swarm_handle::{SwarmHandle, SwarmState};
 
@@ -28,13 +28,13 @@ pub(crate) async fn follow(
     swarm: SwarmHandle,
     supernode: Supernode,
     descriptor: SwarmDescriptor,
-    request: ContentRequest,
+    opener: Arc<Mutex<Opener>>,
 ) {
     let handle = swarm.clone();
     let session = Session {
         node: Arc::clone(&node),
         swarm,
-        request,
+        opener,
     };
     node.shutdown
         .clone()
@@ -46,7 +46,8 @@ pub(crate) async fn follow(
 struct Session {
     node: Arc<NodeShared>,
     swarm: SwarmHandle,
-    request: ContentRequest,
+    /// Whoever has asked for it last.
+    opener: Arc<Mutex<Opener>>,
 }
 
 impl Session {
@@ -203,13 +204,18 @@ impl Session {
         }
     }
 
+    fn opener(&self) -> Opener {
+        let opener = self.opener.lock();
+        opener.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Finds a supernode that takes the swarm over. None: the swarm is left to its peers.
     async fn reopen(&self) -> Option<(Supernode, SwarmDescriptor)> {
         for _ in 0..RETRIES {
             if self.swarm.status().complete || self.is_over() {
                 return None;
             }
-            match self.node.open_anywhere(&self.request).await {
+            match self.node.open_again(&self.opener()).await {
                 Ok((supernode, descriptor)) if descriptor.swarm == self.swarm.swarm() => {
                     return Some((supernode, descriptor));
                 }

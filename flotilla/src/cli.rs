@@ -177,6 +177,9 @@ pub(crate) struct ProxyArgs {
     /// Let layers that are pushed through the proxy seed at once, before anybody pulls them
     #[arg(long)]
     pub(crate) seed_pushed: bool,
+    /// Fetch nothing before it is pulled: supernodes ask this node for no preheats
+    #[arg(long)]
+    pub(crate) no_preheat: bool,
     /// Limit on what is sent to peers, e.g. 20MB/s
     #[arg(long, value_name = "RATE")]
     pub(crate) upload_rate: Option<Rate>,
@@ -229,7 +232,8 @@ pub(crate) struct RegistryArgs {
 
 const PREHEAT_EXAMPLES: &str = "\
 Examples:
-  flotilla preheat registry.example:5000/team/app:1.0 --supernode http://10.0.0.1:8001
+  flotilla preheat registry.example:5000/team/app:1.0 --supernode http://10.0.0.1:8001 --wait
+  flotilla preheat registry.example/team/app:1.0 --supernode http://10.0.0.1:8001 --nodes 'web-*'
   flotilla preheat registry.example/team/app:1.0 registry.example/team/db:7 \\
       --supernode http://a:8001,http://b:8001 --platform linux/amd64
 
@@ -239,8 +243,8 @@ registry by it or by --preheat-registry. Name all of a cluster's supernodes, as 
 #[derive(Debug, Args)]
 #[command(after_help = PREHEAT_EXAMPLES)]
 pub(crate) struct PreheatArgs {
-    /// The images, HOST[:PORT]/REPOSITORY[:TAG][@DIGEST]
-    #[arg(required = true, value_name = "IMAGE")]
+    /// The images, HOST[:PORT]/REPOSITORY[:TAG][@DIGEST], or the URLs of their manifests
+    #[arg(required = true, value_name = "IMAGE|URL")]
     pub(crate) images: Vec<String>,
     /// The supernodes, separated by commas
     #[arg(long, value_name = "URL", value_delimiter = ',', required = true)]
@@ -251,7 +255,13 @@ pub(crate) struct PreheatArgs {
     /// File with the cluster's secret (or set FLOTILLA_JOIN_TOKEN)
     #[arg(long, value_name = "FILE")]
     pub(crate) join_token_file: Option<PathBuf>,
-    /// No line for each layer
+    /// Have these nodes fetch the layers as well, a glob of their names [default: supernodes only]
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) nodes: Option<String>,
+    /// Wait until every layer is where it should be, and fail if it is not
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// No lines of what becomes of it
     #[arg(short, long)]
     pub(crate) quiet: bool,
 }
@@ -280,7 +290,7 @@ mod tests {
             "flotilla get -r http://h/d/ --include *.iso --exclude tmp --max-depth 2",
             "flotilla supernode --registry-auth f --preheat-registry reg.test --preheat-registry http://reg.test:5000",
             "flotilla supernode --preheat-auth f --preheat-platform linux/amd64 --preheat-nodes web-*",
-            "flotilla preheat reg.test:5000/a/b:1 reg.test/c --supernode http://a:8001,http://b:8001 --platform linux/amd64 --platform linux/arm64/v8 --join-token-file f --quiet",
+            "flotilla preheat reg.test:5000/a/b:1 reg.test/c --supernode http://a:8001,http://b:8001 --platform linux/amd64 --platform linux/arm64/v8 --join-token-file f --nodes web-* --wait --quiet",
             "flotilla torrent create d -o d.torrent --tracker http://a/announce --tracker udp://b:1,udp://c:1 --web-seed http://w/ --private --piece-length 4MiB --comment c --force",
             "flotilla torrent show d.torrent --json",
             "flotilla torrent verify d.torrent d",

@@ -123,6 +123,9 @@ async fn proxy(args: ProxyArgs, shutdown: CancellationToken) -> anyhow::Result<(
         seed_pushed: settings.seed_pushed,
         intercept,
     };
+    if !settings.no_preheat {
+        node.take_orders();
+    }
     let proxy = Proxy::new(&proxy_config, node.clone())?;
     let content = CheckedContent::new(&proxy_config, node.clone())?;
     if let Err(error) = control::offer(node.engine(), Some(Arc::new(content))) {

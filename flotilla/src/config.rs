@@ -148,6 +148,8 @@ pub(crate) struct ProxySettings {
     pub(crate) intercept: Vec<RegistryHost>,
     /// Whether layers seed as soon as they were pushed through the proxy.
     pub(crate) seed_pushed: bool,
+    /// Whether supernodes ask this node for no preheats.
+    pub(crate) no_preheat: bool,
     pub(crate) data_dir: PathBuf,
     pub(crate) cache_quota: ByteCount,
     pub(crate) upload_rate: Rate,
@@ -168,6 +170,7 @@ impl Default for ProxySettings {
             mirror_hosts: Vec::new(),
             intercept: Vec::new(),
             seed_pushed: false,
+            no_preheat: false,
             data_dir: PathBuf::from(PROXY_DATA_DIR),
             cache_quota: CACHE_QUOTA,
             upload_rate: Rate::default(),
@@ -235,6 +238,7 @@ impl ProxySettings {
         settings.mirror_hosts.extend(args.mirror_host);
         settings.intercept.extend(args.intercept);
         settings.seed_pushed |= args.seed_pushed;
+        settings.no_preheat |= args.no_preheat;
         settings.node_name = args.node_name.or(settings.node_name);
         let CommonArgs {
             data_dir,

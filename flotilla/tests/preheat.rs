@@ -16,6 +16,7 @@ use flotilla_torrents::DigestHasher;
 use tempfile::TempDir;
 
 const CONFIG: &[u8] = b"{\"architecture\":\"amd64\",\"os\":\"linux\"}";
+const TOKEN: &str = "a-secret-of-this-cluster";
 /// `robot:harbour-light`
 const LOGIN: &str = "cm9ib3Q6aGFyYm91ci1saWdodA==";
 
@@ -74,7 +75,7 @@ impl Supernode {
         let registry = serve_registry();
         let auth = format!(r#"{{"auths":{{"{registry}":{{"auth":"{LOGIN}"}}}}}}"#);
         fs::write(dir.path().join("auth.json"), auth).unwrap();
-        fs::write(dir.path().join("token"), "a-secret-of-this-cluster").unwrap();
+        fs::write(dir.path().join("token"), TOKEN).unwrap();
         let mut process = Command::new(env!("CARGO_BIN_EXE_flotilla"))
             .args(["supernode", "--listen", "127.0.0.1:0", "--data-dir", "data"])
             .args(["--join-token-file", "token", "--registry-auth", "auth.json"])
@@ -97,10 +98,11 @@ impl Supernode {
     }
 
     /// Exit code, stdout, stderr.
-    fn preheat(&self, image: &str, token: &str) -> (i32, String, String) {
+    fn preheat(&self, image: &str, token: &str, more: &[&str]) -> (i32, String, String) {
         let output = Command::new(env!("CARGO_BIN_EXE_flotilla"))
             .args(["preheat", &format!("{}/{image}", self.registry)])
             .args(["--supernode", &self.url])
+            .args(more)
             .env("FLOTILLA_JOIN_TOKEN", token)
             .current_dir(self.dir.path())
             .output()
@@ -121,7 +123,7 @@ impl Drop for Supernode {
 #[test]
 fn one_line_tells_of_each_layer_and_the_exit_code_of_all() {
     let supernode = Supernode::start();
-    let (code, out, err) = supernode.preheat("team/app:1.0", "a-secret-of-this-cluster");
+    let (code, out, err) = supernode.preheat("team/app:1.0", TOKEN, &["--wait"]);
     let digest = DigestHasher::sha256_of(CONFIG);
     let line = format!(
         "{}/team/app:1.0 {digest} {} bytes, seeding\n",
@@ -130,7 +132,7 @@ fn one_line_tells_of_each_layer_and_the_exit_code_of_all() {
     );
     assert_eq!((code, out, err), (0, line, String::new()));
 
-    let (code, out, err) = supernode.preheat("team/app:2.0", "a-secret-of-this-cluster");
+    let (code, out, err) = supernode.preheat("team/app:2.0", TOKEN, &["--wait"]);
     assert_eq!(code, 1);
     for text in [&out, &err] {
         assert!(
@@ -140,7 +142,52 @@ fn one_line_tells_of_each_layer_and_the_exit_code_of_all() {
     }
     assert_eq!(err.lines().count(), 1, "{err}");
 
-    let (code, _, err) = supernode.preheat("team/app:1.0", "another-secret-of-somebody");
+    let (code, _, err) = supernode.preheat("team/app:1.0", "another-secret-of-somebody", &[]);
     assert_eq!(code, 1);
     assert!(err.contains("join token"), "{err}");
+}
+
+#[test]
+fn without_waiting_a_job_is_handed_over_and_its_end_is_told_to_who_waits() {
+    let supernode = Supernode::start();
+    let (code, out, err) = supernode.preheat("team/app:1.0", TOKEN, &[]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(
+        out.starts_with("preheat job ") && out.contains(&supernode.url),
+        "{out}"
+    );
+    assert_eq!(out.lines().count(), 1, "{out}");
+    let (code, _, err) = supernode.preheat("team/app:1.0", TOKEN, &["--nodes", "["]);
+    assert_eq!(code, 1);
+    assert!(err.contains("nodes"), "{err}");
+
+    let mut proxy = Command::new(env!("CARGO_BIN_EXE_flotilla"))
+        .args(["proxy", "--listen", "127.0.0.1:0", "--data-dir", "node"])
+        .args(["--peer-listen", "127.0.0.1:0", "--node-name", "web-1"])
+        .args(["--supernode", &supernode.url])
+        .env("FLOTILLA_JOIN_TOKEN", TOKEN)
+        .current_dir(supernode.dir.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut ready = String::new();
+    let mut stdout = BufReader::new(proxy.stdout.take().unwrap());
+    stdout.read_line(&mut ready).unwrap();
+    let chosen = ["--nodes", "web-*", "--wait"];
+    let waited = supernode.preheat("team/app:1.0", TOKEN, &chosen);
+    let digest = DigestHasher::sha256_of(CONFIG);
+    let held = Command::new(env!("CARGO_BIN_EXE_flotilla"))
+        .args(["cache", "ls", "--data-dir", "node"])
+        .current_dir(supernode.dir.path())
+        .output()
+        .unwrap();
+    let others = supernode.preheat("team/app:1.0", TOKEN, &["--nodes", "db-*", "--wait"]);
+    proxy.kill().unwrap();
+    proxy.wait().unwrap();
+    assert_eq!((waited.0, waited.2.as_str()), (0, ""), "{}", waited.1);
+    let held = String::from_utf8_lossy(&held.stdout).into_owned();
+    assert!(held.contains(&digest.to_string()[..19]), "{held}");
+    assert_eq!(others.0, 1);
+    assert!(others.2.contains("db-*"), "{}", others.2);
 }

@@ -27,6 +27,7 @@ use crate::open_torrents;
 use crate::openings::{Openings, unix_now};
 use crate::preheat;
 use crate::preheat::jobs::{self, Jobs};
+use crate::preheat::orders;
 use crate::preheat::triggers::{self, PreheatTriggers};
 
 /// An open request carries credentials of up to 16 KiB each.
@@ -117,6 +118,7 @@ pub(crate) fn router(api: &Arc<Api>) -> Router {
         .route("/v1/swarms/{swarm}/torrent", get(torrent))
         .route("/v1/stats", get(stats))
         .merge(open_torrents::members_routes())
+        .merge(orders::api::routes())
         .with_state(Arc::clone(api))
         .merge(preheat::api::router(api.jobs.preheater().clone()))
         .merge(jobs::api::router(api.jobs.clone()))

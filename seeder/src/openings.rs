@@ -1,6 +1,8 @@
 //! What a request to open a swarm leads to: one `GET` at the source for the first caller,
 //! a check of his credentials for every other.
 
+mod at_hand;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -113,6 +115,14 @@ impl Openings {
             },
             Err(unopened) => Err(unopened),
         };
+        self.answer(opened, request).await
+    }
+
+    async fn answer(
+        &self,
+        opened: Result<Opened, Unopened>,
+        request: &OpenRequest,
+    ) -> OpenResponse {
         match opened {
             Ok(Opened::Small(small)) => {
                 let inline = Some(InlineContent(small.bytes().to_vec()));

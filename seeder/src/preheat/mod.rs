@@ -8,6 +8,7 @@ mod identity;
 mod image_reference;
 pub(crate) mod jobs;
 mod manifest;
+pub(crate) mod orders;
 mod resolution;
 pub(crate) mod triggers;
 
@@ -16,8 +17,9 @@ use std::sync::Arc;
 
 use flotilla_client::{SwarmHandle, SwarmState, rendezvous};
 use flotilla_torrents::Digest;
+use flotilla_torrents::orders_api::OpenOrdered;
 use flotilla_torrents::preheat_api::{PreheatEvent, PreheatRequest, PreheatShare};
-use flotilla_torrents::swarm_api::OpenRequest;
+use flotilla_torrents::swarm_api::{OpenRequest, OpenResponse};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use glob::Pattern;
 use tokio::sync::{Semaphore, mpsc};
@@ -27,6 +29,7 @@ use self::identity::{Identity, IdentityError, LentAuthorization};
 use self::image_reference::ImageReference;
 use self::manifest::{Blob, Platform};
 use self::resolution::{Image, ResolveError};
+use self::triggers::image_at;
 use crate::openings::{Opened, Openings, Unopened};
 use crate::source::SourceError;
 
@@ -82,7 +85,12 @@ impl Preheat {
             return Err(PreheatError("no images".to_owned()));
         }
         Ok(Self {
-            images: parse_all(&images)?,
+            images: parse_all(
+                &images
+                    .into_iter()
+                    .map(image_of)
+                    .collect::<Result<Vec<_>, _>>()?,
+            )?,
             platforms: parse_all(&platforms)?,
             share,
             nodes: nodes.as_deref().map(selector).transpose()?,
@@ -96,8 +104,8 @@ impl Preheat {
     }
 
     /// The nodes that are to have the layers as well, a glob of their names.
-    pub(crate) fn nodes(&self) -> Option<&str> {
-        self.nodes.as_ref().map(Pattern::as_str)
+    pub(crate) fn nodes(&self) -> Option<&Pattern> {
+        self.nodes.as_ref()
     }
 
     /// Whether nodes ask this supernode for the blob first.
@@ -122,6 +130,14 @@ where
     parsed
         .map(|parsed| parsed.map_err(|error| PreheatError(error.to_string())))
         .collect()
+}
+
+/// An image may be named by its manifest's URL as well.
+fn image_of(text: String) -> Result<String, PreheatError> {
+    if !text.contains("://") {
+        return Ok(text);
+    }
+    image_at(&text, None).map_err(|error| PreheatError(error.to_string()))
 }
 
 fn selector(text: &str) -> Result<Pattern, PreheatError> {
@@ -214,6 +230,36 @@ impl Preheater {
             }
         }
         None
+    }
+
+    /// What a node is answered that is to have a layer: whoever asked for the preheat has been let
+    /// in by the registry.
+    pub(crate) async fn open_ordered(&self, ordered: OpenOrdered, url: String) -> OpenResponse {
+        let mut request = OpenRequest {
+            url,
+            headers: Vec::new(),
+            digest: Some(ordered.digest),
+            peer_id: ordered.peer_id,
+            offered: None,
+            filter_query: Vec::new(),
+            node: ordered.node,
+        };
+        if let Some(answer) = self.openings.open_at_hand(&request).await {
+            return answer;
+        }
+        // It had to make room since.
+        let unswarmable = |reason: String| OpenResponse::Unswarmable { reason };
+        let url = match Url::parse(&request.url) {
+            Ok(url) => url,
+            Err(error) => return unswarmable(error.to_string()),
+        };
+        match self.openings.logins.headers(&url).await {
+            Ok(headers) => {
+                request.headers = headers;
+                self.openings.open(&request).await
+            }
+            Err(error) => unswarmable(error.to_string()),
+        }
     }
 
     /// Does what is asked for, and tells of each layer. Ends with

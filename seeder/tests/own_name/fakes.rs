@@ -270,11 +270,23 @@ impl Cluster {
         cluster
     }
 
-    async fn serve(&mut self, api: TcpListener) {
-        let peers = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        self.stop_supernode = self.stop.child_token();
-        let started = Supernode::start(&self.config, api, peers, self.stop_supernode.clone());
-        let started = started.unwrap();
+    async fn serve(&mut self, mut api: TcpListener) {
+        let at = api.local_addr().unwrap();
+        let waiting = tokio::time::timeout(DEADLINE, async {
+            loop {
+                let peers = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                self.stop_supernode = self.stop.child_token();
+                let stop = self.stop_supernode.clone();
+                match Supernode::start(&self.config, api, peers, stop) {
+                    Ok(started) => return started,
+                    // Tasks of the one before are about to end.
+                    Err(error) => assert!(error.to_string().contains("in use"), "{error}"),
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                api = TcpListener::bind(at).await.unwrap();
+            }
+        });
+        let started = waiting.await.expect("starts in time");
         let started = started.with_preheat_triggers(self.triggers.clone());
         self.serving = Some(tokio::spawn(started.unwrap().serve()));
     }
@@ -314,13 +326,21 @@ impl Cluster {
     }
 
     pub(crate) async fn node(&mut self) -> Node {
+        self.node_called("test").await
+    }
+
+    pub(crate) async fn node_called(&mut self, name: &str) -> Node {
+        self.node_with_quota(name, 1 << 30).await
+    }
+
+    pub(crate) async fn node_with_quota(&mut self, name: &str, cache_quota: u64) -> Node {
         let dir = tempfile::tempdir().unwrap();
         let config = NodeConfig {
             data_dir: dir.path().to_owned(),
             supernodes: vec![self.supernode.clone()],
             join_token: Some(JOIN_TOKEN.to_owned()),
-            node_name: "test".to_owned(),
-            cache_quota: 1 << 30,
+            node_name: name.to_owned(),
+            cache_quota,
             upload_rate: None,
             download_rate: None,
         };

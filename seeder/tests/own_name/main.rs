@@ -9,6 +9,7 @@
 mod fakes;
 mod harbor_driver;
 mod jobs;
+mod nodes;
 mod preheating;
 mod resuming;
 mod triggers;

@@ -8,18 +8,21 @@ pub(crate) mod api;
 mod job_files;
 mod record;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use flotilla_torrents::orders_api::OrderedLayer;
 use flotilla_torrents::preheat_api::{PreheatEvent, PreheatRequest};
+use glob::Pattern;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::job_files::JobFiles;
 pub(crate) use self::record::{JobId, JobRecord, JobState, Outcome};
+use super::orders::Orders;
 use super::{Preheat, PreheatError, Preheater, Told};
 use crate::openings::unix_now;
 
@@ -32,6 +35,8 @@ const FINISHED_KEPT_FOR: u64 = 24 * 3600;
 const JOBS_AT_ONCE: usize = 4;
 /// A job that takes longer has met something that will not end.
 const LONGEST_JOB: Duration = Duration::from_secs(24 * 3600);
+/// Nodes come back within this after their supernode has started anew.
+const NODES_COME_BACK: Duration = Duration::from_secs(5);
 /// Events that wait to be noted.
 const QUEUE: usize = 64;
 
@@ -59,6 +64,8 @@ struct Shared {
     preheater: Preheater,
     table: Mutex<BTreeMap<JobId, Job>>,
     turns: Semaphore,
+    orders: Orders,
+    started: Instant,
     shutdown: CancellationToken,
 }
 
@@ -115,12 +122,23 @@ impl Jobs {
             preheater,
             table: Mutex::new(table),
             turns: Semaphore::new(JOBS_AT_ONCE),
+            orders: Orders::new(),
+            started: Instant::now(),
             shutdown,
         })))
     }
 
     pub(crate) fn preheater(&self) -> &Preheater {
         &self.0.preheater
+    }
+
+    pub(crate) fn orders(&self) -> &Orders {
+        &self.0.orders
+    }
+
+    /// Cancelled when the supernode stops.
+    pub(crate) fn shutdown(&self) -> &CancellationToken {
+        &self.0.shutdown
     }
 
     /// Runs what an earlier supernode has not finished.
@@ -172,7 +190,10 @@ impl Jobs {
             self.lock().remove(&record.id);
             return Err(SubmitError::Disk(error));
         }
-        let (images, nodes) = (&record.request.images, job.asked.nodes());
+        let (images, nodes) = (
+            &record.request.images,
+            job.asked.nodes().map(Pattern::as_str),
+        );
         tracing::info!(job = %record.id, ?images, nodes, "preheat");
         tokio::spawn(self.clone().run(job));
         self.forget_old().await;
@@ -233,10 +254,19 @@ impl Jobs {
 
     async fn work(&self, job: &Job) -> (JobState, Option<String>) {
         // Nobody closes the semaphore.
-        let _turn = self.0.turns.acquire().await;
+        let turn = self.0.turns.acquire().await;
         job.record.send_modify(|record| record.start(unix_now()));
-        let bringing = tokio::time::timeout(LONGEST_JOB, self.bring(job));
-        if bringing.await.is_err() {
+        let doing = async {
+            let layers = self.bring(job).await;
+            drop(turn);
+            let is_here = job.record.borrow().failed == 0;
+            if let Some(selector) = job.asked.nodes()
+                && is_here
+            {
+                self.deliver(job, selector, layers).await;
+            }
+        };
+        if tokio::time::timeout(LONGEST_JOB, doing).await.is_err() {
             let hours = LONGEST_JOB.as_secs() / 3600;
             let cause = format!("not done within {hours} hours");
             return (JobState::Failure, Some(cause));
@@ -247,19 +277,74 @@ impl Jobs {
         }
     }
 
-    /// Has the supernode read every layer.
-    async fn bring(&self, job: &Job) {
-        let (events, mut told) = mpsc::channel(QUEUE);
+    /// Has the supernode read every layer; those that it has.
+    async fn bring(&self, job: &Job) -> Vec<OrderedLayer> {
+        let (events, mut told) = mpsc::channel::<Told>(QUEUE);
         let noting = async {
+            let mut layers = Vec::new();
             while let Some(told) = told.recv().await {
+                if let (PreheatEvent::Layer { digest, .. }, Some(url)) = (&told.event, &told.url) {
+                    layers.push(OrderedLayer {
+                        url: url.to_string(),
+                        digest: digest.clone(),
+                    });
+                }
                 job.record.send_modify(|record| note(record, told));
             }
+            layers
         };
         let running = async {
             self.0.preheater.run(&job.asked, &events).await;
             drop(events);
         };
-        tokio::join!(running, noting);
+        tokio::join!(running, noting).1
+    }
+
+    /// Has the chosen nodes fetch them.
+    async fn deliver(&self, job: &Job, selector: &Pattern, layers: Vec<OrderedLayer>) {
+        let nodes = self.chosen_nodes(job, selector).await;
+        let image = job.record.borrow().request.images.join(", ");
+        let outcome = |node: Option<String>, error: Option<String>| Outcome {
+            image: image.clone(),
+            digest: None,
+            url: None,
+            node,
+            error,
+        };
+        if nodes.is_empty() {
+            let error = format!("no node that takes preheats is called {selector}");
+            let outcome = outcome(None, Some(error));
+            job.record.send_modify(|record| record.add(outcome));
+            return;
+        }
+        let id = job.record.borrow().id;
+        let ended = self.0.orders.deliver(id, layers, nodes).await;
+        job.record.send_modify(|record| {
+            for (node, error) in ended {
+                record.add(outcome(Some(node), error));
+            }
+        });
+    }
+
+    /// Those that were chosen before a restart, else those that are there.
+    async fn chosen_nodes(&self, job: &Job, selector: &Pattern) -> BTreeSet<String> {
+        let chosen = job.record.borrow().nodes.clone();
+        if let Some(chosen) = chosen {
+            return chosen;
+        }
+        tokio::time::sleep(NODES_COME_BACK.saturating_sub(self.0.started.elapsed())).await;
+        let mut nodes = self.0.orders.called(selector);
+        if nodes.is_empty() {
+            tokio::time::sleep(NODES_COME_BACK).await;
+            nodes = self.0.orders.called(selector);
+        }
+        let mut record = job.record.borrow().clone();
+        record.nodes = Some(nodes.clone());
+        if let Err(error) = self.save(&record).await {
+            tracing::warn!(job = %record.id, %error, "after a restart this preheat may choose other nodes");
+        }
+        job.record.send_replace(record);
+        nodes
     }
 
     async fn save(&self, record: &JobRecord) -> io::Result<()> {

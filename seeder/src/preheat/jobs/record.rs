@@ -1,5 +1,6 @@
 //! What is known, and kept on the disk, of one job.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use flotilla_torrents::Digest;
@@ -80,6 +81,9 @@ pub(crate) struct JobRecord {
     /// Layers, images and nodes that failed.
     pub(crate) failed: u64,
     pub(crate) outcomes: Vec<Outcome>,
+    /// The nodes that were chosen; none: none is yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) nodes: Option<BTreeSet<String>>,
 }
 
 impl JobRecord {
@@ -101,6 +105,7 @@ impl JobRecord {
             bytes: 0,
             failed: 0,
             outcomes: Vec::new(),
+            nodes: None,
         }
     }
 

@@ -14,15 +14,21 @@ const LONGEST_AUTHORIZATION: usize = 32 * 1024;
 const HTTP_PORT: u16 = 80;
 const HTTPS_PORT: u16 = 443;
 
+/// Of a URL that is none, in characters.
+const LONGEST_QUOTED: usize = 200;
+
+/// A URL is not an image's.
+#[derive(Debug, thiserror::Error)]
+#[error("URL {0:?} is not http[s]://HOST/v2/REPOSITORY/manifests/REFERENCE")]
+pub(crate) struct ImageUrlError(String);
+
 /// The image at `http[s]://HOST/v2/REPOSITORY/manifests/REFERENCE`, as people name it. `digest` is
 /// more than a tag when it is one.
-pub(super) fn image_at(url: &str, digest: Option<&str>) -> Result<String, TriggerError> {
-    let malformed = || {
-        let shown: String = url.chars().take(200).collect();
-        TriggerError::Malformed(format!(
-            "URL {shown:?} is not http[s]://HOST/v2/REPOSITORY/manifests/REFERENCE"
-        ))
-    };
+pub(in crate::preheat) fn image_at(
+    url: &str,
+    digest: Option<&str>,
+) -> Result<String, ImageUrlError> {
+    let malformed = || ImageUrlError(url.chars().take(LONGEST_QUOTED).collect());
     let parsed = Url::parse(url).map_err(|_| malformed())?;
     let (repository, reference) = parsed
         .path()

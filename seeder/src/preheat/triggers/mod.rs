@@ -21,6 +21,8 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use flotilla_torrents::preheat_api::PreheatRequest;
 
+use self::image_url::ImageUrlError;
+pub(super) use self::image_url::image_at;
 pub use self::logins::{TriggerLogins, TriggerLoginsError};
 use super::jobs::{JobId, JobRecord, SubmitError};
 use super::{Preheat, PreheatError};
@@ -127,13 +129,15 @@ enum TriggerError {
     #[error("{0}")]
     Malformed(String),
     #[error(transparent)]
+    Image(#[from] ImageUrlError),
+    #[error(transparent)]
     Submit(#[from] SubmitError),
 }
 
 impl TriggerError {
     fn status(&self) -> StatusCode {
         match self {
-            Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::Malformed(_) | Self::Image(_) => StatusCode::BAD_REQUEST,
             Self::Submit(error) => error.status(),
         }
     }

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::TriggerError;
-use super::image_url::image_at;
+use super::image_url::{ImageUrlError, image_at};
 use crate::api::{Api, refusal};
 use crate::preheat::jobs::{JobId, JobState, SubmitError};
 
@@ -27,7 +27,7 @@ const KRAKEN_WAITS: Duration = Duration::from_secs(20);
 const MOST_EVENTS: usize = 1000;
 
 /// An image, or why the event names none.
-type Named = Result<String, TriggerError>;
+type Named = Result<String, ImageUrlError>;
 
 /// With names in lower case.
 #[derive(Deserialize)]

@@ -1,0 +1,91 @@
+//! `/v1/orders`: nodes come for what they are to have.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Json, Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use bytes::Bytes;
+use flotilla_torrents::orders_api::{OpenOrdered, OrderEvent, OrderOutcome, TakeOrders};
+use flotilla_torrents::swarm_api::OpenResponse;
+use futures_util::{StreamExt as _, stream};
+
+use super::{NotTaken, Visit};
+use crate::api::{Api, refusal};
+use crate::preheat::jobs::JobId;
+
+/// A node takes a supernode for dead that is silent for 2.5 of these.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// For members.
+pub(crate) fn routes() -> Router<Arc<Api>> {
+    Router::new()
+        .route("/v1/orders", post(take))
+        .route("/v1/orders/{job}/swarms", post(open))
+        .route("/v1/orders/{job}/outcomes", post(note))
+}
+
+async fn take(State(api): State<Arc<Api>>, Json(node): Json<TakeOrders>) -> Response {
+    let visit = match api.jobs.orders().enter(node) {
+        Ok(visit) => visit,
+        Err(error @ NotTaken::Name) => return refusal(StatusCode::BAD_REQUEST, &error.to_string()),
+        Err(error @ NotTaken::Full) => {
+            return refusal(StatusCode::SERVICE_UNAVAILABLE, &error.to_string());
+        }
+    };
+    // At once, so that the node knows where it is.
+    let first = Some(OrderEvent::Heartbeat {});
+    let lines = stream::unfold((visit, first), async |(mut visit, first)| {
+        let event = match first {
+            Some(event) => event,
+            None => next(&mut visit).await?,
+        };
+        let mut line = serde_json::to_vec(&event).unwrap_or_default();
+        line.push(b'\n');
+        Some((Ok::<_, std::io::Error>(Bytes::from(line)), (visit, None)))
+    });
+    // Stopping waits for answers that go on.
+    let lines = lines.take_until(api.jobs.shutdown().clone().cancelled_owned());
+    (
+        [(header::CONTENT_TYPE, "application/x-ndjson")],
+        Body::from_stream(lines),
+    )
+        .into_response()
+}
+
+async fn next(visit: &mut Visit) -> Option<OrderEvent> {
+    match tokio::time::timeout(HEARTBEAT, visit.events.recv()).await {
+        Ok(event) => event,
+        Err(_) => Some(OrderEvent::Heartbeat {}),
+    }
+}
+
+async fn open(
+    State(api): State<Arc<Api>>,
+    Path(job): Path<u64>,
+    Json(asked): Json<OpenOrdered>,
+) -> Response {
+    let Some(layer) = api.jobs.orders().ordered(JobId(job), &asked) else {
+        let reason = "nobody has ordered that of this node".to_owned();
+        let status = StatusCode::NOT_FOUND.as_u16();
+        return Json(OpenResponse::Refused { status, reason }).into_response();
+    };
+    api.tracker
+        .with(|members| members.name_node(asked.peer_id, &asked.node));
+    let preheater = api.jobs.preheater();
+    Json(preheater.open_ordered(asked, layer.url).await).into_response()
+}
+
+async fn note(
+    State(api): State<Arc<Api>>,
+    Path(job): Path<u64>,
+    Json(outcome): Json<OrderOutcome>,
+) -> Response {
+    // One that nobody waits for any more is no fault of the node.
+    let is_waited_for = api.jobs.orders().note(JobId(job), outcome);
+    Json(serde_json::json!({ "waited_for": is_waited_for })).into_response()
+}

@@ -1,0 +1,489 @@
+//! Which nodes are there, and which layers they are to have before anybody pulls them.
+//!
+//! A node keeps one request open, by which it is there; its answer are the orders. It says of each
+//! layer what has become of it. A node that comes back is told again what it is not known to have.
+
+pub(crate) mod api;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use flotilla_torrents::orders_api::{
+    OpenOrdered, OrderEvent, OrderOutcome, OrderedLayer, TakeOrders,
+};
+use flotilla_torrents::{Digest, PeerId};
+use glob::Pattern;
+use tokio::sync::{mpsc, watch};
+
+use super::jobs::JobId;
+
+/// A node that restarts, or moves to another network, is back by then.
+const GONE_AFTER: Duration = Duration::from_secs(120);
+/// How often nodes that are gone are looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const MOST_NODES: usize = 10_000;
+const LONGEST_NAME: usize = 255;
+/// Layers in one line: a few hundred KiB.
+const LAYERS_OF_A_LINE: usize = 1000;
+/// Lines that wait for one node. One that reads more slowly is sent away, and comes back.
+const QUEUE: usize = 256;
+
+/// The nodes and their orders. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Orders(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    /// Told when a part may have ended.
+    changed: watch::Sender<()>,
+    gone_after: Duration,
+}
+
+#[derive(Default)]
+struct State {
+    nodes: HashMap<PeerId, Present>,
+    deliveries: HashMap<JobId, Delivery>,
+    next_visit: u64,
+}
+
+/// A node that is there.
+struct Present {
+    name: String,
+    visit: u64,
+    orders: mpsc::Sender<OrderEvent>,
+}
+
+struct Delivery {
+    layers: Vec<OrderedLayer>,
+    /// By the names of the chosen nodes.
+    parts: BTreeMap<String, Part>,
+}
+
+/// What one node is to do.
+struct Part {
+    missing: HashSet<Digest>,
+    /// Why the first of the layers that it cannot get is missing.
+    error: Option<String>,
+    gone_since: Option<Instant>,
+}
+
+impl Part {
+    fn has_ended(&self) -> bool {
+        self.missing.is_empty()
+    }
+}
+
+/// A node is not let in.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotTaken {
+    #[error("a node's name has 1 to {LONGEST_NAME} bytes")]
+    Name,
+    #[error("{MOST_NODES} nodes take orders here; no more are taken")]
+    Full,
+}
+
+/// A node's visit: it is there until this is dropped.
+pub(crate) struct Visit {
+    orders: Orders,
+    peer_id: PeerId,
+    visit: u64,
+    pub(crate) events: mpsc::Receiver<OrderEvent>,
+}
+
+/// Ends a job's orders when it is dropped.
+struct Withdrawal<'a> {
+    orders: &'a Orders,
+    job: JobId,
+}
+
+impl Orders {
+    pub(crate) fn new() -> Self {
+        Self::giving_up_after(GONE_AFTER)
+    }
+
+    fn giving_up_after(gone_after: Duration) -> Self {
+        Self(Arc::new(Shared {
+            state: Mutex::default(),
+            changed: watch::Sender::new(()),
+            gone_after,
+        }))
+    }
+
+    /// A node is there, and is told what it is to have. An earlier visit of the same peer ends.
+    ///
+    /// # Errors
+    /// There are too many nodes, or it has no name.
+    pub(crate) fn enter(&self, node: TakeOrders) -> Result<Visit, NotTaken> {
+        let TakeOrders {
+            node: name,
+            peer_id,
+        } = node;
+        if name.is_empty() || name.len() > LONGEST_NAME {
+            return Err(NotTaken::Name);
+        }
+        let mut state = self.lock();
+        if state.nodes.len() >= MOST_NODES && !state.nodes.contains_key(&peer_id) {
+            return Err(NotTaken::Full);
+        }
+        let visit = state.next_visit;
+        state.next_visit += 1;
+        let (orders, events) = mpsc::channel(QUEUE);
+        for (job, delivery) in &mut state.deliveries {
+            if let Some(part) = delivery.parts.get_mut(&name) {
+                part.gone_since = None;
+                // The queue is as long as this may be.
+                let _ = tell(*job, &delivery.layers, part, &orders);
+            }
+        }
+        let present = Present {
+            name,
+            visit,
+            orders,
+        };
+        state.nodes.insert(peer_id, present);
+        Ok(Visit {
+            orders: self.clone(),
+            peer_id,
+            visit,
+            events,
+        })
+    }
+
+    /// The names of the nodes that are there and are called so.
+    pub(crate) fn called(&self, selector: &Pattern) -> BTreeSet<String> {
+        let state = self.lock();
+        let names = state.nodes.values().map(|node| &node.name);
+        names
+            .filter(|name| selector.matches(name))
+            .cloned()
+            .collect()
+    }
+
+    /// Returns when every node has every layer, has failed, or is gone for too long; why it has not
+    /// got them. Dropped, it withdraws the orders.
+    pub(crate) async fn deliver(
+        &self,
+        job: JobId,
+        layers: Vec<OrderedLayer>,
+        nodes: BTreeSet<String>,
+    ) -> BTreeMap<String, Option<String>> {
+        let mut changed = self.0.changed.subscribe();
+        let _withdrawal = self.begin(job, layers, nodes);
+        loop {
+            if let Some(ended) = self.ended(job) {
+                return ended;
+            }
+            // The sender lives as long as this.
+            let _ = tokio::time::timeout(LOOK_EVERY, changed.changed()).await;
+        }
+    }
+
+    /// The layer, if this very node is there and is to have it.
+    pub(crate) fn ordered(&self, job: JobId, asked: &OpenOrdered) -> Option<OrderedLayer> {
+        let state = self.lock();
+        state.node(&asked.peer_id, &asked.node)?;
+        let delivery = state.deliveries.get(&job)?;
+        delivery.parts.get(&asked.node)?;
+        let mut layers = delivery.layers.iter();
+        layers.find(|layer| layer.digest == asked.digest).cloned()
+    }
+
+    /// Takes note; false: nobody has ordered that of this node.
+    pub(crate) fn note(&self, job: JobId, outcome: OrderOutcome) -> bool {
+        let mut state = self.lock();
+        let is_there = state.node(&outcome.peer_id, &outcome.node).is_some();
+        let delivery = state.deliveries.get_mut(&job).filter(|_| is_there);
+        let part = delivery.and_then(|delivery| delivery.parts.get_mut(&outcome.node));
+        let Some(part) = part else {
+            return false;
+        };
+        if part.missing.remove(&outcome.digest)
+            && let Some(error) = outcome.error
+        {
+            let error = format!("{}: {error}", outcome.digest);
+            part.error.get_or_insert(error);
+        }
+        drop(state);
+        self.0.changed.send_replace(());
+        true
+    }
+
+    fn begin(
+        &self,
+        job: JobId,
+        layers: Vec<OrderedLayer>,
+        nodes: BTreeSet<String>,
+    ) -> Withdrawal<'_> {
+        let mut state = self.lock();
+        let missing: HashSet<Digest> = layers.iter().map(|layer| layer.digest.clone()).collect();
+        let now = Instant::now();
+        let parts = nodes.into_iter().map(|node| {
+            let part = Part {
+                missing: missing.clone(),
+                error: None,
+                gone_since: Some(now),
+            };
+            (node, part)
+        });
+        let mut delivery = Delivery {
+            layers,
+            parts: parts.collect(),
+        };
+        state.nodes.retain(|_, node| {
+            let Some(part) = delivery.parts.get_mut(&node.name) else {
+                return true;
+            };
+            part.gone_since = None;
+            tell(job, &delivery.layers, part, &node.orders)
+        });
+        state.deliveries.insert(job, delivery);
+        Withdrawal { orders: self, job }
+    }
+
+    fn ended(&self, job: JobId) -> Option<BTreeMap<String, Option<String>>> {
+        let mut state = self.lock();
+        let delivery = state.deliveries.get_mut(&job)?;
+        let gone_after = self.0.gone_after;
+        for part in delivery.parts.values_mut() {
+            if part
+                .gone_since
+                .is_some_and(|since| since.elapsed() >= gone_after)
+            {
+                let missing = part.missing.len();
+                let seconds = gone_after.as_secs();
+                let error = format!(
+                    "it has not been connected for {seconds} seconds, and {missing} layers are missing there"
+                );
+                if missing > 0 {
+                    part.error.get_or_insert(error);
+                    part.missing.clear();
+                }
+            }
+        }
+        let parts = &delivery.parts;
+        parts.values().all(Part::has_ended).then(|| {
+            let ended = parts.iter();
+            ended
+                .map(|(node, part)| (node.clone(), part.error.clone()))
+                .collect()
+        })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn node(&self, peer_id: &PeerId, name: &str) -> Option<&Present> {
+        self.nodes.get(peer_id).filter(|node| node.name == name)
+    }
+}
+
+/// Orders what is missing; false: the node does not keep up.
+fn tell(
+    job: JobId,
+    layers: &[OrderedLayer],
+    part: &Part,
+    orders: &mpsc::Sender<OrderEvent>,
+) -> bool {
+    let missing = layers
+        .iter()
+        .filter(|layer| part.missing.contains(&layer.digest));
+    let missing: Vec<OrderedLayer> = missing.cloned().collect();
+    let mut lines = missing.chunks(LAYERS_OF_A_LINE);
+    lines.all(|layers| {
+        let (job, layers) = (job.0, layers.to_vec());
+        orders.try_send(OrderEvent::Layers { job, layers }).is_ok()
+    })
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        let mut state = self.orders.lock();
+        let is_last = |node: &Present| node.visit == self.visit;
+        if !state.nodes.get(&self.peer_id).is_some_and(is_last) {
+            return;
+        }
+        let Some(Present { name, .. }) = state.nodes.remove(&self.peer_id) else {
+            return;
+        };
+        if state.nodes.values().any(|node| node.name == name) {
+            return;
+        }
+        for delivery in state.deliveries.values_mut() {
+            if let Some(part) = delivery.parts.get_mut(&name) {
+                part.gone_since = Some(Instant::now());
+            }
+        }
+    }
+}
+
+impl Drop for Withdrawal<'_> {
+    fn drop(&mut self) {
+        let mut state = self.orders.lock();
+        let Some(delivery) = state.deliveries.remove(&self.job) else {
+            return;
+        };
+        for node in state.nodes.values() {
+            let part = delivery.parts.get(&node.name);
+            if part.is_some_and(|part| !part.has_ended()) {
+                // A node that does not hear of it finds out when it asks for the layers.
+                let _ = node
+                    .orders
+                    .try_send(OrderEvent::Withdrawn { job: self.job.0 });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(30);
+
+    fn node(number: u8) -> TakeOrders {
+        TakeOrders {
+            node: format!("node-{number}"),
+            peer_id: PeerId::from_bytes([number; 20]),
+        }
+    }
+
+    fn layer(number: u8) -> OrderedLayer {
+        let digest = format!("sha256:{}", format!("{number:02x}").repeat(32));
+        OrderedLayer {
+            url: format!("http://r.test/v2/a/blobs/{digest}"),
+            digest: digest.parse().unwrap(),
+        }
+    }
+
+    fn outcome(node: &TakeOrders, layer: &OrderedLayer, error: Option<&str>) -> OrderOutcome {
+        OrderOutcome {
+            node: node.node.clone(),
+            peer_id: node.peer_id,
+            digest: layer.digest.clone(),
+            error: error.map(str::to_owned),
+        }
+    }
+
+    fn deliver(
+        orders: &Orders,
+        layers: &[OrderedLayer],
+        nodes: &[&TakeOrders],
+    ) -> tokio::task::JoinHandle<BTreeMap<String, Option<String>>> {
+        let (orders, layers) = (orders.clone(), layers.to_vec());
+        let nodes = nodes.iter().map(|node| node.node.clone()).collect();
+        tokio::spawn(async move { orders.deliver(JobId(7), layers, nodes).await })
+    }
+
+    async fn next(visit: &mut Visit) -> Option<OrderEvent> {
+        let next = tokio::time::timeout(DEADLINE, visit.events.recv());
+        next.await.expect("in time")
+    }
+
+    #[tokio::test]
+    async fn a_node_that_comes_back_is_told_what_it_lacks() {
+        let orders = Orders::new();
+        let (one, two, layers) = (node(1), node(2), [layer(1), layer(2)]);
+        let mut first = orders.enter(one.clone()).unwrap();
+        let mut bystander = orders.enter(two.clone()).unwrap();
+        let delivery = deliver(&orders, &layers, &[&one]);
+        let all = OrderEvent::Layers {
+            job: 7,
+            layers: layers.to_vec(),
+        };
+        assert_eq!(next(&mut first).await, Some(all));
+        assert!(orders.note(JobId(7), outcome(&one, &layers[0], None)));
+        // It asks for nothing of others, and others for nothing of it.
+        let asked = |node: &TakeOrders, layer: &OrderedLayer| OpenOrdered {
+            node: node.node.clone(),
+            peer_id: node.peer_id,
+            digest: layer.digest.clone(),
+        };
+        assert!(orders.ordered(JobId(7), &asked(&one, &layers[1])).is_some());
+        assert!(orders.ordered(JobId(7), &asked(&one, &layer(3))).is_none());
+        assert!(orders.ordered(JobId(8), &asked(&one, &layers[1])).is_none());
+        assert!(orders.ordered(JobId(7), &asked(&two, &layers[1])).is_none());
+        let as_other = TakeOrders {
+            node: one.node.clone(),
+            peer_id: two.peer_id,
+        };
+        assert!(
+            orders
+                .ordered(JobId(7), &asked(&as_other, &layers[1]))
+                .is_none()
+        );
+        assert!(!orders.note(JobId(7), outcome(&as_other, &layers[1], None)));
+        drop(first);
+        let again = TakeOrders {
+            peer_id: PeerId::from_bytes([9; 20]),
+            ..one
+        };
+        let mut second = orders.enter(again.clone()).unwrap();
+        let rest = OrderEvent::Layers {
+            job: 7,
+            layers: vec![layers[1].clone()],
+        };
+        assert_eq!(next(&mut second).await, Some(rest));
+        assert!(orders.note(JobId(7), outcome(&again, &layers[1], None)));
+        let ended = tokio::time::timeout(DEADLINE, delivery).await.unwrap();
+        assert_eq!(
+            ended.unwrap(),
+            BTreeMap::from([("node-1".to_owned(), None)])
+        );
+        assert!(bystander.events.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn nodes_that_fail_or_are_gone_are_told_of_and_not_waited_for() {
+        let orders = Orders::giving_up_after(Duration::from_millis(50));
+        let (one, two, three, layers) = (node(1), node(2), node(3), [layer(1), layer(2)]);
+        let _one = orders.enter(one.clone()).unwrap();
+        let leaving = orders.enter(two.clone()).unwrap();
+        let delivery = deliver(&orders, &layers, &[&one, &two, &three]);
+        while !orders.note(JobId(7), outcome(&one, &layers[0], Some("disk full"))) {
+            tokio::task::yield_now().await;
+        }
+        orders.note(JobId(7), outcome(&one, &layers[1], None));
+        orders.note(JobId(7), outcome(&two, &layers[1], None));
+        drop(leaving);
+        let ended = tokio::time::timeout(DEADLINE, delivery).await.unwrap();
+        let ended = ended.unwrap();
+        let error = |node: &str| ended[node].clone().unwrap();
+        assert!(error("node-1").ends_with("disk full"), "{ended:?}");
+        assert!(
+            error("node-2").contains("1 layers are missing"),
+            "{ended:?}"
+        );
+        assert!(
+            error("node-3").contains("2 layers are missing"),
+            "{ended:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_delivery_that_is_dropped_is_withdrawn() {
+        let orders = Orders::new();
+        let one = node(1);
+        let mut visit = orders.enter(one.clone()).unwrap();
+        let delivery = deliver(&orders, &[layer(1)], &[&one]);
+        assert!(matches!(
+            next(&mut visit).await,
+            Some(OrderEvent::Layers { .. })
+        ));
+        delivery.abort();
+        assert_eq!(
+            next(&mut visit).await,
+            Some(OrderEvent::Withdrawn { job: 7 })
+        );
+        assert!(!orders.note(JobId(7), outcome(&one, &layer(1), None)));
+        // A later visit of the same peer takes the place of this one.
+        let _again = orders.enter(one).unwrap();
+        assert_eq!(next(&mut visit).await, None);
+        drop(visit);
+        assert_eq!(orders.called(&Pattern::new("node-*").unwrap()).len(), 1);
+        assert!(orders.called(&Pattern::new("web-*").unwrap()).is_empty());
+    }
+}
