@@ -41,6 +41,14 @@ impl PieceStorage {
         }
     }
 
+    /// The pieces that are to be held.
+    pub(crate) fn wanted(&self) -> Bitfield {
+        match self {
+            Self::Layer(layer) => Bitfield::full(&layer.geometry()),
+            Self::Files(files) => files.wanted().clone(),
+        }
+    }
+
     /// SHA-256 of the whole, when it was compared with a digest; torrents have none.
     pub(crate) fn sealed(&self) -> Option<Digest> {
         match self {
@@ -49,11 +57,11 @@ impl PieceStorage {
         }
     }
 
-    /// Whether the whole is here and nothing is left to compare it with.
+    /// Whether everything wanted is here and nothing is left to compare it with.
     pub(crate) fn is_complete(&self) -> bool {
         match self {
             Self::Layer(layer) => layer.held().is_full() && layer.sealed().is_some(),
-            Self::Files(files) => files.held().is_full(),
+            Self::Files(files) => files.is_complete(),
         }
     }
 

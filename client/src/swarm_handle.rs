@@ -50,7 +50,7 @@ pub struct SwarmStatus {
     pub peers: usize,
     /// How far it is.
     pub state: SwarmState,
-    /// The whole is held here, compared with its digest (a torrent's pieces with their hashes) and
+    /// The whole, or what is wanted of a torrent, is held here, compared with its digest (a torrent's pieces with their hashes) and
     /// recorded so on the disk.
     pub complete: bool,
 }

@@ -139,7 +139,8 @@ impl SwarmTask {
             storage.held(),
             rand::random(),
             now,
-        );
+        )
+        .wanting(&storage.wanted());
         swarm.handle_hashes_known(now, handle.status().known);
         let sealed = storage.sealed();
         let lease = storage.lease();
@@ -318,10 +319,10 @@ impl SwarmTask {
         }
     }
 
-    /// Once all pieces are here and the supernode has sealed the map, the whole is compared
+    /// Once all wanted pieces are here and the supernode has sealed the map, the whole is compared
     /// with its digest on this host too. A torrent's pieces are all there is to compare.
     fn finish_when_whole(&mut self) {
-        let whole = self.swarm.held().is_full() && !self.verifying;
+        let whole = self.swarm.is_complete() && !self.verifying;
         if !whole || self.handle.status().complete {
             return;
         }
@@ -458,7 +459,7 @@ impl SwarmTask {
 
     /// A web server takes part as a peer whose connection is its task.
     fn add_web_seed(&mut self, now: Instant, web_seed: WebSeed) {
-        if self.swarm.held().is_full() {
+        if self.swarm.is_complete() {
             return;
         }
         self.next_key += 1;

@@ -13,7 +13,9 @@ use bytes::{Bytes, BytesMut};
 use flotilla_client::torrent_swarm::{
     DownloadError, DownloadOptions, Output, SwarmOptions, TorrentSource, download,
 };
-use flotilla_client::{Engine, EngineConfig, OpenToStrangersError, OriginSwarm, SwarmHandle};
+use flotilla_client::{
+    Engine, EngineConfig, OpenToStrangersError, OriginSwarm, PathFilter, SwarmHandle,
+};
 use flotilla_torrents::{
     ContentId, Digest, DigestHasher, Geometry, InfoHash, Metainfo, PeerId, SignedTicket, Ticket,
     TicketSigner,
@@ -286,6 +288,7 @@ async fn strangers_are_let_in_by_the_info_hash_once_the_swarm_is_opened_to_them(
         let target = tempfile::tempdir().unwrap();
         let options = DownloadOptions {
             source: TorrentSource::Metainfo(Box::new(torrent.clone())),
+            filter: PathFilter::default(),
             output: Output::In(target.path().to_owned()),
             swarm: SwarmOptions {
                 peer_listen: "127.0.0.1:0".parse().unwrap(),

@@ -15,6 +15,7 @@ Examples:
   flotilla get https://files.example/a.iso -o a.iso --digest sha256:9f86… --seed-for 60s
   flotilla get -i list.txt -P downloads -j 8
   flotilla get -r https://files.example/datasets/ -P datasets --include '*.parquet'
+  flotilla get dataset.torrent -o dataset --include '*.parquet' --exclude old
   flotilla get 'https://store.example/f?id=7&sig=…' -o f --filter-query sig --json
 
 Ways: through the swarm where there are supernodes, from --supernode, or from /etc/flotilla/flotilla.toml
@@ -78,11 +79,13 @@ pub(crate) struct GetArgs {
     /// nginx's JSON); the same host, below the path of the URL
     #[arg(short, long)]
     pub(crate) recursive: bool,
-    /// With -r: only files whose name or path below the URL matches; repeatable
-    #[arg(long, value_name = "GLOB", requires = "recursive")]
+    /// With -r or a torrent: only files whose name or path below the URL, or in the torrent, matches;
+    /// repeatable
+    #[arg(long, value_name = "GLOB")]
     pub(crate) include: Vec<String>,
-    /// With -r: no files or directories whose name or path below the URL matches; repeatable
-    #[arg(long, value_name = "GLOB", requires = "recursive")]
+    /// With -r or a torrent: no files or directories whose name or path below the URL, or in the
+    /// torrent, matches; repeatable
+    #[arg(long, value_name = "GLOB")]
     pub(crate) exclude: Vec<String>,
     /// With -r: how deep to go, 0 for the URL's own directory [default: no limit]
     #[arg(long, value_name = "N", requires = "recursive")]

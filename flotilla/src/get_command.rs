@@ -4,12 +4,12 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use flotilla_client::DaemonClient;
 use flotilla_client::control::SOCKET;
 use flotilla_client::get::{
     self, GetError, GetFile, GetOptions, GetSource, IndexError, IndexOptions, Login, MinRate,
     Netrc, Seeding, SourceClient, SourceOptions,
 };
+use flotilla_client::{DaemonClient, PathFilter};
 use glob::Pattern;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -90,6 +90,7 @@ pub(crate) async fn run(args: GetArgs, shutdown: CancellationToken) -> anyhow::R
                 digest: None,
                 range: None,
                 filter_query: Vec::new(),
+                filter: PathFilter::default(),
             }));
         }
         files
@@ -190,8 +191,10 @@ impl Wanted {
         }
         let directory = args.directory.clone().unwrap_or_default();
         let index = IndexOptions {
-            include: patterns("--include", &args.include, errors),
-            exclude: patterns("--exclude", &args.exclude, errors),
+            filter: PathFilter {
+                include: patterns("--include", &args.include, errors),
+                exclude: patterns("--exclude", &args.exclude, errors),
+            },
             max_depth: args.max_depth,
             limits: get::IndexLimits::default(),
         };
@@ -216,12 +219,17 @@ impl Wanted {
                     .to_owned(),
             );
         }
-        wanted.files = named.into_iter().map(|named| file(named, args)).collect();
+        let filter = &wanted.index.filter;
+        if !has_torrent && !filter.is_empty() {
+            errors.push("--include and --exclude are for torrents and for -r".to_owned());
+        }
+        let files = named.into_iter().map(|named| file(named, args, filter));
+        wanted.files = files.collect();
         wanted
     }
 }
 
-fn file(named: Named, args: &GetArgs) -> GetFile {
+fn file(named: Named, args: &GetArgs, filter: &PathFilter) -> GetFile {
     // Names from lists and URLs are somebody else's; -o is the caller's own.
     let directory = args.directory.clone().unwrap_or_default();
     let below = args.output.is_none().then_some(directory);
@@ -233,6 +241,7 @@ fn file(named: Named, args: &GetArgs) -> GetFile {
         digest: named.digest.or_else(|| args.digest.clone()),
         range: args.range,
         filter_query: args.filter_query.clone(),
+        filter: filter.clone(),
         output,
     }
 }

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use glob::{MatchOptions, Pattern};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use tokio_util::sync::CancellationToken;
@@ -12,6 +11,7 @@ use super::error::GetError;
 use super::events::{GetEvent, Observer, Reporter};
 use super::index_page::{Entry, entries_of_html, entries_of_json};
 use super::source_client::{SourceClient, SourceFailure, SourceReply, Wanted};
+use crate::path_filter::PathFilter;
 use crate::without_secrets::{redacted, root_cause};
 
 /// How much a listing may hold.
@@ -39,10 +39,8 @@ impl Default for IndexLimits {
 /// What of a listing is wanted.
 #[derive(Clone, Debug, Default)]
 pub struct IndexOptions {
-    /// Only files whose path below the start, or whose name, matches one of these; none: all.
-    pub include: Vec<Pattern>,
-    /// No files and directories whose path, or whose name, matches one of these.
-    pub exclude: Vec<Pattern>,
+    /// Which files, by their paths below the start.
+    pub filter: PathFilter,
     /// Directories below the start that are entered: 0 is the start alone.
     pub max_depth: Option<usize>,
     /// How much there may be.
@@ -114,7 +112,7 @@ async fn walk_all(
     while let Some((url, above, depth)) = waiting.pop() {
         for entry in list(client, &url, options.limits.longest_page, &reporter).await? {
             let path = format!("{above}{}", entry.name);
-            if matches(&options.exclude, &path, &entry.name) {
+            if options.filter.excludes(&path, &entry.name) {
                 continue;
             }
             if entry.is_directory {
@@ -122,7 +120,7 @@ async fn walk_all(
                     seen += 1;
                     waiting.push((entry.url, format!("{path}/"), depth + 1));
                 }
-            } else if options.include.is_empty() || matches(&options.include, &path, &entry.name) {
+            } else if options.filter.includes(&path, &entry.name) {
                 files.push(IndexEntry {
                     url: entry.url,
                     path: PathBuf::from(path),
@@ -143,15 +141,6 @@ async fn walk_all(
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(files)
-}
-
-fn matches(patterns: &[Pattern], path: &str, name: &str) -> bool {
-    let of_path = MatchOptions {
-        require_literal_separator: true,
-        ..MatchOptions::new()
-    };
-    let mut patterns = patterns.iter();
-    patterns.any(|pattern| pattern.matches_with(path, of_path) || pattern.matches(name))
 }
 
 /// The entries of one page, which is asked for as often as a file would be.
@@ -232,20 +221,5 @@ fn page_error(url: &Url, what: String) -> IndexError {
     IndexError::Page {
         url: redacted(url),
         what,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn globs_match_the_path_or_the_name() {
-        let patterns = |text: &str| vec![Pattern::new(text).unwrap()];
-        assert!(matches(&patterns("*.iso"), "a/b.iso", "b.iso"));
-        assert!(matches(&patterns("a/*.iso"), "a/b.iso", "b.iso"));
-        assert!(!matches(&patterns("a/*.iso"), "a/c/b.iso", "b.iso"));
-        assert!(matches(&patterns("a/**/*.iso"), "a/c/b.iso", "b.iso"));
-        assert!(!matches(&patterns("*.iso"), "b.txt", "b.txt"));
     }
 }

@@ -52,6 +52,7 @@ pub use crate::without_secrets::redacted;
 
 use self::transfer::{Call, Seed, Transfer};
 use self::work_dir::WorkDir;
+use crate::path_filter::PathFilter;
 use crate::rate_limit::RateLimiter;
 use crate::{DaemonClient, Node, NodeConfig};
 
@@ -121,6 +122,8 @@ pub struct GetFile {
     pub range: Option<ByteRange>,
     /// Query parameters that do not name the content, such as signatures.
     pub filter_query: Vec<String>,
+    /// Which files of a torrent, by their paths below its directory.
+    pub filter: PathFilter,
 }
 
 /// Gets the files. Returns when each is complete, verified and seeded, or has failed; the failed

@@ -83,6 +83,7 @@ impl FromTorrent<'_> {
         let directory = || output.parent().map(Path::to_owned).unwrap_or_default();
         DownloadOptions {
             source,
+            filter: self.file.filter.clone(),
             output: match self.file.names_itself {
                 true => Output::In(directory()),
                 false => Output::At(output.clone()),

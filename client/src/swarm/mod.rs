@@ -125,6 +125,18 @@ impl Swarm {
         }
     }
 
+    /// Asks for these pieces alone. With none of them missing it wants nothing of its peers, and
+    /// still serves what it holds.
+    pub fn wanting(mut self, wanted: &Bitfield) -> Self {
+        self.picker.need_only(wanted);
+        self
+    }
+
+    /// Whether every piece that is wanted is held.
+    pub fn is_complete(&self) -> bool {
+        self.picker.is_complete()
+    }
+
     /// The pieces held, verified and stored.
     pub fn held(&self) -> &Bitfield {
         self.picker.held()
@@ -419,7 +431,7 @@ impl Swarm {
         for piece in pieces {
             if peer.has.set(piece) {
                 self.picker.add_copy(piece);
-                interesting |= !self.picker.held().has(piece);
+                interesting |= self.picker.needs(piece);
             }
             peer.offers.retain(|offer| offer.piece != piece);
         }

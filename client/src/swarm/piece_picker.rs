@@ -16,6 +16,8 @@ const UNIT: u32 = 16 * 1024;
 /// Exactly one of these is true of a piece.
 #[derive(Debug)]
 enum PieceState {
+    /// It is not needed here.
+    Unneeded,
     /// Nobody was asked for it.
     Wanted,
     /// Blocks are asked for or received.
@@ -61,6 +63,8 @@ pub(super) struct PiecePicker {
     /// Pieces below this index have a published hash and can be verified.
     known: u32,
     held: Bitfield,
+    /// Pieces that are needed and not held.
+    missing: u32,
     /// Those of [`PieceState::Fetching`], few among up to a million.
     under_way: BTreeSet<PieceIndex>,
     /// The number of those and of the ones being checked.
@@ -87,6 +91,7 @@ impl PiecePicker {
             states,
             copies,
             known: 0,
+            missing: geometry.piece_count().saturating_sub(held.count()),
             held,
             under_way: BTreeSet::new(),
             fetching: 0,
@@ -99,8 +104,25 @@ impl PiecePicker {
         &self.held
     }
 
+    /// Whether everything that is needed is held.
     pub(super) fn is_complete(&self) -> bool {
-        self.held.is_full()
+        self.missing == 0
+    }
+
+    /// Whether the piece is still to come.
+    pub(super) fn needs(&self, piece: PieceIndex) -> bool {
+        let state = self.states.get(at(piece));
+        !matches!(state, None | Some(PieceState::Held | PieceState::Unneeded))
+    }
+
+    /// Only these pieces are needed, of those that nobody was asked for.
+    pub(super) fn need_only(&mut self, wanted: &Bitfield) {
+        for (piece, state) in self.geometry.pieces().zip(&mut self.states) {
+            if matches!(state, PieceState::Wanted) && !wanted.has(piece) {
+                *state = PieceState::Unneeded;
+                self.missing = self.missing.saturating_sub(1);
+            }
+        }
     }
 
     pub(super) fn set_known(&mut self, known: u32) {
@@ -252,8 +274,11 @@ impl PiecePicker {
             return false;
         }
         if let Some(state) = self.states.get_mut(at(piece)) {
-            if !matches!(state, PieceState::Wanted | PieceState::Held) {
+            if matches!(state, PieceState::Fetching(_) | PieceState::Checking { .. }) {
                 self.fetching = self.fetching.saturating_sub(1);
+            }
+            if !matches!(state, PieceState::Unneeded) {
+                self.missing = self.missing.saturating_sub(1);
             }
             *state = PieceState::Held;
         }

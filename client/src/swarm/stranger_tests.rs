@@ -141,3 +141,30 @@ fn a_node_is_served_before_the_strangers_that_wait() {
     let next = transmits.last();
     assert_eq!(next, Some(Transmit::Block(node, block)));
 }
+
+#[test]
+fn pieces_that_nobody_wants_are_neither_asked_for_nor_of_interest() {
+    let geometry = Geometry::new(1 << 20, 1 << 18).unwrap();
+    let mut wanted = Bitfield::empty(&geometry);
+    wanted.set(geometry.piece(2).unwrap());
+    let (swarm, now) = swarm(Role::Node, false);
+    let mut swarm = swarm.wanting(&wanted);
+    swarm.handle_connected(now, PEER, PeerTraits::of_stranger(true));
+    swarm.handle_message(now, PEER, &Message::Unchoke);
+    sent(&mut swarm, now);
+    swarm.handle_message(now, PEER, &Message::Have(1));
+    assert_eq!(sent(&mut swarm, now), []);
+    swarm.handle_message(now, PEER, &Message::Have(2));
+    let asked = sent(&mut swarm, now);
+    assert_eq!(asked[0], Message::Interested);
+    assert!(asked.len() > 1);
+    for message in &asked[1..] {
+        assert!(
+            matches!(message, Message::Request { index: 2, .. }),
+            "{message:?}"
+        );
+    }
+    assert!(!swarm.is_complete());
+    swarm.handle_piece_stored(now, geometry.piece(2).unwrap());
+    assert!(swarm.is_complete() && !swarm.held().is_full());
+}

@@ -6,10 +6,13 @@
 
 mod local_content;
 mod piece_hashing;
+mod selection;
 mod storage;
 mod verification;
 
 pub use self::local_content::{CreateError, LeftOut, LocalContent};
+pub(crate) use self::selection::FileSelection;
+pub use self::selection::NothingSelectedError;
 pub use self::storage::{TorrentStorage, publish};
 pub use self::verification::{
     FileReport, FileState, PieceRanges, Verification, VerifyError, verify,

@@ -14,8 +14,8 @@ use flotilla_torrents::{
 };
 use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
 
-use super::Watch;
 use super::piece_hashing::on_all_cores;
+use super::{FileSelection, Watch};
 use crate::store::Journal;
 
 /// Files kept open; torrents may have a million.
@@ -23,6 +23,7 @@ const MOST_OPEN_FILES: usize = 64;
 /// Names in the work directory of a download.
 const CONTENT: &str = "content";
 const JOURNAL: &str = "pieces";
+const UNSELECTED: &str = "unselected";
 
 /// The files of a torrent on this disk: whole ones that are seeded, or ones that arrive.
 /// Methods block: call them from a blocking thread.
@@ -30,7 +31,11 @@ const JOURNAL: &str = "pieces";
 pub struct TorrentStorage {
     torrent: Arc<Metainfo>,
     layout: FileLayout,
+    selection: FileSelection,
     root: Root,
+    /// The bytes of files that are not selected, in pieces that selected ones share, each where it is
+    /// in the whole: a sparse file that is never published.
+    unselected: Option<Arc<File>>,
     open: Mutex<VecDeque<(usize, Arc<File>)>>,
     inner: Mutex<Inner>,
 }
@@ -45,6 +50,8 @@ enum Root {
 #[derive(Debug)]
 struct Inner {
     held: Bitfield,
+    /// Bytes of selected files in the pieces held.
+    selected_bytes: u64,
     /// Where verified pieces are recorded; what is only seeded needs none.
     journal: Option<Journal>,
     unsynced: Vec<(PieceIndex, PieceHash)>,
@@ -68,17 +75,25 @@ impl TorrentStorage {
         } else {
             Root::File(Arc::new(File::open(root)?))
         };
-        let held = Bitfield::full(&torrent.geometry());
-        Ok(Self::new(torrent, opened, held, None))
+        let selection = FileSelection::all(&torrent);
+        let storage = Self::new(torrent, selection, opened, None);
+        let held = Bitfield::full(&storage.geometry());
+        storage.begin_with(held);
+        Ok(storage)
     }
 
-    /// A download in `work_dir`, new or gone on with. Pieces that an earlier run has recorded are
+    /// A download of the files in `selection` in `work_dir`, new or gone on with. Pieces that an earlier run has recorded are
     /// compared with their hashes again, since the disk may have been touched meanwhile.
     ///
     /// # Errors
     /// The directory cannot be written, has a symbolic link where content belongs, or the
     /// comparison was stopped (`Interrupted`).
-    pub fn arriving(torrent: Arc<Metainfo>, work_dir: &Path, watch: Watch<'_>) -> io::Result<Self> {
+    pub(crate) fn arriving(
+        torrent: Arc<Metainfo>,
+        selection: FileSelection,
+        work_dir: &Path,
+        watch: Watch<'_>,
+    ) -> io::Result<Self> {
         fs::create_dir_all(work_dir)?;
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
         let work = openat(CWD, work_dir, OFlags::RDONLY | flags, Mode::empty())?;
@@ -92,8 +107,12 @@ impl TorrentStorage {
         };
         let geometry = torrent.geometry();
         let (journal, recorded) = Journal::open(&work_dir.join(JOURNAL), &geometry)?;
-        let nothing = Bitfield::empty(&geometry);
-        let storage = Self::new(torrent, root, nothing, Some(journal));
+        let mut storage = Self::new(torrent, selection, root, Some(journal));
+        if !storage.selection.is_all() {
+            let unselected = file_in(&work, UNSELECTED)?;
+            unselected.set_len(geometry.length())?;
+            storage.unselected = Some(Arc::new(unselected));
+        }
         storage.make_files()?;
         let mut claimed = Bitfield::empty(&geometry);
         for (piece, hash) in recorded {
@@ -102,18 +121,27 @@ impl TorrentStorage {
             }
         }
         let held = storage.compare(&claimed, watch)?;
-        storage.lock().held = held;
+        storage.begin_with(held);
         Ok(storage)
     }
 
-    fn new(torrent: Arc<Metainfo>, root: Root, held: Bitfield, journal: Option<Journal>) -> Self {
+    fn new(
+        torrent: Arc<Metainfo>,
+        selection: FileSelection,
+        root: Root,
+        journal: Option<Journal>,
+    ) -> Self {
+        let held = Bitfield::empty(&torrent.geometry());
         Self {
             layout: torrent.layout(),
             torrent,
+            selection,
             root,
+            unselected: None,
             open: Mutex::new(VecDeque::new()),
             inner: Mutex::new(Inner {
                 held,
+                selected_bytes: 0,
                 journal,
                 unsynced: Vec::new(),
                 dirty: BTreeSet::new(),
@@ -121,10 +149,22 @@ impl TorrentStorage {
         }
     }
 
-    /// Gives every file its place and length, the empty ones too.
+    fn begin_with(&self, held: Bitfield) {
+        let selected = held.iter_set().map(|piece| self.selected_bytes_in(piece));
+        let selected_bytes = selected.sum();
+        let mut inner = self.lock();
+        (inner.held, inner.selected_bytes) = (held, selected_bytes);
+    }
+
+    fn selected_bytes_in(&self, piece: PieceIndex) -> u64 {
+        let spans = self.layout.spans(self.geometry().piece_range(piece));
+        self.selection.bytes_in(spans)
+    }
+
+    /// Gives every selected file its place and length, the empty ones too.
     fn make_files(&self) -> io::Result<()> {
         for (number, file) in self.torrent.files().iter().enumerate() {
-            if file.is_padding() {
+            if file.is_padding() || !self.selection.has(number) {
                 continue;
             }
             let opened = self.file(number)?;
@@ -166,6 +206,28 @@ impl TorrentStorage {
         self.torrent.geometry()
     }
 
+    /// The pieces that are to be held: all, or those that the selected files lie in.
+    pub fn wanted(&self) -> &Bitfield {
+        self.selection.wanted()
+    }
+
+    /// Bytes of the selected files.
+    pub fn selected_length(&self) -> u64 {
+        self.selection.length()
+    }
+
+    /// Those of them that are held.
+    pub fn selected_bytes(&self) -> u64 {
+        self.lock().selected_bytes
+    }
+
+    /// Whether all wanted pieces are held.
+    pub fn is_complete(&self) -> bool {
+        let inner = self.lock();
+        let mut wanted = self.wanted().iter_set();
+        wanted.all(|piece| inner.held.has(piece))
+    }
+
     /// The pieces held now.
     pub fn held(&self) -> Bitfield {
         self.lock().held.clone()
@@ -195,13 +257,17 @@ impl TorrentStorage {
                 .ok_or(io::ErrorKind::InvalidInput)?;
             rest = after;
             if !self.is_padding(span) {
-                self.file(span.file)?.write_all_at(part, span.offset)?;
+                let (file, offset) = self.place(span)?;
+                file.write_all_at(part, offset)?;
                 written.push(span.file);
             }
         }
         let hash = self.hash(piece).ok_or(io::ErrorKind::InvalidInput)?;
+        let selected_bytes = self.selected_bytes_in(piece);
         let mut inner = self.lock();
-        inner.held.set(piece);
+        if inner.held.set(piece) {
+            inner.selected_bytes = inner.selected_bytes.saturating_add(selected_bytes);
+        }
         inner.unsynced.push((piece, hash));
         inner.dirty.extend(written);
         Ok(())
@@ -223,7 +289,8 @@ impl TorrentStorage {
                 .ok_or(io::ErrorKind::InvalidInput)?;
             rest = after;
             if !self.is_padding(span) {
-                self.file(span.file)?.read_exact_at(part, span.offset)?;
+                let (file, offset) = self.place(span)?;
+                file.read_exact_at(part, offset)?;
             }
         }
         Ok(buffer.into())
@@ -268,8 +335,23 @@ impl TorrentStorage {
         file.is_some_and(TorrentFile::is_padding)
     }
 
-    /// The file of this number, opened now or not long ago.
+    /// Where the bytes of this part are on the disk.
+    fn place(&self, span: FileSpan) -> io::Result<(Arc<File>, u64)> {
+        let file = self.file(span.file)?;
+        if self.selection.has(span.file) {
+            return Ok((file, span.offset));
+        }
+        let start = self.layout.file_range(span.file).start;
+        Ok((file, start.saturating_add(span.offset)))
+    }
+
+    /// The file of this number, opened now or not long ago; of one that is not selected, that of all
+    /// these.
     fn file(&self, number: usize) -> io::Result<Arc<File>> {
+        if !self.selection.has(number) {
+            let unselected = self.unselected.as_ref().ok_or(io::ErrorKind::NotFound)?;
+            return Ok(Arc::clone(unselected));
+        }
         let (directory, writable) = match &self.root {
             Root::File(file) => return Ok(Arc::clone(file)),
             Root::Directory {
@@ -368,7 +450,9 @@ mod tests {
     fn arriving(torrent: &Arc<Metainfo>, work: &Path) -> io::Result<TorrentStorage> {
         let stop = &CancellationToken::new();
         let advanced = &|_| ();
-        TorrentStorage::arriving(Arc::clone(torrent), work, Watch { advanced, stop })
+        let selection = FileSelection::all(torrent);
+        let watch = Watch { advanced, stop };
+        TorrentStorage::arriving(Arc::clone(torrent), selection, work, watch)
     }
 
     fn write(storage: &TorrentStorage, bytes: &[u8], pieces: std::ops::Range<u32>) {
@@ -414,6 +498,39 @@ mod tests {
         let held = arriving(&torrent, scratch.path()).unwrap().held();
         let held: Vec<_> = held.iter_set().map(PieceIndex::get).collect();
         assert_eq!(held, [1, 2, 4]);
+    }
+
+    #[test]
+    fn files_that_are_not_selected_are_not_made_and_what_they_share_is_kept() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (torrent, bytes) = torrent(&[(&["a"], 40_000), (&["d", "b"], 20_000), (&["c"], 9000)]);
+        let (work, output) = (scratch.path().join("work"), scratch.path().join("out"));
+        let open = || {
+            let filter = crate::PathFilter {
+                include: vec![glob::Pattern::new("b").unwrap()],
+                exclude: Vec::new(),
+            };
+            let selection = FileSelection::new(&torrent, &filter).unwrap();
+            let (stop, advanced) = (&CancellationToken::new(), &|_| ());
+            let watch = Watch { advanced, stop };
+            TorrentStorage::arriving(Arc::clone(&torrent), selection, &work, watch).unwrap()
+        };
+        let storage = open();
+        write(&storage, &bytes, 2..3);
+        assert!(!storage.is_complete());
+        write(&storage, &bytes, 3..4);
+        drop(storage);
+        let storage = open();
+        assert!(storage.is_complete() && storage.held().count() == 2);
+        assert_eq!(storage.selected_bytes(), 20_000);
+        publish(&work, &output).unwrap();
+        assert_eq!(
+            fs::read(output.join("d/b")).unwrap(),
+            &bytes[40_000..60_000]
+        );
+        assert_eq!(fs::read_dir(&output).unwrap().count(), 1);
+        let shared = storage.read(2 * PIECE as u64, 2 * PIECE).unwrap();
+        assert_eq!(shared, &bytes[2 * PIECE..4 * PIECE]);
     }
 
     #[test]

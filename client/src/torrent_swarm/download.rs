@@ -15,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{LOOK, Participation, ParticipationError, SwarmOptions, stay};
 use crate::metadata_exchange;
+use crate::path_filter::PathFilter;
 use crate::swarm_handle::{RunningSwarm, SwarmState};
-use crate::torrent_files::{self, TorrentStorage, Watch};
+use crate::torrent_files::{self, FileSelection, NothingSelectedError, TorrentStorage, Watch};
 use crate::web_seed::{WebSeed, WebSeedError};
 
 /// Which torrent.
@@ -69,8 +70,11 @@ pub enum Output {
 pub struct DownloadOptions {
     /// Which torrent.
     pub source: TorrentSource,
+    /// Which of its files, by their paths below the torrent's directory; the others never appear. The
+    /// pieces that selected files share with others are fetched and served.
+    pub filter: PathFilter,
     /// Where it appears, whole and verified, or not at all. Until then it is in a hidden directory
-    /// beside that, where the next run goes on.
+    /// beside that, where the next run of the same files goes on.
     pub output: Output,
     /// How to take part.
     pub swarm: SwarmOptions,
@@ -87,9 +91,9 @@ pub struct DownloadOptions {
 pub struct Progress {
     /// What it does.
     pub phase: Phase,
-    /// Bytes of the whole; 0 while there is no metainfo.
+    /// Bytes of the selected files; 0 while there is no metainfo.
     pub length: u64,
-    /// Verified bytes that are here.
+    /// Those of them that are here and verified.
     pub held: u64,
     /// Peers connected, web seeds included.
     pub peers: usize,
@@ -116,9 +120,9 @@ pub struct Downloaded {
     pub path: PathBuf,
     /// The torrent.
     pub info_hash: InfoHash,
-    /// Bytes of the content.
+    /// Bytes of the selected files.
     pub length: u64,
-    /// Verified bytes that this run has fetched.
+    /// Verified bytes that this run has fetched, with what shares pieces with the selected files.
     pub fetched: u64,
     /// Bytes that this run has sent.
     pub uploaded: u64,
@@ -134,6 +138,9 @@ pub enum DownloadError {
     /// The metainfo that the magnet link names is refused.
     #[error("the torrent is refused: {0}")]
     Metainfo(#[from] MetainfoError),
+    /// None of the files is selected.
+    #[error(transparent)]
+    NothingSelected(#[from] NothingSelectedError),
     /// The output names nothing that could appear.
     #[error("{0} names no file or directory")]
     Output(PathBuf),
@@ -215,11 +222,11 @@ pub async fn download(
     };
     let outcome = download.run(&web_seeds).await;
     participation.end().await;
-    let (swarm, path) = outcome?;
+    let (swarm, files, path) = outcome?;
     Ok(Downloaded {
         path,
         info_hash,
-        length: swarm.geometry().length(),
+        length: files.selected_length(),
         fetched: swarm.counters().downloaded.load(Ordering::Relaxed),
         uploaded: swarm.counters().uploaded.load(Ordering::Relaxed),
     })
@@ -233,11 +240,15 @@ struct Download<'a> {
 }
 
 impl Download<'_> {
-    async fn run(&self, web_seeds: &[String]) -> Result<(RunningSwarm, PathBuf), DownloadError> {
+    async fn run(
+        &self,
+        web_seeds: &[String],
+    ) -> Result<(RunningSwarm, Arc<TorrentStorage>, PathBuf), DownloadError> {
         let torrent = self.metainfo().await?;
-        let place = Place::prepare(&self.options.output, &torrent)?;
-        let storage = self.storage(&torrent, &place).await?;
-        let swarm = self.participation.engine.join_torrent(Arc::new(storage));
+        let selection = FileSelection::new(&torrent, &self.options.filter)?;
+        let place = Place::prepare(&self.options.output, &torrent, &selection)?;
+        let files = Arc::new(self.storage(&torrent, selection, &place).await?);
+        let swarm = self.participation.engine.join_torrent(Arc::clone(&files));
         for address in web_seeds {
             match WebSeed::new(Arc::clone(&torrent), address) {
                 Ok(web_seed) => swarm.add_web_seed(web_seed).await,
@@ -249,17 +260,19 @@ impl Download<'_> {
             }
         }
         self.participation.run(&swarm);
-        self.completed(&swarm).await?;
+        self.completed(&swarm, &files).await?;
         let path = place.path.clone();
         let published = tokio::task::spawn_blocking(move || place.publish()).await;
         match published {
             Ok(published) => published?,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
-        self.report(Phase::Seeding, &swarm);
-        let stay = stay(&swarm, self.options.seed_for, self.options.seed_ratio);
+        self.report(Phase::Seeding, &swarm, &files);
+        let ratio = self.options.seed_ratio;
+        let length = files.selected_length();
+        let stay = stay(&swarm, length, self.options.seed_for, ratio);
         self.shutdown.run_until_cancelled(stay).await;
-        Ok((swarm, path))
+        Ok((swarm, files, path))
     }
 
     async fn metainfo(&self) -> Result<Arc<Metainfo>, DownloadError> {
@@ -290,11 +303,12 @@ impl Download<'_> {
     async fn storage(
         &self,
         torrent: &Arc<Metainfo>,
+        selection: FileSelection,
         place: &Place,
     ) -> Result<TorrentStorage, DownloadError> {
         self.progress.send_modify(|progress| {
             progress.phase = Phase::Comparing;
-            progress.length = torrent.geometry().length();
+            progress.length = selection.length();
         });
         let (torrent, work) = (Arc::clone(torrent), place.torrent_dir.clone());
         let stop = self.shutdown.clone();
@@ -303,7 +317,8 @@ impl Download<'_> {
                 advanced: &|_| (),
                 stop: &stop,
             };
-            TorrentStorage::arriving(torrent, &work, watch).map_err(|source| match source.kind() {
+            let opened = TorrentStorage::arriving(torrent, selection, &work, watch);
+            opened.map_err(|source| match source.kind() {
                 io::ErrorKind::Interrupted => DownloadError::Stopped,
                 _ => DownloadError::Disk { path: work, source },
             })
@@ -314,15 +329,19 @@ impl Download<'_> {
         }
     }
 
-    /// Waits for the whole.
-    async fn completed(&self, swarm: &RunningSwarm) -> Result<(), DownloadError> {
+    /// Waits for all that is wanted.
+    async fn completed(
+        &self,
+        swarm: &RunningSwarm,
+        files: &TorrentStorage,
+    ) -> Result<(), DownloadError> {
         let mut status = swarm.watch();
         loop {
             let now = status.borrow_and_update().clone();
             if let SwarmState::Void(reason) = now.state {
                 return Err(DownloadError::Void(reason));
             }
-            self.report(Phase::Fetching, swarm);
+            self.report(Phase::Fetching, swarm, files);
             if now.complete {
                 return Ok(());
             }
@@ -351,11 +370,11 @@ impl Download<'_> {
         }
     }
 
-    fn report(&self, phase: Phase, swarm: &RunningSwarm) {
+    fn report(&self, phase: Phase, swarm: &RunningSwarm, files: &TorrentStorage) {
         let now = Progress {
             phase,
-            length: swarm.geometry().length(),
-            held: swarm.held_bytes(),
+            length: files.selected_length(),
+            held: files.selected_bytes(),
             peers: swarm.status().peers,
         };
         self.progress
@@ -369,14 +388,18 @@ struct Place {
     path: PathBuf,
     /// Hidden, beside `path`.
     work_dir: PathBuf,
-    /// In it, this torrent's own.
+    /// In it, that of this torrent and these files of it.
     torrent_dir: PathBuf,
     /// Locked while it is worked in.
     _lock: File,
 }
 
 impl Place {
-    fn prepare(output: &Output, torrent: &Metainfo) -> Result<Self, DownloadError> {
+    fn prepare(
+        output: &Output,
+        torrent: &Metainfo,
+        selection: &FileSelection,
+    ) -> Result<Self, DownloadError> {
         let path = match output {
             Output::At(path) => path.clone(),
             Output::In(directory) => directory.join(torrent.name()),
@@ -407,8 +430,12 @@ impl Place {
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(DownloadError::InUse(work_dir)),
             Err(error) => return Err(disk(&lock_path, error.into())),
         }
+        let mut own = torrent.info_hash().to_string();
+        if let Some(selected) = selection.name() {
+            own = format!("{own}-{selected}");
+        }
         Ok(Self {
-            torrent_dir: work_dir.join(torrent.info_hash().to_string()),
+            torrent_dir: work_dir.join(own),
             path,
             work_dir,
             _lock: lock,
@@ -433,6 +460,10 @@ impl Place {
 mod tests {
     use super::*;
 
+    fn prepared(output: &Output, torrent: &Metainfo) -> Result<Place, DownloadError> {
+        Place::prepare(output, torrent, &FileSelection::all(torrent))
+    }
+
     #[test]
     fn a_directory_in_the_way_is_found_before_anything_is_fetched() {
         let scratch = tempfile::tempdir().unwrap();
@@ -440,7 +471,7 @@ mod tests {
         let hash = flotilla_torrents::PieceHash::of(b"x");
         let torrent = Metainfo::new("name", geometry, vec![hash], false, &[], &[]).unwrap();
         fs::create_dir(scratch.path().join("name")).unwrap();
-        let refused = Place::prepare(&Output::In(scratch.path().to_owned()), &torrent);
+        let refused = prepared(&Output::In(scratch.path().to_owned()), &torrent);
         assert!(matches!(refused, Err(DownloadError::Exists(_))));
         assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1);
     }
@@ -452,10 +483,10 @@ mod tests {
         let hash = flotilla_torrents::PieceHash::of(b"x");
         let torrent = Metainfo::new("name", geometry, vec![hash], false, &[], &[]).unwrap();
         let output = Output::In(scratch.path().to_owned());
-        let first = Place::prepare(&output, &torrent).unwrap();
-        let second = Place::prepare(&output, &torrent);
+        let first = prepared(&output, &torrent).unwrap();
+        let second = prepared(&output, &torrent);
         assert!(matches!(second, Err(DownloadError::InUse(_))));
         drop(first);
-        assert!(Place::prepare(&output, &torrent).is_ok());
+        assert!(prepared(&output, &torrent).is_ok());
     }
 }

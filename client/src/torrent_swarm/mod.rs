@@ -157,17 +157,15 @@ impl Participation {
     }
 }
 
-/// How long a whole torrent stays; it ends with what comes first.
-async fn stay(swarm: &RunningSwarm, time: Option<Duration>, ratio: Option<f64>) {
+/// How long a download of `length` bytes stays when it is complete; it ends with what comes first.
+async fn stay(swarm: &RunningSwarm, length: u64, time: Option<Duration>, ratio: Option<f64>) {
     let reached = async {
         let Some(ratio) = ratio else {
             return std::future::pending().await;
         };
         let uploaded = &swarm.counters().uploaded;
         #[expect(clippy::cast_precision_loss, reason = "a ratio")]
-        while (uploaded.load(std::sync::atomic::Ordering::Relaxed) as f64)
-            < ratio * swarm.geometry().length() as f64
-        {
+        while (uploaded.load(std::sync::atomic::Ordering::Relaxed) as f64) < ratio * length as f64 {
             tokio::time::sleep(LOOK).await;
         }
     };

@@ -13,6 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use flotilla_client::PathFilter;
 use flotilla_client::torrent_files::{LocalContent, Watch};
 use flotilla_client::torrent_swarm::{
     DownloadOptions, Output, SeedOptions, SwarmOptions, TorrentSource, download, seed,
@@ -204,6 +205,7 @@ impl Content {
         let target = tempfile::tempdir().unwrap();
         let options = DownloadOptions {
             source,
+            filter: PathFilter::default(),
             output: Output::In(target.path().to_owned()),
             swarm: beside(running.address),
             patience: Some(DEADLINE),
