@@ -69,7 +69,7 @@ impl Announcer {
             }
         }
         let mut event = Some(AnnounceEvent::Started);
-        let mut was_complete = self.is_complete();
+        let mut was_whole = self.is_whole();
         let mut retry = FIRST_RETRY;
         let mut announced = false;
         while !stop.is_cancelled() {
@@ -105,15 +105,20 @@ impl Announcer {
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep_until(due) => {}
-                () = self.completed(), if !was_complete => {
-                    was_complete = true;
+                () = self.until_whole(), if !was_whole => {
+                    was_whole = true;
                     event = Some(AnnounceEvent::Completed);
                 }
             }
         }
         if announced {
-            let request = self.request(Some(AnnounceEvent::Stopped));
-            let _ = tokio::time::timeout(FAREWELL, self.trackers.announce(&request)).await;
+            // BEP 3 has it told, also when the end follows at once.
+            let untold = event == Some(AnnounceEvent::Completed) || !was_whole && self.is_whole();
+            let events = [AnnounceEvent::Completed, AnnounceEvent::Stopped];
+            for event in events.into_iter().skip(usize::from(!untold)) {
+                let request = self.request(Some(event));
+                let _ = tokio::time::timeout(FAREWELL, self.trackers.announce(&request)).await;
+            }
         }
     }
 
@@ -142,9 +147,11 @@ impl Announcer {
         }
     }
 
-    fn is_complete(&self) -> bool {
+    /// Whether all of the torrent is here; a few of its files are no whole, and BEP 3 has an event for
+    /// the whole only.
+    fn is_whole(&self) -> bool {
         let swarm = self.swarm.borrow();
-        swarm.as_ref().is_some_and(|swarm| swarm.status().complete)
+        swarm.as_ref().is_some_and(is_whole)
     }
 
     fn is_hungry(&self) -> bool {
@@ -156,15 +163,15 @@ impl Announcer {
     }
 
     /// Resolves when the swarm is there and whole.
-    async fn completed(&self) {
+    async fn until_whole(&self) {
         let mut swarm = self.swarm.clone();
         let running = swarm.wait_for(Option::is_some).await;
         let running = running.ok().and_then(|running| running.clone());
         let whole = match running {
             Some(running) => {
                 let mut status = running.watch();
-                let whole = status.wait_for(|status| status.complete).await;
-                whole.is_ok()
+                let complete = status.wait_for(|status| status.complete).await.is_ok();
+                complete && is_whole(&running)
             }
             None => false,
         };
@@ -182,6 +189,11 @@ fn report(error: &TrackerError, trouble: &watch::Sender<Option<String>>) {
     trouble.send_replace(Some(error));
 }
 
+fn is_whole(swarm: &RunningSwarm) -> bool {
+    swarm.status().complete && missing(swarm) == 0
+}
+
+/// Bytes of the whole that are not here, wanted or not: who has a few of the files is no seeder.
 fn missing(swarm: &RunningSwarm) -> u64 {
     let length = swarm.geometry().length();
     length.saturating_sub(swarm.held_bytes())
