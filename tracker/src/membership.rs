@@ -154,7 +154,8 @@ impl Membership {
     }
 
     /// Takes an announce and hands out peers at once: a leecher gets anybody, a seeder gets
-    /// leechers. `source`: where the request came from. `trusted`: the peer has shown that
+    /// leechers. A stranger gets anybody: aria2 with a magnet link names itself a seeder until it has
+    /// the metainfo, for which it needs one. `source`: where the request came from. `trusted`: the peer has shown that
     /// it belongs here, so that the address it names counts, and what it says of a peer id.
     pub fn hand_out(
         &mut self,
@@ -209,7 +210,7 @@ impl Membership {
             .min(config.most_peers);
         let candidates = swarm.peers.iter().filter(|(peer, member)| {
             **peer != request.peer_id
-                && (request.left > 0 || member.left > 0)
+                && (!trusted || request.left > 0 || member.left > 0)
                 && member.address.port() != 0
         });
         let (peer_ids, peers) = candidates
@@ -388,6 +389,19 @@ mod tests {
         assert_eq!(
             ports(&tracker.announce(now, SOURCE, true, &peer(3, 0, None))),
             [1002]
+        );
+    }
+
+    /// aria2 with a magnet link has nothing, and says that nothing is left.
+    #[test]
+    fn a_stranger_that_calls_itself_a_seeder_is_told_of_seeders() {
+        let (mut tracker, now) = tracker();
+        tracker.announce(now, SOURCE, false, &peer(1, 0, None));
+        let started = peer(2, 0, Some(AnnounceEvent::Started));
+        let other = IpAddr::from([10, 0, 0, 8]);
+        assert_eq!(
+            ports(&tracker.announce(now, other, false, &started)),
+            [1001]
         );
     }
 
