@@ -66,7 +66,7 @@ pub(crate) struct EngineShared {
     pub(crate) peer_id: PeerId,
     pub(crate) limits: Limits,
     pub(crate) bans: Bans,
-    listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
     pub(crate) store: Store,
     small_queue: SmallQueue,
     keys: RwLock<Vec<TicketKey>>,

@@ -34,6 +34,7 @@ mod peer_connection;
 mod peer_extensions;
 mod peer_finder;
 mod peer_io;
+mod peer_priority;
 mod piece_storage;
 pub mod placement;
 pub mod preheat;

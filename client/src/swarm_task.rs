@@ -19,6 +19,7 @@ use crate::engine::EngineShared;
 use crate::peer_connection::{self, Introduction, MeetError, PeerConnection};
 use crate::peer_extensions::{PeerExtensions, Reaction};
 use crate::peer_io::{self, Outgoing};
+use crate::peer_priority;
 use crate::piece_storage::PieceStorage;
 use crate::store::{Lease, StoredLayer};
 use crate::swarm::{BlockOutcome, Event, Farewell, PeerKey, Role, Swarm, SwarmConfig, Transmit};
@@ -623,20 +624,8 @@ impl SwarmTask {
         }
         self.redials
             .retain(|_, redial| now < redial.not_before + redial.pause);
-        for remote in peers {
-            let connected = self.peers.values().filter(|peer| peer.dialled);
-            let dials = connected.clone().count() + self.dialling.len();
-            if dials >= MOST_DIALS
-                || self
-                    .redials
-                    .get(&remote)
-                    .is_some_and(|r| now < r.not_before)
-                || self.engine.bans.is_shunned_address(remote)
-                || connected.clone().any(|peer| peer.remote == Some(remote))
-                || !self.dialling.insert(remote)
-            {
-                continue;
-            }
+        for remote in self.to_dial(now, peers) {
+            self.dialling.insert(remote);
             let me = self.introduction();
             let input = self.handle.0.input.clone();
             let bans: Bans = self.engine.bans.clone();
@@ -655,6 +644,31 @@ impl SwarmTask {
                 let _ = input.send(told).await;
             });
         }
+    }
+
+    /// Those of the peers that may be dialled, as many as there is room for.
+    fn to_dial(&self, now: Instant, mut peers: Vec<SocketAddr>) -> Vec<SocketAddr> {
+        let connected = self.peers.values().filter(|peer| peer.dialled);
+        let dials = connected.clone().count() + self.dialling.len();
+        let connected: HashSet<SocketAddr> = connected.filter_map(|peer| peer.remote).collect();
+        let mut named = HashSet::new();
+        peers.retain(|remote| {
+            let rests = self.redials.get(remote).map(|redial| redial.not_before);
+            rests.is_none_or(|not_before| now >= not_before)
+                && !self.engine.bans.is_shunned_address(*remote)
+                && !connected.contains(remote)
+                && !self.dialling.contains(remote)
+                && named.insert(*remote)
+        });
+        let room = MOST_DIALS.saturating_sub(dials);
+        if self.handle.0.torrent.is_none() {
+            // A supernode has chosen them.
+            peers.truncate(room);
+            return peers;
+        }
+        let listen = self.engine.listen;
+        let own = |remote| peer_priority::own_address(listen, remote);
+        peer_priority::preferred(own, peers, room)
     }
 
     fn introduction(&self) -> Introduction {

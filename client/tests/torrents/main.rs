@@ -8,6 +8,7 @@
 
 mod announces;
 mod content;
+mod peer_choice;
 mod selection;
 
 use std::collections::BTreeMap;
