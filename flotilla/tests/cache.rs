@@ -7,27 +7,24 @@
     clippy::indexing_slicing
 )]
 
+mod calls;
+
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
+use calls::{Daemon, Outcome, Place};
 use flotilla_client::store::Store;
 use flotilla_torrents::{ContentId, DigestHasher, Geometry};
-use rustix::process::{Pid, Signal, kill_process};
-use tempfile::TempDir;
-
-/// Exit code, stdout, stderr.
-type Outcome = (i32, String, String);
+use rustix::process::Signal;
 
 /// A data directory with complete layers of these lengths.
-struct Scratch(TempDir);
+struct Scratch(Place);
 
 impl Scratch {
     fn with(lengths: &[usize]) -> (Self, Vec<ContentId>) {
-        let scratch = Self(tempfile::tempdir().unwrap());
-        let store = Store::open(scratch.0.path(), u64::MAX).unwrap();
+        let scratch = Self(Place::new());
+        let store = Store::open(scratch.dir(), u64::MAX).unwrap();
         let contents = lengths.iter().map(|&length| {
             let bytes: Vec<u8> = (0_u8..251).cycle().take(length).collect();
             let sha256 = DigestHasher::sha256_of(&bytes);
@@ -43,34 +40,31 @@ impl Scratch {
     }
 
     fn dir(&self) -> &Path {
-        self.0.path()
+        self.0.dir()
     }
 
     fn run(&self, line: &str) -> Outcome {
-        let output = Command::new(env!("CARGO_BIN_EXE_flotilla"))
-            .arg("cache")
-            .args(line.split(' '))
-            .arg("--data-dir")
-            .arg(self.dir())
-            .output()
-            .unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        let code = output.status.code().unwrap();
-        (code, text(output.stdout), text(output.stderr))
+        self.run_in(self.dir(), line)
+    }
+
+    fn run_in(&self, data_dir: &Path, line: &str) -> Outcome {
+        let words = ["cache"].into_iter().chain(line.split(' '));
+        let more = ["--data-dir", data_dir.to_str().unwrap()];
+        self.0.run(&words.chain(more).collect::<Vec<_>>())
     }
 
     #[track_caller]
     fn succeeds(&self, line: &str) -> String {
-        let (code, out, err) = self.run(line);
-        assert_eq!(code, 0, "{line}: {out}{err}");
-        out
+        let got = self.run(line);
+        assert_eq!(got.code, 0, "{line}: {got:?}");
+        got.out
     }
 
     #[track_caller]
     fn fails(&self, line: &str, expected: i32) -> (String, String) {
-        let (code, out, err) = self.run(line);
-        assert_eq!(code, expected, "{line}: {out}{err}");
-        (out, err)
+        let got = self.run(line);
+        assert_eq!(got.code, expected, "{line}: {got:?}");
+        (got.out, got.err)
     }
 
     fn damage(&self, content: &ContentId, at: u64) {
@@ -98,54 +92,12 @@ impl Scratch {
     }
 
     fn daemon(&self, role: &str, more: &[&str]) -> Daemon {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_flotilla"))
-            .args([
-                role,
-                "--listen",
-                "127.0.0.1:0",
-                "--peer-listen",
-                "127.0.0.1:0",
-            ])
-            .arg("--data-dir")
-            .arg(self.dir())
-            .args(more)
-            .env("FLOTILLA_JOIN_TOKEN", "secret-of-this-test-alone")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        let mut out = BufReader::new(child.stdout.take().unwrap());
-        while !line.contains("ready") {
-            line.clear();
-            assert_ne!(out.read_line(&mut line).unwrap(), 0, "{role} did not start");
-        }
-        Daemon(child)
+        self.0.daemon(role, self.dir(), more)
     }
 
     fn proxy(&self) -> Daemon {
         // Nobody listens there: the node has what it has.
         self.daemon("proxy", &["--supernode", "http://127.0.0.1:9"])
-    }
-}
-
-struct Daemon(Child);
-
-impl Daemon {
-    fn stop(mut self, signal: Signal) {
-        self.signal(signal);
-        self.0.wait().unwrap();
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.0), signal).unwrap();
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 
@@ -263,8 +215,7 @@ fn mistakes_are_named() {
     );
     scratch.fails("rm --all --older-than 1d", 2);
     scratch.fails("pin --json", 2);
-    let nothing = tempfile::tempdir().unwrap();
-    let (_, err) = Scratch(nothing).fails("ls", 1);
+    let (_, err) = Scratch(Place::new()).fails("ls", 1);
     assert!(err.contains("--data-dir"), "{err}");
 }
 
@@ -274,42 +225,13 @@ fn a_data_directory_too_deep_for_a_socket_keeps_no_proxy_from_running() {
     let deep = scratch.dir().join("x".repeat(100));
     fs::create_dir(&deep).unwrap();
     fs::rename(scratch.dir().join("layers"), deep.join("layers")).unwrap();
-    let deep_dir = deep.to_str().unwrap().to_owned();
-    let run = |line: &str| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_flotilla"));
-        command
-            .arg("cache")
-            .args(line.split(' '))
-            .arg("--data-dir")
-            .arg(&deep_dir);
-        let output = command.output().unwrap();
-        (
-            output.status.code().unwrap(),
-            String::from_utf8(output.stderr).unwrap(),
-        )
-    };
-    assert_eq!(run("ls").0, 0);
-    let mut child = Command::new(env!("CARGO_BIN_EXE_flotilla"))
-        .args([
-            "proxy",
-            "--listen",
-            "127.0.0.1:0",
-            "--peer-listen",
-            "127.0.0.1:0",
-        ])
-        .args(["--supernode", "http://127.0.0.1:9", "--data-dir"])
-        .arg(&deep)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    let _daemon = Daemon(child);
-    assert!(line.contains("ready"), "{line}");
-    let (code, err) = run("ls");
-    assert_eq!(code, 1);
-    assert!(err.contains("in use") && err.contains("log"), "{err}");
+    assert_eq!(scratch.run_in(&deep, "ls").code, 0);
+    let more = ["--supernode", "http://127.0.0.1:9"];
+    let _daemon = scratch.0.daemon("proxy", &deep, &more);
+    let got = scratch.run_in(&deep, "ls");
+    assert_eq!(got.code, 1);
+    assert!(
+        got.err.contains("in use") && got.err.contains("log"),
+        "{got:?}"
+    );
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use calls::{Place, md5_of};
-use fake_source::{Answer, FakeSource, content, served};
+use fake_source::{Answer, Certificate, FakeSource, content, served};
 
 const MB: usize = 1_000_000;
 
@@ -516,4 +516,50 @@ fn a_certificate_file_without_certificates_is_named() {
     let got = place.get(&["https://h/f", "--cacert", "ca"]);
     assert_eq!(got.code, 1, "{got:?}");
     assert!(got.err.contains("ca: no PEM certificate"), "{got:?}");
+}
+
+#[test]
+fn only_the_authorities_of_cacert_are_trusted_besides_the_system() {
+    let place = Place::new();
+    let (own, other) = (Certificate::new(), Certificate::new());
+    place.write("own.pem", &own.pem());
+    place.write("other.pem", &other.pem());
+    let source = FakeSource::start_tls(&own, |asked| served(asked, &content(MB, 1), "\"1\""));
+    let url = source.url("f");
+    for untrusting in [&[][..], &["--cacert", "other.pem"]] {
+        let got = place.get(&[&[url.as_str(), "--retries", "0"], untrusting].concat());
+        assert_eq!(got.code, 1, "{got:?}");
+        assert!(got.err.contains("certificate"), "{got:?}");
+        assert!(!place.exists("f"));
+    }
+    assert_eq!(source.requests().len(), 0);
+    let got = place.get(&[&url, "--cacert", "own.pem"]);
+    assert_eq!(got.code, 0, "{got:?}");
+    assert!(place.read("f") == content(MB, 1));
+}
+
+#[test]
+fn an_unknown_certificate_is_taken_only_when_told_so() {
+    let place = Place::new();
+    let source = FakeSource::start_tls(&Certificate::new(), |asked| {
+        served(asked, &content(MB, 1), "\"1\"")
+    });
+    let got = place.get(&[&source.url("f"), "--retries", "0"]);
+    assert_eq!((got.code, source.requests().len()), (1, 0), "{got:?}");
+    for flag in ["--insecure", "-k"] {
+        let got = place.get(&[&source.url("f"), flag]);
+        assert_eq!(got.code, 0, "{flag}: {got:?}");
+        assert!(place.read("f") == content(MB, 1));
+    }
+}
+
+#[test]
+fn globs_are_for_torrents_and_listings() {
+    let place = Place::new();
+    let got = place.get(&["http://127.0.0.1:9/f", "--include", "*.iso"]);
+    assert_eq!(got.code, 2, "{got:?}");
+    assert!(
+        got.err.contains("--include") && got.err.contains("-r"),
+        "{got:?}"
+    );
 }

@@ -14,72 +14,17 @@
 mod calls;
 mod fake_source;
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
-use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use calls::{DEADLINE, Place, md5_of};
+use calls::{DEADLINE, Daemon, Place, md5_of};
 use fake_source::{Answer, Asked, FakeSource, content, served};
 
 const MB: usize = 1_000_000;
 
-/// `flotilla supernode` on loopback.
-struct Supernode {
-    child: Child,
-    address: String,
-}
-
-impl Supernode {
-    fn start(place: &Place) -> Self {
-        let mut command = place.command(&[
-            "supernode",
-            "--listen",
-            "127.0.0.1:0",
-            "--peer-listen",
-            "127.0.0.1:0",
-            "--data-dir",
-            "supernode",
-        ]);
-        let command = command.stdout(Stdio::piped()).env("FLOTILLA_LOG", "error");
-        let mut child = command.spawn().unwrap();
-        let mut line = String::new();
-        let mut out = BufReader::new(child.stdout.take().unwrap());
-        out.read_line(&mut line).unwrap();
-        let address = line.split("http://").nth(1).unwrap();
-        let address = address.split(' ').next().unwrap().to_owned();
-        Self { child, address }
-    }
-
-    fn url(&self) -> String {
-        format!("http://{}", self.address)
-    }
-
-    /// Bytes that it has sent to peers.
-    fn uploaded(&self) -> u64 {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        let request = format!("GET /v1/stats HTTP/1.0\r\nhost: {}\r\n\r\n", self.address);
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut reply = String::new();
-        stream.read_to_string(&mut reply).unwrap();
-        let body = reply.split("\r\n\r\n").nth(1).unwrap();
-        let stats: serde_json::Value = serde_json::from_str(body).unwrap();
-        stats["uploaded"].as_u64().unwrap()
-    }
-
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for Supernode {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn supernode(place: &Place) -> Daemon {
+    place.daemon("supernode", &place.path("supernode"), &[])
 }
 
 /// Requests that were for more than a byte.
@@ -98,7 +43,7 @@ fn well_behaved(length: usize) -> FakeSource {
 #[test]
 fn urls_that_differ_in_their_signatures_are_one_transfer_from_the_source() {
     let place = Place::new();
-    let supernode = Supernode::start(&place);
+    let supernode = supernode(&place);
     let source = well_behaved(3 * MB);
     for (name, query) in [("a", "v=1&sig=one"), ("b", "v=1&sig=two")] {
         let url = source.url(&format!("f?{query}"));
@@ -109,7 +54,7 @@ fn urls_that_differ_in_their_signatures_are_one_transfer_from_the_source() {
             "--filter-query",
             "sig,exp",
             "--supernode",
-            &supernode.url(),
+            supernode.url(),
             "--no-fallback",
         ]);
         assert_eq!(got.code, 0, "{got:?}");
@@ -128,7 +73,7 @@ fn urls_that_differ_in_their_signatures_are_one_transfer_from_the_source() {
         "-o",
         "c",
         "--supernode",
-        &supernode.url(),
+        supernode.url(),
     ]);
     assert_eq!(got.code, 0, "{got:?}");
     assert_eq!(transfers(&source).len(), 2);
@@ -137,7 +82,7 @@ fn urls_that_differ_in_their_signatures_are_one_transfer_from_the_source() {
 #[test]
 fn small_files_and_ranges_come_through_the_swarm() {
     let place = Place::new();
-    let supernode = Supernode::start(&place);
+    let supernode = supernode(&place);
     let source = well_behaved(3 * MB);
     let bytes = content(3 * MB, 1);
     for (name, range) in [("a", 1000..2000), ("b", 2_500_000..3 * MB)] {
@@ -149,7 +94,7 @@ fn small_files_and_ranges_come_through_the_swarm() {
             "--range",
             &asked,
             "--supernode",
-            &supernode.url(),
+            supernode.url(),
             "--no-fallback",
         ]);
         assert_eq!(got.code, 0, "{got:?}");
@@ -160,7 +105,7 @@ fn small_files_and_ranges_come_through_the_swarm() {
     let got = place.get(&[
         &small.url("s"),
         "--supernode",
-        &supernode.url(),
+        supernode.url(),
         "--no-fallback",
     ]);
     assert_eq!(got.code, 0, "{got:?}");
@@ -170,12 +115,12 @@ fn small_files_and_ranges_come_through_the_swarm() {
 #[test]
 fn a_download_killed_at_30_and_at_90_percent_fetches_next_to_nothing_twice() {
     let place = Place::new();
-    let supernode = Supernode::start(&place);
+    let supernode = supernode(&place);
     let source = well_behaved(16 * MB);
     let arguments = [
         &source.url("f"),
         "--supernode",
-        &supernode.url(),
+        supernode.url(),
         "--json",
         "--download-rate",
         "4MB/s",
@@ -200,12 +145,12 @@ fn a_download_killed_at_30_and_at_90_percent_fetches_next_to_nothing_twice() {
 #[test]
 fn when_the_supernode_dies_the_source_sends_only_what_is_missing() {
     let place = Place::new();
-    let mut supernode = Supernode::start(&place);
+    let mut supernode = supernode(&place);
     let source = well_behaved(16 * MB);
     let arguments = [
         &source.url("f"),
         "--supernode",
-        &supernode.url(),
+        supernode.url(),
         "--json",
         "--download-rate",
         "4MB/s",
@@ -225,12 +170,12 @@ fn when_the_supernode_dies_the_source_sends_only_what_is_missing() {
 #[test]
 fn without_fallback_nobody_asks_the_source() {
     let place = Place::new();
-    let mut supernode = Supernode::start(&place);
+    let mut supernode = supernode(&place);
     let source = well_behaved(16 * MB);
     let arguments = [
         &source.url("f"),
         "--supernode",
-        &supernode.url(),
+        supernode.url(),
         "--json",
         "--download-rate",
         "2MB/s",
@@ -263,7 +208,7 @@ fn a_supernode_that_was_named_and_is_not_there_is_an_error() {
 #[test]
 fn a_swarm_below_the_least_rate_is_left_for_the_source() {
     let place = Place::new();
-    let supernode = Supernode::start(&place);
+    let supernode = supernode(&place);
     let bytes = content(4 * MB, 1);
     let source = FakeSource::start(move |asked| {
         let answer = served(asked, &bytes, "\"1\"");
@@ -277,7 +222,7 @@ fn a_swarm_below_the_least_rate_is_left_for_the_source() {
     let got = place.get(&[
         &source.url("f"),
         "--supernode",
-        &supernode.url(),
+        supernode.url(),
         "--json",
         "--min-rate",
         "1MB/s",
@@ -295,7 +240,7 @@ fn a_swarm_below_the_least_rate_is_left_for_the_source() {
 #[test]
 fn content_that_has_changed_since_is_fetched_anew_and_said_so() {
     let place = Place::new();
-    let supernode = Supernode::start(&place);
+    let supernode = supernode(&place);
     let changed = Arc::new(AtomicBool::new(false));
     let now = Arc::clone(&changed);
     let (old, new) = (content(8 * MB, 1), content(8 * MB, 2));
@@ -306,7 +251,7 @@ fn content_that_has_changed_since_is_fetched_anew_and_said_so() {
     let arguments = [
         &source.url("f"),
         "--supernode",
-        &supernode.url(),
+        supernode.url(),
         "--json",
         "--download-rate",
         "4MB/s",
@@ -318,7 +263,6 @@ fn content_that_has_changed_since_is_fetched_anew_and_said_so() {
     // The supernode believes for some seconds what it was told.
     let deadline = Instant::now() + DEADLINE;
     loop {
-        let at = supernode.url();
         let probe = place.get(&[
             &source.url("f"),
             "-o",
@@ -326,7 +270,7 @@ fn content_that_has_changed_since_is_fetched_anew_and_said_so() {
             "--range",
             "0-99",
             "--supernode",
-            &at,
+            supernode.url(),
         ]);
         assert_eq!(probe.code, 0, "{probe:?}");
         if place.read("probe") == content(100, 2) {
@@ -437,10 +381,10 @@ fn misbehaving_sources_give_the_right_file_or_none() {
     ];
     for (name, behaviour, arguments, expected) in cases {
         let place = Place::new();
-        let supernode = Supernode::start(&place);
+        let supernode = supernode(&place);
         let source = FakeSource::start(behaviour);
         let (url, at) = (source.url("f"), supernode.url());
-        let got = place.get(&[&[url.as_str(), "--supernode", &at][..], &arguments].concat());
+        let got = place.get(&[&[url.as_str(), "--supernode", at][..], &arguments].concat());
         match expected {
             Some(expected) => {
                 assert_eq!(got.code, 0, "{name}: {got:?}");
@@ -453,4 +397,26 @@ fn misbehaving_sources_give_the_right_file_or_none() {
             }
         }
     }
+}
+
+#[test]
+fn a_file_is_seeded_until_so_many_times_of_it_were_sent() {
+    let place = Place::new();
+    // Whoever seeds the file is faster.
+    let more = ["--upload-rate", "1MB/s"];
+    let supernode = place.daemon("supernode", &place.path("supernode"), &more);
+    let source = well_behaved(4 * MB);
+    let url = source.url("f");
+    let arguments = |name| {
+        let ways = ["--supernode", supernode.url(), "--no-fallback", "--json"];
+        [&[url.as_str(), "-o", name], &ways[..]].concat()
+    };
+    let mut first = place.start(&[&arguments("a")[..], &["--seed-ratio", "0.3"]].concat());
+    first.wait_for("completed", |_| true);
+    let got = place.get(&arguments("b"));
+    assert_eq!(got.code, 0, "{got:?}");
+    assert!(place.read("b") == content(4 * MB, 1));
+    assert_eq!(first.exit_code(), 0);
+    let by_others = (8 * MB as u64).saturating_sub(supernode.uploaded());
+    assert!(by_others >= (4 * MB) as u64 * 3 / 10, "{by_others} bytes");
 }

@@ -7,24 +7,22 @@
     clippy::indexing_slicing
 )]
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+mod calls;
 
-use tempfile::TempDir;
+use std::fs;
+use std::path::PathBuf;
+
+use calls::{Daemon, Outcome, Place};
 
 const INFO_HASH_OF_DIRECTORY: &str = "63d14fed692092396a7e5d744b1fdf66a6d28ff2";
 const INFO_HASH_OF_PRIVATE_FILE: &str = "119ccffd9c0f1695c5d4dfd540f22424284a0be0";
 
-/// Exit code, stdout, stderr.
-type Outcome = (i32, String, String);
-
-struct Scratch(TempDir);
+struct Scratch(Place);
 
 impl Scratch {
     /// A directory `set` of 65,605 bytes in four files, and a symbolic link.
     fn new() -> Self {
-        let scratch = Self(tempfile::tempdir().unwrap());
+        let scratch = Self(Place::new());
         let set = scratch.path("set");
         fs::create_dir_all(set.join("a")).unwrap();
         let bytes: Vec<u8> = (0..=255).collect();
@@ -37,34 +35,27 @@ impl Scratch {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.0.path(name)
     }
 
     /// Runs `flotilla torrent` in the directory.
     fn run(&self, line: &str) -> Outcome {
-        let output = Command::new(env!("CARGO_BIN_EXE_flotilla"))
-            .arg("torrent")
-            .args(line.split(' '))
-            .current_dir(self.0.path())
-            .output()
-            .unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        let code = output.status.code().unwrap();
-        (code, text(output.stdout), text(output.stderr))
+        let words = ["torrent"].into_iter().chain(line.split(' '));
+        self.0.run(&words.collect::<Vec<_>>())
     }
 
     #[track_caller]
     fn succeeds(&self, line: &str) -> String {
-        let (code, out, err) = self.run(line);
-        assert_eq!(code, 0, "{line}: {out}{err}");
-        out
+        let got = self.run(line);
+        assert_eq!(got.code, 0, "{line}: {got:?}");
+        got.out
     }
 
     #[track_caller]
     fn fails(&self, line: &str, expected: i32) -> (String, String) {
-        let (code, out, err) = self.run(line);
-        assert_eq!(code, expected, "{line}: {out}{err}");
-        (out, err)
+        let got = self.run(line);
+        assert_eq!(got.code, expected, "{line}: {got:?}");
+        (got.out, got.err)
     }
 
     fn create_set(&self) {
@@ -79,31 +70,19 @@ impl Scratch {
     }
 }
 
-fn names(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).unwrap();
-    let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name();
-    let mut names: Vec<_> = entries
-        .map(|entry| name(entry).into_string().unwrap())
-        .collect();
-    names.sort();
-    names
-}
-
 #[test]
 fn the_info_hashes_are_those_of_an_independent_implementation() {
     let scratch = Scratch::new();
     let line = "create set -o set.torrent --piece-length 16KiB";
-    let (code, out, err) = scratch.run(line);
-    assert_eq!(code, 0, "{err}");
-    assert!(out.contains(INFO_HASH_OF_DIRECTORY), "{out}");
-    assert!(err.contains("left out set/link: symbolic link"), "{err}");
+    let got = scratch.run(line);
+    assert_eq!(got.code, 0, "{got:?}");
+    assert!(got.out.contains(INFO_HASH_OF_DIRECTORY), "{got:?}");
+    let left_out = "left out set/link: symbolic link";
+    assert!(got.err.contains(left_out), "{got:?}");
     let line = "create set/a/one.bin -o one.torrent --piece-length 16384 --private";
     let out = scratch.succeeds(line);
     assert!(out.contains(INFO_HASH_OF_PRIVATE_FILE), "{out}");
-    assert_eq!(
-        names(scratch.0.path()),
-        ["one.torrent", "set", "set.torrent"]
-    );
+    assert_eq!(scratch.0.names(), ["one.torrent", "set", "set.torrent"]);
 }
 
 #[test]
@@ -171,7 +150,7 @@ fn an_output_file_is_replaced_only_when_told_so() {
     scratch.succeeds("verify set.torrent .");
     let (_, err) = scratch.fails("create set -o set/a/x.torrent", 1);
     assert!(err.contains("in the content"), "{err}");
-    assert_eq!(names(scratch.0.path()), ["set", "set.torrent"]);
+    assert_eq!(scratch.0.names(), ["set", "set.torrent"]);
 }
 
 #[test]
@@ -186,7 +165,7 @@ fn all_bad_options_are_named_at_once() {
         scratch.fails(line, 2);
     }
     scratch.fails("create nothing -o s.torrent", 1);
-    assert_eq!(names(scratch.0.path()), ["set"]);
+    assert_eq!(scratch.0.names(), ["set"]);
 }
 
 #[test]
@@ -316,4 +295,82 @@ fn all_bad_trackers_are_named_before_anything_is_compared() {
     let line = "seed set.torrent nowhere --tracker ftp://a --tracker http://b/announce,c";
     let (_, err) = scratch.fails(line, 2);
     assert!(err.contains("ftp://a") && err.contains("\"c\""), "{err}");
+}
+
+/// A seeder of the set, and a magnet link that names it.
+fn seeding(scratch: &Scratch) -> (Daemon, String) {
+    let line = ["torrent", "seed", "set.torrent", ".", "--peer-listen"];
+    let mut command = scratch.0.command(&line);
+    command.arg("127.0.0.1:0");
+    let seeder = Daemon::start(command, "seeding set on");
+    let mut words = seeder.ready_line().split([' ', ',']);
+    let address = words.find_map(|word| word.strip_prefix("127.0.0.1:"));
+    let port = address.unwrap().trim_end_matches(':');
+    let magnet = magnet(scratch, port);
+    (seeder, magnet)
+}
+
+fn magnet(scratch: &Scratch, port: &str) -> String {
+    let shown = scratch.succeeds("show set.torrent --json");
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    let magnet = shown["magnet"].as_str().unwrap();
+    format!("{magnet}&x.pe=127.0.0.1:{port}")
+}
+
+#[test]
+fn a_few_files_of_a_torrent_are_got_by_globs() {
+    let scratch = Scratch::new();
+    scratch.create_set();
+    let (_seeder, magnet) = seeding(&scratch);
+    let get = |out, more: &[&str]| {
+        let own = [magnet.as_str(), "-o", out, "--json"];
+        scratch.0.get(&[&own, more].concat())
+    };
+    let got = get(
+        "some",
+        &[
+            "--include",
+            "a/*",
+            "--include",
+            "*.bin",
+            "--exclude",
+            "one*",
+        ],
+    );
+    assert_eq!(got.code, 0, "{got:?}");
+    assert_eq!(got.event("completed")["bytes"], 25_600);
+    assert_eq!(scratch.0.names_in("some"), ["a", "z.bin"]);
+    assert_eq!(scratch.0.names_in("some/a"), ["two"]);
+    assert_eq!(scratch.0.read("some/z.bin"), scratch.0.read("set/z.bin"));
+    let got = get("none", &["--include", "*.txt"]);
+    assert_eq!(got.code, 1, "{got:?}");
+    let names = "a-b, a/one.bin, a/two, z.bin";
+    assert!(
+        got.err.contains(names) && got.err.contains("--include"),
+        "{got:?}"
+    );
+    assert!(!scratch.0.exists("none"));
+}
+
+#[test]
+fn a_torrent_is_seeded_until_so_many_times_of_it_were_sent() {
+    let scratch = Scratch::new();
+    scratch.create_set();
+    let (mut seeder, link) = seeding(&scratch);
+    let port = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().port().to_string()
+    };
+    let listen = format!("127.0.0.1:{port}");
+    let ratio = ["--seed-ratio", "1", "--peer-listen", &listen];
+    let mut first = scratch
+        .0
+        .start(&[&[link.as_str(), "-o", "one", "--json"], &ratio[..]].concat());
+    first.wait_for("completed", |_| true);
+    seeder.kill();
+    // Nobody else has it any more.
+    let got = scratch.0.get(&[&magnet(&scratch, &port), "-o", "other"]);
+    assert_eq!(got.code, 0, "{got:?}");
+    assert_eq!(first.exit_code(), 0);
+    assert_eq!(scratch.0.read("other/z.bin"), scratch.0.read("set/z.bin"));
 }

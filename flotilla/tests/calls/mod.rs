@@ -1,7 +1,14 @@
-//! Calls of the real binary in a directory of its own.
+//! Calls of the real binary in a directory of its own, and its daemons.
+
+// No test needs all of it.
+#![allow(dead_code, unreachable_pub)]
+
+mod daemon;
+
+pub use daemon::Daemon;
 
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,6 +18,9 @@ use tempfile::TempDir;
 
 /// Every wait ends by then.
 pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The secret of every cluster here.
+pub const JOIN_TOKEN: &str = "secret-of-these-tests-alone";
 
 pub struct Place(TempDir);
 
@@ -38,6 +48,10 @@ impl Outcome {
 impl Place {
     pub fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.0.path()
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -83,7 +97,21 @@ impl Place {
                 .env_remove(variable.to_ascii_uppercase());
         }
         command.env("HOME", self.0.path());
+        command.env("FLOTILLA_JOIN_TOKEN", JOIN_TOKEN);
         command
+    }
+
+    /// Runs the binary to its end.
+    pub fn run(&self, arguments: &[&str]) -> Outcome {
+        outcome(&mut self.command(arguments))
+    }
+
+    /// Starts a supernode or a proxy on loopback, with its data in `data_dir`.
+    pub fn daemon(&self, role: &str, data_dir: &Path, more: &[&str]) -> Daemon {
+        let mut command = self.command(&[role, "--listen", "127.0.0.1:0"]);
+        command.args(["--peer-listen", "127.0.0.1:0", "--data-dir"]);
+        command.arg(data_dir).args(more);
+        Daemon::start(command, "ready")
     }
 
     fn get_command(&self, arguments: &[&str]) -> Command {
@@ -97,13 +125,7 @@ impl Place {
 
     pub fn get_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Outcome {
         let mut command = self.get_command(arguments);
-        let output = command.envs(variables.iter().copied()).output().unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        Outcome {
-            code: output.status.code().unwrap_or(-1),
-            out: text(output.stdout),
-            err: text(output.stderr),
-        }
+        outcome(command.envs(variables.iter().copied()))
     }
 
     /// Starts `flotilla get --json …`.
@@ -112,6 +134,16 @@ impl Place {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
         Running { child, out }
+    }
+}
+
+fn outcome(command: &mut Command) -> Outcome {
+    let output = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Outcome {
+        code: output.status.code().unwrap_or(-1),
+        out: text(output.stdout),
+        err: text(output.stderr),
     }
 }
 
@@ -136,6 +168,22 @@ impl Running {
                 return event;
             }
             assert!(Instant::now() < deadline, "no such {kind}");
+        }
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits for its end; the exit code.
+    pub fn exit_code(mut self) -> i32 {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code().unwrap_or(-1);
+            }
+            assert!(Instant::now() < deadline, "it does not end");
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
 

@@ -1,8 +1,15 @@
 //! A web server that does what a test tells it, counts, and listens on loopback.
 
+// No test needs all of it.
+#![allow(dead_code, unreachable_pub)]
+
+mod certificate;
+
+pub use certificate::Certificate;
+
 use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead as _, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -97,6 +104,7 @@ pub fn content(length: usize, seed: u32) -> Vec<u8> {
 type Behaviour = dyn Fn(&Asked) -> Answer + Send + Sync;
 
 pub struct FakeSource {
+    scheme: &'static str,
     address: SocketAddr,
     log: Arc<Mutex<Vec<Asked>>>,
     sent: Arc<AtomicU64>,
@@ -104,21 +112,41 @@ pub struct FakeSource {
 
 impl FakeSource {
     pub fn start(behaviour: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
+        Self::listen(Arc::new(behaviour), None)
+    }
+
+    /// Over HTTPS, with this certificate.
+    pub fn start_tls(
+        certificate: &Certificate,
+        behaviour: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        Self::listen(Arc::new(behaviour), Some(certificate.server()))
+    }
+
+    fn listen(behaviour: Arc<Behaviour>, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let source = Self {
+            scheme: if tls.is_some() { "https" } else { "http" },
             address: listener.local_addr().unwrap(),
             log: Arc::default(),
             sent: Arc::default(),
         };
         let (log, sent) = (Arc::clone(&source.log), Arc::clone(&source.sent));
-        let behaviour: Arc<Behaviour> = Arc::new(behaviour);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let (log, sent) = (Arc::clone(&log), Arc::clone(&sent));
-                let behaviour = Arc::clone(&behaviour);
+                let (behaviour, tls) = (Arc::clone(&behaviour), tls.clone());
                 std::thread::spawn(move || {
-                    // A client that is killed breaks the connection.
-                    let _ = answer(&stream.unwrap(), &log, &sent, &*behaviour);
+                    let stream = stream.unwrap();
+                    // A client that is killed breaks the connection, as does one without trust.
+                    let _ = match tls {
+                        None => answer(stream, &log, &sent, &*behaviour),
+                        Some(config) => {
+                            let session = rustls::ServerConnection::new(config).unwrap();
+                            let stream = rustls::StreamOwned::new(session, stream);
+                            answer(stream, &log, &sent, &*behaviour)
+                        }
+                    };
                 });
             }
         });
@@ -126,7 +154,7 @@ impl FakeSource {
     }
 
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}/{path}", self.address)
+        format!("{}://{}/{path}", self.scheme, self.address)
     }
 
     pub fn port(&self) -> u16 {
@@ -144,12 +172,13 @@ impl FakeSource {
 }
 
 fn answer(
-    stream: &TcpStream,
+    stream: impl Read + Write,
     log: &Mutex<Vec<Asked>>,
     sent: &AtomicU64,
     behaviour: &Behaviour,
 ) -> std::io::Result<()> {
-    let mut lines = BufReader::new(stream).lines();
+    let mut stream = BufReader::new(stream);
+    let mut lines = stream.by_ref().lines();
     let first = lines.next().unwrap_or_else(|| Ok(String::new()))?;
     let mut asked = Asked {
         target: first.split(' ').nth(1).unwrap_or_default().to_owned(),
@@ -169,7 +198,7 @@ fn answer(
         log.push(asked.clone());
     }
     let answer = behaviour(&asked);
-    let mut stream = stream;
+    let stream = stream.get_mut();
     let mut head = format!("HTTP/1.1 {} X\r\nconnection: close\r\n", answer.status);
     for (name, value) in &answer.headers {
         head += &format!("{name}: {value}\r\n");
