@@ -1,6 +1,6 @@
-"""One torrent in libtorrent: seeds or downloads until it is killed.
+"""One torrent in libtorrent: downloads what is missing, then seeds until it is killed.
 
-usage: libtorrent_client.py TORRENT_OR_MAGNET DIRECTORY PORT
+usage: libtorrent_client.py TORRENT_OR_MAGNET DIRECTORY ADDRESS PORT
 """
 
 import sys
@@ -8,16 +8,16 @@ import time
 
 import libtorrent
 
-source, directory, port = sys.argv[1:]
+source, directory, address, port = sys.argv[1:]
 session = libtorrent.session(
     {
-        "listen_interfaces": f"127.0.0.1:{port}",
+        "listen_interfaces": f"{address}:{port}",
+        # On loopback all peers have one address.
         "allow_multiple_connections_per_ip": True,
         "enable_dht": False,
         "enable_lsd": False,
         "enable_upnp": False,
         "enable_natpmp": False,
-        "alert_mask": 0,
     }
 )
 if source.startswith("magnet:"):

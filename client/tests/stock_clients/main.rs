@@ -1,7 +1,7 @@
-//! Torrents between flotilla and aria2, transmission and libtorrent on loopback: each downloads
-//! from flotilla as the only seeder, and flotilla from each.
+//! Torrents between flotilla and aria2, transmission, libtorrent and qBittorrent on loopback: each
+//! downloads from flotilla as the only seeder, and flotilla from each.
 //!
-//! Needs aria2c, transmission-cli and Debian's python3-libtorrent (`make setup`). Nobody needs a
+//! Needs aria2c, transmission-cli, Debian's python3-libtorrent and qbittorrent-nox (`make setup`). Nobody needs a
 //! tracker: flotilla dials the others, which also spares them a loopback address that they would
 //! not dial themselves (transmission).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
@@ -39,6 +39,7 @@ enum Client {
     Aria2,
     Transmission,
     Libtorrent,
+    Qbittorrent,
 }
 
 /// A stock client that runs until it is dropped.
@@ -102,7 +103,19 @@ impl Client {
                 command
                     .args([script, source])
                     .arg(directory)
-                    .arg(port.to_string());
+                    .args(["127.0.0.1", &port.to_string()]);
+                command
+            }
+            Self::Qbittorrent => {
+                let settings = config.path().join("qBittorrent/config");
+                fs::create_dir_all(&settings).unwrap();
+                let text = qbittorrent_settings(port, directory);
+                fs::write(settings.join("qBittorrent.conf"), text).unwrap();
+                let mut command = Command::new("qbittorrent-nox");
+                command
+                    .arg(format!("--profile={}", config.path().display()))
+                    .arg(format!("--webui-port={}", free_port()))
+                    .arg(source);
                 command
             }
         };
@@ -122,6 +135,19 @@ impl Client {
         until(&format!("{self:?} listens"), listens).await;
         running
     }
+}
+
+/// It asks no questions and looks for peers nowhere; on loopback they all have one address.
+fn qbittorrent_settings(port: u16, directory: &Path) -> String {
+    format!(
+        "[LegalNotice]\nAccepted=true\n\n[BitTorrent]\nSession\\Port={port}\n\
+         Session\\InterfaceAddress=127.0.0.1\nSession\\Interface=lo\n\
+         Session\\InterfaceName=lo\nSession\\DHTEnabled=false\nSession\\LSDEnabled=false\n\
+         Session\\MultiConnectionsPerIp=true\nSession\\AddTorrentPaused=false\n\
+         Session\\DefaultSavePath={}\n\n[Network]\nPortForwardingEnabled=false\n\n\
+         [Preferences]\nWebUI\\Address=127.0.0.1\n",
+        directory.display()
+    )
 }
 
 async fn until(what: &str, holds: impl AsyncFn() -> bool) {
@@ -255,4 +281,9 @@ async fn transmission_and_flotilla_have_torrents_from_each_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn libtorrent_and_flotilla_have_torrents_from_each_other() {
     Content::new().exchange_with(Client::Libtorrent).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn qbittorrent_and_flotilla_have_torrents_from_each_other() {
+    Content::new().exchange_with(Client::Qbittorrent).await;
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use flotilla_bench::{
-    Flotilla, Get, GetOptions, Host, Lifetime, LinkRate, NginxOrigin, Supernode, Testbed,
-    random_file, wait_until,
+    Flotilla, Get, GetOptions, Host, Lifetime, LinkRate, NginxOrigin, NodeProxy, Process,
+    ProxyOptions, Supernode, Testbed, random_file, wait_until,
 };
 
 const SIZE: u64 = 24 << 20;
@@ -190,5 +190,40 @@ fn a_later_get_takes_the_file_from_the_swarm() -> Result<()> {
     );
     drop(first);
     assert_eq!(source.origin.traffic()?.transfers, 1);
+    Ok(())
+}
+
+#[test]
+fn twenty_on_a_node_with_a_proxy_are_one_download() -> Result<()> {
+    let source = Source::start(1)?;
+    let node = &source.nodes[0];
+    let options = ProxyOptions::with_supernodes(&[source.supernode.url()]);
+    let mut proxy = NodeProxy::start(&source.flotilla, node, &options)?;
+    let before = node.interface_bytes()?.received;
+    let mut gets = Vec::new();
+    for number in 0..20 {
+        let mut get = source.flotilla.service(node);
+        get.args(["get", &source.origin.url(FILE), "-o"]);
+        let file = node.directory().join(format!("got{number}"));
+        get.arg(&file).arg("--daemon");
+        get.arg(node.directory().join("node/control.sock"));
+        let name = format!("get{number}");
+        gets.push((Process::start(&name, node.directory(), get)?, file));
+    }
+    let expected = source.expected()?;
+    for (get, file) in &mut gets {
+        let status = get.wait_exit(DEADLINE)?;
+        assert!(status.success(), "{}", get.errors());
+        assert!(fs::read(&file)? == expected, "{} differs", file.display());
+    }
+    let received = node.interface_bytes()?.received - before;
+    assert!(
+        received < SIZE * 3 / 2,
+        "the node received {received} bytes"
+    );
+    assert!(proxy.process.is_running());
+    let transfers = source.origin.traffic()?;
+    assert_eq!(transfers.transfers, 1, "{transfers:?}");
+    assert!(transfers.bytes <= SIZE + 40, "{transfers:?}");
     Ok(())
 }

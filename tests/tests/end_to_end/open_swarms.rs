@@ -149,44 +149,136 @@ fn text(output: &std::process::Output) -> String {
     String::from_utf8_lossy(&both).into_owned()
 }
 
+/// A supernode as the only tracker of a torrent that flotilla seeds, and machines without it.
+struct OpenTorrent {
+    /// Only what comes after it may end before it.
+    seeding: Process,
+    supernode: Supernode,
+    leechers: [Host; 3],
+    getters: [Host; 2],
+    torrent: PathBuf,
+    content: Vec<u8>,
+    flotilla: Flotilla,
+    _testbed: Testbed,
+}
+
+impl OpenTorrent {
+    /// The torrent names the supernode by a URL of this scheme, `http` or `udp`, and nobody else.
+    fn start(scheme: &str) -> Result<Self> {
+        let flotilla = Flotilla::find()?;
+        let mut testbed = Testbed::create(Lifetime::Process)?;
+        let supernode = Supernode::start(&flotilla, &testbed.host("supernode")?)?;
+        let seeder = testbed.host("seeder")?;
+        let file = seeder.directory().join("file");
+        random_file(&file, 12 << 20)?;
+        let torrent = seeder.directory().join("file.torrent");
+        let tracker = supernode.url().replacen("http", scheme, 1);
+        let mut create = flotilla.command(&seeder);
+        create
+            .args(["torrent", "create"])
+            .arg(&file)
+            .arg("-o")
+            .arg(&torrent)
+            .arg("--tracker")
+            .arg(format!("{tracker}/announce"));
+        let created = create.output()?;
+        ensure!(created.status.success(), "{created:?}");
+        let mut seed = flotilla.service(&seeder);
+        seed.args(["torrent", "seed"])
+            .arg(&torrent)
+            .arg(seeder.directory())
+            .args(["--supernode", supernode.url(), "--peer-listen"])
+            .arg(format!("{}:6881", seeder.address()));
+        let mut seeding = Process::start("seed", seeder.directory(), seed)?;
+        seeding.wait_ready(DEADLINE, |seeding| seeding.output().contains("magnet"))?;
+        Ok(Self {
+            seeding,
+            supernode,
+            leechers: [
+                testbed.host("aria2")?,
+                testbed.host("transmission")?,
+                testbed.host("libtorrent")?,
+            ],
+            getters: [testbed.host("getter")?, testbed.host("late")?],
+            torrent,
+            content: fs::read(&file)?,
+            flotilla,
+            _testbed: testbed,
+        })
+    }
+
+    /// Starts stock clients with `source`, and waits until each has the file.
+    fn stock_clients_have_it(&self, source: &str) -> Result<Vec<Process>> {
+        let mut clients = stock_clients(&self.leechers, source)?;
+        wait_all_have(&self.leechers, &mut clients, "file", &self.content)?;
+        Ok(clients)
+    }
+
+    fn end_seeding(&mut self) -> Result<()> {
+        let status = self.seeding.terminate(DEADLINE)?;
+        ensure!(status.success(), "{}", self.seeding.errors());
+        Ok(())
+    }
+
+    fn magnet(&self) -> Result<String> {
+        let output = self.seeding.output();
+        let at = output.find("magnet:").context("no magnet link")?;
+        Ok(output[at..].trim().to_owned())
+    }
+
+    /// Starts `flotilla get`, which seeds afterwards.
+    fn get(&self, getter: &Host) -> Result<Process> {
+        let mut get = self.flotilla.service(getter);
+        get.arg("get").arg(&self.torrent).arg("-o");
+        get.arg(getter.directory().join("file"));
+        get.args(["--seed-for", "10m"]);
+        Process::start("get", getter.directory(), get)
+    }
+}
+
 #[test]
 fn stock_clients_and_a_flotilla_seeder_meet_at_the_supernode() -> Result<()> {
-    let flotilla = Flotilla::find()?;
-    let mut testbed = Testbed::create(Lifetime::Process)?;
-    let supernode = Supernode::start(&flotilla, &testbed.host("supernode")?)?;
-    let seeder = testbed.host("seeder")?;
-    let content = seeder.directory().join("file");
-    random_file(&content, 12 << 20)?;
-    let torrent = seeder.directory().join("file.torrent");
-    let mut create = flotilla.command(&seeder);
-    create
-        .args(["torrent", "create"])
-        .arg(&content)
-        .arg("-o")
-        .arg(&torrent)
-        .arg("--tracker")
-        .arg(format!("{}/announce", supernode.url()));
-    let created = create.output()?;
-    ensure!(created.status.success(), "{created:?}");
-    let mut seed = flotilla.service(&seeder);
-    seed.args(["torrent", "seed"])
-        .arg(&torrent)
-        .arg(seeder.directory())
-        .args(["--supernode", supernode.url(), "--peer-listen"])
-        .arg(format!("{}:6881", seeder.address()));
-    let mut seeding = Process::start("seed", seeder.directory(), seed)?;
-    seeding.wait_ready(DEADLINE, |seeding| seeding.output().contains("magnet"))?;
-    let leechers = [
-        testbed.host("aria2")?,
-        testbed.host("transmission")?,
-        testbed.host("libtorrent")?,
-    ];
-    let mut clients = stock_clients(&leechers, &torrent.display().to_string())?;
-    wait_all_have(&leechers, &mut clients, "file", &fs::read(&content)?)?;
-    assert!(
-        seeding.terminate(DEADLINE)?.success(),
-        "{}",
-        seeding.errors()
-    );
+    let mut swarm = OpenTorrent::start("http")?;
+    let _clients = swarm.stock_clients_have_it(&swarm.torrent.display().to_string())?;
+    swarm.end_seeding()
+}
+
+#[test]
+fn stock_clients_find_a_flotilla_seeder_by_udp_alone() -> Result<()> {
+    let mut swarm = OpenTorrent::start("udp")?;
+    let _clients = swarm.stock_clients_have_it(&swarm.torrent.display().to_string())?;
+    swarm.end_seeding()
+}
+
+/// Before they have the metainfo they do not know what they miss, and aria2 says nothing.
+#[test]
+fn stock_clients_with_a_magnet_link_find_a_flotilla_seeder_by_http_and_by_udp() -> Result<()> {
+    for scheme in ["http", "udp"] {
+        let mut swarm = OpenTorrent::start(scheme)?;
+        let _clients = swarm.stock_clients_have_it(&swarm.magnet()?)?;
+        swarm.end_seeding()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn flotilla_leeches_among_stock_clients_and_from_those_that_are_left() -> Result<()> {
+    let mut swarm = OpenTorrent::start("udp")?;
+    let [getter, late] = &swarm.getters;
+    let mut mixed = vec![swarm.get(getter)?];
+    mixed.extend(stock_clients(
+        &swarm.leechers,
+        &swarm.torrent.display().to_string(),
+    )?);
+    let hosts: Vec<&Host> = std::iter::once(getter).chain(&swarm.leechers).collect();
+    wait_all_have(&hosts, &mut mixed, "file", &swarm.content)?;
+    // What it has, it gives on: to flotilla and to others.
+    let stock = mixed.split_off(1);
+    swarm.seeding.terminate(DEADLINE)?;
+    let mut from_all = [swarm.get(late)?];
+    wait_all_have(&[late], &mut from_all, "file", &swarm.content)?;
+    drop(stock);
+    drop(mixed);
+    assert!(swarm.supernode.process.is_running());
     Ok(())
 }

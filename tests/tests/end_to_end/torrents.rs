@@ -1,5 +1,6 @@
 //! `flotilla torrent seed` and stock clients, which find it by a tracker.
 
+use std::borrow::Borrow;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -19,6 +20,14 @@ const PYTHON: &str = "/usr/bin/python3";
 /// it calls stopped; started again it goes on. It ends with the shell.
 const TRANSMISSION: &str =
     r#"while :; do setpriv --pdeathsig KILL -- transmission-cli "$@"; sleep 1; done"#;
+
+/// aria2 asks UDP trackers only with DHT ("udp is not supported yet" without), which finds nobody
+/// here: nobody else has it, and it is told of no node.
+const ARIA2_UDP: [&str; 3] = [
+    "--enable-dht=true",
+    "--enable-dht6=false",
+    "--dht-listen-port=6881",
+];
 
 /// A tracker, a seeder, and three machines with a stock client each.
 struct Swarm {
@@ -139,7 +148,11 @@ pub(crate) fn stock_clients(hosts: &[Host; 3], source: &str) -> Result<Vec<Proce
     aria2
         .arg(format!("--dir={}", aria2_host.directory().display()))
         .arg(format!("--listen-port={PORT}"))
-        .args(["--enable-dht=false", "--enable-dht6=false"])
+        .args(ARIA2_UDP)
+        .arg(format!(
+            "--dht-file-path={}/dht.dat",
+            aria2_host.directory().display()
+        ))
         .args(["--bt-enable-lpd=false", "--seed-ratio=0.0"])
         .args(["--file-allocation=none", "--no-conf=true"])
         .arg(source);
@@ -158,7 +171,10 @@ pub(crate) fn stock_clients(hosts: &[Host; 3], source: &str) -> Result<Vec<Proce
         .args(["--port", PORT, "--no-portmap"])
         .arg(source);
     let script = libtorrent_host.directory().join("libtorrent_client.py");
-    fs::write(&script, include_str!("torrents/libtorrent_client.py"))?;
+    fs::write(
+        &script,
+        include_str!("../../../client/tests/stock_clients/libtorrent_client.py"),
+    )?;
     let mut libtorrent = libtorrent_host.service(PYTHON);
     libtorrent
         .arg(&script)
@@ -174,13 +190,14 @@ pub(crate) fn stock_clients(hosts: &[Host; 3], source: &str) -> Result<Vec<Proce
 }
 
 /// Waits until each client has written `expected` into the file of this name.
-pub(crate) fn wait_all_have(
-    hosts: &[Host],
+pub(crate) fn wait_all_have<H: Borrow<Host>>(
+    hosts: &[H],
     clients: &mut [Process],
     name: &str,
     expected: &[u8],
 ) -> Result<()> {
     for (host, client) in hosts.iter().zip(clients) {
+        let host = host.borrow();
         let file = host.directory().join(name);
         let what = format!("{} has the file", host.name());
         wait_until(&what, DEADLINE, || {
