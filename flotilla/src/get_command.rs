@@ -133,8 +133,7 @@ fn display(args: &GetArgs) -> Display {
 /// Hidden beside the file; for several files, in their directory.
 fn data_dir_beside(files: &[GetFile], directory: &Path, is_recursive: bool) -> PathBuf {
     match files {
-        // Any other directory may not be there yet, and it is not for this to make it.
-        [file] if !is_recursive && is_in(&file.output, directory) => {
+        [file] if !is_recursive && is_beside(file, directory) => {
             let mut hidden = std::ffi::OsString::from(".");
             hidden.push(file.output.file_name().unwrap_or_default());
             hidden.push(".flotilla");
@@ -144,10 +143,12 @@ fn data_dir_beside(files: &[GetFile], directory: &Path, is_recursive: bool) -> P
     }
 }
 
-/// Whether `file` was named by -o, or lies directly in `directory`.
-fn is_in(file: &Path, directory: &Path) -> bool {
-    let parent = file.parent().unwrap_or(Path::new(""));
-    parent.as_os_str().is_empty() || parent == directory || !file.starts_with(directory)
+/// Whether `file` lies directly in `directory`, or where -o has it. Any other directory may not be
+/// there yet, and it is not for this to make it.
+fn is_beside(file: &GetFile, directory: &Path) -> bool {
+    let parent = file.output.parent().unwrap_or(Path::new(""));
+    let is_named = file.below.is_none();
+    parent.as_os_str().is_empty() || parent == directory || is_named && parent.is_dir()
 }
 
 /// What the command line asks for.

@@ -563,3 +563,29 @@ fn globs_are_for_torrents_and_listings() {
         "{got:?}"
     );
 }
+
+#[test]
+fn two_that_write_into_another_directory_are_not_in_each_others_way() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("sub")).unwrap();
+    let source = FakeSource::start(|asked| {
+        let answer = served(asked, &content(MB, 1), "\"1\"");
+        match asked.number {
+            0 => answer.paced(10_000, Duration::from_millis(50)),
+            _ => answer,
+        }
+    });
+    let absolute = place.path("sub/a");
+    let url = source.url("f");
+    let first = ["--json", &url, "-o", absolute.to_str().unwrap()];
+    let mut first = place.start(&first);
+    first.wait_for_bytes(1);
+    for name in ["sub/b", "sub/c"] {
+        let got = place.get(&[&url, "-o", name]);
+        assert_eq!(got.code, 0, "{got:?}");
+    }
+    assert!(first.is_running(), "it was not at the same time");
+    assert_eq!(place.names(), ["sub"]);
+    assert_eq!(first.exit_code(), 0);
+    assert_eq!(place.names_in("sub"), ["a", "b", "c"]);
+}
