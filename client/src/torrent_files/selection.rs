@@ -41,6 +41,9 @@ impl FileSelection {
         torrent: &Metainfo,
         filter: &PathFilter,
     ) -> Result<Self, NothingSelectedError> {
+        if filter.is_empty() {
+            return Ok(Self::all(torrent));
+        }
         let selects = |file: &TorrentFile| match file.path() {
             [] => filter.selects([torrent.name()]),
             path => filter.selects(path.iter().map(String::as_str)),
