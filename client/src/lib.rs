@@ -18,6 +18,7 @@
 )]
 
 mod bans;
+mod byte_range;
 pub mod cache;
 mod content_url;
 pub mod control;
@@ -56,6 +57,7 @@ pub mod tracker_client;
 mod web_seed;
 mod without_secrets;
 
+pub use self::byte_range::{ByteRange, ByteRangeError};
 pub use self::content_url::content_url;
 pub use self::control_client::DaemonClient;
 pub use self::engine::{Engine, EngineConfig, EngineError, OpenToStrangersError};

@@ -1,5 +1,6 @@
 //! Which requests the swarm may answer.
 
+use flotilla_client::ByteRange;
 use flotilla_torrents::Digest;
 use http::header::{
     self, CONTENT_LENGTH, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
@@ -7,7 +8,7 @@ use http::header::{
 };
 use http::{HeaderMap, Method, Uri};
 
-use crate::range::ByteRange;
+use crate::range::single_range;
 
 /// Registries take names up to 255 characters, host included.
 const LONGEST_NAME: usize = 255;
@@ -39,7 +40,7 @@ impl BlobRequest {
         let digest = digest.parse().ok()?;
         let range = match single(headers, &RANGE)? {
             None => None,
-            Some(range) => Some(ByteRange::parse(range)?),
+            Some(range) => Some(single_range(range)?),
         };
         Some(Self {
             repository: repository.to_owned(),

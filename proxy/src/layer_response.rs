@@ -23,7 +23,6 @@ use crate::layer_body::LayerBody;
 use crate::layer_source::{LayerRequest, LayerSource, NotDelivered, SwarmLayer};
 use crate::oci_error::Refusal;
 use crate::push_uploads::Pushed;
-use crate::range::{ByteRange, Unsatisfiable};
 use crate::stats::ProxyStats;
 use crate::upstream::Upstream;
 
@@ -88,16 +87,17 @@ impl Layers {
             }
         };
         let length = layer.length();
-        let range = match blob.range.map(|range| range.resolve(length)) {
+        let range = match blob.range.map(|range| range.of(length)) {
             None => 0..length,
-            Some(Ok(range)) => range,
-            Some(Err(Unsatisfiable)) => return Ok(unsatisfiable(length)),
+            Some(Some(range)) => range,
+            // It begins past the end.
+            Some(None) => return Ok(unsatisfiable(length)),
         };
         let authorization = headers.get(AUTHORIZATION);
         let registry =
             RegistryBlob::new(self.upstream.clone(), target.clone(), authorization, length);
-        let is_lazy =
-            blob.range.is_some_and(ByteRange::has_end) && range.end - range.start <= LONGEST_LAZY;
+        let is_lazy = blob.range.is_some_and(|range| range.has_end())
+            && range.end - range.start <= LONGEST_LAZY;
         let ahead = if is_lazy {
             bytes_ahead(layer.as_ref(), &range, &registry).await
         } else {

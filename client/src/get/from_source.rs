@@ -11,13 +11,13 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use url::Url;
 
-use super::byte_range::ByteRange;
 use super::error::GetError;
 use super::events::{GetEvent, Reporter};
 use super::min_rate::{MinRate, RateWatch};
 use super::part_file::{PartContent, PartFile};
 use super::source_client::{SourceClient, SourceFailure, SourceReply, Wanted};
 use super::stop::Stop;
+use crate::byte_range::ByteRange;
 use crate::rate_limit::RateLimiter;
 use crate::without_secrets::{redacted, root_cause};
 

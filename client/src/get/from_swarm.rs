@@ -11,13 +11,13 @@ use flotilla_torrents::ContentId;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use url::Url;
 
-use super::byte_range::ByteRange;
 use super::error::GetError;
 use super::events::{GetEvent, Reporter};
 use super::min_rate::{MinRate, RateWatch};
 use super::part_file::{PartContent, PartFile};
 use super::source_client::SourceClient;
 use super::validator::Validator;
+use crate::byte_range::ByteRange;
 use crate::without_secrets::redacted;
 use crate::{ContentRequest, Layer, Node, OpenError, SupernodeError, SwarmHandle, SwarmState};
 

@@ -5,7 +5,6 @@
 //! straight from its source as a part file with a record of what survives a crash. Both are gone
 //! on with after an interruption, and begun anew when the content has changed.
 
-mod byte_range;
 mod byte_ranges;
 mod error;
 mod events;
@@ -38,7 +37,6 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-pub use self::byte_range::{ByteRange, ByteRangeError};
 pub use self::error::GetError;
 pub use self::events::{GetEvent, Observer, Progress, Way, share};
 pub use self::expected_digest::{ExpectedDigest, ExpectedDigestError};
@@ -48,6 +46,7 @@ pub use self::min_rate::MinRate;
 pub use self::netrc::{Login, Netrc};
 pub use self::remote_name::remote_name;
 pub use self::source_client::{SourceClient, SourceOptions};
+pub use crate::byte_range::{ByteRange, ByteRangeError};
 pub use crate::without_secrets::redacted;
 
 use self::transfer::{Call, Seed, Transfer};

@@ -1,11 +1,11 @@
-//! `--range`: a part of a file.
+//! A part of a file: RFC 9110 section 14.1.2.
 
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
-/// Which bytes of a file, as in HTTP (RFC 9110 section 14.1.2): `A-B` with both ends, `A-` from
-/// there on, `-N` the last N.
+/// Which bytes of a file, in the notation of HTTP: `A-B` with both ends, `A-` from there on, `-N` the
+/// last N.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ByteRange {
     /// Both ends are in it.
@@ -29,7 +29,7 @@ impl FromStr for ByteRange {
             let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
             plain.then(|| digits.parse::<u64>().ok()).flatten()
         };
-        let parsed = match text.trim().split_once('-') {
+        let parsed = match text.split_once('-') {
             Some(("", last)) => number(last).filter(|last| *last > 0).map(Self::Last),
             Some((first, "")) => number(first).map(Self::From),
             Some((first, last)) => number(first)
@@ -53,6 +53,11 @@ impl fmt::Display for ByteRange {
 }
 
 impl ByteRange {
+    /// Whether so many bytes are meant, and not all that there are from somewhere on.
+    pub fn has_end(&self) -> bool {
+        matches!(self, Self::Between(..) | Self::Last(_))
+    }
+
     /// The bytes of a file of `length` bytes; none when it begins behind the end.
     pub fn of(&self, length: u64) -> Option<Range<u64>> {
         match *self {
@@ -95,6 +100,8 @@ mod tests {
             "a-b",
             "1-2,3-4",
             "+1-2",
+            " 0-1",
+            "1-2-3",
             "0-18446744073709551615",
         ] {
             assert!(text.parse::<ByteRange>().is_err(), "{text}");
