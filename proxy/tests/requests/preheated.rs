@@ -34,6 +34,7 @@ async fn an_image_of_a_registry_with_a_login_is_preheated_and_pulled() {
     let options = PreheatOptions {
         images: vec![format!("{name}/team/app:1.0")],
         platforms: Vec::new(),
+        nodes: None,
         supernodes: vec![stack.supernode.parse().unwrap()],
         join_token: None,
     };
@@ -73,6 +74,7 @@ async fn a_supernode_that_does_not_know_the_registry_says_so() {
     let options = PreheatOptions {
         images: vec![format!("{}/team/app:1.0", registry.addr)],
         platforms: Vec::new(),
+        nodes: None,
         supernodes: vec![stack.supernode.parse().unwrap()],
         join_token: None,
     };
