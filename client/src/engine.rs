@@ -27,7 +27,7 @@ use crate::small_queue::SmallQueue;
 use crate::spool::{Hashes, Spool};
 use crate::store::{Store, StoreError, StoredLayer};
 use crate::swarm::Role;
-use crate::swarm_handle::{RunningSwarm, SwarmHandle};
+use crate::swarm_handle::{RunningSwarm, SwarmCounters, SwarmHandle};
 use crate::swarm_task::{Input, SwarmTask};
 use crate::torrent_files::TorrentStorage;
 
@@ -66,6 +66,7 @@ pub(crate) struct EngineShared {
     pub(crate) peer_id: PeerId,
     pub(crate) limits: Limits,
     pub(crate) bans: Bans,
+    counters: Arc<SwarmCounters>,
     pub(crate) listen: SocketAddr,
     pub(crate) store: Store,
     small_queue: SmallQueue,
@@ -131,6 +132,7 @@ impl Engine {
                 download: RateLimiter::new(config.download_rate),
             },
             bans: Bans::default(),
+            counters: Arc::default(),
             listen: listener.local_addr()?,
             store,
             small_queue: SmallQueue::default(),
@@ -160,6 +162,11 @@ impl Engine {
     /// The layers on the disk.
     pub fn store(&self) -> &Store {
         &self.0.store
+    }
+
+    /// Bytes that went through all swarms since the start.
+    pub fn counters(&self) -> &SwarmCounters {
+        &self.0.counters
     }
 
     /// Peers shunned at the moment.
@@ -467,7 +474,14 @@ impl EngineShared {
             return running.swarm.clone();
         }
         let (input, inputs) = mpsc::channel(INPUT_QUEUE);
-        let handle = RunningSwarm::new(swarm, storage, torrent.clone(), map, input);
+        let handle = RunningSwarm::new(
+            swarm,
+            storage,
+            torrent.clone(),
+            map,
+            input,
+            Arc::clone(&self.counters),
+        );
         let stop = self.shutdown.child_token();
         let task = SwarmTask::new(
             handle.clone(),

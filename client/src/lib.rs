@@ -2,7 +2,7 @@
 //!
 //! [`swarm`] decides, without IO; [`store`] keeps layers on the disk; [`Engine`] runs swarms
 //! over TCP; [`Node`] adds the supernodes; [`get`] is the command-line download, [`preheat`] asks
-//! supernodes for layers ahead of the pulls; [`torrent_files`] makes and verifies torrents of files
+//! supernodes for layers ahead of the pulls, [`statistics_client`] for what they are doing; [`torrent_files`] makes and verifies torrents of files
 //! on the disk; [`tracker_client`] asks trackers; [`torrent_swarm`] downloads and seeds torrents
 //! among clients of any make. A running host is looked into through its [`control`] socket
 //! ([`DaemonClient`]).
@@ -44,6 +44,7 @@ pub mod rendezvous;
 mod small_content;
 mod small_queue;
 mod spool;
+pub mod statistics_client;
 pub mod store;
 mod supernode_client;
 mod supernode_session;
@@ -72,3 +73,4 @@ pub use self::swarm_handle::{
     OriginSwarm, RunningSwarm, SwarmCounters, SwarmHandle, SwarmState, SwarmStatus,
 };
 pub use self::torrent_registration::{register_torrent, tracker_url, unregister_torrent};
+pub use self::without_secrets::redacted;

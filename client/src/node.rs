@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use flotilla_torrents::node_report::{HostReport, NodeReport, SupernodeSeen, SwarmPart};
 use flotilla_torrents::orders_api::OpenOrdered;
 use flotilla_torrents::swarm_api::{
     Delivery, InlineContent, OpenRequest, OpenResponse, SwarmDescriptor,
@@ -21,6 +23,7 @@ use crate::small_content::SmallContent;
 use crate::supernode_client::{Supernode, SupernodeError, Supernodes};
 use crate::supernode_session;
 use crate::swarm_handle::{SwarmHandle, SwarmState};
+use crate::without_secrets::redacted;
 
 /// What a [`Node`] needs to know.
 #[derive(Clone, Debug)]
@@ -169,6 +172,11 @@ impl Node {
         &self.0.engine
     }
 
+    /// The supernodes that it knows, and whether each answered the last time.
+    pub fn supernodes(&self) -> Vec<SupernodeSeen> {
+        self.0.supernodes_seen()
+    }
+
     /// Asks the cluster for `request`; the answer comes as soon as the length is known. The
     /// caller is authorized at the source by the supernode.
     ///
@@ -254,6 +262,35 @@ impl NodeShared {
         self.engine.note_supernode(hello.peer_id);
         self.engine.store().share_origins(hello.shared_origins);
         Ok(())
+    }
+
+    /// What supernodes are told of this host.
+    pub(crate) fn report(&self) -> NodeReport {
+        let (store, limits) = (self.engine.store(), &self.engine.0.limits);
+        let counters = self.engine.counters();
+        NodeReport {
+            node: self.node_name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            swarm: SwarmPart::default(),
+            host: HostReport {
+                from_registry: counters.from_registry.load(Ordering::Relaxed),
+                cache: store.bytes(),
+                cache_quota: store.quota(),
+                upload_rate: limits.upload.rate(),
+                download_rate: limits.download.rate(),
+                shunned: u32::try_from(self.engine.shunned()).unwrap_or(u32::MAX),
+                supernodes: self.supernodes_seen(),
+            },
+        }
+    }
+
+    fn supernodes_seen(&self) -> Vec<SupernodeSeen> {
+        let supernodes = self.supernodes.all().iter();
+        let seen = supernodes.map(|supernode| SupernodeSeen {
+            url: redacted(supernode.url()),
+            reachable: !supernode.is_avoided(),
+        });
+        seen.collect()
     }
 
     /// Opens at the responsible supernode, or at its first healthy successor.

@@ -24,6 +24,8 @@ pub struct RateLimiter(Option<Arc<Fair>>);
 
 #[derive(Debug)]
 struct Fair {
+    /// Bytes per second.
+    rate: u64,
     cells: DefaultDirectRateLimiter,
     turn: Mutex<()>,
 }
@@ -42,9 +44,15 @@ impl RateLimiter {
         // would get it a hundred times.
         let _ = cells.check_n(burst);
         Self(Some(Arc::new(Fair {
+            rate,
             cells,
             turn: Mutex::new(()),
         })))
+    }
+
+    /// Bytes per second; none: no limit.
+    pub fn rate(&self) -> Option<u64> {
+        self.0.as_ref().map(|fair| fair.rate)
     }
 
     /// Waits until `bytes` may pass. Waiters are served in the order they came, slice by

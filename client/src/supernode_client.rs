@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use flotilla_torrents::node_report::NodeReport;
 use flotilla_torrents::orders_api::{OpenOrdered, OrderEvent, OrderOutcome, TakeOrders};
 use flotilla_torrents::preheat_api::{JobStatus, PreheatEvent, PreheatRequest};
 use flotilla_torrents::swarm_api::{
@@ -223,12 +224,15 @@ impl Supernode {
     pub(crate) async fn announce(
         &self,
         request: &AnnounceRequest,
+        report: &NodeReport,
     ) -> Result<AnnounceReply, SupernodeError> {
         let mut url = self.endpoint("announce");
         url.set_query(Some(&request.to_query()));
-        let reply = self
-            .call(self.member(self.0.http.get(url)).timeout(CALL_TIMEOUT))
-            .await?;
+        let mut get = self.member(self.0.http.get(url)).timeout(CALL_TIMEOUT);
+        if let Some(report) = report.to_header() {
+            get = get.header(NodeReport::HEADER, report);
+        }
+        let reply = self.call(get).await?;
         let bytes = self.read_bounded(reply, LARGEST_REPLY).await?;
         AnnounceReply::from_bytes(&bytes).map_err(|e| self.unexpected(e.to_string()))
     }
@@ -331,6 +335,21 @@ impl Supernode {
         self.call(post.json(outcome)).await.map(drop)
     }
 
+    /// What it tells of itself.
+    pub(crate) async fn statistics<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &str,
+    ) -> Result<T, SupernodeError> {
+        let mut url = self.endpoint(path);
+        url.set_query(Some(query));
+        let get = self.member(self.0.http.get(url)).timeout(CALL_TIMEOUT);
+        let bytes = self
+            .read_bounded(self.call(get).await?, LARGEST_REPLY)
+            .await?;
+        serde_json::from_slice(&bytes).map_err(|e| self.unexpected(e.to_string()))
+    }
+
     /// Where its seeder listens.
     pub(crate) async fn peer_address(&self, port: u16) -> Option<SocketAddr> {
         let host = self.0.url.host_str()?;
@@ -341,7 +360,7 @@ impl Supernode {
         tokio::net::lookup_host((bare, port)).await.ok()?.next()
     }
 
-    fn is_avoided(&self) -> bool {
+    pub(crate) fn is_avoided(&self) -> bool {
         let failed = self.0.failed.lock().unwrap_or_else(PoisonError::into_inner);
         failed
             .as_ref()

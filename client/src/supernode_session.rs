@@ -1,10 +1,11 @@
 //! Follows one swarm at the supernodes: takes the piece map as it grows, announces this
 //! node, moves to the next supernode when one fails.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use flotilla_torrents::node_report::{HeldPieces, NodeReport, ServedBy, SwarmPart};
 use flotilla_torrents::swarm_api::{SwarmDescriptor, SwarmEvent};
 use flotilla_torrents::tracker_wire::{AnnounceEvent, AnnounceReply, AnnounceRequest};
 use futures_util::StreamExt as _;
@@ -140,10 +141,11 @@ impl Session {
                 event = event.or(Some(AnnounceEvent::Completed));
             }
             let interval = match supernode
-                .announce(&self.announcement(descriptor, event))
+                .announce(&self.announcement(descriptor, event), &self.report())
                 .await
             {
                 Ok(AnnounceReply::Peers(reply)) => {
+                    self.swarm.note_reported();
                     event = None;
                     let peers = reply.peers.into_iter().chain(origin).collect();
                     self.swarm.add_peers(peers).await;
@@ -207,6 +209,32 @@ impl Session {
     fn opener(&self) -> Opener {
         let opener = self.opener.lock();
         opener.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the supernode's operator may see.
+    fn report(&self) -> NodeReport {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = self.swarm.counters();
+        let from_supernodes = load(&counters.from_supernodes);
+        let served_by = self.swarm.served_by(NodeReport::MOST_SERVED_BY);
+        let served_by = served_by.into_iter();
+        let status = self.swarm.status();
+        NodeReport {
+            swarm: SwarmPart {
+                is_first: !self.swarm.is_reported(),
+                from_supernodes,
+                from_peers: load(&counters.received).saturating_sub(from_supernodes),
+                from_registry: load(&counters.from_registry),
+                wasted: load(&counters.wasted),
+                peers: u32::try_from(status.peers).unwrap_or(u32::MAX),
+                held: HeldPieces::of(&self.swarm.layer().held()),
+                served_by: served_by
+                    .map(|(peer, bytes)| ServedBy { peer, bytes })
+                    .collect(),
+                registry_reason: self.swarm.registry_reason(),
+            },
+            ..self.node.report()
+        }
     }
 
     /// Finds a supernode that takes the swarm over. None: the swarm is left to its peers.

@@ -1,5 +1,6 @@
 //! What the rest of the host sees of a swarm: its state, its counters, its input.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use flotilla_torrents::{
-    ContentId, Digest, Geometry, InfoHash, PieceHash, PieceIndex, PieceMap, SignedTicket,
+    ContentId, Digest, Geometry, InfoHash, PeerId, PieceHash, PieceIndex, PieceMap, SignedTicket,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -23,6 +24,10 @@ use crate::web_seed::WebSeed;
 const ABANDONED_AFTER: Duration = Duration::from_secs(1);
 /// The supernode lives, yet nothing moves although pieces are published: go elsewhere.
 const STUCK_AFTER: Duration = Duration::from_secs(3);
+/// Peers whose share of a download is counted; a swarm has at most 300 connections at a time.
+const MOST_ORIGINS: usize = 512;
+/// Longest reason that is kept, in characters.
+const MOST_REASON: usize = 255;
 /// All published pieces are here and the supernode waits for the source: the source would
 /// not answer this node faster, so be patient.
 const SOURCE_PATIENCE: Duration = Duration::from_secs(15);
@@ -55,7 +60,7 @@ pub struct SwarmStatus {
     pub complete: bool,
 }
 
-/// Bytes that went through one swarm on this host.
+/// Bytes that went through one swarm on this host, or through all of them.
 #[derive(Debug, Default)]
 pub struct SwarmCounters {
     /// Verified bytes from peers (the supernode is one of them).
@@ -68,6 +73,38 @@ pub struct SwarmCounters {
     pub from_supernodes: AtomicU64,
     /// Bytes received that were of no use: duplicates and corrupt pieces.
     pub wasted: AtomicU64,
+    /// Bytes taken from the source: at a supernode those of the first copy, at a node those that
+    /// the swarm did not bring.
+    pub from_registry: AtomicU64,
+    /// Those of all swarms since the program started.
+    host: Option<Arc<SwarmCounters>>,
+}
+
+impl SwarmCounters {
+    /// The counters of one swarm; what they count counts for the host as well.
+    fn within(host: Arc<Self>) -> Self {
+        Self {
+            host: Some(host),
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn count(&self, counter: fn(&Self) -> &AtomicU64, bytes: u64) {
+        counter(self).fetch_add(bytes, Ordering::Relaxed);
+        if let Some(host) = &self.host {
+            counter(host).fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Where a swarm's bytes came from, beyond what the counters tell.
+#[derive(Debug, Default)]
+struct Origins {
+    /// By peer; of the first [`MOST_ORIGINS`] that sent.
+    by_peer: HashMap<PeerId, u64>,
+    /// A supernode has heard of them.
+    reported: bool,
+    registry_reason: Option<String>,
 }
 
 #[derive(Debug)]
@@ -88,6 +125,7 @@ pub(crate) struct Shared {
     supernode_alive: AtomicBool,
     ingesting: AtomicBool,
     next_reader: AtomicU64,
+    origins: Mutex<Origins>,
 }
 
 /// A swarm on this host, whatever it brings: a layer, or the files of a torrent. Cheap to clone.
@@ -101,6 +139,7 @@ impl RunningSwarm {
         torrent: Option<Arc<OpenTorrent>>,
         map: PieceMap,
         input: mpsc::Sender<Input>,
+        host: Arc<SwarmCounters>,
     ) -> Self {
         let status = SwarmStatus {
             known: map.known(),
@@ -118,7 +157,7 @@ impl RunningSwarm {
             torrent,
             map: Mutex::new(map),
             status: watch::Sender::new(status),
-            counters: SwarmCounters::default(),
+            counters: SwarmCounters::within(host),
             ticket: RwLock::new(None),
             input,
             started: Instant::now(),
@@ -126,6 +165,7 @@ impl RunningSwarm {
             supernode_alive: AtomicBool::new(true),
             ingesting: AtomicBool::new(false),
             next_reader: AtomicU64::new(0),
+            origins: Mutex::default(),
         }))
     }
 
@@ -254,6 +294,42 @@ impl SwarmHandle {
     /// A copy of the piece map.
     pub fn piece_map(&self) -> PieceMap {
         self.swarm.0.lock_map().clone()
+    }
+
+    /// Notes bytes that the source delivered in the swarm's place.
+    pub fn note_from_registry(&self, bytes: u64) {
+        let counters = &self.swarm.0.counters;
+        counters.count(|counters| &counters.from_registry, bytes);
+    }
+
+    /// Notes why the source has to deliver.
+    pub fn note_registry_reason(&self, reason: &str) {
+        let reason = reason.chars().take(MOST_REASON).collect();
+        self.swarm.0.lock_origins().registry_reason = Some(reason);
+    }
+
+    /// Why the source had to deliver, the last time.
+    pub(crate) fn registry_reason(&self) -> Option<String> {
+        self.swarm.0.lock_origins().registry_reason.clone()
+    }
+
+    /// Whether a supernode has heard what was moved here.
+    pub(crate) fn is_reported(&self) -> bool {
+        self.swarm.0.lock_origins().reported
+    }
+
+    pub(crate) fn note_reported(&self) {
+        self.swarm.0.lock_origins().reported = true;
+    }
+
+    /// Who sent most, and how many bytes each.
+    pub(crate) fn served_by(&self, most: usize) -> Vec<(PeerId, u64)> {
+        let origins = self.swarm.0.lock_origins();
+        let mut by_peer: Vec<_> = origins.by_peer.iter().map(|(p, b)| (*p, *b)).collect();
+        drop(origins);
+        by_peer.sort_unstable_by_key(|(peer, bytes)| (std::cmp::Reverse(*bytes), *peer));
+        by_peer.truncate(most);
+        by_peer
     }
 
     /// Returns once all pieces of `range` are published: from then on its bytes depend on peers,
@@ -400,6 +476,19 @@ impl Shared {
             .clone()
     }
 
+    fn lock_origins(&self) -> std::sync::MutexGuard<'_, Origins> {
+        self.origins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts bytes of a peer.
+    pub(crate) fn note_served(&self, peer: PeerId, bytes: u64) {
+        let by_peer = &mut self.lock_origins().by_peer;
+        if by_peer.len() < MOST_ORIGINS || by_peer.contains_key(&peer) {
+            let sent = by_peer.entry(peer).or_default();
+            *sent = sent.saturating_add(bytes);
+        }
+    }
+
     fn millis(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -442,6 +531,7 @@ impl OriginSwarm {
             std::io::Error::other(format!("{bytes} bytes are not piece {index} of the layer"))
         })?;
         let layer = Arc::clone(self.0.layer());
+        let size = data.len() as u64;
         let hash = tokio::task::spawn_blocking(move || {
             let hash = PieceHash::of(&data);
             layer.write_piece(piece, hash, &data).map(|()| hash)
@@ -451,6 +541,7 @@ impl OriginSwarm {
             .lock_map()
             .push(hash)
             .map_err(std::io::Error::other)?;
+        self.0.note_from_registry(size);
         self.0.progressed();
         self.0.send(Input::Published(piece)).await;
         Ok(())

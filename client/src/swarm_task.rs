@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -219,8 +218,9 @@ impl SwarmTask {
                 self.swarm.handle_message(now, key, &message);
             }
             Input::BlockSent(key, block) => {
-                let uploaded = &self.handle.counters().uploaded;
-                uploaded.fetch_add(u64::from(block.length), Ordering::Relaxed);
+                let bytes = u64::from(block.length);
+                let counters = self.handle.counters();
+                counters.count(|counters| &counters.uploaded, bytes);
                 self.swarm.handle_block_sent(now, key, block);
             }
             Input::Connected(connection) => self.connected(now, *connection),
@@ -285,8 +285,8 @@ impl SwarmTask {
                 }
             }
             BlockOutcome::Discard => {
-                let wasted = &self.handle.counters().wasted;
-                wasted.fetch_add(u64::from(length), Ordering::Relaxed);
+                let counters = self.handle.counters();
+                counters.count(|counters| &counters.wasted, u64::from(length));
             }
         }
     }
@@ -295,10 +295,8 @@ impl SwarmTask {
         let size = u64::from(self.handle.geometry().piece_size(piece));
         match check {
             PieceCheck::Stored => {
-                self.handle
-                    .counters()
-                    .downloaded
-                    .fetch_add(size, Ordering::Relaxed);
+                let counters = self.handle.counters();
+                counters.count(|counters| &counters.downloaded, size);
                 self.handle.progressed();
                 self.swarm.handle_piece_stored(now, piece);
                 let held = self.swarm.held().count();
@@ -307,10 +305,8 @@ impl SwarmTask {
             }
             PieceCheck::Corrupt => {
                 tracing::debug!(%piece, "corrupt piece");
-                self.handle
-                    .counters()
-                    .wasted
-                    .fetch_add(size, Ordering::Relaxed);
+                let counters = self.handle.counters();
+                counters.count(|counters| &counters.wasted, size);
                 self.swarm.handle_piece_corrupt(now, piece);
             }
             PieceCheck::Disk(error) => {
@@ -602,10 +598,14 @@ impl SwarmTask {
 
     fn count_received(&self, key: PeerKey, bytes: u64) {
         let counters = self.handle.counters();
-        counters.received.fetch_add(bytes, Ordering::Relaxed);
-        if self.peers.get(&key).is_some_and(|peer| peer.is_supernode) {
-            counters.from_supernodes.fetch_add(bytes, Ordering::Relaxed);
+        counters.count(|counters| &counters.received, bytes);
+        let Some(peer) = self.peers.get(&key) else {
+            return;
+        };
+        if peer.is_supernode {
+            counters.count(|counters| &counters.from_supernodes, bytes);
         }
+        self.handle.0.note_served(peer.peer_id, bytes);
     }
 
     fn shun(&self, key: PeerKey) {

@@ -24,6 +24,9 @@ const MOST_FAILURES: u32 = 12;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
+/// Why bytes come from the registry although the swarm is well.
+const AHEAD: &str = "a lazy reader wants bytes that the swarm gets last";
+
 /// Delivers `position..end`.
 pub(crate) struct LayerBody {
     position: u64,
@@ -71,7 +74,10 @@ impl LayerBody {
         stats: Arc<ProxyStats>,
     ) -> Self {
         let source = match ahead {
-            Some(bytes) => Source::Registry(bytes),
+            Some(bytes) => {
+                layer.note_registry_reason(AHEAD);
+                Source::Registry(bytes)
+            }
             None => Source::Swarm(layer.read(range.clone())),
         };
         let span = tracing::Span::current();
@@ -129,6 +135,7 @@ impl LayerBody {
             Source::Registry(registry) => {
                 let bytes = registry.next().await?;
                 self.stats.count_fallback_bytes(bytes.len());
+                self.layer.note_from_registry(bytes.len() as u64);
                 Ok(bytes)
             }
         }
@@ -146,6 +153,7 @@ impl LayerBody {
         if matches!(self.source, Source::Swarm(_)) {
             tracing::info!(position, end, reason = %failure, "going on from the registry");
             self.stats.count_fallback();
+            self.layer.note_registry_reason(&failure.to_string());
             match self.registry.open(position, end).await {
                 Ok(registry) => {
                     self.source = Source::Registry(registry);

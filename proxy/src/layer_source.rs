@@ -52,6 +52,16 @@ pub trait SwarmLayer: Send + Sync {
     /// The verified bytes of `range`, in order, as they come. After an error the stream is
     /// not polled again.
     fn read(&self, range: Range<u64>) -> BoxStream<'static, Result<Bytes, ReadFailure>>;
+
+    /// The registry has delivered so many bytes in the swarm's place.
+    fn note_from_registry(&self, bytes: u64) {
+        let _ = bytes;
+    }
+
+    /// Why the registry has to deliver.
+    fn note_registry_reason(&self, reason: &str) {
+        let _ = reason;
+    }
 }
 
 /// What to open, and in whose name.

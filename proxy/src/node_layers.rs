@@ -69,6 +69,18 @@ impl SwarmLayer for Layer {
             .map_err(|error| ReadFailure(error.to_string()))
             .boxed()
     }
+
+    fn note_from_registry(&self, bytes: u64) {
+        if let Some(swarm) = self.swarm() {
+            swarm.note_from_registry(bytes);
+        }
+    }
+
+    fn note_registry_reason(&self, reason: &str) {
+        if let Some(swarm) = self.swarm() {
+            swarm.note_registry_reason(reason);
+        }
+    }
 }
 
 fn content_request(request: LayerRequest) -> ContentRequest {

@@ -25,6 +25,7 @@ mod geometry;
 mod info_hash;
 mod magnet;
 mod metainfo;
+pub mod node_report;
 pub mod orders_api;
 mod peer_id;
 pub mod peer_wire;

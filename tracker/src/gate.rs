@@ -21,6 +21,11 @@ pub trait Gate: Send + Sync {
     /// Whether the peer may take part.
     fn admit(&self, request: &AnnounceRequest) -> Admission;
 
+    /// A member has announced itself from `source`; `report` is what it says of itself, if it does.
+    fn heard(&self, source: IpAddr, request: &AnnounceRequest, report: Option<&[u8]>) {
+        let _ = (source, request, report);
+    }
+
     /// Whether strangers may hear of the swarm.
     fn is_open(&self, swarm: &InfoHash) -> bool;
 

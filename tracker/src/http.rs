@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, RawQuery, State};
+use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
+use flotilla_torrents::node_report::NodeReport;
 use flotilla_torrents::tracker_wire::{
     AnnounceReply, AnnounceRequest, ScrapeRequest, ScrapeResponse,
 };
@@ -22,13 +24,13 @@ impl Tracker {
             .with_state(self.clone())
     }
 
-    fn announce_reply(&self, remote: SocketAddr, query: &str) -> Vec<u8> {
+    fn announce_reply(&self, remote: SocketAddr, query: &str, report: Option<&[u8]>) -> Vec<u8> {
         let failure = |reason| AnnounceReply::Failure(reason).to_bytes();
         let request = match AnnounceRequest::from_query(query) {
             Ok(request) => request,
             Err(error) => return failure(error.to_string()),
         };
-        match self.announce(remote.ip(), &request) {
+        match self.announce(remote.ip(), &request, report) {
             Err(reason) => failure(reason),
             Ok(handed_out) if request.compact => handed_out.response.to_bytes(),
             Ok(handed_out) if request.no_peer_id => handed_out.response.to_bytes_in_full(&[]),
@@ -41,8 +43,11 @@ async fn announce(
     State(tracker): State<Tracker>,
     ConnectInfo(remote): ConnectInfo<SocketAddr>,
     RawQuery(query): RawQuery,
+    headers: HeaderMap,
 ) -> impl IntoResponse {
-    bencoded(tracker.announce_reply(remote, &query.unwrap_or_default()))
+    let report = headers.get(NodeReport::HEADER);
+    let report = report.map(axum::http::HeaderValue::as_bytes);
+    bencoded(tracker.announce_reply(remote, &query.unwrap_or_default(), report))
 }
 
 async fn scrape(State(tracker): State<Tracker>, RawQuery(query): RawQuery) -> impl IntoResponse {

@@ -59,6 +59,7 @@ impl Tracker {
         &self,
         remote: IpAddr,
         request: &AnnounceRequest,
+        report: Option<&[u8]>,
     ) -> Result<HandOut, String> {
         let trusted = match self.gate.admit(request) {
             Admission::Open => false,
@@ -66,6 +67,9 @@ impl Tracker {
             Admission::Refused(reason) => return Err(reason),
         };
         let source = remote.to_canonical();
+        if trusted {
+            self.gate.heard(source, request, report);
+        }
         let now = Instant::now();
         let mut handed_out = self.with(|members| members.hand_out(now, source, trusted, request));
         if let Some((peer_id, address)) = self.resident_of(&request.info_hash, source) {

@@ -67,10 +67,12 @@ impl Tracker {
             {
                 return None;
             }
-            UdpRequest::Announce(_, transaction, request) => match self.announce(ip, &request) {
-                Ok(handed_out) => UdpReply::Announce(transaction, handed_out.response),
-                Err(reason) => UdpReply::Error(transaction, reason),
-            },
+            UdpRequest::Announce(_, transaction, request) => {
+                match self.announce(ip, &request, None) {
+                    Ok(handed_out) => UdpReply::Announce(transaction, handed_out.response),
+                    Err(reason) => UdpReply::Error(transaction, reason),
+                }
+            }
             UdpRequest::Scrape(_, transaction, swarms) => {
                 // The counts have no names, so each swarm has its place: zeros say as little of a
                 // closed one as of one that is not there.

@@ -3,6 +3,7 @@
 
 use bytes::{Bytes, BytesMut};
 use flotilla_torrents::bencode::{MOST_DEPTH, guard};
+use flotilla_torrents::node_report::NodeReport;
 use flotilla_torrents::peer_wire::{
     ExtendedHandshake, Handshake, MessageDecoder, MetadataMessage, PeerExchange,
 };
@@ -32,6 +33,7 @@ pub const ALL: &[(&str, Check)] = &[
     ("magnet", magnet),
     ("metadata_message", metadata_message),
     ("metainfo", metainfo),
+    ("node_report", node_report),
     ("peer_exchange", peer_exchange),
     ("peer_message", peer_message),
     ("scrape_query", scrape_query),
@@ -110,6 +112,14 @@ pub fn metadata_message(bytes: &[u8]) {
 pub fn metainfo(bytes: &[u8]) {
     if let Ok(torrent) = Metainfo::from_bytes(bytes) {
         assert_eq!(Metainfo::from_bytes(&torrent.to_bytes()), Ok(torrent));
+    }
+}
+
+pub fn node_report(bytes: &[u8]) {
+    if let Some(report) = NodeReport::from_header(bytes) {
+        let header = report.to_header();
+        let again = header.and_then(|header| NodeReport::from_header(header.as_bytes()));
+        assert!(again.is_none_or(|again| again == report));
     }
 }
 
