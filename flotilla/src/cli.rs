@@ -40,6 +40,7 @@ Getting started:
 Environment:
   FLOTILLA_JOIN_TOKEN   the cluster's secret
   FLOTILLA_PREHEAT_AUTH what Harbor shows a supernode, see supernode --help
+  FLOTILLA_STATS_TOKEN  a supernode's secret for those who only look
   FLOTILLA_LOG          what is logged to stderr, e.g. debug or flotilla_client=trace
 
 Exit codes:
@@ -58,6 +59,8 @@ pub(crate) enum Command {
     Get(GetArgs),
     /// Have supernodes fetch the layers of images before anybody pulls them
     Preheat(PreheatArgs),
+    /// Print what supernodes, their nodes and swarms are doing
+    Status(StatusArgs),
     /// Make, show, verify and seed .torrent files
     #[command(subcommand)]
     Torrent(TorrentCommand),
@@ -136,6 +139,10 @@ pub(crate) struct SupernodeArgs {
     /// does not say it [default: none]
     #[arg(long, value_name = "GLOB")]
     pub(crate) preheat_nodes: Option<String>,
+    /// File with a secret that lets the statistics be seen from other machines, without joining (or
+    /// set FLOTILLA_STATS_TOKEN); the join token does too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) stats_token_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
 }
@@ -186,6 +193,9 @@ pub(crate) struct ProxyArgs {
     /// Limit on what is received from peers, e.g. 200MB/s
     #[arg(long, value_name = "RATE")]
     pub(crate) download_rate: Option<Rate>,
+    /// Address for Prometheus, http://ADDR:PORT/metrics; to everybody who can reach it [default: none]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) metrics_listen: Option<SocketAddr>,
     /// Name of this node for operators [default: the host name]
     #[arg(long, value_name = "NAME")]
     pub(crate) node_name: Option<String>,
@@ -266,6 +276,25 @@ pub(crate) struct PreheatArgs {
     pub(crate) quiet: bool,
 }
 
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  flotilla status
+  flotilla status --supernode http://10.0.0.1:8001 --stats-token-file stats-token
+
+The same live, with each swarm and node: open the supernode's address in a browser.";
+
+#[derive(Debug, Args)]
+#[command(after_help = STATUS_EXAMPLES)]
+pub(crate) struct StatusArgs {
+    /// The supernodes, separated by commas [default: those of this machine's configuration]
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    pub(crate) supernode: Vec<String>,
+    /// File with the supernode's statistics token (or set FLOTILLA_STATS_TOKEN); without one the
+    /// join token is shown
+    #[arg(long, value_name = "FILE")]
+    pub(crate) stats_token_file: Option<PathBuf>,
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -288,9 +317,12 @@ mod tests {
             "flotilla get -i - --netrc-file f --min-rate 1MB/s --timeout 5m --connect-timeout 3s --json --quiet",
             "flotilla get http://h/f --range -500 --filter-query sig,exp --seed-ratio 1.5 --no-fallback --digest md5:900150983cd24fb0d6963f7d28e17f72",
             "flotilla get -r http://h/d/ --include *.iso --exclude tmp --max-depth 2",
+            "flotilla supernode --stats-token-file f",
+            "flotilla proxy --metrics-listen 127.0.0.1:65003",
             "flotilla supernode --registry-auth f --preheat-registry reg.test --preheat-registry http://reg.test:5000",
             "flotilla supernode --preheat-auth f --preheat-platform linux/amd64 --preheat-nodes web-*",
             "flotilla preheat reg.test:5000/a/b:1 reg.test/c --supernode http://a:8001,http://b:8001 --platform linux/amd64 --platform linux/arm64/v8 --join-token-file f --nodes web-* --wait --quiet",
+            "flotilla status --supernode http://a:8001 --stats-token-file f",
             "flotilla torrent create d -o d.torrent --tracker http://a/announce --tracker udp://b:1,udp://c:1 --web-seed http://w/ --private --piece-length 4MiB --comment c --force",
             "flotilla torrent show d.torrent --json",
             "flotilla torrent verify d.torrent d",

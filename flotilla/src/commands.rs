@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use clap::CommandFactory as _;
 use flotilla_client::{Node, NodeConfig, control};
 use flotilla_proxy::{CheckedContent, InterceptConfig, Proxy, ProxyConfig};
+use flotilla_seeder::exposition;
 use flotilla_seeder::registry_login::LoginConfig;
 use flotilla_seeder::{PreheatTriggers, Supernode, SupernodeConfig};
 use tokio::net::{TcpListener, UdpSocket};
@@ -23,6 +24,7 @@ use crate::get_command;
 use crate::join_token;
 use crate::preheat_auth;
 use crate::preheat_command;
+use crate::status_command;
 use crate::torrent_command;
 
 /// Time that running requests have to end after the first signal.
@@ -35,6 +37,7 @@ pub(crate) async fn run(cli: Cli, shutdown: CancellationToken) -> anyhow::Result
         Command::Proxy(args) => proxy(args, shutdown).await,
         Command::Get(args) => get_command::run(args, shutdown).await,
         Command::Preheat(args) => preheat_command::run(args, shutdown).await,
+        Command::Status(args) => status_command::run(args).await,
         Command::Torrent(command) => torrent_command::run(command, shutdown).await,
         Command::Cache(args) => cache_command::run(args, shutdown).await,
         Command::Completions { shell } => {
@@ -59,6 +62,7 @@ async fn supernode(args: SupernodeArgs, shutdown: CancellationToken) -> anyhow::
         platforms: settings.preheat_platforms,
         nodes: settings.preheat_nodes,
     };
+    let stats_token = join_token::for_stats(settings.stats_token_file.as_deref())?;
     let api = bind(settings.listen, "--listen").await?;
     let peers = bind(peer_address, "--peer-listen").await?;
     let (api_addr, peer_addr) = (api.local_addr()?, peers.local_addr()?);
@@ -66,6 +70,7 @@ async fn supernode(args: SupernodeArgs, shutdown: CancellationToken) -> anyhow::
     let config = SupernodeConfig {
         data_dir: settings.data_dir,
         join_token,
+        stats_token,
         cache_quota: settings.cache_quota.0,
         upload_rate: settings.upload_rate.0,
         registry_rate: settings.registry_rate.0,
@@ -95,6 +100,10 @@ async fn proxy(args: ProxyArgs, shutdown: CancellationToken) -> anyhow::Result<(
     let join_token = join_token::given(settings.join_token_file.as_deref())?;
     let engines = bind(settings.listen, "--listen").await?;
     let peers = bind(settings.peer_listen, "--peer-listen").await?;
+    let metrics = match settings.metrics_listen {
+        Some(address) => Some(bind(address, "--metrics-listen").await?),
+        None => None,
+    };
     let (engine_addr, peer_addr) = (engines.local_addr()?, peers.local_addr()?);
     let names: Vec<&str> = supernodes.iter().map(Url::as_str).collect();
     let line = format!(
@@ -130,6 +139,11 @@ async fn proxy(args: ProxyArgs, shutdown: CancellationToken) -> anyhow::Result<(
     let content = CheckedContent::new(&proxy_config, node.clone())?;
     if let Err(error) = control::offer(node.engine(), Some(Arc::new(content))) {
         tracing::warn!(%error, "no control socket: `flotilla cache` needs the proxy stopped");
+    }
+    if let Some(listener) = metrics {
+        let (stats, node) = (proxy.stats(), node.clone());
+        let text = move || flotilla_proxy::metrics(&stats, &node);
+        tokio::spawn(exposition::serve(listener, text, shutdown.clone()));
     }
     ready(&line)?;
     within_grace(proxy.serve(engines, shutdown.clone()), shutdown).await?;

@@ -109,6 +109,9 @@ pub(crate) struct SupernodeSettings {
     pub(crate) registry_auth: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) join_token_file: Option<PathBuf>,
+    /// What lets the statistics be seen from other machines, besides the join token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stats_token_file: Option<PathBuf>,
 }
 
 impl Default for SupernodeSettings {
@@ -129,6 +132,7 @@ impl Default for SupernodeSettings {
             preheat_nodes: None,
             registry_auth: None,
             join_token_file: None,
+            stats_token_file: None,
         }
     }
 }
@@ -156,6 +160,9 @@ pub(crate) struct ProxySettings {
     pub(crate) download_rate: Rate,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) node_name: Option<String>,
+    /// Where Prometheus finds the metrics.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) metrics_listen: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) join_token_file: Option<PathBuf>,
 }
@@ -176,6 +183,7 @@ impl Default for ProxySettings {
             upload_rate: Rate::default(),
             download_rate: Rate::default(),
             node_name: None,
+            metrics_listen: None,
             join_token_file: None,
         }
     }
@@ -198,6 +206,7 @@ impl SupernodeSettings {
         settings.preheat_platforms.extend(args.preheat_platform);
         settings.preheat_nodes = args.preheat_nodes.or(settings.preheat_nodes);
         settings.registry_auth = args.registry_auth.or(settings.registry_auth);
+        settings.stats_token_file = args.stats_token_file.or(settings.stats_token_file);
         let CommonArgs {
             data_dir,
             cache_quota,
@@ -240,6 +249,7 @@ impl ProxySettings {
         settings.seed_pushed |= args.seed_pushed;
         settings.no_preheat |= args.no_preheat;
         settings.node_name = args.node_name.or(settings.node_name);
+        settings.metrics_listen = args.metrics_listen.or(settings.metrics_listen);
         let CommonArgs {
             data_dir,
             cache_quota,

@@ -1,4 +1,4 @@
-//! The cluster's secret.
+//! The cluster's secret, and that of those who only look.
 
 use std::fs;
 use std::io::Write as _;
@@ -10,16 +10,26 @@ use anyhow::{Context as _, bail};
 use data_encoding::HEXLOWER;
 
 const VARIABLE: &str = "FLOTILLA_JOIN_TOKEN";
+const STATS_VARIABLE: &str = "FLOTILLA_STATS_TOKEN";
 /// A shorter secret can be guessed.
 const LEAST_LENGTH: usize = 16;
 
 /// The secret that the operator gave: the file of the flag, else the environment, else the
 /// file of the configuration.
 pub(crate) fn given(file: Option<&Path>) -> anyhow::Result<Option<String>> {
-    let token = match (file, std::env::var(VARIABLE)) {
+    read(file, VARIABLE, "join token")
+}
+
+/// What lets the statistics be seen, besides the join token.
+pub(crate) fn for_stats(file: Option<&Path>) -> anyhow::Result<Option<String>> {
+    read(file, STATS_VARIABLE, "statistics token")
+}
+
+fn read(file: Option<&Path>, variable: &str, what: &str) -> anyhow::Result<Option<String>> {
+    let token = match (file, std::env::var(variable)) {
         (Some(path), _) => {
             let text = fs::read_to_string(path)
-                .with_context(|| format!("join token file {}", path.display()))?;
+                .with_context(|| format!("{what} file {}", path.display()))?;
             Some(text)
         }
         (None, Ok(text)) => Some(text),
@@ -32,9 +42,7 @@ pub(crate) fn given(file: Option<&Path>) -> anyhow::Result<Option<String>> {
         return Ok(None);
     };
     if token.len() < LEAST_LENGTH || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        bail!(
-            "the join token has to have at least {LEAST_LENGTH} printable characters without spaces"
-        );
+        bail!("the {what} has to have at least {LEAST_LENGTH} printable characters without spaces");
     }
     Ok(Some(token))
 }

@@ -23,6 +23,7 @@ mod join_token;
 mod preheat_auth;
 mod preheat_command;
 mod shown;
+mod status_command;
 mod torrent_command;
 mod torrent_seed;
 mod units;

@@ -104,6 +104,7 @@ impl Cluster {
         let config = SupernodeConfig {
             data_dir: dirs[0].path().to_owned(),
             join_token: None,
+            stats_token: None,
             cache_quota: 1 << 30,
             upload_rate: None,
             registry_rate: None,

@@ -29,6 +29,7 @@ use crate::preheat;
 use crate::preheat::jobs::{self, Jobs};
 use crate::preheat::orders;
 use crate::preheat::triggers::{self, PreheatTriggers};
+use crate::stats::{self, Web};
 
 /// An open request carries credentials of up to 16 KiB each.
 const LARGEST_REQUEST: usize = 64 * 1024;
@@ -49,6 +50,7 @@ pub(crate) struct Api {
     /// Where the API listens, and the UDP tracker if there is one.
     pub(crate) listen: SocketAddr,
     pub(crate) udp_port: OnceLock<u16>,
+    pub(crate) web: Arc<Web>,
     /// SHA-256 of the join token: comparing hashes takes the same time wherever they differ.
     join_token: Option<[u8; 32]>,
     ticket_key: TicketKey,
@@ -64,6 +66,7 @@ impl Api {
         join_token: Option<&str>,
         listen: SocketAddr,
         peer_port: u16,
+        web: Web,
     ) -> Arc<Self> {
         let ticket_key = openings.signer.public_key();
         let join_token = join_token.map(|token| Sha256::digest(token).into());
@@ -75,6 +78,7 @@ impl Api {
             triggers: OnceLock::new(),
             listen,
             udp_port: OnceLock::new(),
+            web: Arc::new(web),
             join_token,
             ticket_key,
             peer_port,
@@ -116,7 +120,7 @@ pub(crate) fn router(api: &Arc<Api>) -> Router {
         .route("/v1/swarms/{swarm}/events", get(events))
         .route("/v1/swarms/{swarm}/content", get(content).put(take))
         .route("/v1/swarms/{swarm}/torrent", get(torrent))
-        .route("/v1/stats", get(stats))
+        .route("/v1/stats", get(statistics))
         .merge(open_torrents::members_routes())
         .merge(orders::api::routes())
         .with_state(Arc::clone(api))
@@ -135,6 +139,7 @@ pub(crate) fn router(api: &Arc<Api>) -> Router {
         .merge(open_torrents::public_routes().with_state(Arc::clone(api)))
         .merge(triggers::router(api))
         .merge(members)
+        .merge(stats::router(&api.web))
         .layer(middleware::from_fn_with_state(Arc::clone(api), note_member))
 }
 
@@ -176,6 +181,7 @@ async fn open(State(api): State<Arc<Api>>, Json(request): Json<OpenRequest>) -> 
         .with(|members| members.name_node(request.peer_id, &request.node));
     let opening = tokio::spawn(async move {
         let answer = api.openings.open(&request).await;
+        api.web.statistics.note_open(&request, &answer);
         open_torrents::note_open(&api, &request, &answer).await;
         serde_json::to_vec(&answer).unwrap_or_default()
     });
@@ -327,7 +333,7 @@ pub(crate) fn sealed_torrent(map: &PieceMap, handle: &SwarmHandle) -> Result<Met
     map.seal(&name, &[], &[]).map_err(|e| e.to_string())
 }
 
-async fn stats(State(api): State<Arc<Api>>) -> Response {
+async fn statistics(State(api): State<Arc<Api>>) -> Response {
     let engine = &api.openings.engine;
     let counters = api.openings.source.counters();
     let layers: Vec<_> = engine.swarms().iter().map(layer_stats).collect();

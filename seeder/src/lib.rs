@@ -14,6 +14,7 @@
 mod api;
 mod api_server;
 pub mod authorization;
+pub mod exposition;
 mod ingest;
 mod offers;
 mod open_layers;
@@ -30,6 +31,7 @@ pub mod registry_token;
 pub mod source;
 pub mod source_address;
 mod source_pace;
+mod stats;
 mod supernode;
 
 pub use self::preheat::PreheatError;

@@ -1,6 +1,7 @@
 //! The swarms that the tracker lets strangers into.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use flotilla_torrents::{InfoHash, SignedTicket, TicketError, TicketKey};
 use flotilla_tracker::{Admission, Gate};
 
 use crate::openings::unix_now;
+use crate::stats::Statistics;
 
 /// Torrents that members have registered; each takes about 100 bytes.
 const MOST_REGISTERED: usize = 10_000;
@@ -93,6 +95,7 @@ impl OpenSwarms {
 pub(crate) struct SupernodeGate {
     pub(crate) ticket_key: TicketKey,
     pub(crate) open: OpenSwarms,
+    pub(crate) statistics: Statistics,
 }
 
 impl Gate for SupernodeGate {
@@ -119,6 +122,10 @@ impl Gate for SupernodeGate {
             Err(TicketError::Expired(_)) if request.left == 0 => Admission::Member,
             Err(error) => Admission::Refused(error.to_string()),
         }
+    }
+
+    fn heard(&self, source: IpAddr, request: &AnnounceRequest, report: Option<&[u8]>) {
+        self.statistics.note_announce(source, request, report);
     }
 
     fn is_open(&self, swarm: &InfoHash) -> bool {
@@ -178,6 +185,7 @@ mod tests {
         let gate = SupernodeGate {
             ticket_key: signer.public_key(),
             open: swarms(&dir).await,
+            statistics: Statistics::new(Instant::now(), PeerId::from_bytes([9; 20])),
         };
         let ticket = |expires| {
             let peer_id = PeerId::from_bytes([2; 20]);

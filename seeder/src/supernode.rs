@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context as _;
 use flotilla_client::{Engine, EngineConfig, control, origin_of};
@@ -28,6 +29,7 @@ use crate::registry_login::{LoginConfig, RegistryLogins};
 use crate::registry_tls::RegistryTls;
 use crate::registry_token::{TokenCertificate, TokenVerifier};
 use crate::source::{Source, SourceConfig};
+use crate::stats::{self, Access, Events, Statistics, Web};
 
 /// What a supernode needs to know.
 #[derive(Clone, Debug)]
@@ -36,6 +38,8 @@ pub struct SupernodeConfig {
     pub data_dir: PathBuf,
     /// The cluster's secret; `None`: every host may join.
     pub join_token: Option<String>,
+    /// Lets whoever shows it see the statistics, besides the join token.
+    pub stats_token: Option<String>,
     /// Bytes that the layers may take.
     pub cache_quota: u64,
     /// Limit on bytes per second sent to peers.
@@ -105,9 +109,11 @@ impl Supernode {
         let signer = ticket_signer(&config.data_dir.join("ticket-key"))?;
         engine.trust_tickets_of(signer.public_key());
         let open_swarms = OpenSwarms::new(engine.clone());
+        let statistics = Statistics::new(Instant::now(), engine.peer_id());
         let gate = SupernodeGate {
             ticket_key: signer.public_key(),
             open: open_swarms.clone(),
+            statistics: statistics.clone(),
         };
         let resident = Resident {
             peer_id: engine.peer_id(),
@@ -138,6 +144,13 @@ impl Supernode {
             .with_context(|| format!("preheat jobs in {}", jobs.display()))?;
         let listen = api.local_addr()?;
         let join_token = config.join_token.as_deref();
+        let access = Access::new(join_token, config.stats_token.as_deref());
+        let web = Web {
+            statistics,
+            access: access
+                .map_err(|_| anyhow::anyhow!("the system gives no randomness for logins"))?,
+            events: Events::new(shutdown.clone()),
+        };
         Ok(Self {
             listener: api,
             udp: None,
@@ -149,6 +162,7 @@ impl Supernode {
                 join_token,
                 listen,
                 peer_port,
+                web,
             ),
             shutdown,
         })
@@ -184,6 +198,13 @@ impl Supernode {
         let server = ApiServer::new(self.listener, api::router(&self.api));
         self.api.jobs.resume();
         tokio::spawn(open_torrents::open_known(Arc::clone(&self.api)));
+        let openings = &self.api.openings;
+        tokio::spawn(stats::watch_engine(
+            self.api.web.statistics.clone(),
+            openings.engine.clone(),
+            openings.source.clone(),
+            self.shutdown.clone(),
+        ));
         let (tracker, udp) = (self.api.tracker.clone(), self.udp);
         let udp_shutdown = self.shutdown.clone();
         let serving_udp = async {

@@ -53,6 +53,7 @@ impl Cluster {
         let config = SupernodeConfig {
             data_dir: dir.path().to_owned(),
             join_token: None,
+            stats_token: None,
             cache_quota: 1 << 30,
             upload_rate: None,
             registry_rate: None,

@@ -108,6 +108,7 @@ impl Cluster {
         let config = SupernodeConfig {
             data_dir: dir.to_owned(),
             join_token: Some(TOKEN.to_owned()),
+            stats_token: None,
             cache_quota: 1 << 30,
             upload_rate: None,
             registry_rate: None,

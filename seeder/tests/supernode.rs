@@ -190,6 +190,7 @@ impl Cluster {
         let config = SupernodeConfig {
             data_dir: dir.path().to_owned(),
             join_token: Some("a secret of this cluster".to_owned()),
+            stats_token: None,
             cache_quota: 1 << 30,
             upload_rate: None,
             registry_rate: None,

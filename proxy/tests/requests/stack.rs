@@ -77,6 +77,7 @@ impl Stack {
         let config_of_supernode = SupernodeConfig {
             data_dir: dirs[0].path().to_owned(),
             join_token: None,
+            stats_token: None,
             cache_quota: 1 << 30,
             upload_rate: None,
             registry_rate: None,

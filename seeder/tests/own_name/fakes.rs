@@ -245,6 +245,7 @@ impl Cluster {
         let config = SupernodeConfig {
             data_dir: dir.path().to_owned(),
             join_token: Some(JOIN_TOKEN.to_owned()),
+            stats_token: None,
             cache_quota: 1 << 30,
             upload_rate: None,
             registry_rate: None,

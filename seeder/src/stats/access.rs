@@ -1,0 +1,238 @@
+//! Who may see the page, the API and the metrics.
+//!
+//! On loopback everybody who is on the machine. From elsewhere whoever shows the join token or the
+//! statistics token: as `Authorization: Bearer`, or once on the login page, which gives a cookie.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use axum::routing::get;
+use data_encoding::HEXLOWER;
+use ring::hmac;
+use ring::rand::SystemRandom;
+use sha2::{Digest as _, Sha256};
+use url::form_urlencoded;
+
+use super::api::Web;
+use super::page;
+use crate::api::refusal;
+use crate::api_server::Visit;
+
+/// A working day.
+const LOGIN_LASTS: Duration = Duration::from_secs(12 * 3600);
+const COOKIE: &str = "flotilla_stats";
+const LARGEST_LOGIN: usize = 4096;
+/// Set by proxies: whoever comes through one is not on this machine.
+const FORWARDED: [&str; 3] = ["forwarded", "x-forwarded-for", "via"];
+
+/// The rule.
+pub(crate) struct Access {
+    /// SHA-256 of the tokens: comparing hashes takes the same time wherever they differ. None: every
+    /// host may join, and look.
+    tokens: Vec<[u8; 32]>,
+    /// Signs cookies; of this run, so that a restart ends all logins.
+    key: hmac::Key,
+}
+
+impl Access {
+    /// # Errors
+    /// The system has no randomness.
+    pub(crate) fn new(
+        join_token: Option<&str>,
+        stats_token: Option<&str>,
+    ) -> Result<Self, ring::error::Unspecified> {
+        let tokens = join_token.into_iter().chain(stats_token);
+        Ok(Self {
+            tokens: tokens.map(|token| Sha256::digest(token).into()).collect(),
+            key: hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())?,
+        })
+    }
+
+    fn may_see(&self, remote: SocketAddr, headers: &HeaderMap) -> bool {
+        if self.tokens.is_empty() || is_on_this_machine(remote, headers) {
+            return true;
+        }
+        let bearer = text(headers, header::AUTHORIZATION.as_str());
+        let bearer = bearer.and_then(|value| value.strip_prefix("Bearer "));
+        bearer.is_some_and(|token| self.is_token(token)) || self.has_cookie(headers, unix_now())
+    }
+
+    fn is_token(&self, shown: &str) -> bool {
+        let shown: [u8; 32] = Sha256::digest(shown).into();
+        self.tokens.contains(&shown)
+    }
+
+    /// `EXPIRY.SIGNATURE`.
+    fn cookie(&self, now: u64) -> String {
+        let expires = now.saturating_add(LOGIN_LASTS.as_secs()).to_string();
+        let signature = hmac::sign(&self.key, expires.as_bytes());
+        format!("{expires}.{}", HEXLOWER.encode(signature.as_ref()))
+    }
+
+    fn has_cookie(&self, headers: &HeaderMap, now: u64) -> bool {
+        let cookies = headers.get_all(header::COOKIE).iter();
+        let cookies = cookies.filter_map(|value| value.to_str().ok());
+        let mut cookies = cookies.flat_map(|value| value.split(';'));
+        cookies.any(|cookie| {
+            let value = cookie.trim().strip_prefix(COOKIE);
+            let value = value.and_then(|rest| rest.strip_prefix('='));
+            value.is_some_and(|value| self.is_valid(value, now))
+        })
+    }
+
+    fn is_valid(&self, cookie: &str, now: u64) -> bool {
+        let Some((expires, signature)) = cookie.split_once('.') else {
+            return false;
+        };
+        let Ok(signature) = HEXLOWER.decode(signature.as_bytes()) else {
+            return false;
+        };
+        hmac::verify(&self.key, expires.as_bytes(), &signature).is_ok()
+            && expires.parse::<u64>().is_ok_and(|expires| now < expires)
+    }
+}
+
+/// From loopback, not through a proxy, and by an address: a name may be one that somebody else's web
+/// page makes the browser resolve to loopback.
+fn is_on_this_machine(remote: SocketAddr, headers: &HeaderMap) -> bool {
+    let by_address = text(headers, header::HOST.as_str()).is_some_and(|host| {
+        let bare = match host.rsplit_once(':') {
+            Some((bare, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => bare,
+            _ => host,
+        };
+        let bare = bare.trim_start_matches('[').trim_end_matches(']');
+        bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok()
+    });
+    remote.ip().to_canonical().is_loopback()
+        && by_address
+        && !FORWARDED.iter().any(|name| headers.contains_key(*name))
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn unix_now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_secs()
+}
+
+pub(crate) async fn viewers_only(
+    State(web): State<Arc<Web>>,
+    ConnectInfo(remote): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let headers = request.headers();
+    if web.access.may_see(remote, headers) {
+        // A page stays open: it is no stranger that others may push out.
+        if let Some(visit) = request.extensions().get::<Arc<Visit>>() {
+            visit.is_member_s();
+        }
+        return next.run(request).await;
+    }
+    let wants_page = text(headers, header::ACCEPT.as_str())
+        .is_some_and(|accepted| accepted.contains("text/html"));
+    if wants_page {
+        return Redirect::to("/login").into_response();
+    }
+    let error = "show the statistics token or the join token, as Authorization: Bearer, or log in at /login";
+    let mut refused = refusal(StatusCode::UNAUTHORIZED, error);
+    let challenge = HeaderValue::from_static("Bearer realm=\"flotilla\"");
+    refused
+        .headers_mut()
+        .insert(header::WWW_AUTHENTICATE, challenge);
+    refused
+}
+
+/// `GET` and `POST /login`.
+pub(crate) fn login_routes() -> Router<Arc<Web>> {
+    Router::new().route(
+        "/login",
+        get(async || page::secured(Html(page::login(false)).into_response()))
+            .post(login)
+            .layer(DefaultBodyLimit::max(LARGEST_LOGIN)),
+    )
+}
+
+async fn login(State(web): State<Arc<Web>>, form: Bytes) -> Response {
+    let token = form_urlencoded::parse(&form).find(|(name, _)| name == "token");
+    if !token.is_some_and(|(_, token)| web.access.is_token(token.trim())) {
+        let page = (StatusCode::UNAUTHORIZED, Html(page::login(true)));
+        return page::secured(page.into_response());
+    }
+    let cookie = format!(
+        "{COOKIE}={}; Path=/; Max-Age={}; HttpOnly; SameSite=Strict",
+        web.access.cookie(unix_now()),
+        LOGIN_LASTS.as_secs()
+    );
+    ([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect()
+    }
+
+    fn remote(address: &str) -> SocketAddr {
+        format!("{address}:1").parse().unwrap()
+    }
+
+    #[test]
+    fn who_is_on_the_machine_needs_no_token_and_who_is_sent_there_does() {
+        let access = Access::new(Some("join token"), None).unwrap();
+        let host = ("host", "127.0.0.1:8001");
+        assert!(access.may_see(remote("127.0.0.1"), &headers(&[host])));
+        assert!(access.may_see(remote("[::1]"), &headers(&[("host", "[::1]:8001")])));
+        assert!(access.may_see(remote("127.0.0.1"), &headers(&[("host", "localhost")])));
+        for refused in [
+            headers(&[("host", "evil.test:8001")]),
+            headers(&[]),
+            headers(&[host, ("x-forwarded-for", "10.0.0.9")]),
+            headers(&[host, ("forwarded", "for=10.0.0.9")]),
+        ] {
+            assert!(!access.may_see(remote("127.0.0.1"), &refused));
+        }
+        assert!(!access.may_see(remote("10.0.0.9"), &headers(&[host])));
+    }
+
+    #[test]
+    fn both_tokens_open_and_no_other() {
+        let access = Access::new(Some("join"), Some("look")).unwrap();
+        let shown = |token: &str| {
+            let bearer = format!("Bearer {token}");
+            access.may_see(remote("10.0.0.9"), &headers(&[("authorization", &bearer)]))
+        };
+        assert!(shown("join") && shown("look"));
+        assert!(!shown("other") && !shown(""));
+        let open = Access::new(None, None).unwrap();
+        assert!(open.may_see(remote("10.0.0.9"), &HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_cookie_lasts_as_long_as_it_says_and_is_of_this_run() {
+        let access = Access::new(Some("join"), None).unwrap();
+        let value = access.cookie(1000);
+        let cookie = |value: &str| headers(&[("cookie", &format!("a=b; {COOKIE}={value}"))]);
+        let end = 1000 + LOGIN_LASTS.as_secs();
+        assert!(access.has_cookie(&cookie(&value), end - 1));
+        assert!(!access.has_cookie(&cookie(&value), end));
+        let (_, signature) = value.split_once('.').unwrap();
+        assert!(!access.has_cookie(&cookie(&format!("9999999999.{signature}")), 1000));
+        let other = Access::new(Some("join"), None).unwrap();
+        assert!(!other.has_cookie(&cookie(&value), 1000));
+    }
+}

@@ -1,0 +1,112 @@
+//! A view again and again, as server-sent events (WHATWG HTML, "Server-sent events").
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream;
+use serde_json::json;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use super::Statistics;
+use super::api::Web;
+use super::traffic::Span;
+use super::view::{View, ViewError};
+use crate::api::refusal;
+
+/// Streams at the same time.
+const MOST_STREAMS: usize = 64;
+const EVERY: Duration = Duration::from_secs(1);
+/// A stream takes less than this many bytes a second, whatever it shows.
+const MOST_BYTES_PER_SECOND: u64 = 80_000;
+
+/// The streams of one supernode.
+pub(crate) struct Events {
+    free: Arc<Semaphore>,
+    shutdown: CancellationToken,
+}
+
+impl Events {
+    pub(crate) fn new(shutdown: CancellationToken) -> Self {
+        Self {
+            free: Arc::new(Semaphore::new(MOST_STREAMS)),
+            shutdown,
+        }
+    }
+}
+
+struct Streaming {
+    statistics: Statistics,
+    view: View,
+    shutdown: CancellationToken,
+    next: tokio::time::Instant,
+    /// One of [`MOST_STREAMS`].
+    _permit: OwnedSemaphorePermit,
+}
+
+/// `GET /api/v1/events?view=…`: every second `{"totals": …, "view": …}`, each as the API gives it.
+pub(crate) async fn stream(State(web): State<Arc<Web>>, uri: Uri) -> Response {
+    let view = match View::from_query(&uri) {
+        Ok(view) => view,
+        Err(error) => return error.into_response(),
+    };
+    let Ok(permit) = Arc::clone(&web.events.free).try_acquire_owned() else {
+        let error = "too many pages are open; close one and load this one again";
+        return refusal(StatusCode::SERVICE_UNAVAILABLE, error);
+    };
+    let streaming = Streaming {
+        statistics: web.statistics.clone(),
+        view,
+        shutdown: web.events.shutdown.clone(),
+        next: tokio::time::Instant::now(),
+        _permit: permit,
+    };
+    let events = stream::unfold(streaming, |mut streaming| async move {
+        let shutdown = streaming.shutdown.clone();
+        let event = shutdown.run_until_cancelled(streaming.next()).await?;
+        Some((Ok::<_, std::io::Error>(event), streaming))
+    });
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    (headers, Body::from_stream(events)).into_response()
+}
+
+impl Streaming {
+    async fn next(&mut self) -> Bytes {
+        tokio::time::sleep_until(self.next).await;
+        let (statistics, view) = (self.statistics.clone(), self.view.clone());
+        let work = move || event(&statistics, &view, Instant::now());
+        let text = tokio::task::spawn_blocking(work).await.unwrap_or_default();
+        let size = u64::try_from(text.len()).unwrap_or(u64::MAX);
+        let pause = Duration::from_millis(size.saturating_mul(1000) / MOST_BYTES_PER_SECOND);
+        self.next = tokio::time::Instant::now() + pause.max(EVERY);
+        text.into()
+    }
+}
+
+fn event(statistics: &Statistics, view: &View, now: Instant) -> String {
+    let totals = match view {
+        View::Totals(span) => View::Totals(*span),
+        _ => View::Totals(Span::Live),
+    };
+    let shown = match view {
+        View::Totals(_) => Ok(serde_json::Value::Null),
+        other => other.answer(statistics, now),
+    };
+    let message = match (totals.answer(statistics, now), shown) {
+        (Ok(totals), Ok(view)) => json!({ "totals": totals, "view": view }),
+        (Ok(totals), Err(ViewError::Unknown)) => {
+            json!({ "totals": totals, "view": null, "error": ViewError::Unknown.to_string() })
+        }
+        (_, Err(error)) | (Err(error), _) => json!({ "error": error.to_string() }),
+    };
+    // JSON has no line breaks in it.
+    format!("data: {message}\n\n")
+}

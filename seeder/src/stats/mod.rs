@@ -1,0 +1,22 @@
+//! The supernode's eyes: what it knows of its swarms and nodes, as a page, as an API and as metrics.
+//!
+//! [`book`] keeps what is reported, without IO; [`rows`] are what is told of it, [`listing`] searches,
+//! sorts and cuts them into pages; [`view`] makes the answers, which [`api`] gives once and [`events`]
+//! again and again; [`access`] says to whom; [`page`] are the files of the page.
+
+mod access;
+mod api;
+mod book;
+mod events;
+mod listing;
+mod metrics;
+mod observer;
+mod page;
+mod rows;
+mod traffic;
+mod view;
+
+pub(crate) use self::access::Access;
+pub(crate) use self::api::{Web, router};
+pub(crate) use self::events::Events;
+pub(crate) use self::observer::{Statistics, watch_engine};

@@ -1,0 +1,182 @@
+//! Feeds the [`Book`] and hands out what is in it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use flotilla_client::{Engine, redacted};
+use flotilla_torrents::node_report::NodeReport;
+use flotilla_torrents::swarm_api::{Delivery, OpenRequest, OpenResponse};
+use flotilla_torrents::tracker_wire::AnnounceRequest;
+use flotilla_torrents::{Geometry, PeerId};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::book::{Announced, Book, Opening, OwnSwarm, OwnTotals};
+use super::rows::Rows;
+use crate::source::Source;
+
+/// How often the supernode looks at itself.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// However many look, the rows are made only so often.
+const ROWS_LIVE: Duration = Duration::from_millis(500);
+
+/// The statistics of one supernode. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Statistics(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    book: Mutex<Book>,
+    rows: Mutex<Option<Arc<Rows>>>,
+    /// The supernode's own name on the wire.
+    peer_id: PeerId,
+}
+
+impl Statistics {
+    pub(crate) fn new(now: Instant, peer_id: PeerId) -> Self {
+        Self(Arc::new(Inner {
+            book: Mutex::new(Book::new(now)),
+            rows: Mutex::new(None),
+            peer_id,
+        }))
+    }
+
+    pub(super) fn peer_id(&self) -> PeerId {
+        self.0.peer_id
+    }
+
+    pub(super) fn with<T>(&self, look: impl FnOnce(&mut Book) -> T) -> T {
+        look(&mut self.0.book.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// All rows, as they were at most half a second ago. Takes some ten milliseconds for ten
+    /// thousand nodes.
+    pub(super) fn rows(&self, now: Instant) -> Arc<Rows> {
+        let mut rows = self.0.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        match rows.as_ref() {
+            Some(rows) if now.saturating_duration_since(rows.taken) < ROWS_LIVE => Arc::clone(rows),
+            _ => {
+                let made = Arc::new(self.with(|book| Rows::of(book, now)));
+                *rows = Some(Arc::clone(&made));
+                made
+            }
+        }
+    }
+
+    /// A node has asked for content and is let in.
+    pub(crate) fn note_open(&self, request: &OpenRequest, answer: &OpenResponse) {
+        let OpenResponse::Open(descriptor) = answer else {
+            return;
+        };
+        let whole = descriptor.delivery == Delivery::Whole;
+        let opening = Opening {
+            swarm: descriptor.swarm,
+            name: &name_of(&request.url),
+            content: &descriptor.content,
+            geometry: Geometry::new(descriptor.length, descriptor.piece_length).ok(),
+            peer: request.peer_id,
+            node: &request.node,
+            whole: whole.then_some(descriptor.length),
+            is_inline: descriptor.inline.is_some(),
+        };
+        self.with(|book| book.handle_opening(Instant::now(), &opening));
+    }
+
+    /// A member has announced itself.
+    pub(crate) fn note_announce(
+        &self,
+        source: IpAddr,
+        request: &AnnounceRequest,
+        report: Option<&[u8]>,
+    ) {
+        let announced = Announced {
+            swarm: request.info_hash,
+            peer: request.peer_id,
+            address: SocketAddr::new(request.ip.unwrap_or(source), request.port),
+            left: request.left,
+            uploaded: request.uploaded,
+            stopped: request.is_stopped(),
+            report: report.and_then(NodeReport::from_header),
+        };
+        self.with(|book| book.handle_announce(Instant::now(), announced));
+    }
+}
+
+/// Looks at the supernode's own swarms every second, until `shutdown`.
+pub(crate) async fn watch_engine(
+    statistics: Statistics,
+    engine: Engine,
+    source: Source,
+    shutdown: CancellationToken,
+) {
+    let mut ticks = tokio::time::interval(LOOK_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+        let counters = source.counters();
+        let own = OwnTotals {
+            source_requests: counters.requests.load(Ordering::Relaxed),
+            source_bytes: counters.bytes.load(Ordering::Relaxed),
+            uploaded: engine.counters().uploaded.load(Ordering::Relaxed),
+            cache: engine.store().bytes(),
+            cache_quota: engine.store().quota(),
+            shunned: u32::try_from(engine.shunned()).unwrap_or(u32::MAX),
+        };
+        let swarms = engine.swarms();
+        let swarms = swarms.iter().map(|handle| {
+            let status = handle.status();
+            OwnSwarm {
+                swarm: handle.swarm(),
+                content: handle.content().clone(),
+                geometry: handle.geometry(),
+                published: status.known,
+                complete: status.complete,
+                ingested: handle.counters().from_registry.load(Ordering::Relaxed),
+                uploaded: handle.counters().uploaded.load(Ordering::Relaxed),
+            }
+        });
+        let swarms = swarms.collect();
+        statistics.with(|book| book.handle_own(Instant::now(), own, swarms));
+    }
+}
+
+/// What operators know content by: registry and repository of a blob, else the URL without what may
+/// be secret in it.
+fn name_of(url: &str) -> String {
+    let Ok(url) = Url::parse(url) else {
+        return String::new();
+    };
+    let repository = url.path().strip_prefix("/v2/");
+    let repository = repository.and_then(|rest| rest.rsplit_once("/blobs/"));
+    match (repository, url.host_str()) {
+        (Some((repository, _)), Some(host)) => match url.port() {
+            Some(port) => format!("{host}:{port}/{repository}"),
+            None => format!("{host}/{repository}"),
+        },
+        _ => redacted(&url),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_is_named_by_its_repository_or_its_url_without_secrets() {
+        for (url, name) in [
+            (
+                "http://reg.test:5000/v2/team/app/blobs/sha256:00",
+                "reg.test:5000/team/app",
+            ),
+            ("https://reg.test/v2/a/blobs/sha256:00", "reg.test/a"),
+            (
+                "https://me:secret@files.test/a.iso?sig=secret",
+                "https://files.test/a.iso",
+            ),
+            ("not a URL", ""),
+        ] {
+            assert_eq!(name_of(url), name);
+        }
+    }
+}

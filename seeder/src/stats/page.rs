@@ -1,0 +1,70 @@
+//! The files of the page, part of the program.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::{HeaderValue, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+
+use super::api::Web;
+
+const INDEX: &str = include_str!("page/index.html");
+const LOGIN: &str = include_str!("page/login.html");
+const STYLE: &str = include_str!("page/style.css");
+const ICON: &str = include_str!("page/icon.svg");
+/// The modules of the script, by name.
+const MODULES: [(&str, &str); 5] = [
+    ("/page/main.js", include_str!("page/main.js")),
+    ("/page/dom.js", include_str!("page/dom.js")),
+    ("/page/units.js", include_str!("page/units.js")),
+    ("/page/charts.js", include_str!("page/charts.js")),
+    ("/page/views.js", include_str!("page/views.js")),
+];
+
+/// Nothing but what this host serves: no inline script, no request elsewhere, in nobody's frame.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+                      connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// What tells something of the cluster.
+pub(crate) fn guarded_routes() -> Router<Arc<Web>> {
+    Router::new().route("/", get(async || secured(Html(INDEX).into_response())))
+}
+
+/// What the login page needs as well.
+pub(crate) fn public_routes() -> Router<Arc<Web>> {
+    let mut routes = Router::new()
+        .route("/page/style.css", file("text/css; charset=utf-8", STYLE))
+        .route("/page/icon.svg", file("image/svg+xml", ICON));
+    for (path, text) in MODULES {
+        routes = routes.route(path, file("text/javascript; charset=utf-8", text));
+    }
+    routes
+}
+
+/// The login page; `again` after a wrong token.
+pub(crate) fn login(again: bool) -> String {
+    let told = if again {
+        "<p role=\"alert\" class=\"bad\">That is neither the statistics token nor the join token.</p>"
+    } else {
+        ""
+    };
+    LOGIN.replace("<!-- told -->", told)
+}
+
+/// Adds what browsers have to keep to.
+pub(crate) fn secured(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    let policy = HeaderValue::from_static(POLICY);
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    let nothing = HeaderValue::from_static("no-referrer");
+    headers.insert(header::REFERRER_POLICY, nothing);
+    let as_told = HeaderValue::from_static("nosniff");
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, as_told);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}
+
+fn file(media_type: &'static str, text: &'static str) -> axum::routing::MethodRouter<Arc<Web>> {
+    get(async move || secured(([(header::CONTENT_TYPE, media_type)], text).into_response()))
+}

@@ -1,0 +1,112 @@
+// Which view is shown, and the stream that keeps it up to date.
+
+import { h } from './dom.js';
+import * as views from './views.js';
+
+const content = document.getElementById('content');
+const state = document.getElementById('state');
+const pause = document.getElementById('pause');
+const RETRY = 3000;
+
+let shown;
+let stream;
+let retry;
+let paused = false;
+
+// `#/swarms/ID?sort=rate`: the view, of what, and how.
+function route() {
+  const [path, query = ''] = location.hash.replace(/^#\/?/, '').split('?');
+  const [list, id] = path.split('/');
+  const params = new URLSearchParams(query);
+  const changed = (changes) => {
+    for (const [key, value] of Object.entries(changes)) {
+      if (value === undefined) {
+        params.delete(key);
+      } else {
+        params.set(key, value);
+      }
+    }
+    const text = params.toString();
+    return `#/${path}${text ? `?${text}` : ''}`;
+  };
+  return {
+    id,
+    params,
+    view: { '': 'overview', swarms: id ? 'swarm' : 'swarms', nodes: id ? 'node' : 'nodes', cluster: 'cluster' }[list] ?? 'overview',
+    // Shows another choice of the same view.
+    go(changes) { location.hash = changed(changes); },
+    // The same, while the view stays as it is: somebody is typing in it.
+    change(changes) {
+      history.replaceState(null, '', changed(changes));
+      listen();
+    },
+  };
+}
+
+function show() {
+  const now = route();
+  shown = views[now.view](now);
+  const focused = document.activeElement;
+  const label = focused && content.contains(focused) ? focused.textContent : undefined;
+  content.replaceChildren(shown.element);
+  document.title = `${shown.title} – flotilla`;
+  for (const link of document.querySelectorAll('nav a')) {
+    const isHere = link.hash.slice(2) === (location.hash.slice(2).split(/[/?]/)[0] ?? '');
+    isHere ? link.setAttribute('aria-current', 'page') : link.removeAttribute('aria-current');
+  }
+  // Who has sorted a column by the keyboard stays at its head.
+  const again = label && [...content.querySelectorAll('button')].find((button) => button.textContent === label);
+  if (again) {
+    again.focus();
+  }
+  listen();
+}
+
+function listen() {
+  stream?.close();
+  clearTimeout(retry);
+  const of = shown;
+  stream = new EventSource(`/api/v1/events?${of.query}`);
+  stream.onopen = () => tell('live', false);
+  stream.onmessage = (event) => {
+    const message = JSON.parse(event.data);
+    if (message.error) {
+      tell(message.error, true);
+    }
+    if (!paused && message.totals && (message.view || of.query.startsWith('view=totals'))) {
+      if (!message.error) {
+        tell('live', false);
+      }
+      of.update(message.totals, message.view);
+    }
+  };
+  stream.onerror = () => {
+    tell('not connected', true);
+    // A refused stream is not taken up again by the browser.
+    if (stream.readyState === EventSource.CLOSED) {
+      retry = setTimeout(listen, RETRY);
+    }
+  };
+}
+
+function tell(text, isBad) {
+  const told = paused && !isBad ? 'paused' : text;
+  if (state.textContent !== told) {
+    state.textContent = told;
+  }
+  state.classList.toggle('bad', isBad);
+}
+
+pause.addEventListener('click', () => {
+  paused = !paused;
+  pause.setAttribute('aria-pressed', String(paused));
+  tell('live', false);
+});
+document.querySelector('.skip').addEventListener('click', (event) => {
+  // The part after # names the view.
+  event.preventDefault();
+  content.focus();
+});
+addEventListener('hashchange', show);
+content.replaceChildren(h('p', {}, 'Waiting for the first numbers.'));
+show();

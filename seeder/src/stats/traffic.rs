@@ -1,0 +1,292 @@
+//! Where bytes came from, and how many of them in the last hour, day and week.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+/// Bytes by origin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Traffic {
+    /// Read from registries by this supernode: the first copy.
+    pub(crate) ingested: u64,
+    /// Taken from registries by nodes, because the swarm did not bring it.
+    pub(crate) bypassed: u64,
+    /// Received by nodes from supernodes.
+    pub(crate) from_supernode: u64,
+    /// Received by nodes from each other.
+    pub(crate) from_peers: u64,
+}
+
+impl Traffic {
+    /// All that the registries sent.
+    pub(crate) fn registry(&self) -> u64 {
+        self.ingested.saturating_add(self.bypassed)
+    }
+
+    /// What the registries would have sent more if each node had asked them.
+    pub(crate) fn saved(&self) -> u64 {
+        let delivered = self.from_supernode.saturating_add(self.from_peers);
+        delivered.saturating_sub(self.ingested)
+    }
+
+    pub(crate) fn add(&mut self, more: &Self) {
+        for (sum, more) in [
+            (&mut self.ingested, more.ingested),
+            (&mut self.bypassed, more.bypassed),
+            (&mut self.from_supernode, more.from_supernode),
+            (&mut self.from_peers, more.from_peers),
+        ] {
+            *sum = sum.saturating_add(more);
+        }
+    }
+}
+
+/// [`Traffic`] as the API tells it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct TrafficBytes {
+    pub(crate) from_registry_bytes: u64,
+    pub(crate) from_supernode_bytes: u64,
+    pub(crate) from_peers_bytes: u64,
+    saved_bytes: u64,
+}
+
+impl From<Traffic> for TrafficBytes {
+    fn from(traffic: Traffic) -> Self {
+        Self {
+            from_registry_bytes: traffic.registry(),
+            from_supernode_bytes: traffic.from_supernode,
+            from_peers_bytes: traffic.from_peers,
+            saved_bytes: traffic.saved(),
+        }
+    }
+}
+
+/// [`Traffic`] per second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct TrafficRate {
+    from_registry_bytes_per_second: u64,
+    from_supernode_bytes_per_second: u64,
+    from_peers_bytes_per_second: u64,
+}
+
+/// How far back a chart looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Span {
+    /// Ten minutes, in slots of five seconds: as often as busy nodes announce themselves.
+    #[default]
+    Live,
+    /// In slots of half a minute.
+    Hour,
+    /// In slots of ten minutes.
+    Day,
+    /// In slots of an hour.
+    Week,
+}
+
+/// A chart's numbers, oldest first; the last slot is still being filled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Chart {
+    slot_seconds: u64,
+    from_registry_bytes: Vec<u64>,
+    from_supernode_bytes: Vec<u64>,
+    from_peers_bytes: Vec<u64>,
+}
+
+/// The traffic of the last week in rings of bounded length, coarser the longer ago.
+#[derive(Debug)]
+pub(crate) struct History {
+    since_start: Traffic,
+    live: Ring,
+    hour: Ring,
+    day: Ring,
+    week: Ring,
+}
+
+impl History {
+    pub(crate) fn new(now: Instant) -> Self {
+        let ring = |seconds, slots| Ring::new(now, Duration::from_secs(seconds), slots);
+        Self {
+            since_start: Traffic::default(),
+            live: ring(5, 120),
+            hour: ring(30, 120),
+            day: ring(600, 144),
+            week: ring(3600, 168),
+        }
+    }
+
+    /// Adds what moved just now.
+    pub(crate) fn add(&mut self, now: Instant, traffic: &Traffic) {
+        self.since_start.add(traffic);
+        for ring in [
+            &mut self.live,
+            &mut self.hour,
+            &mut self.day,
+            &mut self.week,
+        ] {
+            ring.add(now, traffic);
+        }
+    }
+
+    pub(crate) fn since_start(&self) -> Traffic {
+        self.since_start
+    }
+
+    /// What moved in the span.
+    pub(crate) fn sum(&mut self, now: Instant, span: Span) -> Traffic {
+        self.ring(now, span).sum()
+    }
+
+    /// The mean of the last slots that are full.
+    pub(crate) fn rate(&mut self, now: Instant) -> TrafficRate {
+        const SLOTS: usize = 3;
+        let ring = self.ring(now, Span::Live);
+        let mut sum = Traffic::default();
+        for slot in ring.slots.iter().rev().skip(1).take(SLOTS) {
+            sum.add(slot);
+        }
+        let full = ring.slots.len().saturating_sub(1).clamp(1, SLOTS) as u64;
+        let seconds = ring.width.as_secs() * full;
+        TrafficRate {
+            from_registry_bytes_per_second: sum.registry() / seconds,
+            from_supernode_bytes_per_second: sum.from_supernode / seconds,
+            from_peers_bytes_per_second: sum.from_peers / seconds,
+        }
+    }
+
+    pub(crate) fn chart(&mut self, now: Instant, span: Span) -> Chart {
+        let ring = self.ring(now, span);
+        let column = |of: fn(&Traffic) -> u64| ring.slots.iter().map(of).collect();
+        Chart {
+            slot_seconds: ring.width.as_secs(),
+            from_registry_bytes: column(Traffic::registry),
+            from_supernode_bytes: column(|slot| slot.from_supernode),
+            from_peers_bytes: column(|slot| slot.from_peers),
+        }
+    }
+
+    fn ring(&mut self, now: Instant, span: Span) -> &Ring {
+        let ring = match span {
+            Span::Live => &mut self.live,
+            Span::Hour => &mut self.hour,
+            Span::Day => &mut self.day,
+            Span::Week => &mut self.week,
+        };
+        ring.advance(now);
+        ring
+    }
+}
+
+/// Sums over slots of equal length; the last one is the present.
+#[derive(Debug)]
+struct Ring {
+    width: Duration,
+    most: usize,
+    slots: VecDeque<Traffic>,
+    /// When the last slot began.
+    began: Instant,
+}
+
+impl Ring {
+    fn new(now: Instant, width: Duration, most: usize) -> Self {
+        Self {
+            width,
+            most,
+            slots: VecDeque::from([Traffic::default()]),
+            began: now,
+        }
+    }
+
+    fn add(&mut self, now: Instant, traffic: &Traffic) {
+        self.advance(now);
+        if let Some(slot) = self.slots.back_mut() {
+            slot.add(traffic);
+        }
+    }
+
+    fn advance(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.began).as_secs() / self.width.as_secs();
+        let passed = u32::try_from(passed).unwrap_or(u32::MAX);
+        self.began += self.width.saturating_mul(passed);
+        for _ in 0..usize::try_from(passed).unwrap_or(self.most).min(self.most) {
+            self.slots.push_back(Traffic::default());
+        }
+        while self.slots.len() > self.most {
+            self.slots.pop_front();
+        }
+    }
+
+    fn sum(&self) -> Traffic {
+        let mut sum = Traffic::default();
+        for slot in &self.slots {
+            sum.add(slot);
+        }
+        sum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peers(bytes: u64) -> Traffic {
+        Traffic {
+            from_peers: bytes,
+            ..Traffic::default()
+        }
+    }
+
+    #[test]
+    fn each_span_remembers_as_long_as_it_says() {
+        let start = Instant::now();
+        let mut history = History::new(start);
+        history.add(start, &peers(7));
+        let hours = |hours: u64| start + Duration::from_secs(hours * 3600);
+        for (later, expected) in [
+            (start + Duration::from_secs(59 * 60), [0, 7, 7, 7]),
+            (hours(2), [0, 0, 7, 7]),
+            (hours(25), [0, 0, 0, 7]),
+            (hours(24 * 8), [0, 0, 0, 0]),
+        ] {
+            let sums = [Span::Live, Span::Hour, Span::Day, Span::Week];
+            let sums = sums.map(|span| history.sum(later, span).from_peers);
+            assert_eq!(sums, expected);
+        }
+        assert_eq!(history.since_start(), peers(7));
+    }
+
+    #[test]
+    fn a_chart_has_a_number_for_each_slot_and_never_more_than_its_ring() {
+        let start = Instant::now();
+        let mut history = History::new(start);
+        for second in 0..12 {
+            history.add(start + Duration::from_secs(second), &peers(1));
+        }
+        let now = start + Duration::from_secs(12);
+        assert_eq!(history.chart(now, Span::Live).from_peers_bytes, [5, 5, 2]);
+        assert_eq!(history.rate(now).from_peers_bytes_per_second, 1);
+        let much_later = start + Duration::from_secs(1_000_000);
+        history.add(much_later, &peers(3));
+        let chart = history.chart(much_later, Span::Live);
+        assert_eq!(chart.from_peers_bytes.len(), 120);
+        assert_eq!(chart.from_peers_bytes.last(), Some(&3));
+        assert_eq!(chart.from_peers_bytes.iter().sum::<u64>(), 3);
+    }
+
+    #[test]
+    fn saved_is_what_was_delivered_beyond_the_first_copy() {
+        let traffic = Traffic {
+            ingested: 100,
+            bypassed: 30,
+            from_supernode: 110,
+            from_peers: 390,
+        };
+        assert_eq!((traffic.saved(), traffic.registry()), (400, 130));
+        let arriving = Traffic {
+            ingested: 100,
+            ..Traffic::default()
+        };
+        assert_eq!(arriving.saved(), 0);
+    }
+}

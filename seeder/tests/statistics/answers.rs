@@ -1,0 +1,163 @@
+//! What the API tells of a pull.
+
+use axum::http::StatusCode;
+use futures_util::StreamExt as _;
+use serde_json::Value;
+
+use crate::cluster::{Cluster, DEADLINE};
+use crate::schema::faults;
+
+const NODES: u64 = 3;
+
+async fn pulled() -> Cluster {
+    let mut cluster = Cluster::start(6 << 20).await;
+    for number in 1..=NODES {
+        let node = cluster.node(&format!("node-{number}")).await;
+        cluster.pull(&node).await;
+    }
+    let seeders = |list: &Value| list["items"][0]["seeders"] == NODES;
+    cluster.json_when("/api/v1/swarms", seeders).await;
+    cluster
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_byte_of_a_pull_is_told_with_its_origin() {
+    let cluster = pulled().await;
+    let length = cluster.length;
+    let delivered = |totals: &Value| {
+        let bytes = |name: &str| totals["since_start"][name].as_u64().unwrap();
+        bytes("from_supernode_bytes") + bytes("from_peers_bytes")
+    };
+    let totals = "/api/v1/totals";
+    let totals = cluster
+        .json_when(totals, |totals| {
+            let ingested = &totals["since_start"]["from_registry_bytes"];
+            delivered(totals) >= NODES * length && *ingested == length
+        })
+        .await;
+    assert_eq!(delivered(&totals), NODES * length);
+    for span in ["since_start", "last_hour", "last_day", "last_week"] {
+        assert_eq!(totals[span]["from_registry_bytes"], length, "{span}");
+        assert_eq!(totals[span]["saved_bytes"], (NODES - 1) * length, "{span}");
+    }
+    let charted: u64 = ["from_supernode_bytes", "from_peers_bytes"]
+        .iter()
+        .flat_map(|name| totals["chart"][name].as_array().unwrap())
+        .map(|slot| slot.as_u64().unwrap())
+        .sum();
+    assert_eq!(charted, NODES * length);
+    assert_eq!(
+        (&totals["layers"], &totals["nodes"]),
+        (&1.into(), &NODES.into())
+    );
+
+    let list = "/api/v1/swarms?sort=size&order=desc";
+    let complete = |list: &Value| list["items"][0]["phase"] == "complete";
+    let list = cluster.json_when(list, complete).await;
+    let row = &list["items"][0];
+    assert!(
+        row["name"].as_str().unwrap().ends_with("/team/app"),
+        "{row}"
+    );
+    assert_eq!(
+        (&row["progress"], &row["phase"]),
+        (&1.0.into(), &"complete".into())
+    );
+    assert_eq!(row["rarest_copies"], NODES + 1);
+    let id = row["id"].as_str().unwrap();
+    let swarm = cluster.json(&format!("/api/v1/swarms/{id}")).await;
+    let copies = swarm["map"]["copies"].as_array().unwrap();
+    assert_eq!(copies.len() as u64, row["pieces"].as_u64().unwrap());
+    assert!(copies.iter().all(|copies| *copies == NODES + 1));
+    let edges = swarm["edges"].as_array().unwrap().iter();
+    let sent: u64 = edges.map(|edge| edge["bytes"].as_u64().unwrap()).sum();
+    assert_eq!(sent, NODES * length);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_is_as_the_openapi_document_says() {
+    let cluster = pulled().await;
+    let document = cluster.json("/api/v1/openapi.json").await;
+    let first = async |list: &str| {
+        let list = cluster.json(&format!("/api/v1/{list}")).await;
+        list["items"][0]["id"].as_str().unwrap().to_owned()
+    };
+    let (swarm, node) = (first("swarms").await, first("nodes").await);
+    for (path, id) in [
+        ("/api/v1/totals", ""),
+        ("/api/v1/swarms", ""),
+        ("/api/v1/swarms/{id}", swarm.as_str()),
+        ("/api/v1/nodes", ""),
+        ("/api/v1/nodes/{id}", node.as_str()),
+        ("/api/v1/cluster", ""),
+    ] {
+        let described = &document["paths"][path]["get"];
+        let schema = &described["responses"]["200"]["content"]["application/json"]["schema"];
+        let asked = path.replace("{id}", id);
+        let answer = cluster.json(&asked).await;
+        let wrong = faults(&document, schema, &answer, path);
+        assert!(wrong.is_empty(), "{wrong:#?}");
+        // Each way to sort that is described is understood, and no other.
+        let parameters = described["parameters"].as_array().unwrap().iter();
+        for parameter in parameters.filter(|parameter| parameter["in"] == "query") {
+            for value in parameter["schema"]["enum"].as_array().into_iter().flatten() {
+                let (name, value) = (&parameter["name"], value.as_str().unwrap());
+                let name = name.as_str().unwrap();
+                cluster.json(&format!("{asked}?{name}={value}")).await;
+                let other = cluster.url(&format!("{asked}?{name}={value}x"));
+                let refused = cluster.http.get(other).send().await.unwrap();
+                assert_eq!(refused.status(), StatusCode::BAD_REQUEST, "{asked} {name}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_there_is_told_so() {
+    let cluster = Cluster::start(3 << 20).await;
+    let unknown = "00".repeat(20);
+    for (path, status) in [
+        (format!("/api/v1/swarms/{unknown}"), StatusCode::NOT_FOUND),
+        (format!("/api/v1/nodes/{unknown}"), StatusCode::NOT_FOUND),
+        ("/api/v1/nodes/x".to_owned(), StatusCode::BAD_REQUEST),
+        ("/api/v1/else".to_owned(), StatusCode::NOT_FOUND),
+        (
+            "/api/v1/events?view=else".to_owned(),
+            StatusCode::BAD_REQUEST,
+        ),
+    ] {
+        let answer = cluster.http.get(cluster.url(&path)).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{path}");
+        let said: Value = answer.json().await.unwrap();
+        assert!(
+            said["error"]
+                .as_str()
+                .is_some_and(|error| !error.is_empty())
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_tells_what_the_api_tells_and_ends_with_the_supernode() {
+    let cluster = pulled().await;
+    let query = "sort=name&order=desc&per_page=2";
+    let url = cluster.url(&format!("/api/v1/events?view=nodes&{query}"));
+    let answer = cluster.http.get(url).send().await.unwrap();
+    assert_eq!(answer.headers()["content-type"], "text/event-stream");
+    let mut parts = answer.bytes_stream();
+    let first = tokio::time::timeout(DEADLINE, parts.next()).await.unwrap();
+    let first = String::from_utf8(first.unwrap().unwrap().to_vec()).unwrap();
+    let event: Value = serde_json::from_str(first.trim().strip_prefix("data: ").unwrap()).unwrap();
+    let list = cluster.json(&format!("/api/v1/nodes?{query}")).await;
+    let names = |list: &Value| -> Vec<Value> {
+        let items = list["items"].as_array().unwrap().iter();
+        items.map(|row| row["name"].clone()).collect()
+    };
+    assert_eq!(names(&event["view"]), ["node-3", "node-2"]);
+    assert_eq!(names(&event["view"]), names(&list));
+    assert_eq!(event["totals"]["nodes"], NODES);
+    cluster.stop.cancel();
+    let rest = async { while let Some(Ok(_)) = parts.next().await {} };
+    let ended = tokio::time::timeout(DEADLINE, rest).await;
+    assert!(ended.is_ok(), "the stream holds the supernode up");
+}

@@ -1,0 +1,156 @@
+//! A registry of one layer, a supernode, and nodes.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::IntoResponse as _;
+use bytes::Bytes;
+use flotilla_client::{ContentRequest, Node, NodeConfig};
+use flotilla_seeder::registry_login::LoginConfig;
+use flotilla_seeder::registry_tls::RegistryTls;
+use flotilla_seeder::{Supernode, SupernodeConfig};
+use flotilla_torrents::{Digest, DigestHasher};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+/// Every wait of these tests ends by then.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const JOIN_TOKEN: &str = "a secret of this cluster";
+pub(crate) const STATS_TOKEN: &str = "a secret of those who look";
+
+pub(crate) struct Cluster {
+    pub(crate) supernode: Url,
+    pub(crate) http: reqwest::Client,
+    pub(crate) stop: CancellationToken,
+    pub(crate) length: u64,
+    digest: Digest,
+    blob: Url,
+    supernode_dir: TempDir,
+    node_dirs: Vec<TempDir>,
+}
+
+impl Cluster {
+    pub(crate) async fn start(length: usize) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let numbers = (0..length as u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes());
+        let body: Bytes = numbers.take(length).collect();
+        let digest = DigestHasher::sha256_of(&body);
+        let registry = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let blob = format!(
+            "http://{}/v2/team/app/blobs/{digest}",
+            registry.local_addr().unwrap()
+        );
+        let router = Router::new().fallback(async move |headers: HeaderMap| {
+            if headers.get(header::RANGE).is_some() {
+                let told = [(header::CONTENT_RANGE, format!("bytes 0-0/{length}"))];
+                return (StatusCode::PARTIAL_CONTENT, told, body.slice(..1)).into_response();
+            }
+            body.clone().into_response()
+        });
+        tokio::spawn(async move { axum::serve(registry, router).await });
+        let supernode_dir = tempfile::tempdir().unwrap();
+        let stop = CancellationToken::new();
+        let config = SupernodeConfig {
+            data_dir: supernode_dir.path().to_owned(),
+            join_token: Some(JOIN_TOKEN.to_owned()),
+            stats_token: Some(STATS_TOKEN.to_owned()),
+            cache_quota: 1 << 30,
+            upload_rate: None,
+            registry_rate: None,
+            shared_registries: Vec::new(),
+            token_certificates: Vec::new(),
+            registry_tls: RegistryTls::default(),
+            open_repositories: Vec::new(),
+            logins: LoginConfig::default(),
+        };
+        let api = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peers = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let supernode = format!("http://{}", api.local_addr().unwrap());
+        let started = Supernode::start(&config, api, peers, stop.clone()).unwrap();
+        tokio::spawn(started.serve());
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .build();
+        Self {
+            supernode: supernode.parse().unwrap(),
+            http: http.unwrap(),
+            stop,
+            length: length as u64,
+            digest,
+            blob: blob.parse().unwrap(),
+            supernode_dir,
+            node_dirs: Vec::new(),
+        }
+    }
+
+    /// The key that signs tickets, which only the supernode and its tests have.
+    pub(crate) fn ticket_key(&self) -> Vec<u8> {
+        std::fs::read(self.supernode_dir.path().join("ticket-key")).unwrap()
+    }
+
+    pub(crate) async fn node(&mut self, name: &str) -> Node {
+        let dir = tempfile::tempdir().unwrap();
+        let config = NodeConfig {
+            data_dir: dir.path().to_owned(),
+            supernodes: vec![self.supernode.clone()],
+            join_token: Some(JOIN_TOKEN.to_owned()),
+            node_name: name.to_owned(),
+            cache_quota: 1 << 30,
+            upload_rate: Some(50_000_000),
+            download_rate: None,
+        };
+        self.node_dirs.push(dir);
+        let peers = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Node::start(config, peers, self.stop.clone()).await.unwrap()
+    }
+
+    /// Has the node get the whole layer.
+    pub(crate) async fn pull(&self, node: &Node) {
+        let request = ContentRequest {
+            url: self.blob.clone(),
+            headers: Vec::new(),
+            digest: Some(self.digest.clone()),
+            filter_query: Vec::new(),
+        };
+        let layer = node.open(request).await.unwrap();
+        let completed = tokio::time::timeout(DEADLINE, layer.completed()).await;
+        completed.expect("the layer in time").unwrap();
+    }
+
+    pub(crate) fn url(&self, path: &str) -> Url {
+        self.supernode.join(path).unwrap()
+    }
+
+    pub(crate) async fn json(&self, path: &str) -> Value {
+        let answer = self.http.get(self.url(path)).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "{path}");
+        answer.json().await.unwrap()
+    }
+
+    /// What `path` answers once it is as wanted.
+    pub(crate) async fn json_when(&self, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let mut last = Value::Null;
+        let waited = tokio::time::timeout(DEADLINE, async {
+            loop {
+                last = self.json(path).await;
+                if wanted(&last) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        });
+        assert!(waited.await.is_ok(), "{path} stays {last:#}");
+        last
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
