@@ -27,9 +27,10 @@ as_root() {
 NEEDED="dockerd:docker.io docker:docker-cli docker-registry:docker-registry skopeo:skopeo
 podman:podman buildah:buildah htpasswd:apache2-utils nginx:nginx aria2c:aria2 ip:iproute2 tc:iproute2 ss:iproute2
 transmission-cli:transmission-cli nsenter:util-linux setpriv:util-linux umount:mount cc:gcc curl:curl git:git
-zstd:zstd qbittorrent-nox:qbittorrent-nox"
+zstd:zstd qbittorrent-nox:qbittorrent-nox promtool:prometheus"
 # Services that these packages would start; the testbed runs its own copies.
-SERVICES="docker.service docker.socket containerd.service docker-registry.service nginx.service"
+SERVICES="docker.service docker.socket containerd.service docker-registry.service nginx.service
+prometheus.service"
 
 # `apt-cache show` also succeeds for names that other packages only mention.
 can_install() { apt-cache policy "$1" 2>/dev/null | grep -q 'Candidate: [^(]'; }
@@ -41,6 +42,10 @@ missing_packages() {
         done
         # A module of Debian's own interpreter; another python3 may come first on PATH.
         /usr/bin/python3 -c 'import libtorrent' 2>/dev/null || echo python3-libtorrent
+        # The browser of the page's tests. Ubuntu has it as a snap only, which does not run everywhere:
+        # there these tests say what they miss.
+        # shellcheck disable=SC1091
+        [ "$(. /etc/os-release && echo "$ID")" = ubuntu ] || has chromedriver || echo chromium-driver
     } | sort -u
 }
 
