@@ -54,7 +54,6 @@ pub(crate) struct Api {
     /// SHA-256 of the join token: comparing hashes takes the same time wherever they differ.
     join_token: Option<[u8; 32]>,
     ticket_key: TicketKey,
-    peer_port: u16,
 }
 
 impl Api {
@@ -65,7 +64,6 @@ impl Api {
         jobs: Jobs,
         join_token: Option<&str>,
         listen: SocketAddr,
-        peer_port: u16,
         web: Web,
     ) -> Arc<Self> {
         let ticket_key = openings.signer.public_key();
@@ -81,7 +79,6 @@ impl Api {
             web: Arc::new(web),
             join_token,
             ticket_key,
-            peer_port,
         })
     }
 
@@ -169,7 +166,7 @@ async fn hello(State(api): State<Arc<Api>>) -> Json<Hello> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         peer_id: api.openings.engine.peer_id(),
         ticket_key: api.ticket_key,
-        peer_port: api.peer_port,
+        peer_port: api.openings.peer_port,
         shared_origins: api.openings.engine.store().shared_origins(),
     })
 }

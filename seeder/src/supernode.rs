@@ -161,7 +161,6 @@ impl Supernode {
                 jobs,
                 join_token,
                 listen,
-                peer_port,
                 web,
             ),
             shutdown,

@@ -35,9 +35,7 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<()> {
     let proxy = NodeProxy::start(&flotilla, &node, &options)?;
     let directory = testbed.directory().join("image");
     let mut builder = ImageBuilder::new(&directory)?;
-    let (mut direct, mut swarm) = (Duration::ZERO, Duration::ZERO);
-    // CPU seconds, the registry's apart for each way.
-    let mut registry_cpu = [0.0, 0.0];
+    let (mut direct, mut swarm) = (Spent::default(), Spent::default());
     let before = supernode.process.cpu_seconds()? + proxy.process.cpu_seconds()?;
     for number in 0..arguments.images {
         let layers: Result<Vec<_>> = LAYERS
@@ -49,14 +47,10 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<()> {
         let target = directory.join("pulled");
         // Whoever comes second finds the registry's files in memory: they take turns.
         for proxied in [number % 2 == 0, number % 2 == 1] {
+            let spent = if proxied { &mut swarm } else { &mut direct };
             let cpu = registry.cpu_seconds()?;
-            let took = pull(&node, &registry, &reference, &target, proxied)?;
-            registry_cpu[usize::from(proxied)] += registry.cpu_seconds()? - cpu;
-            if proxied {
-                swarm += took;
-            } else {
-                direct += took;
-            }
+            spent.time += pull(&node, &registry, &reference, &target, proxied)?;
+            spent.registry_cpu += registry.cpu_seconds()? - cpu;
         }
     }
     let title = format!(
@@ -65,23 +59,30 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<()> {
         LAYERS.len()
     );
     let own_cpu = supernode.process.cpu_seconds()? + proxy.process.cpu_seconds()? - before;
-    let mut table = Table::new(&[title.as_str(), "ms an image"]);
+    let title = title.as_str();
+    let mut table = Table::new(&[title, "ms an image", "CPU of the registry"]);
     let images = u32::try_from(arguments.images)?;
-    let each = |all: Duration| format!("{:.1}", (all / images).as_secs_f64() * 1000.0);
-    table.row(&["registry".to_owned(), each(direct)]);
-    table.row(&["through proxy and supernode".to_owned(), each(swarm)]);
-    let ratio = swarm.as_secs_f64() / direct.as_secs_f64();
-    table.row(&["ratio".to_owned(), format!("{ratio:.3}")]);
-    let cpu = |seconds: f64| format!("{:.1}", seconds * 1000.0 / f64::from(images));
-    for (name, seconds) in [
-        ("CPU of proxy and supernode", own_cpu),
-        ("CPU of the registry, direct", registry_cpu[0]),
-        ("CPU of the registry, through", registry_cpu[1]),
+    let each = |seconds: f64| format!("{:.1}", seconds * 1000.0 / f64::from(images));
+    let row = |spent: &Spent| (each(spent.time.as_secs_f64()), each(spent.registry_cpu));
+    for (name, (time, cpu)) in [
+        ("registry", row(&direct)),
+        ("through proxy and supernode", row(&swarm)),
+        ("CPU of proxy and supernode", (each(own_cpu), String::new())),
     ] {
-        table.row(&[name.to_owned(), cpu(seconds)]);
+        table.row(&[name.to_owned(), time, cpu]);
     }
+    let ratio = swarm.time.as_secs_f64() / direct.time.as_secs_f64();
+    table.row(&["ratio".to_owned(), format!("{ratio:.3}"), String::new()]);
     print!("{table}");
     Ok(())
+}
+
+/// What all pulls of a way have taken.
+#[derive(Default)]
+struct Spent {
+    time: Duration,
+    /// Seconds.
+    registry_cpu: f64,
 }
 
 /// skopeo pulls without unpacking: the network's part of a pull.
