@@ -151,7 +151,7 @@ impl Cache {
     /// Pins a layer, so that it is never evicted, or gives it free. Blocks on the disk.
     pub fn set_pinned(&self, content: &ContentId, pinned: bool) -> Outcome {
         if self.store().has_small(content) {
-            if !pinned {
+            if !pinned && self.store().layer(content).is_none() {
                 return Outcome::Done;
             }
             match self.store().unpack(content) {

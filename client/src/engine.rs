@@ -306,8 +306,14 @@ impl Engine {
 
     /// As [`keep`](Self::keep), at once. Blocks on the disk.
     pub(crate) fn keep_now(&self, small: &SmallContent, origin: &str) -> Result<(), StoreError> {
-        self.leave_all(self.0.store.keep(small, origin)?);
-        Ok(())
+        let kept = self.0.store.keep(small, origin);
+        // Others left their places also for what could not be kept after all.
+        let (evicted, kept) = match kept {
+            Ok(evicted) => (evicted, Ok(())),
+            Err(error) => (self.0.store.take_evicted(), Err(error)),
+        };
+        self.leave_all(evicted);
+        kept
     }
 
     /// Small content that was kept, for a caller of `origin`; `None`: it is not here.
@@ -448,7 +454,11 @@ impl Engine {
             engine.0.store.layer_or_create(&wanted, geometry, &source)
         });
         let (layer, evicted) = match opened.await {
-            Ok(opened) => opened?,
+            Ok(Ok(opened)) => opened,
+            Ok(Err(error)) => {
+                self.leave_all(self.0.store.take_evicted());
+                return Err(error.into());
+            }
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
         self.leave_all(evicted);

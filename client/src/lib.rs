@@ -30,6 +30,7 @@ mod metadata_exchange;
 mod node;
 mod open_torrent;
 mod orders;
+mod own_directory;
 mod path_filter;
 mod peer_connection;
 mod peer_extensions;

@@ -185,16 +185,21 @@ pub(crate) async fn answer(
         let mut received = BytesMut::with_capacity(OWN_BLOCK as usize);
         let theirs = read_handshake(&mut stream, &mut received).await?;
         let me = introduce(theirs.info_hash, theirs.peer_id).await?;
+        // Who only knows the swarm's name, which is no secret, must not come by a ticket: this end
+        // shows its own when it has seen the other's.
+        let protected = matches!(me.access, Access::Protected { .. });
         let mut answer = BytesMut::from(me.handshake().encode().as_slice());
-        if theirs.extended {
+        if theirs.extended && !protected {
             me.extended_handshake().encode(&mut answer);
         }
         stream.write_all(&answer).await?;
-        let swarm = me.swarm;
-        Ok((
-            finish(stream, remote, &me, theirs, received, false).await?,
-            swarm,
-        ))
+        let mut connection = finish(stream, remote, &me, theirs, received, false).await?;
+        if protected {
+            let mut second = BytesMut::new();
+            me.extended_handshake().encode(&mut second);
+            connection.stream.write_all(&second).await?;
+        }
+        Ok((connection, me.swarm))
     })
     .await
 }

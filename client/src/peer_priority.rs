@@ -11,6 +11,9 @@ pub(crate) fn preferred(
     mut peers: Vec<SocketAddr>,
     room: usize,
 ) -> Vec<SocketAddr> {
+    if room == 0 {
+        return Vec::new();
+    }
     if peers.len() > room {
         peers.sort_by_cached_key(|peer| {
             let own = own(peer.ip());

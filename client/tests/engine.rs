@@ -16,13 +16,15 @@ use flotilla_client::torrent_swarm::{
 use flotilla_client::{
     Engine, EngineConfig, OpenToStrangersError, OriginSwarm, PathFilter, SwarmHandle,
 };
+use flotilla_torrents::peer_wire::Handshake;
 use flotilla_torrents::{
     ContentId, Digest, DigestHasher, Geometry, InfoHash, Metainfo, PeerId, SignedTicket, Ticket,
     TicketSigner,
 };
 use futures_util::StreamExt as _;
 use tempfile::TempDir;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 /// Every wait of these tests ends by then.
@@ -227,6 +229,33 @@ async fn a_peer_without_a_valid_ticket_learns_nothing() {
     let reader = handle.read(0..1).next().await;
     assert!(matches!(reader, Some(Err(_))), "read {reader:?}");
     assert_eq!(handle.status().held, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_only_knows_the_swarm_s_name_comes_by_no_ticket() {
+    let (signer, _) = TicketSigner::generate().unwrap();
+    let layer = Layer::new(1 << 20);
+    let supernode = Host::start(&signer).await;
+    let origin = origin(&supernode, &signer, &layer).await;
+    let handshake = Handshake {
+        info_hash: origin.handle().swarm(),
+        peer_id: PeerId::from_random([7; 12]),
+        extended: true,
+        fast: true,
+    };
+    // Without a word of its own; with an extended handshake that has no ticket.
+    for second in [&b""[..], &b"\0\0\0\x04\x14\x00de"[..]] {
+        let mut stream = TcpStream::connect(supernode.engine.listen_addr())
+            .await
+            .unwrap();
+        stream.write_all(&handshake.encode()).await.unwrap();
+        stream.write_all(second).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        let read = stream.read_to_end(&mut answer);
+        let _ = tokio::time::timeout(DEADLINE, read).await.unwrap();
+        assert!(answer.len() <= Handshake::LENGTH, "{answer:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -186,9 +186,13 @@ impl Wanted {
             errors.push("--digest is of one file; for several, digest=… in a list".to_owned());
         }
         if let Some(output) = &args.output
-            && (output.file_name().is_none() || output.is_dir())
+            && (output.file_name().is_none()
+                || output.metadata().is_ok_and(|found| !found.is_file()))
         {
-            errors.push(format!("-o {}: names no file", output.display()));
+            errors.push(format!(
+                "-o {}: names no file that could be replaced",
+                output.display()
+            ));
         }
         let directory = args.directory.clone().unwrap_or_default();
         let index = IndexOptions {

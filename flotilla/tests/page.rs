@@ -102,10 +102,10 @@ fn the_page_shows_a_swarm_while_it_arrives_and_the_numbers_of_the_api() {
         ]);
         Running(command.stdout(Stdio::null()).spawn().unwrap())
     });
-    let _gets: Vec<Running> = gets.collect();
-
+    // The browser takes its time: it is there before the download begins.
     let browser = Browser::start(&place.path("profile"));
     browser.resize(1280, 900);
+    let _gets: Vec<Running> = gets.collect();
     browser.open(&format!("{supernode}/#/swarms"));
     browser.wait_for("document.querySelectorAll('tbody tr').length === 1");
     browser.run("document.querySelector('tbody a').click();");

@@ -8,6 +8,7 @@ use rustix::fs::FlockOperation;
 use sha2::{Digest as _, Sha256};
 
 use super::error::GetError;
+use crate::own_directory;
 
 /// The directory, owned by this process while it lives.
 #[derive(Debug)]
@@ -21,8 +22,12 @@ pub(super) struct WorkDir {
 impl WorkDir {
     pub(super) fn open(path: &Path, is_own: bool) -> Result<Self, GetError> {
         let create = || {
-            fs::create_dir_all(path)?;
-            File::create(path.join("get.lock"))
+            if is_own {
+                own_directory::create(path)?;
+            } else {
+                fs::create_dir_all(path)?;
+            }
+            own_directory::lock_file(&path.join("get.lock"))
         };
         let lock = create().map_err(|error| {
             GetError::Setup(format!(

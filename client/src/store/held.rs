@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use flotilla_torrents::ContentId;
 
+use super::layer_record::RECORD;
 use super::packs::Packs;
-use super::{StoreError, StoredLayer};
+use super::{Evicted, StoreError, StoredLayer};
 
 /// The recorder may put a file into a directory that is being emptied: a record, once.
 const MOST_REMOVALS: u32 = 3;
@@ -19,6 +20,8 @@ pub(super) struct Held {
     pub(super) packs: Packs,
     /// Bytes set aside for what may become layers.
     pub(super) spooled: u64,
+    /// Layers that have left, and of which nobody has heard yet.
+    pub(super) evicted: Evicted,
 }
 
 impl Held {
@@ -28,16 +31,13 @@ impl Held {
     }
 
     /// Evicts what was not used for the longest time, until `wanted` bytes more have room: packs,
-    /// and layers that nobody uses and that are not pinned. Returns the layers.
-    pub(super) fn make_room(
-        &mut self,
-        quota: u64,
-        wanted: u64,
-    ) -> Result<Vec<Arc<StoredLayer>>, StoreError> {
+    /// and layers that nobody uses and that are not pinned. The layers are then among the `evicted`,
+    /// also after an error.
+    pub(super) fn make_room(&mut self, quota: u64, wanted: u64) -> Result<(), StoreError> {
         let needed = wanted.saturating_add(self.spooled);
         // Looking at all layers takes long when they are many.
         if self.bytes().saturating_add(needed) <= quota {
-            return Ok(Vec::new());
+            return Ok(());
         }
         // What cannot have room anyway costs no other layer its place.
         let stays = |layer: &StoredLayer| layer.is_leased() || layer.is_pinned();
@@ -46,7 +46,6 @@ impl Held {
         if lasting.saturating_add(needed) > quota {
             return Err(StoreError::Full { quota, wanted });
         }
-        let mut evicted = Vec::new();
         while self.bytes().saturating_add(needed) > quota {
             let idle = self.layers.values().filter(|layer| !stays(layer));
             let oldest = idle.min_by_key(|layer| layer.last_used()).cloned();
@@ -57,13 +56,13 @@ impl Held {
                 (Some(layer), _) => {
                     tracing::info!(content = %layer.content(), "evicted");
                     self.layers.remove(layer.content())?;
-                    evicted.push(layer);
+                    self.evicted.push(layer);
                 }
                 (None, Some((_, pack))) => self.packs.evict(pack)?,
                 (None, None) => return Err(StoreError::Full { quota, wanted }),
             }
         }
-        Ok(evicted)
+        Ok(())
     }
 }
 
@@ -101,6 +100,9 @@ impl Layers {
             return Ok(());
         };
         self.bytes -= layer.geometry().length();
+        // First: a crash midway must not leave pieces on record whose bytes are gone, and what has
+        // no record is cleared away.
+        let _ = std::fs::remove_file(layer.dir().join(RECORD));
         for _ in 0..MOST_REMOVALS {
             match std::fs::remove_dir_all(layer.dir()) {
                 Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}

@@ -181,6 +181,7 @@ impl Store {
             layers,
             packs,
             spooled: 0,
+            evicted: Vec::new(),
         }));
         let recorder = Recorder::start(Arc::clone(&layers));
         Ok(Self {
@@ -250,11 +251,11 @@ impl Store {
                 held.layers.remove(content)?;
             }
         }
-        let evicted = held.make_room(self.quota, geometry.length())?;
+        held.make_room(self.quota, geometry.length())?;
         let dir = self.root.join(content.file_stem());
         let layer = Arc::new(StoredLayer::create(dir, content.clone(), geometry, origin)?);
         held.layers.insert(Arc::clone(&layer));
-        Ok((layer, evicted))
+        Ok((layer, std::mem::take(&mut held.evicted)))
     }
 
     /// Makes `file`, whose bytes have these `hashes`, a complete layer. One that is here complete
@@ -280,7 +281,7 @@ impl Store {
                 }),
             };
         }
-        let evicted = held.make_room(self.quota, geometry.length())?;
+        held.make_room(self.quota, geometry.length())?;
         let dir = self.root.join(content.file_stem());
         let layer = StoredLayer::create_from(file, dir, content.clone(), geometry, origin)?;
         layer.hold_all(hashes.pieces);
@@ -288,7 +289,7 @@ impl Store {
         let layer = Arc::new(layer);
         held.layers.insert(Arc::clone(&layer));
         self.recorder.record(Arc::clone(&layer));
-        Ok((layer, evicted))
+        Ok((layer, std::mem::take(&mut held.evicted)))
     }
 
     /// An empty file that is gone when it is closed.
@@ -307,9 +308,9 @@ impl Store {
                 wanted: bytes,
             });
         }
-        let evicted = held.make_room(self.quota, bytes)?;
+        held.make_room(self.quota, bytes)?;
         held.spooled = held.spooled.saturating_add(bytes);
-        Ok(evicted)
+        Ok(std::mem::take(&mut held.evicted))
     }
 
     pub(crate) fn release_spooled(&self, bytes: u64) {
@@ -340,6 +341,11 @@ impl Store {
             self.recorder.record(Arc::clone(layer));
         }
         Ok(())
+    }
+
+    /// Layers that left for something that could not be kept after all.
+    pub(crate) fn take_evicted(&self) -> Evicted {
+        std::mem::take(&mut self.lock().evicted)
     }
 
     /// From now on the word of each of these sources counts for the layers of all of them.

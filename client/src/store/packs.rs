@@ -93,8 +93,13 @@ impl Packs {
         };
         for entry in fs::read_dir(&found.dir)? {
             let path = entry?.path();
-            if let Some(number) = number_of(&path) {
-                found.open_pack(number, path)?;
+            let Some(number) = number_of(&path) else {
+                continue;
+            };
+            // Also that of one that is left alone: no number names two files.
+            found.next = found.next.max(number.saturating_add(1));
+            if let Err(error) = found.open_pack(number, path.clone()) {
+                tracing::warn!(pack = %path.display(), %error, "pack left alone");
             }
         }
         found.clear_empty();
@@ -115,14 +120,15 @@ impl Packs {
         };
         let file = Arc::clone(&pack.file);
         self.packs.insert(number, pack);
-        self.next = self.next.max(number.saturating_add(1));
         for (record, place) in contents {
             let reserved = Reserved {
                 file: Arc::clone(&file),
                 place,
                 pack: number,
             };
-            self.insert(record, reserved);
+            if !self.insert(record, reserved) {
+                let _ = file.forget(place);
+            }
         }
         Ok(())
     }
@@ -178,18 +184,30 @@ impl Packs {
         Ok(number)
     }
 
+    /// What was reserved could not be written. The next frame overwrites it; when others follow it
+    /// already, which a restart would not find behind it, the pack gets nothing more.
+    pub(super) fn give_back(&mut self, at: &Reserved) {
+        if let Some(pack) = self.packs.get_mut(&at.pack) {
+            pack.end = if pack.end == at.place.end {
+                at.place.start
+            } else {
+                pack.end.max(LONGEST_PACK)
+            };
+        }
+    }
+
     /// The frame with this record is written. A content that is here already stays where it is,
-    /// and nothing comes into a pack that has been evicted meanwhile.
-    pub(super) fn insert(&mut self, record: LayerRecord, at: Reserved) {
+    /// and nothing comes into a pack that has been evicted meanwhile: false.
+    pub(super) fn insert(&mut self, record: LayerRecord, at: Reserved) -> bool {
         let geometry = Geometry::new(record.length, record.piece_length);
         let (Ok(geometry), Some(sha256)) = (geometry, record.sealed) else {
-            return;
+            return false;
         };
         let Some(pack) = self.packs.get_mut(&at.pack) else {
-            return;
+            return false;
         };
         if self.index.contains_key(&record.content) {
-            return;
+            return false;
         }
         pack.bytes = pack.bytes.saturating_add(at.place.size());
         self.bytes = self.bytes.saturating_add(at.place.size());
@@ -203,6 +221,7 @@ impl Packs {
             last_used: Arc::clone(&pack.last_used),
         };
         self.index.insert(record.content, packed);
+        true
     }
 
     /// Forgets `content`; `None`: it is not here. What the disk has of it is for the caller to
@@ -235,7 +254,12 @@ impl Packs {
         self.bytes = self.bytes.saturating_sub(pack.bytes);
         let path = pack.file.path();
         tracing::info!(pack = %path.display(), bytes = pack.bytes, "evicted");
-        fs::remove_file(path).map_err(|e| StoreError::io(path, e))
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::io(path, error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Lets the disk know of the last uses, for the order of eviction after a restart.

@@ -38,14 +38,25 @@ impl Store {
         record.sealed = Some(small.sha256().clone());
         let refused = |source| StoreError::io(&self.packs, source);
         let frame = Frame::new(&record, small.bytes()).map_err(refused)?;
-        let (reserved, evicted) = {
+        let reserved = {
             let mut held = self.lock();
-            let evicted = held.make_room(self.quota, frame.size())?;
-            (held.packs.reserve(&frame).map_err(refused)?, evicted)
+            held.make_room(self.quota, frame.size())?;
+            held.packs.reserve(&frame).map_err(refused)?
         };
-        let written = reserved.file.write(&frame, reserved.place);
-        written.map_err(|source| StoreError::io(reserved.file.path(), source))?;
-        self.lock().packs.insert(record, reserved);
+        let (file, place) = (Arc::clone(&reserved.file), reserved.place);
+        let written = file.write(&frame, place);
+        let mut held = self.lock();
+        if let Err(source) = written {
+            held.packs.give_back(&reserved);
+            return Err(StoreError::io(file.path(), source));
+        }
+        let is_taken = held.packs.insert(record, reserved);
+        let evicted = std::mem::take(&mut held.evicted);
+        drop(held);
+        if !is_taken {
+            // Somebody else was faster. A restart must not find it twice.
+            let _ = file.forget(place);
+        }
         Ok(evicted)
     }
 
@@ -88,7 +99,10 @@ impl Store {
             return Ok(None);
         };
         let (layer, evicted) = self.layer_or_create(content, packed.geometry, &packed.origin)?;
-        self.complete(&layer, small.bytes(), small.sha256().clone())?;
+        if let Err(error) = self.complete(&layer, small.bytes(), small.sha256().clone()) {
+            self.lock().evicted.extend(evicted);
+            return Err(error);
+        }
         self.remove_small(content);
         Ok(Some((layer, evicted)))
     }
@@ -158,9 +172,9 @@ impl Store {
             .ok()
             .and_then(|bytes| SmallContent::verify(content.clone(), packed.geometry, bytes))
             .filter(|small| *small.sha256() == packed.sha256);
-        if small.is_none() {
+        // Nor is it damaged when somebody has just removed it.
+        if small.is_none() && self.remove_small(content) {
             tracing::error!(%content, pack = %packed.file.path().display(), "damaged: removed");
-            self.remove_small(content);
         }
         small
     }
@@ -281,6 +295,55 @@ mod tests {
         drop(store);
         let store = open(dir.path());
         assert!(kept(&store, &first) && kept(&store, &third));
+    }
+
+    #[test]
+    fn what_follows_a_failed_write_or_a_second_copy_is_found_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        let (first, second) = (small(1, 5000), small(2, 5000));
+        let frame_of = |small: &SmallContent| {
+            let geometry = small.geometry();
+            let mut record = LayerRecord::new(small.content().clone(), &geometry, ORIGIN);
+            record.sealed = Some(small.sha256().clone());
+            (Frame::new(&record, small.bytes()).unwrap(), record)
+        };
+        {
+            // The disk was full.
+            let (frame, _) = frame_of(&first);
+            let mut held = store.lock();
+            let reserved = held.packs.reserve(&frame).unwrap();
+            held.packs.give_back(&reserved);
+        }
+        store.keep(&second, ORIGIN).unwrap();
+        {
+            // Two were as fast as each other.
+            let (frame, record) = frame_of(&second);
+            let mut held = store.lock();
+            let reserved = held.packs.reserve(&frame).unwrap();
+            reserved.file.write(&frame, reserved.place).unwrap();
+            assert!(!held.packs.insert(record, reserved));
+        }
+        store.keep(&first, ORIGIN).unwrap();
+        let bytes = store.bytes();
+        drop(store);
+        let store = open(dir.path());
+        assert!(kept(&store, &first) && kept(&store, &second));
+        assert_eq!(store.bytes(), bytes);
+        store.discard(second.content()).unwrap();
+        drop(store);
+        assert!(!open(dir.path()).has_small(second.content()));
+    }
+
+    #[test]
+    fn a_pack_that_cannot_be_read_does_not_keep_the_store_from_opening() {
+        let dir = tempfile::tempdir().unwrap();
+        let packs = dir.path().join("packs");
+        fs::create_dir_all(packs.join("0.pack")).unwrap();
+        let store = open(dir.path());
+        let small = small(1, 5000);
+        store.keep(&small, ORIGIN).unwrap();
+        assert!(kept(&store, &small) && packs.join("1.pack").exists());
     }
 
     #[test]

@@ -210,6 +210,15 @@ impl SwarmTask {
         let Some((key, twin)) = twin.map(|(key, peer)| (*key, peer)) else {
             return true;
         };
+        // Without a ticket a peer id is a claim.
+        match (twin.extensions.is_some(), new.torrent.is_some()) {
+            (true, false) => {
+                self.disconnect(now, key);
+                return true;
+            }
+            (false, true) => return false,
+            _ => {}
+        }
         let lower_dials = self.engine.peer_id < new.peer_id;
         if twin.dialled == new.dialled || new.dialled != lower_dials {
             return false;
@@ -253,6 +262,12 @@ impl SwarmTask {
 
     pub(super) fn shun(&self, key: PeerKey) {
         if let Some(peer) = self.peers.get(&key) {
+            // A stranger in the swarm of a layer may have claimed a node's id: the node would be
+            // shunned for it.
+            if peer.extensions.is_some() && self.handle.0.torrent.is_none() {
+                tracing::debug!(peer.addr = ?peer.remote, "stranger misbehaves");
+                return;
+            }
             tracing::warn!(peer.addr = ?peer.remote, peer.id = %peer.peer_id, "peer shunned");
             self.engine
                 .bans

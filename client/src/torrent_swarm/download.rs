@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{LOOK, Participation, ParticipationError, SwarmOptions, stay};
 use crate::metadata_exchange;
+use crate::own_directory;
 use crate::path_filter::PathFilter;
 use crate::swarm_handle::{RunningSwarm, SwarmState};
 use crate::torrent_files::{self, FileSelection, NothingSelectedError, TorrentStorage, Watch};
@@ -409,7 +410,7 @@ impl Place {
         };
         // A file gives way to a file, as `get` has it; nothing else gives way.
         match fs::symlink_metadata(&path) {
-            Ok(found) if torrent.is_directory() || found.is_dir() => {
+            Ok(found) if torrent.is_directory() || !(found.is_file() || found.is_symlink()) => {
                 return Err(DownloadError::Exists(path));
             }
             _ => {}
@@ -422,9 +423,9 @@ impl Place {
             path: path.to_owned(),
             source,
         };
-        fs::create_dir_all(&work_dir).map_err(|error| disk(&work_dir, error))?;
+        own_directory::create(&work_dir).map_err(|error| disk(&work_dir, error))?;
         let lock_path = work_dir.join("lock");
-        let lock = File::create(&lock_path).map_err(|error| disk(&lock_path, error))?;
+        let lock = own_directory::lock_file(&lock_path).map_err(|error| disk(&lock_path, error))?;
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(DownloadError::InUse(work_dir)),

@@ -33,9 +33,14 @@ impl Browser {
             let port = line.split("successfully on port ").nth(1)?;
             port.trim_end_matches('.').parse::<u16>().ok()
         });
+        let Some(port) = port else {
+            let _ = driver.kill();
+            let _ = driver.wait();
+            panic!("the driver names no port");
+        };
         let mut browser = Self {
             driver,
-            address: format!("127.0.0.1:{}", port.expect("the driver's port")),
+            address: format!("127.0.0.1:{port}"),
             session: String::new(),
         };
         // Whatever else it says is of no interest, but must not fill the pipe.

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::get;
@@ -29,7 +29,8 @@ use crate::api_server::Visit;
 const LOGIN_LASTS: Duration = Duration::from_secs(12 * 3600);
 const COOKIE: &str = "flotilla_stats";
 const LARGEST_LOGIN: usize = 4096;
-/// Set by proxies: whoever comes through one is not on this machine.
+/// Set by proxies: whoever comes through one is not on this machine. nginx sets none of them, but
+/// speaks HTTP/1.0, which browsers do not, unless it is told otherwise.
 const FORWARDED: [&str; 3] = ["forwarded", "x-forwarded-for", "via"];
 
 /// The rule.
@@ -55,8 +56,8 @@ impl Access {
         })
     }
 
-    fn may_see(&self, remote: SocketAddr, headers: &HeaderMap) -> bool {
-        if self.tokens.is_empty() || is_on_this_machine(remote, headers) {
+    fn may_see(&self, remote: SocketAddr, version: Version, headers: &HeaderMap) -> bool {
+        if self.tokens.is_empty() || is_on_this_machine(remote, version, headers) {
             return true;
         }
         let bearer = text(headers, header::AUTHORIZATION.as_str());
@@ -101,7 +102,7 @@ impl Access {
 
 /// From loopback, not through a proxy, and by an address: a name may be one that somebody else's web
 /// page makes the browser resolve to loopback.
-fn is_on_this_machine(remote: SocketAddr, headers: &HeaderMap) -> bool {
+fn is_on_this_machine(remote: SocketAddr, version: Version, headers: &HeaderMap) -> bool {
     let by_address = text(headers, header::HOST.as_str()).is_some_and(|host| {
         let bare = match host.rsplit_once(':') {
             Some((bare, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => bare,
@@ -111,6 +112,7 @@ fn is_on_this_machine(remote: SocketAddr, headers: &HeaderMap) -> bool {
         bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok()
     });
     remote.ip().to_canonical().is_loopback()
+        && version >= Version::HTTP_11
         && by_address
         && !FORWARDED.iter().any(|name| headers.contains_key(*name))
 }
@@ -131,7 +133,7 @@ pub(crate) async fn viewers_only(
     next: Next,
 ) -> Response {
     let headers = request.headers();
-    if web.access.may_see(remote, headers) {
+    if web.access.may_see(remote, request.version(), headers) {
         // A page stays open: it is no stranger that others may push out.
         if let Some(visit) = request.extensions().get::<Arc<Visit>>() {
             visit.is_member_s();
@@ -195,18 +197,28 @@ mod tests {
     fn who_is_on_the_machine_needs_no_token_and_who_is_sent_there_does() {
         let access = Access::new(Some("join token"), None).unwrap();
         let host = ("host", "127.0.0.1:8001");
-        assert!(access.may_see(remote("127.0.0.1"), &headers(&[host])));
-        assert!(access.may_see(remote("[::1]"), &headers(&[("host", "[::1]:8001")])));
-        assert!(access.may_see(remote("127.0.0.1"), &headers(&[("host", "localhost")])));
+        assert!(access.may_see(remote("127.0.0.1"), Version::HTTP_11, &headers(&[host])));
+        assert!(access.may_see(
+            remote("[::1]"),
+            Version::HTTP_11,
+            &headers(&[("host", "[::1]:8001")])
+        ));
+        assert!(access.may_see(
+            remote("127.0.0.1"),
+            Version::HTTP_11,
+            &headers(&[("host", "localhost")])
+        ));
         for refused in [
             headers(&[("host", "evil.test:8001")]),
             headers(&[]),
             headers(&[host, ("x-forwarded-for", "10.0.0.9")]),
             headers(&[host, ("forwarded", "for=10.0.0.9")]),
         ] {
-            assert!(!access.may_see(remote("127.0.0.1"), &refused));
+            assert!(!access.may_see(remote("127.0.0.1"), Version::HTTP_11, &refused));
         }
-        assert!(!access.may_see(remote("10.0.0.9"), &headers(&[host])));
+        assert!(!access.may_see(remote("10.0.0.9"), Version::HTTP_11, &headers(&[host])));
+        let of_nginx = access.may_see(remote("127.0.0.1"), Version::HTTP_10, &headers(&[host]));
+        assert!(!of_nginx);
     }
 
     #[test]
@@ -214,12 +226,16 @@ mod tests {
         let access = Access::new(Some("join"), Some("look")).unwrap();
         let shown = |token: &str| {
             let bearer = format!("Bearer {token}");
-            access.may_see(remote("10.0.0.9"), &headers(&[("authorization", &bearer)]))
+            access.may_see(
+                remote("10.0.0.9"),
+                Version::HTTP_11,
+                &headers(&[("authorization", &bearer)]),
+            )
         };
         assert!(shown("join") && shown("look"));
         assert!(!shown("other") && !shown(""));
         let open = Access::new(None, None).unwrap();
-        assert!(open.may_see(remote("10.0.0.9"), &HeaderMap::new()));
+        assert!(open.may_see(remote("10.0.0.9"), Version::HTTP_11, &HeaderMap::new()));
     }
 
     #[test]

@@ -91,8 +91,9 @@ fn a_wrong_join_token_is_named() -> Result<()> {
     let place = Place::build()?;
     let mut command = place.get(&place.origin.url("file"), place.supernode.url(), &[]);
     let (variable, _) = place.flotilla.join_token();
-    command.env(variable, "somebody-else");
-    assert_refused(command, &["join token"])
+    // Long enough to be one: the supernode has to refuse it.
+    command.env(variable, "somebody-else-altogether");
+    assert_refused(command, &["join token", place.supernode.url()])
 }
 
 #[test]

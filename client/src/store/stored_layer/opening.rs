@@ -24,6 +24,10 @@ impl StoredLayer {
         origin: &str,
     ) -> Result<Self, StoreError> {
         fs::create_dir_all(&dir).map_err(|e| StoreError::io(&dir, e))?;
+        // Nothing that an earlier layer may have left says anything of this one.
+        for stale in [layer_record::RECORD, JOURNAL, UNSYNCED] {
+            let _ = fs::remove_file(dir.join(stale));
+        }
         let record = LayerRecord::new(content, &geometry, origin);
         Self::from_record(dir, record, now_millis())
     }
@@ -69,7 +73,8 @@ impl StoredLayer {
         }
         let path = dir.join(DATA);
         let sealed = record.sealed.filter(|_| held.is_full());
-        let data = open_data(&path, geometry.length(), sealed.is_some())?;
+        let is_empty = held.count() == 0;
+        let data = open_data(&path, geometry.length(), sealed.is_some(), is_empty)?;
         let written = match (&sealed, record.written) {
             (None, _) => 0,
             (Some(_), Some(written)) => written,
@@ -124,8 +129,14 @@ impl StoredLayer {
 }
 
 /// Opens the bytes of a layer. Those of a sealed one may have further names outside the store,
-/// so they are never written again, nor is a file that has such names for another reason.
-fn open_data(path: &Path, length: u64, is_sealed: bool) -> Result<File, StoreError> {
+/// so they are never written again, nor is a file that has such names for another reason. Only where
+/// no piece is on record (`is_empty`) a file is made or made longer: bytes of pieces are not made up.
+fn open_data(
+    path: &Path,
+    length: u64,
+    is_sealed: bool,
+    is_empty: bool,
+) -> Result<File, StoreError> {
     let damaged = |reason: String| StoreError::Damaged {
         path: path.to_owned(),
         reason,
@@ -136,7 +147,7 @@ fn open_data(path: &Path, length: u64, is_sealed: bool) -> Result<File, StoreErr
         if fs::metadata(path).is_ok_and(|data| data.nlink() > 1) {
             return Err(damaged("it has further names outside the store".to_owned()));
         }
-        options.write(true).create(true).truncate(false);
+        options.write(true).create(is_empty).truncate(false);
     }
     let data = match options.open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -144,7 +155,7 @@ fn open_data(path: &Path, length: u64, is_sealed: bool) -> Result<File, StoreErr
         }
         opened => opened.map_err(|e| StoreError::io(path, e))?,
     };
-    if is_sealed {
+    if is_sealed || !is_empty {
         let found = data.metadata().map_err(|e| StoreError::io(path, e))?.len();
         if found != length {
             return Err(damaged(format!("it has {found} bytes, not {length}")));
@@ -166,6 +177,41 @@ fn is_piece(data: &File, geometry: &Geometry, piece: PieceIndex, hash: PieceHash
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pieces_on_record_whose_bytes_are_gone_are_not_made_up() {
+        for cut in [None, Some(3 << 18)] {
+            let dir = tempfile::tempdir().unwrap();
+            let geometry = Geometry::new(6 << 18, 1 << 18).unwrap();
+            let content = ContentId::url("http://h/f", "1", geometry.length());
+            let path = dir.path().to_owned();
+            let layer = StoredLayer::create(path.clone(), content, geometry, "http://h").unwrap();
+            let (piece, bytes) = (geometry.piece(5).unwrap(), vec![1; 1 << 18]);
+            let hash = PieceHash::of(&bytes);
+            layer.write_piece(piece, hash, &bytes).unwrap();
+            layer.sync().unwrap();
+            drop(layer);
+            // As an eviction that was killed midway leaves it, or a hand.
+            let data = path.join(DATA);
+            match cut {
+                None => fs::remove_file(data).unwrap(),
+                Some(length) => File::options()
+                    .write(true)
+                    .open(data)
+                    .unwrap()
+                    .set_len(length)
+                    .unwrap(),
+            }
+            let found = StoredLayer::open(path.clone());
+            assert!(
+                matches!(found, Err(StoreError::Damaged { .. })),
+                "{found:?}"
+            );
+            let content = ContentId::url("http://h/f", "1", geometry.length());
+            let anew = StoredLayer::create(path, content, geometry, "http://h").unwrap();
+            assert!(anew.held().is_empty());
+        }
+    }
 
     #[test]
     fn pieces_of_a_killed_process_count_while_their_bytes_are_there() {

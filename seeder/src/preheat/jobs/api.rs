@@ -52,8 +52,8 @@ async fn submit(
 }
 
 async fn list(State(jobs): State<Jobs>) -> Response {
-    let all = jobs.all().into_iter().take(MOST_LISTED);
-    Json(all.map(status_of).collect::<Vec<_>>()).into_response()
+    let latest = jobs.latest(MOST_LISTED).into_iter();
+    Json(latest.map(status_of).collect::<Vec<_>>()).into_response()
 }
 
 async fn show(State(jobs): State<Jobs>, Path(id): Path<String>) -> Response {

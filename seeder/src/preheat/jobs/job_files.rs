@@ -10,8 +10,8 @@ use tempfile::NamedTempFile;
 
 use super::record::{JobId, JobRecord};
 
-/// A job has 256 images at most, and few outcomes.
-const LARGEST: u64 = 1024 * 1024;
+/// A job has 256 images at most, few outcomes, and 10,000 nodes whose names have up to 255 bytes.
+const LARGEST: u64 = 8 * 1024 * 1024;
 const ENDING: &str = "json";
 
 /// The directory of all jobs. Everything here blocks on the disk.

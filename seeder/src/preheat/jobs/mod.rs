@@ -205,11 +205,11 @@ impl Jobs {
         self.lock().get(&id).map(|job| job.record.borrow().clone())
     }
 
-    /// All jobs that are kept, the latest first.
-    pub(crate) fn all(&self) -> Vec<JobRecord> {
+    /// The jobs that are kept, the latest first, so many at most.
+    pub(crate) fn latest(&self, most: usize) -> Vec<JobRecord> {
         let table = self.lock();
-        let records = table.values().rev().map(|job| job.record.borrow().clone());
-        records.collect()
+        let records = table.values().rev().take(most);
+        records.map(|job| job.record.borrow().clone()).collect()
     }
 
     /// The job once it is finished.

@@ -157,6 +157,8 @@ impl JobRecord {
         self.state = state;
         self.cause = cause;
         self.authorization = None;
+        // Up to 10,000 names, of 10,000 jobs.
+        self.nodes = None;
         self.updated = now;
     }
 

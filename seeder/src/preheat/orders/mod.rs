@@ -87,6 +87,7 @@ pub(crate) enum NotTaken {
 pub(crate) struct Visit {
     orders: Orders,
     peer_id: PeerId,
+    name: String,
     visit: u64,
     pub(crate) events: mpsc::Receiver<OrderEvent>,
 }
@@ -128,16 +129,21 @@ impl Orders {
         }
         let visit = state.next_visit;
         state.next_visit += 1;
-        let (orders, events) = mpsc::channel(QUEUE);
+        // Everything that is told now fits in, whatever comes later.
+        let awaited = state
+            .deliveries
+            .values()
+            .filter(|d| d.parts.contains_key(&name));
+        let lines = awaited.map(|delivery| delivery.layers.len().div_ceil(LAYERS_OF_A_LINE));
+        let (orders, events) = mpsc::channel(QUEUE + lines.sum::<usize>());
         for (job, delivery) in &mut state.deliveries {
             if let Some(part) = delivery.parts.get_mut(&name) {
                 part.gone_since = None;
-                // The queue is as long as this may be.
                 let _ = tell(*job, &delivery.layers, part, &orders);
             }
         }
         let present = Present {
-            name,
+            name: name.clone(),
             visit,
             orders,
         };
@@ -145,6 +151,7 @@ impl Orders {
         Ok(Visit {
             orders: self.clone(),
             peer_id,
+            name,
             visit,
             events,
         })
@@ -234,8 +241,9 @@ impl Orders {
             let Some(part) = delivery.parts.get_mut(&node.name) else {
                 return true;
             };
-            part.gone_since = None;
-            tell(job, &delivery.layers, part, &node.orders)
+            let is_told = tell(job, &delivery.layers, part, &node.orders);
+            part.gone_since = (!is_told).then_some(now);
+            is_told
         });
         state.deliveries.insert(job, delivery);
         Withdrawal { orders: self, job }
@@ -303,18 +311,16 @@ impl Drop for Visit {
     fn drop(&mut self) {
         let mut state = self.orders.lock();
         let is_last = |node: &Present| node.visit == self.visit;
-        if !state.nodes.get(&self.peer_id).is_some_and(is_last) {
-            return;
+        // It may have been removed before, because it did not keep up.
+        if state.nodes.get(&self.peer_id).is_some_and(is_last) {
+            state.nodes.remove(&self.peer_id);
         }
-        let Some(Present { name, .. }) = state.nodes.remove(&self.peer_id) else {
-            return;
-        };
-        if state.nodes.values().any(|node| node.name == name) {
+        if state.nodes.values().any(|node| node.name == self.name) {
             return;
         }
         for delivery in state.deliveries.values_mut() {
-            if let Some(part) = delivery.parts.get_mut(&name) {
-                part.gone_since = Some(Instant::now());
+            if let Some(part) = delivery.parts.get_mut(&self.name) {
+                part.gone_since.get_or_insert(Instant::now());
             }
         }
     }

@@ -47,15 +47,16 @@ function show() {
   const now = route();
   shown = views[now.view](now);
   const focused = document.activeElement;
-  const label = focused && content.contains(focused) ? focused.textContent : undefined;
+  const nameOf = (element) => element.id || element.textContent;
+  const label = focused && content.contains(focused) ? nameOf(focused) : undefined;
   content.replaceChildren(shown.element);
   document.title = `${shown.title} – flotilla`;
   for (const link of document.querySelectorAll('nav a')) {
     const isHere = link.hash.slice(2) === (location.hash.slice(2).split(/[/?]/)[0] ?? '');
     isHere ? link.setAttribute('aria-current', 'page') : link.removeAttribute('aria-current');
   }
-  // Who has sorted a column by the keyboard stays at its head.
-  const again = label && [...content.querySelectorAll('button')].find((button) => button.textContent === label);
+  // Who has sorted a column or chosen a span by the keyboard stays there.
+  const again = label && [...content.querySelectorAll('button, select')].find((element) => nameOf(element) === label);
   if (again) {
     again.focus();
   }
@@ -85,6 +86,12 @@ function listen() {
     // A refused stream is not taken up again by the browser.
     if (stream.readyState === EventSource.CLOSED) {
       retry = setTimeout(listen, RETRY);
+      // A login ends after a while, and with the supernode.
+      fetch('/api/v1/totals').then((reply) => {
+        if (reply.status === 401) {
+          location.href = '/login';
+        }
+      }, () => {});
     }
   };
 }
