@@ -30,10 +30,10 @@ pub(crate) struct Cli {
 
 const OVERVIEW: &str = "\
 Getting started:
-  flotilla supernode --listen 10.0.0.1:8001 --data-dir /var/lib/flotilla
+  flotilla supernode --listen 10.0.0.1:8001
       on one machine near the registry; prints how nodes join
   FLOTILLA_JOIN_TOKEN=… flotilla proxy --listen 127.0.0.1:65001 --peer-listen 0.0.0.0:65002 \\
-      --supernode http://10.0.0.1:8001 --data-dir /var/lib/flotilla
+      --supernode http://10.0.0.1:8001
       on every node; give the container engine HTTP_PROXY=http://127.0.0.1:65001
   docker pull registry.example:5000/team/app:1.0
 
@@ -86,7 +86,7 @@ pub(crate) enum Role {
 
 const SUPERNODE_EXAMPLES: &str = "\
 Examples:
-  flotilla supernode --listen 10.0.0.1:8001 --data-dir /var/lib/flotilla
+  flotilla supernode --listen 10.0.0.1:8001
   flotilla supernode --listen 127.0.0.1:8001 --data-dir ./data --registry-rate 100MB/s
   flotilla supernode --listen 10.0.0.1:8001 --open-repository registry.example/public/*";
 
@@ -149,10 +149,10 @@ pub(crate) struct SupernodeArgs {
 
 const PROXY_EXAMPLES: &str = "\
 Examples:
-  flotilla proxy --supernode http://10.0.0.1:8001 --data-dir /var/lib/flotilla \\
+  flotilla proxy --supernode http://10.0.0.1:8001 \\
       --peer-listen 0.0.0.0:65002
   flotilla proxy --supernode http://a:8001,http://b:8001 --registry http://harbor:80 \\
-      --data-dir /var/lib/flotilla --upload-rate 50MB/s
+      --upload-rate 50MB/s
 
 Without --supernode, the list is read from [node] address=… in /etc/dragonfly.conf.";
 

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -37,6 +38,8 @@ pub struct TorrentStorage {
     /// in the whole: a sparse file that is never published.
     unselected: Option<Arc<File>>,
     open: Mutex<VecDeque<(usize, Arc<File>)>>,
+    /// From then on the files are the user's: none is made or written.
+    is_published: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -125,6 +128,13 @@ impl TorrentStorage {
         Ok(storage)
     }
 
+    /// All of it is here and is about to get its own name.
+    pub(crate) fn note_published(&self) {
+        self.is_published.store(true, Ordering::Relaxed);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.clear();
+    }
+
     fn new(
         torrent: Arc<Metainfo>,
         selection: FileSelection,
@@ -139,6 +149,7 @@ impl TorrentStorage {
             root,
             unselected: None,
             open: Mutex::new(VecDeque::new()),
+            is_published: AtomicBool::new(false),
             inner: Mutex::new(Inner {
                 held,
                 selected_bytes: 0,
@@ -357,7 +368,10 @@ impl TorrentStorage {
             Root::Directory {
                 directory,
                 writable,
-            } => (directory, *writable),
+            } => {
+                let is_published = self.is_published.load(Ordering::Relaxed);
+                (directory, *writable && !is_published)
+            }
         };
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = open.iter().position(|(known, _)| *known == number) {

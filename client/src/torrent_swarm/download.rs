@@ -263,6 +263,7 @@ impl Download<'_> {
         self.participation.run(&swarm);
         self.completed(&swarm, &files).await?;
         let path = place.path.clone();
+        files.note_published();
         let published = tokio::task::spawn_blocking(move || place.publish()).await;
         match published {
             Ok(published) => published?,

@@ -93,6 +93,7 @@ fn files_that_are_not_selected_are_not_made_and_what_they_share_is_kept() {
     let storage = open();
     assert!(storage.is_complete() && storage.held().count() == 2);
     assert_eq!(storage.selected_bytes(), 20_000);
+    storage.note_published();
     publish(&work, &output).unwrap();
     assert_eq!(
         fs::read(output.join("d/b")).unwrap(),
@@ -101,6 +102,11 @@ fn files_that_are_not_selected_are_not_made_and_what_they_share_is_kept() {
     assert_eq!(fs::read_dir(&output).unwrap().count(), 1);
     let shared = storage.read(2 * PIECE as u64, 2 * PIECE).unwrap();
     assert_eq!(shared, &bytes[2 * PIECE..4 * PIECE]);
+    // What the user takes away does not come back empty.
+    storage.note_published();
+    fs::remove_file(output.join("d/b")).unwrap();
+    assert!(storage.read(2 * PIECE as u64, 2 * PIECE).is_err());
+    assert!(!output.join("d/b").exists());
 }
 
 #[test]
