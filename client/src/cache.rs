@@ -156,7 +156,7 @@ impl Cache {
             }
             match self.store().unpack(content) {
                 Ok(None) => return Outcome::Absent,
-                Ok(Some((_, evicted))) => self.leave(evicted.into_iter()),
+                Ok(Some(_)) => self.leave(self.store().take_evicted().into_iter()),
                 Err(error) => return Outcome::Failed(error.to_string()),
             }
         }

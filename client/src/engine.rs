@@ -307,12 +307,7 @@ impl Engine {
     /// As [`keep`](Self::keep), at once. Blocks on the disk.
     pub(crate) fn keep_now(&self, small: &SmallContent, origin: &str) -> Result<(), StoreError> {
         let kept = self.0.store.keep(small, origin);
-        // Others left their places also for what could not be kept after all.
-        let (evicted, kept) = match kept {
-            Ok(evicted) => (evicted, Ok(())),
-            Err(error) => (self.0.store.take_evicted(), Err(error)),
-        };
-        self.leave_all(evicted);
+        self.leave_evicted();
         kept
     }
 
@@ -337,11 +332,9 @@ impl Engine {
     /// # Errors
     /// There is no room for it, or the disk refused.
     pub fn unpack(&self, content: &ContentId) -> Result<Option<Arc<StoredLayer>>, StoreError> {
-        let unpacked = self.0.store.unpack(content)?;
-        Ok(unpacked.map(|(layer, evicted)| {
-            self.leave_all(evicted);
-            layer
-        }))
+        let unpacked = self.0.store.unpack(content);
+        self.leave_evicted();
+        unpacked
     }
 
     /// Makes a layer of small content, kept or not. Blocks on the disk.
@@ -354,8 +347,9 @@ impl Engine {
             return Ok(layer);
         }
         let store = &self.0.store;
-        let (layer, evicted) = store.layer_or_create(small.content(), small.geometry(), origin)?;
-        self.leave_all(evicted);
+        let layer = store.layer_or_create(small.content(), small.geometry(), origin);
+        self.leave_evicted();
+        let layer = layer?;
         store.complete(&layer, small.bytes(), small.sha256().clone())?;
         Ok(layer)
     }
@@ -367,8 +361,9 @@ impl Engine {
 
     /// Sets aside room for spooled bytes.
     pub(crate) fn reserve_spooled(&self, bytes: u64) -> Result<(), StoreError> {
-        self.leave_all(self.0.store.reserve_spooled(bytes)?);
-        Ok(())
+        let reserved = self.0.store.reserve_spooled(bytes);
+        self.leave_evicted();
+        reserved
     }
 
     /// Makes `file`, whose bytes have these `hashes`, a layer.
@@ -381,14 +376,14 @@ impl Engine {
         hashes: Hashes,
     ) -> Result<Arc<StoredLayer>, StoreError> {
         let store = &self.0.store;
-        let (layer, evicted) = store.adopt(file, content, geometry, origin, hashes)?;
-        self.leave_all(evicted);
-        Ok(layer)
+        let adopted = store.adopt(file, content, geometry, origin, hashes);
+        self.leave_evicted();
+        adopted
     }
 
-    /// Leaves the swarms of layers that were evicted.
-    fn leave_all(&self, evicted: Vec<Arc<StoredLayer>>) {
-        for layer in evicted {
+    /// Leaves the swarms of layers that were evicted, also for what could not be kept after all.
+    fn leave_evicted(&self) {
+        for layer in self.0.store.take_evicted() {
             self.leave(&layer.swarm());
         }
     }
@@ -453,15 +448,12 @@ impl Engine {
         let opened = tokio::task::spawn_blocking(move || {
             engine.0.store.layer_or_create(&wanted, geometry, &source)
         });
-        let (layer, evicted) = match opened.await {
-            Ok(Ok(opened)) => opened,
-            Ok(Err(error)) => {
-                self.leave_all(self.0.store.take_evicted());
-                return Err(error.into());
-            }
+        let opened = opened.await;
+        self.leave_evicted();
+        let layer = match opened {
+            Ok(opened) => opened?,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
-        self.leave_all(evicted);
         let map = published_so_far(&layer, role);
         let storage = PieceStorage::Layer(Arc::clone(&layer));
         let running = self.0.clone().run_swarm(swarm, storage, None, map, role);

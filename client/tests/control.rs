@@ -93,7 +93,7 @@ impl Host {
         let sha256 = DigestHasher::sha256_of(&bytes);
         let geometry = Geometry::for_length(length as u64).unwrap();
         let store = self.node.engine().store();
-        let (layer, _) = store
+        let layer = store
             .layer_or_create(&ContentId::blob(&sha256), geometry, SOURCE)
             .unwrap();
         store.complete(&layer, &bytes, sha256).unwrap();

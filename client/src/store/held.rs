@@ -8,7 +8,7 @@ use flotilla_torrents::ContentId;
 
 use super::layer_record::RECORD;
 use super::packs::Packs;
-use super::{Evicted, StoreError, StoredLayer};
+use super::{StoreError, StoredLayer};
 
 /// The recorder may put a file into a directory that is being emptied: a record, once.
 const MOST_REMOVALS: u32 = 3;
@@ -21,7 +21,7 @@ pub(super) struct Held {
     /// Bytes set aside for what may become layers.
     pub(super) spooled: u64,
     /// Layers that have left, and of which nobody has heard yet.
-    pub(super) evicted: Evicted,
+    pub(super) evicted: Vec<Arc<StoredLayer>>,
 }
 
 impl Held {

@@ -38,9 +38,6 @@ use crate::spool::Hashes;
 /// most of those that are.
 const SPOOL_SHARE: u64 = 2;
 
-/// Layers that left to make room; their swarms are to be left as well.
-pub type Evicted = Vec<Arc<StoredLayer>>;
-
 /// The store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -224,8 +221,7 @@ impl Store {
     }
 
     /// The layer with this geometry, created when it is not here; room is made by evicting
-    /// the least recently used layers that nobody uses and that are not pinned. Also returns
-    /// what was evicted.
+    /// the least recently used layers that nobody uses and that are not pinned.
     /// `origin`: scheme, host and port of its source.
     ///
     /// # Errors
@@ -236,7 +232,7 @@ impl Store {
         content: &ContentId,
         geometry: Geometry,
         origin: &str,
-    ) -> Result<(Arc<StoredLayer>, Evicted), StoreError> {
+    ) -> Result<Arc<StoredLayer>, StoreError> {
         let mut held = self.lock();
         if let Some(layer) = held.layers.get(content) {
             self.check_origin(layer.origin(), origin)?;
@@ -244,7 +240,7 @@ impl Store {
                 // Same content, other cut: an older version's; nobody can use it any more.
                 held.layers.remove(content)?;
             } else if layer.is_untouched() {
-                return Ok((Arc::clone(layer), Vec::new()));
+                return Ok(Arc::clone(layer));
             } else {
                 tracing::warn!(%content, "written by somebody else: anew");
                 layer.condemn();
@@ -255,11 +251,11 @@ impl Store {
         let dir = self.root.join(content.file_stem());
         let layer = Arc::new(StoredLayer::create(dir, content.clone(), geometry, origin)?);
         held.layers.insert(Arc::clone(&layer));
-        Ok((layer, std::mem::take(&mut held.evicted)))
+        Ok(layer)
     }
 
     /// Makes `file`, whose bytes have these `hashes`, a complete layer. One that is here complete
-    /// stays, one that is not is left to the swarm that brings it. Also returns what was evicted.
+    /// stays, one that is not is left to the swarm that brings it.
     ///
     /// # Errors
     /// As [`layer_or_create`](Self::layer_or_create), or the layer is about to arrive.
@@ -270,12 +266,12 @@ impl Store {
         geometry: Geometry,
         origin: &str,
         hashes: Hashes,
-    ) -> Result<(Arc<StoredLayer>, Evicted), StoreError> {
+    ) -> Result<Arc<StoredLayer>, StoreError> {
         let mut held = self.lock();
         if let Some(layer) = held.layers.get(content) {
             self.check_origin(layer.origin(), origin)?;
             return match layer.sealed() {
-                Some(_) => Ok((Arc::clone(layer), Vec::new())),
+                Some(_) => Ok(Arc::clone(layer)),
                 None => Err(StoreError::Arriving {
                     content: content.clone(),
                 }),
@@ -289,7 +285,7 @@ impl Store {
         let layer = Arc::new(layer);
         held.layers.insert(Arc::clone(&layer));
         self.recorder.record(Arc::clone(&layer));
-        Ok((layer, std::mem::take(&mut held.evicted)))
+        Ok(layer)
     }
 
     /// An empty file that is gone when it is closed.
@@ -298,8 +294,8 @@ impl Store {
     }
 
     /// Sets so many bytes of the quota aside, until
-    /// [`release_spooled`](Self::release_spooled). Returns what was evicted for them.
-    pub(crate) fn reserve_spooled(&self, bytes: u64) -> Result<Evicted, StoreError> {
+    /// [`release_spooled`](Self::release_spooled).
+    pub(crate) fn reserve_spooled(&self, bytes: u64) -> Result<(), StoreError> {
         let mut held = self.lock();
         let share = self.quota / SPOOL_SHARE;
         if held.spooled.saturating_add(bytes) > share {
@@ -310,7 +306,7 @@ impl Store {
         }
         held.make_room(self.quota, bytes)?;
         held.spooled = held.spooled.saturating_add(bytes);
-        Ok(std::mem::take(&mut held.evicted))
+        Ok(())
     }
 
     pub(crate) fn release_spooled(&self, bytes: u64) {
@@ -343,8 +339,9 @@ impl Store {
         Ok(())
     }
 
-    /// Layers that left for something that could not be kept after all.
-    pub(crate) fn take_evicted(&self) -> Evicted {
+    /// Layers that left to make room since this was asked last, also for what could not be kept after
+    /// all; their swarms are to be left as well.
+    pub(crate) fn take_evicted(&self) -> Vec<Arc<StoredLayer>> {
         std::mem::take(&mut self.lock().evicted)
     }
 

@@ -46,6 +46,18 @@ struct Pack {
     noted_use: u64,
 }
 
+impl Pack {
+    fn new(file: PackFile, end: u64, last_used: u64) -> Self {
+        Self {
+            file: Arc::new(file),
+            end,
+            bytes: 0,
+            last_used: Arc::new(AtomicU64::new(last_used)),
+            noted_use: last_used,
+        }
+    }
+}
+
 /// A content in a pack.
 #[derive(Clone, Debug)]
 pub(super) struct PackedContent {
@@ -110,14 +122,8 @@ impl Packs {
         let (file, contents) = PackFile::open(path)?;
         let last_used = layer_record::modified_millis(file.file())?;
         let last_used = last_used.min(layer_record::now_millis());
-        let end = contents.last().map_or(0, |(_, place)| place.end);
-        let pack = Pack {
-            end: file.file().metadata()?.len().max(end),
-            file: Arc::new(file),
-            bytes: 0,
-            last_used: Arc::new(AtomicU64::new(last_used)),
-            noted_use: last_used,
-        };
+        let end = file.file().metadata()?.len();
+        let pack = Pack::new(file, end, last_used);
         let file = Arc::clone(&pack.file);
         self.packs.insert(number, pack);
         for (record, place) in contents {
@@ -172,14 +178,7 @@ impl Packs {
         let number = self.next;
         let file = PackFile::create(self.dir.join(format!("{number}.pack")))?;
         self.next = number.saturating_add(1);
-        let now = layer_record::now_millis();
-        let pack = Pack {
-            file: Arc::new(file),
-            end: 0,
-            bytes: 0,
-            last_used: Arc::new(AtomicU64::new(now)),
-            noted_use: now,
-        };
+        let pack = Pack::new(file, 0, layer_record::now_millis());
         self.packs.insert(number, pack);
         Ok(number)
     }

@@ -7,7 +7,7 @@ use flotilla_torrents::{ContentId, Digest};
 use super::layer_record::LayerRecord;
 use super::pack_file::Frame;
 use super::packs::PackedContent;
-use super::{Evicted, LayerAudit, Store, StoreError, StoredLayer};
+use super::{LayerAudit, Store, StoreError, StoredLayer};
 use crate::small_content::SmallContent;
 use crate::torrent_files::PieceRanges;
 
@@ -23,16 +23,15 @@ pub(crate) struct SmallEntry {
 }
 
 impl Store {
-    /// Keeps small content, unless it is here; also returns the layers that were evicted for it.
-    /// Blocks on the disk.
+    /// Keeps small content, unless it is here. Blocks on the disk.
     ///
     /// # Errors
     /// The disk refused, the quota is taken by layers in use and pinned ones, or what is here
     /// came from another source than `origin`.
-    pub fn keep(&self, small: &SmallContent, origin: &str) -> Result<Evicted, StoreError> {
+    pub fn keep(&self, small: &SmallContent, origin: &str) -> Result<(), StoreError> {
         let content = small.content();
         if self.is_kept(content, origin)? {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let mut record = LayerRecord::new(content.clone(), &small.geometry(), origin);
         record.sealed = Some(small.sha256().clone());
@@ -51,13 +50,12 @@ impl Store {
             return Err(StoreError::io(file.path(), source));
         }
         let is_taken = held.packs.insert(record, reserved);
-        let evicted = std::mem::take(&mut held.evicted);
         drop(held);
         if !is_taken {
             // Somebody else was faster. A restart must not find it twice.
             let _ = file.forget(place);
         }
-        Ok(evicted)
+        Ok(())
     }
 
     /// Whether it is here as small content.
@@ -84,27 +82,21 @@ impl Store {
     }
 
     /// Makes a layer of small content: a file of its own, that can be pinned, linked and seeded.
-    /// `None`: it is not here. Also returns what was evicted. Blocks on the disk.
+    /// `None`: it is not here. Blocks on the disk.
     ///
     /// # Errors
     /// The disk refused, or the quota is taken by layers in use and pinned ones.
-    pub fn unpack(
-        &self,
-        content: &ContentId,
-    ) -> Result<Option<(Arc<StoredLayer>, Evicted)>, StoreError> {
+    pub fn unpack(&self, content: &ContentId) -> Result<Option<Arc<StoredLayer>>, StoreError> {
         let Some(packed) = self.packed(content) else {
             return Ok(None);
         };
         let Some(small) = self.read(content, &packed) else {
             return Ok(None);
         };
-        let (layer, evicted) = self.layer_or_create(content, packed.geometry, &packed.origin)?;
-        if let Err(error) = self.complete(&layer, small.bytes(), small.sha256().clone()) {
-            self.lock().evicted.extend(evicted);
-            return Err(error);
-        }
+        let layer = self.layer_or_create(content, packed.geometry, &packed.origin)?;
+        self.complete(&layer, small.bytes(), small.sha256().clone())?;
         self.remove_small(content);
-        Ok(Some((layer, evicted)))
+        Ok(Some(layer))
     }
 
     /// All small content.
@@ -379,18 +371,18 @@ mod tests {
             let geometry = Geometry::for_length(length).unwrap();
             store.layer_or_create(&content, geometry, ORIGIN).unwrap()
         };
-        let (layer, _) = layer_of(2, 500_000);
+        let layer = layer_of(2, 500_000);
         later(layer.last_used());
         assert!(
             kept(&store, &packed),
             "a use: the layer is the older one now"
         );
         later(used(&store));
-        let (_, evicted) = layer_of(3, 900_000);
-        assert_eq!(evicted.len(), 1);
+        layer_of(3, 900_000);
+        assert_eq!(store.take_evicted().len(), 1);
         assert!(store.has_small(packed.content()));
-        let (_, evicted) = layer_of(4, 100_000);
-        assert!(evicted.is_empty(), "the pack is the older one");
+        layer_of(4, 100_000);
+        assert!(store.take_evicted().is_empty(), "the pack is the older one");
         assert!(!store.has_small(packed.content()));
         assert_eq!(fs::read_dir(dir.path().join("packs")).unwrap().count(), 0);
         store.keep(&packed, ORIGIN).unwrap();
@@ -403,7 +395,7 @@ mod tests {
         let store = open(dir.path());
         let small = small(1, 5000);
         store.keep(&small, ORIGIN).unwrap();
-        let (layer, _) = store.unpack(small.content()).unwrap().unwrap();
+        let layer = store.unpack(small.content()).unwrap().unwrap();
         assert_eq!(layer.read(0, 5000).unwrap(), small.bytes());
         assert_eq!(layer.sealed().as_ref(), Some(small.sha256()));
         assert_eq!(store.bytes(), 5000, "it is here once");

@@ -6,7 +6,7 @@ fn create(store: &Store, length: u64) -> Result<Vec<Arc<StoredLayer>>, StoreErro
     let content = ContentId::blob(&DigestHasher::sha256_of(&length.to_be_bytes()));
     let geometry = Geometry::for_length(length).unwrap();
     let created = store.layer_or_create(&content, geometry, "http://registry");
-    created.map(|(_, evicted)| evicted)
+    created.map(|_| store.take_evicted())
 }
 
 #[test]
@@ -30,7 +30,7 @@ fn create_whole(store: &Store, bytes: &[u8]) -> Arc<StoredLayer> {
     let sha256 = DigestHasher::sha256_of(bytes);
     let geometry = Geometry::for_length(bytes.len() as u64).unwrap();
     let content = ContentId::blob(&sha256);
-    let (layer, _) = store
+    let layer = store
         .layer_or_create(&content, geometry, "http://registry")
         .unwrap();
     store.complete(&layer, bytes, sha256).unwrap();
@@ -142,7 +142,7 @@ fn foreign_writes_to_a_complete_layer_are_noticed_also_after_a_restart() {
     let store = Store::open(dir.path(), 1000).unwrap();
     assert!(store.layer(&content).unwrap().read(0, 3).is_err());
     let anew = store.layer_or_create(&content, geometry, "http://registry");
-    assert!(anew.unwrap().0.held().is_empty());
+    assert!(anew.unwrap().held().is_empty());
 }
 
 #[test]

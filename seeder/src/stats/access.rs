@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -24,6 +24,7 @@ use super::api::Web;
 use super::page;
 use crate::api::refusal;
 use crate::api_server::Visit;
+use crate::openings::unix_now;
 
 /// A working day.
 const LOGIN_LASTS: Duration = Duration::from_secs(12 * 3600);
@@ -119,11 +120,6 @@ fn is_on_this_machine(remote: SocketAddr, version: Version, headers: &HeaderMap)
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
-}
-
-fn unix_now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.unwrap_or_default().as_secs()
 }
 
 pub(crate) async fn viewers_only(
