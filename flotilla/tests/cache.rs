@@ -31,7 +31,7 @@ impl Scratch {
             let content = ContentId::blob(&sha256);
             let geometry = Geometry::for_length(length as u64).unwrap();
             let created = store.layer_or_create(&content, geometry, "http://registry");
-            let (layer, _) = created.unwrap();
+            let layer = created.unwrap();
             store.complete(&layer, &bytes, sha256).unwrap();
             content
         });

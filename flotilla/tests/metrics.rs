@@ -14,8 +14,9 @@
 mod calls;
 mod fake_source;
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -33,22 +34,6 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// Starts a role and waits for the line that it is ready; the address in it.
-fn role(place: &Place, arguments: &[&str]) -> (Running, String) {
-    let mut command = place.command(arguments);
-    let command = command.stdout(Stdio::piped()).env("FLOTILLA_LOG", "error");
-    let mut child = command.spawn().unwrap();
-    let mut line = String::new();
-    let mut out = BufReader::new(child.stdout.take().unwrap());
-    out.read_line(&mut line).unwrap();
-    let address = line
-        .split("http://")
-        .nth(1)
-        .unwrap_or_else(|| panic!("{line}"));
-    let address = address.split(' ').next().unwrap().to_owned();
-    (Running(child), address)
 }
 
 fn free_port() -> u16 {
@@ -87,38 +72,12 @@ fn wait_for(what: &str, done: impl Fn() -> bool) {
 #[test]
 fn prometheus_has_data_for_every_query_of_the_dashboard() {
     let place = Place::new();
-    let (_supernode, supernode) = role(
-        &place,
-        &[
-            "supernode",
-            "--listen",
-            "127.0.0.1:0",
-            "--peer-listen",
-            "127.0.0.1:0",
-            "--data-dir",
-            "s",
-        ],
-    );
-    let (url, metrics) = (
-        format!("http://{supernode}"),
-        format!("127.0.0.1:{}", free_port()),
-    );
-    let (_proxy, _) = role(
-        &place,
-        &[
-            "proxy",
-            "--listen",
-            "127.0.0.1:0",
-            "--peer-listen",
-            "127.0.0.1:0",
-            "--data-dir",
-            "p",
-            "--supernode",
-            &url,
-            "--metrics-listen",
-            &metrics,
-        ],
-    );
+    let supernode = place.daemon("supernode", Path::new("s"), &[]);
+    let url = supernode.url();
+    let address = url.trim_start_matches("http://");
+    let metrics = format!("127.0.0.1:{}", free_port());
+    let more = ["--supernode", url, "--metrics-listen", &metrics];
+    let _proxy = place.daemon("proxy", Path::new("p"), &more);
     let bytes = content(3_000_000, 1);
     let source = FakeSource::start(move |asked| served(asked, &bytes, "\"1\""));
     let got = place.get(&[
@@ -126,7 +85,7 @@ fn prometheus_has_data_for_every_query_of_the_dashboard() {
         "-o",
         "f",
         "--supernode",
-        &url,
+        url,
         "--no-fallback",
         "--seed-for",
         "1s",
@@ -156,7 +115,7 @@ fn prometheus_has_data_for_every_query_of_the_dashboard() {
     let prometheus = format!("127.0.0.1:{}", free_port());
     let config = format!(
         "global: {{scrape_interval: 1s}}\nscrape_configs:\n\
-         - {{job_name: flotilla-supernode, static_configs: [{{targets: ['{supernode}']}}]}}\n\
+         - {{job_name: flotilla-supernode, static_configs: [{{targets: ['{address}']}}]}}\n\
          - {{job_name: flotilla-proxy, static_configs: [{{targets: ['{metrics}']}}]}}\n"
     );
     place.write("prometheus.yml", &config);

@@ -15,8 +15,9 @@ mod browser;
 mod calls;
 mod fake_source;
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, Stdio};
 
 use browser::Browser;
@@ -36,28 +37,8 @@ impl Drop for Running {
     }
 }
 
-fn supernode(place: &Place, more: &[&str]) -> (Running, String) {
-    let arguments = [
-        "supernode",
-        "--listen",
-        "127.0.0.1:0",
-        "--peer-listen",
-        "127.0.0.1:0",
-        "--data-dir",
-        "s",
-    ];
-    let mut command = place.command(&[&arguments, more].concat());
-    let command = command.stdout(Stdio::piped()).env("FLOTILLA_LOG", "error");
-    let mut child = command.spawn().unwrap();
-    let mut line = String::new();
-    let mut out = BufReader::new(child.stdout.take().unwrap());
-    out.read_line(&mut line).unwrap();
-    let address = line
-        .split("http://")
-        .nth(1)
-        .unwrap_or_else(|| panic!("{line}"));
-    let address = address.split(' ').next().unwrap().to_owned();
-    (Running(child), address)
+fn address_of(url: &str) -> &str {
+    url.trim_start_matches("http://")
 }
 
 /// No complaint, and no request to anybody else.
@@ -82,10 +63,12 @@ fn assert_quiet(browser: &Browser, supernode: &str) {
 #[test]
 fn the_page_shows_a_swarm_while_it_arrives_and_the_numbers_of_the_api() {
     let place = Place::new();
-    let (_running, address) = supernode(&place, &["--registry-rate", "2MB/s"]);
+    let running = place.daemon("supernode", Path::new("s"), &["--registry-rate", "2MB/s"]);
+    let supernode = running.url();
+    let address = address_of(supernode);
     let bytes = content(20_000_000, 1);
     let source = FakeSource::start(move |asked| served(asked, &bytes, "\"1\""));
-    let (url, supernode) = (source.url("image.bin"), format!("http://{address}"));
+    let url = source.url("image.bin");
     let gets = (1..=3).map(|number| {
         let out = format!("f{number}");
         let mut command = place.command(&[
@@ -94,7 +77,7 @@ fn the_page_shows_a_swarm_while_it_arrives_and_the_numbers_of_the_api() {
             "-o",
             &out,
             "--supernode",
-            &supernode,
+            supernode,
             "--no-fallback",
             "--seed-for",
             "300s",
@@ -159,7 +142,7 @@ fn the_page_shows_a_swarm_while_it_arrives_and_the_numbers_of_the_api() {
         })()",
     );
     browser.screenshot("overview.png");
-    let mut status = place.command(&["status", "--supernode", &supernode]);
+    let mut status = place.command(&["status", "--supernode", supernode]);
     let status = status.stdout(Stdio::piped()).output().unwrap();
     let out = String::from_utf8_lossy(&status.stdout);
     let told = "last hour: 19.07 MiB from registries, ";
@@ -177,7 +160,7 @@ fn the_page_shows_a_swarm_while_it_arrives_and_the_numbers_of_the_api() {
     browser.wait_for(&format!(
         "document.querySelector('tbody')?.innerText.includes('http://{address}')"
     ));
-    assert_quiet(&browser, &address);
+    assert_quiet(&browser, address);
 }
 
 const NODES: u32 = 10_000;
@@ -272,8 +255,9 @@ fn announce(place: &Place, address: &str) {
 #[test]
 fn ten_thousand_nodes_are_searched_sorted_and_paged_whatever_they_are_called() {
     let place = Place::new();
-    let (_running, address) = supernode(&place, &[]);
-    announce(&place, &address);
+    let running = place.daemon("supernode", Path::new("s"), &[]);
+    let address = address_of(running.url());
+    announce(&place, address);
     let browser = Browser::start(&place.path("profile"));
     browser.resize(1280, 900);
     browser.open(&format!("http://{address}/#/nodes"));
@@ -353,5 +337,5 @@ fn ten_thousand_nodes_are_searched_sorted_and_paged_whatever_they_are_called() {
     browser.run("location.hash = '#/nodes';");
     browser.wait_for("document.querySelector('caption')?.textContent === 'Nodes: 10,000 nodes'");
     browser.screenshot("nodes-phone-dark.png");
-    assert_quiet(&browser, &address);
+    assert_quiet(&browser, address);
 }
