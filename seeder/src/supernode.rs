@@ -29,7 +29,7 @@ use crate::registry_login::{LoginConfig, RegistryLogins};
 use crate::registry_tls::RegistryTls;
 use crate::registry_token::{TokenCertificate, TokenVerifier};
 use crate::source::{Source, SourceConfig};
-use crate::stats::{self, Access, Events, Statistics, Web};
+use crate::stats::{self, Access, Events, HistoryFile, Statistics, Web};
 
 /// What a supernode needs to know.
 #[derive(Clone, Debug)]
@@ -64,6 +64,7 @@ pub struct Supernode {
     listener: TcpListener,
     udp: Option<UdpSocket>,
     api: Arc<Api>,
+    history: HistoryFile,
     shutdown: CancellationToken,
 }
 
@@ -110,6 +111,8 @@ impl Supernode {
         engine.trust_tickets_of(signer.public_key());
         let open_swarms = OpenSwarms::new(engine.clone());
         let statistics = Statistics::new(Instant::now(), engine.peer_id());
+        let history = HistoryFile::in_dir(&config.data_dir);
+        statistics.recall(&history);
         let gate = SupernodeGate {
             ticket_key: signer.public_key(),
             open: open_swarms.clone(),
@@ -163,6 +166,7 @@ impl Supernode {
                 listen,
                 web,
             ),
+            history,
             shutdown,
         })
     }
@@ -198,10 +202,11 @@ impl Supernode {
         self.api.jobs.resume();
         tokio::spawn(open_torrents::open_known(Arc::clone(&self.api)));
         let openings = &self.api.openings;
-        tokio::spawn(stats::watch_engine(
+        let watching = tokio::spawn(stats::watch_engine(
             self.api.web.statistics.clone(),
             openings.engine.clone(),
             openings.source.clone(),
+            self.history,
             self.shutdown.clone(),
         ));
         let (tracker, udp) = (self.api.tracker.clone(), self.udp);
@@ -217,7 +222,7 @@ impl Supernode {
             Err(error) = serving_udp => return Err(error).context("UDP tracker"),
         }
         self.api.openings.engine.stopped().await;
-        Ok(())
+        watching.await.context("statistics")
     }
 }
 

@@ -14,11 +14,15 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::book::{Announced, Book, Opening, OwnSwarm, OwnTotals};
+use super::history_file::HistoryFile;
 use super::rows::Rows;
+use crate::openings::unix_now;
 use crate::source::Source;
 
 /// How often the supernode looks at itself.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A supernode that is killed forgets the traffic of this time at most.
+const SAVE_EVERY: Duration = Duration::from_secs(60);
 /// However many look, the rows are made only so often.
 const ROWS_LIVE: Duration = Duration::from_millis(500);
 
@@ -41,6 +45,23 @@ impl Statistics {
             rows: Mutex::new(None),
             peer_id,
         }))
+    }
+
+    /// Goes on with the traffic of the last week where an earlier supernode stopped. Blocks on the
+    /// disk.
+    pub(crate) fn recall(&self, file: &HistoryFile) {
+        if let Some((past, ago)) = file.load(unix_now()) {
+            self.with(|book| book.history.recall(Instant::now(), past, ago));
+        }
+    }
+
+    async fn save(&self, file: &HistoryFile) {
+        let past = self.with(|book| book.history.remember(Instant::now()));
+        let file = file.clone();
+        let saving = tokio::task::spawn_blocking(move || file.save(unix_now(), past));
+        if let Ok(Err(error)) = saving.await {
+            tracing::warn!(%error, "the traffic so far is not saved: a restart would forget it");
+        }
     }
 
     pub(super) fn peer_id(&self) -> PeerId {
@@ -104,13 +125,15 @@ impl Statistics {
     }
 }
 
-/// Looks at the supernode's own swarms every second, until `shutdown`.
+/// Looks at the supernode's own swarms every second, until `shutdown`, and saves its traffic.
 pub(crate) async fn watch_engine(
     statistics: Statistics,
     engine: Engine,
     source: Source,
+    file: HistoryFile,
     shutdown: CancellationToken,
 ) {
+    let mut saved = Instant::now();
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
@@ -138,7 +161,12 @@ pub(crate) async fn watch_engine(
         });
         let swarms = swarms.collect();
         statistics.with(|book| book.handle_own(Instant::now(), own, swarms));
+        if saved.elapsed() >= SAVE_EVERY {
+            statistics.save(&file).await;
+            saved = Instant::now();
+        }
     }
+    statistics.save(&file).await;
 }
 
 /// What operators know content by: registry and repository of a blob, else the URL without what may

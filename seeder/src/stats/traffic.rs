@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Bytes by origin.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Traffic {
     /// Read from registries by this supernode: the first copy.
     pub(crate) ingested: u64,
@@ -133,6 +134,26 @@ impl History {
         self.since_start
     }
 
+    /// What a later [`recall`](Self::recall) needs; the last ten minutes are not in it.
+    pub(crate) fn remember(&mut self, now: Instant) -> PastTraffic {
+        PastTraffic {
+            hour: self.hour.remember(now),
+            day: self.day.remember(now),
+            week: self.week.remember(now),
+        }
+    }
+
+    /// Puts what was remembered `ago` in place of what is here.
+    pub(crate) fn recall(&mut self, now: Instant, past: PastTraffic, ago: Duration) {
+        for (ring, past) in [
+            (&mut self.hour, past.hour),
+            (&mut self.day, past.day),
+            (&mut self.week, past.week),
+        ] {
+            ring.recall(now, past, ago);
+        }
+    }
+
     /// What moved in the span.
     pub(crate) fn sum(&mut self, now: Instant, span: Span) -> Traffic {
         self.ring(now, span).sum()
@@ -178,6 +199,21 @@ impl History {
     }
 }
 
+/// A [`History`] that outlives its program.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PastTraffic {
+    hour: PastSlots,
+    day: PastSlots,
+    week: PastSlots,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct PastSlots {
+    slots: VecDeque<Traffic>,
+    /// Seconds for which the last slot has been filled.
+    filled_for: u64,
+}
+
 /// Sums over slots of equal length; the last one is the present.
 #[derive(Debug)]
 struct Ring {
@@ -207,14 +243,37 @@ impl Ring {
 
     fn advance(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.began).as_secs() / self.width.as_secs();
-        let passed = u32::try_from(passed).unwrap_or(u32::MAX);
-        self.began += self.width.saturating_mul(passed);
-        for _ in 0..usize::try_from(passed).unwrap_or(self.most).min(self.most) {
-            self.slots.push_back(Traffic::default());
+        let widths = u32::try_from(passed).unwrap_or(u32::MAX);
+        self.began += self.width.saturating_mul(widths);
+        self.push_empty(passed);
+    }
+
+    fn remember(&mut self, now: Instant) -> PastSlots {
+        self.advance(now);
+        PastSlots {
+            slots: self.slots.clone(),
+            filled_for: now.saturating_duration_since(self.began).as_secs(),
         }
-        while self.slots.len() > self.most {
-            self.slots.pop_front();
+    }
+
+    fn recall(&mut self, now: Instant, past: PastSlots, ago: Duration) {
+        if past.slots.is_empty() {
+            return;
         }
+        let width = self.width.as_secs();
+        let passed = ago.as_secs().saturating_add(past.filled_for);
+        self.slots = past.slots;
+        self.push_empty(passed / width);
+        // A clock that does not reach back so far only moves the slots' borders.
+        let began = now.checked_sub(Duration::from_secs(passed % width));
+        self.began = began.unwrap_or(now);
+    }
+
+    fn push_empty(&mut self, slots: u64) {
+        let slots = usize::try_from(slots).unwrap_or(self.most).min(self.most);
+        self.slots.extend(vec![Traffic::default(); slots]);
+        let surplus = self.slots.len().saturating_sub(self.most);
+        self.slots.drain(..surplus);
     }
 
     fn sum(&self) -> Traffic {
@@ -272,6 +331,56 @@ mod tests {
         assert_eq!(chart.from_peers_bytes.len(), 120);
         assert_eq!(chart.from_peers_bytes.last(), Some(&3));
         assert_eq!(chart.from_peers_bytes.iter().sum::<u64>(), 3);
+    }
+
+    #[test]
+    fn what_is_remembered_goes_on_after_any_pause() {
+        let start = Instant::now();
+        let mut before = History::new(start);
+        before.add(start, &peers(7));
+        let stopped = start + Duration::from_secs(100);
+        before.add(stopped, &peers(5));
+        let past = before.remember(stopped);
+        for (pause, expected) in [
+            (0, [12, 12, 12]),
+            (59 * 60, [5, 12, 12]),
+            (2 * 3600, [0, 12, 12]),
+            (30 * 3600, [0, 0, 12]),
+            (u64::MAX, [0, 0, 0]),
+        ] {
+            let now = Instant::now();
+            let mut after = History::new(now);
+            after.recall(now, past.clone(), Duration::from_secs(pause));
+            let sums = [Span::Hour, Span::Day, Span::Week];
+            let sums = sums.map(|span| after.sum(now, span).from_peers);
+            assert_eq!(sums, expected, "{pause}");
+            assert_eq!(after.since_start(), Traffic::default());
+        }
+    }
+
+    #[test]
+    fn nothing_that_is_recalled_makes_a_ring_longer_or_takes_what_is_here() {
+        let now = Instant::now();
+        let mut history = History::new(now);
+        history.add(now, &peers(3));
+        history.recall(now, PastTraffic::default(), Duration::ZERO);
+        assert_eq!(history.sum(now, Span::Day), peers(3));
+        let long = PastSlots {
+            slots: vec![peers(1); 1000].into(),
+            filled_for: u64::MAX,
+        };
+        let past = PastTraffic {
+            day: PastSlots {
+                filled_for: 0,
+                ..long.clone()
+            },
+            week: long,
+            ..PastTraffic::default()
+        };
+        history.recall(now, past, Duration::ZERO);
+        assert_eq!(history.sum(now, Span::Day), peers(144));
+        assert_eq!(history.sum(now, Span::Week), Traffic::default());
+        assert_eq!(history.chart(now, Span::Week).from_peers_bytes.len(), 168);
     }
 
     #[test]

@@ -75,6 +75,20 @@ async fn every_byte_of_a_pull_is_told_with_its_origin() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_traffic_of_the_last_week_outlives_the_supernode() {
+    let mut cluster = pulled().await;
+    let totals = "/api/v1/totals";
+    let told = |totals: &Value| totals["last_week"]["saved_bytes"] == (NODES - 1) * (6 << 20);
+    let before = cluster.json_when(totals, told).await;
+    cluster.restart().await;
+    let after = cluster.json(totals).await;
+    for span in ["last_hour", "last_day", "last_week"] {
+        assert_eq!(after[span], before[span], "{span}");
+    }
+    assert_eq!(after["since_start"]["saved_bytes"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_answer_is_as_the_openapi_document_says() {
     let cluster = pulled().await;
     let document = cluster.json("/api/v1/openapi.json").await;

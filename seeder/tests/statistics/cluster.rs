@@ -1,5 +1,6 @@
 //! A registry of one layer, a supernode, and nodes.
 
+use std::path::Path;
 use std::time::Duration;
 
 use axum::Router;
@@ -14,6 +15,7 @@ use flotilla_torrents::{Digest, DigestHasher};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -26,6 +28,7 @@ pub(crate) struct Cluster {
     pub(crate) supernode: Url,
     pub(crate) http: reqwest::Client,
     pub(crate) stop: CancellationToken,
+    serving: JoinHandle<anyhow::Result<()>>,
     pub(crate) length: u64,
     digest: Digest,
     blob: Url,
@@ -54,30 +57,14 @@ impl Cluster {
         tokio::spawn(async move { axum::serve(registry, router).await });
         let supernode_dir = tempfile::tempdir().unwrap();
         let stop = CancellationToken::new();
-        let config = SupernodeConfig {
-            data_dir: supernode_dir.path().to_owned(),
-            join_token: Some(JOIN_TOKEN.to_owned()),
-            stats_token: Some(STATS_TOKEN.to_owned()),
-            cache_quota: 1 << 30,
-            upload_rate: None,
-            registry_rate: None,
-            shared_registries: Vec::new(),
-            token_certificates: Vec::new(),
-            registry_tls: RegistryTls::default(),
-            open_repositories: Vec::new(),
-            logins: LoginConfig::default(),
-        };
-        let api = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let peers = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let supernode = format!("http://{}", api.local_addr().unwrap());
-        let started = Supernode::start(&config, api, peers, stop.clone()).unwrap();
-        tokio::spawn(started.serve());
+        let (supernode, serving) = serve(supernode_dir.path(), stop.clone()).await;
         let http = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .build();
         Self {
-            supernode: supernode.parse().unwrap(),
+            supernode,
+            serving,
             http: http.unwrap(),
             stop,
             length: length as u64,
@@ -86,6 +73,15 @@ impl Cluster {
             supernode_dir,
             node_dirs: Vec::new(),
         }
+    }
+
+    /// Stops the supernode and starts it again with what it has on its disk, at another address.
+    pub(crate) async fn restart(&mut self) {
+        self.stop.cancel();
+        let stopped = tokio::time::timeout(DEADLINE, &mut self.serving).await;
+        stopped.expect("a supernode stops").unwrap().unwrap();
+        self.stop = CancellationToken::new();
+        (self.supernode, self.serving) = serve(self.supernode_dir.path(), self.stop.clone()).await;
     }
 
     /// The key that signs tickets, which only the supernode and its tests have.
@@ -147,6 +143,27 @@ impl Cluster {
         assert!(waited.await.is_ok(), "{path} stays {last:#}");
         last
     }
+}
+
+async fn serve(dir: &Path, stop: CancellationToken) -> (Url, JoinHandle<anyhow::Result<()>>) {
+    let config = SupernodeConfig {
+        data_dir: dir.to_owned(),
+        join_token: Some(JOIN_TOKEN.to_owned()),
+        stats_token: Some(STATS_TOKEN.to_owned()),
+        cache_quota: 1 << 30,
+        upload_rate: None,
+        registry_rate: None,
+        shared_registries: Vec::new(),
+        token_certificates: Vec::new(),
+        registry_tls: RegistryTls::default(),
+        open_repositories: Vec::new(),
+        logins: LoginConfig::default(),
+    };
+    let api = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let peers = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", api.local_addr().unwrap());
+    let supernode = Supernode::start(&config, api, peers, stop).unwrap();
+    (url.parse().unwrap(), tokio::spawn(supernode.serve()))
 }
 
 impl Drop for Cluster {
