@@ -12,6 +12,7 @@ mod matrix;
 mod mirror;
 mod open_swarms;
 mod pull;
+mod statistics;
 mod torrents;
 mod untouched;
 
