@@ -505,13 +505,17 @@ impl EngineShared {
     }
 
     /// A void swarm: nothing is kept of a layer. A torrent's files are the user's.
-    pub(crate) fn forget(&self, handle: &RunningSwarm) {
+    pub(crate) fn forget(self: &Arc<Self>, handle: &RunningSwarm) {
         self.lock_swarms().remove(&handle.swarm());
-        if let Some(layer) = handle.as_layer()
-            && let Err(error) = self.store.remove_layer(layer.layer())
-        {
+        let Some(layer) = handle.as_layer() else {
+            return;
+        };
+        if let Err(error) = self.store.dismiss(layer.layer()) {
             tracing::error!(%error, "void layer not removed");
         }
+        let engine = Arc::clone(self);
+        self.tasks
+            .spawn_blocking(move || engine.store.delete_dismissed());
     }
 
     pub(crate) fn is_supernode(&self, peer: PeerId) -> bool {

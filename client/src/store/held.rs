@@ -2,16 +2,13 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use flotilla_torrents::ContentId;
 
-use super::layer_record::RECORD;
 use super::packs::Packs;
 use super::{StoreError, StoredLayer};
-
-/// The recorder may put a file into a directory that is being emptied: a record, once.
-const MOST_REMOVALS: u32 = 3;
 
 /// What takes room.
 #[derive(Debug)]
@@ -67,15 +64,42 @@ impl Held {
 }
 
 /// The layers by what they are.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Layers {
     by_content: HashMap<ContentId, Arc<StoredLayer>>,
     bytes: u64,
+    /// Where nothing outlives the process.
+    spool: PathBuf,
+    /// Directories there, of layers that have left. Freeing gigabytes takes time: whoever has the lock
+    /// gives it back first.
+    rubbish: Vec<PathBuf>,
+    removals: u64,
 }
 
 impl Layers {
+    pub(super) fn new(spool: PathBuf) -> Self {
+        Self {
+            by_content: HashMap::new(),
+            bytes: 0,
+            spool,
+            rubbish: Vec::new(),
+            removals: 0,
+        }
+    }
+
+    /// What is to be deleted now.
+    pub(super) fn take_rubbish(&mut self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.rubbish)
+    }
+
     pub(super) fn get(&self, content: &ContentId) -> Option<&Arc<StoredLayer>> {
         self.by_content.get(content)
+    }
+
+    /// Whether this very layer is here, and not one that has taken its place.
+    pub(super) fn has(&self, layer: &Arc<StoredLayer>) -> bool {
+        let known = self.get(layer.content());
+        known.is_some_and(|known| Arc::ptr_eq(known, layer))
     }
 
     pub(super) fn values(&self) -> impl Iterator<Item = &Arc<StoredLayer>> {
@@ -94,25 +118,20 @@ impl Layers {
         }
     }
 
-    /// Removes the layer here and on the disk.
+    /// Removes the layer here, and on the disk from where layers are: whole, whenever the process
+    /// ends. Its bytes become [rubbish](Self::take_rubbish).
     pub(super) fn remove(&mut self, content: &ContentId) -> Result<(), StoreError> {
         let Some(layer) = self.by_content.remove(content) else {
             return Ok(());
         };
         self.bytes -= layer.geometry().length();
-        // First: a crash midway must not leave pieces on record whose bytes are gone, and what has
-        // no record is cleared away.
-        let _ = std::fs::remove_file(layer.dir().join(RECORD));
-        for _ in 0..MOST_REMOVALS {
-            match std::fs::remove_dir_all(layer.dir()) {
-                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(StoreError::io(layer.dir(), error));
-                }
-                _ => return Ok(()),
-            }
+        self.removals += 1;
+        let away = self.spool.join(format!("removed-{}", self.removals));
+        match std::fs::rename(layer.dir(), &away) {
+            Ok(()) => self.rubbish.push(away),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(StoreError::io(layer.dir(), error)),
         }
-        let still_written = io::Error::from(io::ErrorKind::DirectoryNotEmpty);
-        Err(StoreError::io(layer.dir(), still_written))
+        Ok(())
     }
 }

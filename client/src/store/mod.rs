@@ -154,7 +154,7 @@ impl Store {
         let lock = lock(data_dir)?;
         let spool = data_dir.join("spool");
         clear(&spool).map_err(|e| StoreError::io(&spool, e))?;
-        let mut layers = Layers::default();
+        let mut layers = Layers::new(spool.clone());
         for entry in std::fs::read_dir(&root).map_err(|e| StoreError::io(&root, e))? {
             let dir = entry.map_err(|e| StoreError::io(&root, e))?.path();
             if is_blank(&dir) {
@@ -233,25 +233,27 @@ impl Store {
         geometry: Geometry,
         origin: &str,
     ) -> Result<Arc<StoredLayer>, StoreError> {
-        let mut held = self.lock();
-        if let Some(layer) = held.layers.get(content) {
-            self.check_origin(layer.origin(), origin)?;
-            if layer.geometry() != geometry {
-                // Same content, other cut: an older version's; nobody can use it any more.
-                held.layers.remove(content)?;
-            } else if layer.is_untouched() {
-                return Ok(Arc::clone(layer));
-            } else {
-                tracing::warn!(%content, "written by somebody else: anew");
-                layer.condemn();
-                held.layers.remove(content)?;
+        self.change(|held| {
+            if let Some(layer) = held.layers.get(content) {
+                self.check_origin(layer.origin(), origin)?;
+                if layer.geometry() != geometry {
+                    // Same content, other cut: an older version's; nobody can use it any more.
+                    held.layers.remove(content)?;
+                } else if layer.is_untouched() {
+                    return Ok(Arc::clone(layer));
+                } else {
+                    tracing::warn!(%content, "written by somebody else: anew");
+                    layer.condemn();
+                    held.layers.remove(content)?;
+                }
             }
-        }
-        held.make_room(self.quota, geometry.length())?;
-        let dir = self.root.join(content.file_stem());
-        let layer = Arc::new(StoredLayer::create(dir, content.clone(), geometry, origin)?);
-        held.layers.insert(Arc::clone(&layer));
-        Ok(layer)
+            held.make_room(self.quota, geometry.length())?;
+            let dir = self.root.join(content.file_stem());
+            let layer = StoredLayer::create(dir, content.clone(), geometry, origin)?;
+            let layer = Arc::new(layer);
+            held.layers.insert(Arc::clone(&layer));
+            Ok(layer)
+        })
     }
 
     /// Makes `file`, whose bytes have these `hashes`, a complete layer. One that is here complete
@@ -267,25 +269,26 @@ impl Store {
         origin: &str,
         hashes: Hashes,
     ) -> Result<Arc<StoredLayer>, StoreError> {
-        let mut held = self.lock();
-        if let Some(layer) = held.layers.get(content) {
-            self.check_origin(layer.origin(), origin)?;
-            return match layer.sealed() {
-                Some(_) => Ok(Arc::clone(layer)),
-                None => Err(StoreError::Arriving {
-                    content: content.clone(),
-                }),
-            };
-        }
-        held.make_room(self.quota, geometry.length())?;
-        let dir = self.root.join(content.file_stem());
-        let layer = StoredLayer::create_from(file, dir, content.clone(), geometry, origin)?;
-        layer.hold_all(hashes.pieces);
-        layer.seal(hashes.sha256);
-        let layer = Arc::new(layer);
-        held.layers.insert(Arc::clone(&layer));
-        self.recorder.record(Arc::clone(&layer));
-        Ok(layer)
+        self.change(|held| {
+            if let Some(layer) = held.layers.get(content) {
+                self.check_origin(layer.origin(), origin)?;
+                return match layer.sealed() {
+                    Some(_) => Ok(Arc::clone(layer)),
+                    None => Err(StoreError::Arriving {
+                        content: content.clone(),
+                    }),
+                };
+            }
+            held.make_room(self.quota, geometry.length())?;
+            let dir = self.root.join(content.file_stem());
+            let layer = StoredLayer::create_from(file, dir, content.clone(), geometry, origin)?;
+            layer.hold_all(hashes.pieces);
+            layer.seal(hashes.sha256);
+            let layer = Arc::new(layer);
+            held.layers.insert(Arc::clone(&layer));
+            self.recorder.record(Arc::clone(&layer));
+            Ok(layer)
+        })
     }
 
     /// An empty file that is gone when it is closed.
@@ -296,17 +299,18 @@ impl Store {
     /// Sets so many bytes of the quota aside, until
     /// [`release_spooled`](Self::release_spooled).
     pub(crate) fn reserve_spooled(&self, bytes: u64) -> Result<(), StoreError> {
-        let mut held = self.lock();
-        let share = self.quota / SPOOL_SHARE;
-        if held.spooled.saturating_add(bytes) > share {
-            return Err(StoreError::Full {
-                quota: share,
-                wanted: bytes,
-            });
-        }
-        held.make_room(self.quota, bytes)?;
-        held.spooled = held.spooled.saturating_add(bytes);
-        Ok(())
+        self.change(|held| {
+            let share = self.quota / SPOOL_SHARE;
+            if held.spooled.saturating_add(bytes) > share {
+                return Err(StoreError::Full {
+                    quota: share,
+                    wanted: bytes,
+                });
+            }
+            held.make_room(self.quota, bytes)?;
+            held.spooled = held.spooled.saturating_add(bytes);
+            Ok(())
+        })
     }
 
     pub(crate) fn release_spooled(&self, bytes: u64) {
@@ -383,7 +387,7 @@ impl Store {
     /// The disk refused.
     pub fn remove(&self, content: &ContentId) -> Result<(), StoreError> {
         self.remove_small(content);
-        self.lock().layers.remove(content)
+        self.change(|held| held.layers.remove(content))
     }
 
     /// As [`remove`](Self::remove), but this very layer (void) and not one that has taken its
@@ -392,10 +396,19 @@ impl Store {
     /// # Errors
     /// The disk refused.
     pub fn remove_layer(&self, layer: &Arc<StoredLayer>) -> Result<(), StoreError> {
+        let dismissed = self.dismiss(layer);
+        self.delete_dismissed();
+        dismissed
+    }
+
+    /// As [`remove_layer`](Self::remove_layer), for reactor threads: its bytes stay on the disk until
+    /// [`delete_dismissed`](Self::delete_dismissed).
+    pub(crate) fn dismiss(&self, layer: &Arc<StoredLayer>) -> Result<(), StoreError> {
         let layers = &mut self.lock().layers;
-        match layers.get(layer.content()) {
-            Some(known) if Arc::ptr_eq(known, layer) => layers.remove(layer.content()),
-            _ => Ok(()),
+        if layers.has(layer) {
+            layers.remove(layer.content())
+        } else {
+            Ok(())
         }
     }
 
@@ -406,23 +419,24 @@ impl Store {
     /// It is still here, or was not.
     pub fn discard(&self, content: &ContentId) -> Result<Option<Arc<StoredLayer>>, RemoveError> {
         let was_small = self.remove_small(content);
-        let layers = &mut self.lock().layers;
-        let Some(layer) = layers.get(content).cloned() else {
-            return if was_small {
-                Ok(None)
-            } else {
-                Err(RemoveError::Absent)
+        self.change(|held| {
+            let Some(layer) = held.layers.get(content).cloned() else {
+                return if was_small {
+                    Ok(None)
+                } else {
+                    Err(RemoveError::Absent)
+                };
             };
-        };
-        if layer.is_pinned() {
-            return Err(RemoveError::Pinned);
-        }
-        if layer.is_leased() {
-            return Err(RemoveError::InUse);
-        }
-        layers.remove(content)?;
-        tracing::info!(%content, "removed");
-        Ok(Some(layer))
+            if layer.is_pinned() {
+                return Err(RemoveError::Pinned);
+            }
+            if layer.is_leased() {
+                return Err(RemoveError::InUse);
+            }
+            held.layers.remove(content)?;
+            tracing::info!(%content, "removed");
+            Ok(Some(layer))
+        })
     }
 
     /// Removes a layer whose bytes were found damaged, also when it is pinned or in use. From
@@ -453,9 +467,7 @@ impl Store {
 
     /// Whether this very layer is here, and not one that has taken its place.
     pub fn has(&self, layer: &Arc<StoredLayer>) -> bool {
-        let held = self.lock();
-        let known = held.layers.get(layer.content());
-        known.is_some_and(|known| Arc::ptr_eq(known, layer))
+        self.lock().layers.has(layer)
     }
 
     /// Bytes that everything takes that is here, layers when complete.
@@ -463,8 +475,28 @@ impl Store {
         self.lock().bytes()
     }
 
+    /// Reactor threads ask what is here: large layers are not deleted with it.
     fn lock(&self) -> std::sync::MutexGuard<'_, Held> {
         self.layers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what is held; then what has left is deleted, which others need not wait for. Its room
+    /// is not used before this returns.
+    fn change<T>(&self, change: impl FnOnce(&mut Held) -> T) -> T {
+        let changed = change(&mut self.lock());
+        self.delete_dismissed();
+        changed
+    }
+
+    /// Deletes what has left. Blocks on the disk.
+    pub(crate) fn delete_dismissed(&self) {
+        let rubbish = self.lock().layers.take_rubbish();
+        for dir in rubbish {
+            if let Err(error) = std::fs::remove_dir_all(&dir) {
+                let path = dir.display();
+                tracing::error!(%path, %error, "takes room until the next start");
+            }
+        }
     }
 }
 

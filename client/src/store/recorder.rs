@@ -58,16 +58,20 @@ impl Drop for Recorder {
 fn work(jobs: &Receiver<Job>, layers: &Mutex<Held>) {
     loop {
         match jobs.recv_timeout(NOTE_USES_EVERY) {
-            Ok(Job::Record(layer)) => record(&layer),
+            Ok(Job::Record(layer)) => record(&layer, layers),
             Err(RecvTimeoutError::Timeout) => note_uses(layers),
             Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => return note_uses(layers),
         }
     }
 }
 
-fn record(layer: &StoredLayer) {
-    // One that was evicted meanwhile has no directory any more.
-    if layer.dir().exists()
+fn record(layer: &Arc<StoredLayer>, layers: &Mutex<Held>) {
+    // The directory of one that was evicted meanwhile may be another's.
+    let is_here = {
+        let held = layers.lock().unwrap_or_else(PoisonError::into_inner);
+        held.layers.has(layer)
+    };
+    if is_here
         && let Err(error) = layer.record()
     {
         tracing::warn!(%error, "a complete layer will be fetched again after a restart");

@@ -37,11 +37,10 @@ impl Store {
         record.sealed = Some(small.sha256().clone());
         let refused = |source| StoreError::io(&self.packs, source);
         let frame = Frame::new(&record, small.bytes()).map_err(refused)?;
-        let reserved = {
-            let mut held = self.lock();
+        let reserved = self.change(|held| {
             held.make_room(self.quota, frame.size())?;
-            held.packs.reserve(&frame).map_err(refused)?
-        };
+            held.packs.reserve(&frame).map_err(refused)
+        })?;
         let (file, place) = (Arc::clone(&reserved.file), reserved.place);
         let written = file.write(&frame, place);
         let mut held = self.lock();

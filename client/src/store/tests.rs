@@ -26,6 +26,40 @@ fn what_cannot_have_room_evicts_nothing() {
     assert_eq!(create(&store, 1000).unwrap().len(), 2);
 }
 
+fn names_in(dir: &std::path::Path) -> usize {
+    std::fs::read_dir(dir).unwrap().count()
+}
+
+#[test]
+fn what_leaves_is_gone_whole_whenever_the_process_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let (layers, spool) = (dir.path().join("layers"), dir.path().join("spool"));
+    let store = Store::open(dir.path(), 1000).unwrap();
+    let evicted = create_whole(&store, &[1; 600]);
+    let layer = create_whole(&store, &[2; 700]);
+    assert!(!store.has(&evicted) && store.has(&layer));
+    assert_eq!((names_in(&layers), names_in(&spool)), (1, 0));
+    // The one who has it open reads on.
+    assert_eq!(evicted.read(599, 1).unwrap().as_ref(), [1]);
+
+    store.dismiss(&layer).unwrap();
+    assert_eq!(
+        (store.bytes(), names_in(&layers), names_in(&spool)),
+        (0, 0, 1)
+    );
+    let anew = create_whole(&store, &[2; 700]);
+    store.delete_dismissed();
+    assert_eq!(anew.read(0, 1).unwrap().as_ref(), [2]);
+    // Killed before the bytes are deleted.
+    store.dismiss(&anew).unwrap();
+    drop(store);
+    let store = Store::open(dir.path(), 1000).unwrap();
+    assert_eq!(
+        (store.bytes(), names_in(&layers), names_in(&spool)),
+        (0, 0, 0)
+    );
+}
+
 fn create_whole(store: &Store, bytes: &[u8]) -> Arc<StoredLayer> {
     let sha256 = DigestHasher::sha256_of(bytes);
     let geometry = Geometry::for_length(bytes.len() as u64).unwrap();

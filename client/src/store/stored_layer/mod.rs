@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use flotilla_torrents::{Bitfield, ContentId, Digest, Geometry, InfoHash, PieceHash, PieceIndex};
@@ -36,6 +36,10 @@ pub struct StoredLayer {
     /// Open for reading only once it is sealed: other names of it may be in others' hands.
     data: File,
     inner: Mutex<Inner>,
+    /// Locked while the disk flushes it: nobody who only asks for pieces waits for that.
+    journal: Mutex<Journal>,
+    /// Locked before `inner`, if both are. None of a layer of few pieces.
+    noted: Mutex<Option<Journal>>,
     in_use: AtomicUsize,
     /// Unix milliseconds; for the least-recently-used order.
     last_used: AtomicU64,
@@ -57,9 +61,6 @@ pub struct StoredLayer {
 
 #[derive(Debug)]
 struct Inner {
-    journal: Journal,
-    /// None of a layer of few pieces.
-    noted: Option<Journal>,
     held: Bitfield,
     hashes: Vec<Option<PieceHash>>,
     unsynced: Vec<(PieceIndex, PieceHash)>,
@@ -149,9 +150,8 @@ impl StoredLayer {
     pub fn write_piece(&self, piece: PieceIndex, hash: PieceHash, data: &[u8]) -> io::Result<()> {
         self.data
             .write_all_at(data, self.geometry.piece_offset(piece))?;
-        let mut inner = self.lock();
-        inner.hold(piece, hash);
-        if let Some(noted) = &mut inner.noted {
+        self.lock().hold(piece, hash);
+        if let Some(noted) = self.noted().as_mut() {
             noted.note(&[(piece, hash)])?;
             self.note_record()?;
         }
@@ -282,8 +282,13 @@ impl StoredLayer {
         inner.unsynced.clear();
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+    /// Reactor threads ask: nothing that touches the disk is done with it.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn noted(&self) -> MutexGuard<'_, Option<Journal>> {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

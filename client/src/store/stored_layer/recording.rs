@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use flotilla_torrents::Digest;
 
-use super::{Inner, StoredLayer};
+use super::StoredLayer;
 use crate::store::layer_record::{self, LayerRecord};
 
 impl StoredLayer {
@@ -31,26 +31,28 @@ impl StoredLayer {
         if written.is_empty() {
             return Ok(());
         }
-        let recorded = self
-            .data
-            .sync_data()
-            .and_then(|()| beforehand())
-            .and_then(|()| self.lock().journal.append(&written));
-        let mut inner = self.lock();
+        let append = || {
+            let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+            journal.append(&written)
+        };
+        let recorded = self.data.sync_data();
+        let recorded = recorded.and_then(|()| beforehand()).and_then(|()| append());
         if recorded.is_err() {
-            inner.unsynced.extend(written);
+            self.lock().unsynced.extend(written);
             return recorded;
         }
-        let Inner {
-            noted, unsynced, ..
-        } = &mut *inner;
-        noted
-            .as_mut()
-            .map_or(Ok(()), |noted| noted.replace(unsynced))
+        // A piece that comes now is among the unsynced before it is noted: it may be noted twice, but
+        // is not left out.
+        match self.noted().as_mut() {
+            Some(noted) => {
+                let unsynced = self.lock().unsynced.clone();
+                noted.replace(&unsynced)
+            }
+            None => Ok(()),
+        }
     }
 
-    /// Writes the record for the case that the process is killed before the first sync. Called
-    /// while the pieces are locked.
+    /// Writes the record for the case that the process is killed before the first sync.
     pub(super) fn note_record(&self) -> io::Result<()> {
         if self.is_noted.swap(true, Ordering::Relaxed) {
             return Ok(());
