@@ -87,6 +87,24 @@ fn give_to_owner(file: &File, dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// As [`give_to_owner`], for a new directory `dir` and the files in it. A name that leads elsewhere is
+/// left alone: the directory is in the hands of that user.
+pub(super) fn give_dir_to_owner(dir: &Path) -> io::Result<()> {
+    let owner = fs::metadata(dir.parent().unwrap_or(dir))?;
+    if !rustix::process::geteuid().is_root() || owner.uid() == 0 {
+        return Ok(());
+    }
+    let (user, group) = (Some(owner.uid()), Some(owner.gid()));
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let file = entry.metadata()?;
+        if file.is_file() && file.nlink() == 1 {
+            std::os::unix::fs::lchown(entry.path(), user, group)?;
+        }
+    }
+    std::os::unix::fs::lchown(dir, user, group)
+}
+
 /// Notes when the layer in `dir` was last used, if it has a record.
 pub(super) fn note_use(dir: &Path, last_used: u64) -> io::Result<()> {
     File::open(dir.join(RECORD))?.set_modified(time(last_used))

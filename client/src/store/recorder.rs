@@ -71,9 +71,7 @@ fn record(layer: &Arc<StoredLayer>, layers: &Mutex<Held>) {
         let held = layers.lock().unwrap_or_else(PoisonError::into_inner);
         held.layers.has(layer)
     };
-    if is_here
-        && let Err(error) = layer.record()
-    {
+    if is_here && let Err(error) = layer.record() {
         tracing::warn!(%error, "a complete layer will be fetched again after a restart");
     }
 }

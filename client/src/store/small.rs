@@ -175,6 +175,7 @@ impl Store {
 mod tests {
     use std::fs::{self, File};
     use std::os::unix::fs::FileExt as _;
+    use std::os::unix::fs::MetadataExt as _;
     use std::path::Path;
 
     use bytes::Bytes;
@@ -211,6 +212,25 @@ mod tests {
         let at = whole.windows(bytes.len()).position(|part| part == bytes);
         let file = File::options().write(true).open(path).unwrap();
         (file, at.unwrap() as u64)
+    }
+
+    #[test]
+    fn what_root_unpacks_is_the_cache_owners() {
+        // Others than root can only work on what is theirs.
+        let user = rustix::process::geteuid();
+        let owner = if user.is_root() { 65534 } else { user.as_raw() };
+        let dir = tempfile::tempdir().unwrap();
+        let (store, small) = (open(dir.path()), small(1, 1000));
+        store.keep(&small, ORIGIN).unwrap();
+        std::os::unix::fs::chown(dir.path().join("layers"), Some(owner), None).unwrap();
+        let layer = store.unpack(small.content()).unwrap().unwrap();
+        store.set_pinned(small.content(), true).unwrap().unwrap();
+        let names = fs::read_dir(layer.dir()).unwrap();
+        let names = names.map(|entry| entry.unwrap().path());
+        for path in names.chain([layer.dir().to_owned()]) {
+            let of = fs::metadata(&path).unwrap().uid();
+            assert_eq!(of, owner, "{}", path.display());
+        }
     }
 
     #[test]

@@ -29,7 +29,10 @@ impl StoredLayer {
             let _ = fs::remove_file(dir.join(stale));
         }
         let record = LayerRecord::new(content, &geometry, origin);
-        Self::from_record(dir, record, now_millis())
+        let layer = Self::from_record(dir, record, now_millis())?;
+        let given = layer_record::give_dir_to_owner(&layer.dir);
+        given.map_err(|e| StoreError::io(&layer.dir, e))?;
+        Ok(layer)
     }
 
     /// The same, with `file` for its data.
