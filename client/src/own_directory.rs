@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use rustix::fs::OFlags;
+use rustix::fs::{FlockOperation, OFlags};
 
 const OTHERS_WRITE: u32 = 0o022;
 
@@ -39,6 +39,15 @@ pub(crate) fn lock_file(path: &Path) -> io::Result<File> {
     options.custom_flags(no_link).open(path)
 }
 
+/// Locks the file until it is closed, or the process ends; false: somebody else has it locked.
+pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
+    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -64,8 +73,11 @@ mod tests {
         let linked = dir.path().join("linked");
         symlink(dir.path().join("d"), &linked).unwrap();
         assert!(create(&linked).is_err());
-        lock_file(&dir.path().join("lock")).unwrap();
-        lock_file(&dir.path().join("lock")).unwrap();
+        let lock = lock_file(&dir.path().join("lock")).unwrap();
+        let another = lock_file(&dir.path().join("lock")).unwrap();
+        assert!(try_lock(&lock).unwrap() && !try_lock(&another).unwrap());
+        drop(lock);
+        assert!(try_lock(&another).unwrap());
         assert_eq!(fs::read(&target).unwrap(), b"precious");
     }
 }

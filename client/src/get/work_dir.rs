@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
-use rustix::fs::FlockOperation;
 use sha2::{Digest as _, Sha256};
 
 use super::error::GetError;
@@ -35,15 +34,11 @@ impl WorkDir {
                 path.display()
             ))
         })?;
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(GetError::Setup(format!(
-                    "data directory {} is in use by another flotilla get; wait for it, or give each its own --data-dir",
-                    path.display()
-                )));
-            }
-            Err(error) => return Err(GetError::io(path, error.into())),
+        if !own_directory::try_lock(&lock).map_err(|error| GetError::io(path, error))? {
+            return Err(GetError::Setup(format!(
+                "data directory {} is in use by another flotilla get; wait for it, or give each its own --data-dir",
+                path.display()
+            )));
         }
         Ok(Self {
             path: path.to_owned(),

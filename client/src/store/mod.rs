@@ -22,7 +22,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use flotilla_torrents::{ContentId, Digest, Geometry};
-use rustix::fs::FlockOperation;
 use tempfile::NamedTempFile;
 
 pub use self::audit::LayerAudit;
@@ -32,6 +31,7 @@ use self::packs::Packs;
 use self::recorder::Recorder;
 pub(crate) use self::small::SmallEntry;
 pub use self::stored_layer::{Lease, StoredLayer};
+use crate::own_directory;
 use crate::spool::Hashes;
 
 /// Of the quota, one part in so many may be spooled: what may become a layer must not push out
@@ -513,13 +513,12 @@ fn is_blank(dir: &Path) -> bool {
 fn lock(data_dir: &Path) -> Result<File, StoreError> {
     let path = data_dir.join("lock");
     let lock = File::create(&path).map_err(|e| StoreError::io(&path, e))?;
-    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(lock),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::InUse {
-            path: data_dir.to_owned(),
-        }),
-        Err(error) => Err(StoreError::io(&path, error.into())),
+    if own_directory::try_lock(&lock).map_err(|e| StoreError::io(&path, e))? {
+        return Ok(lock);
     }
+    Err(StoreError::InUse {
+        path: data_dir.to_owned(),
+    })
 }
 
 /// An empty directory.

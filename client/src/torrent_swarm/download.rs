@@ -9,7 +9,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use flotilla_torrents::{InfoHash, Magnet, MagnetError, Metainfo, MetainfoError};
-use rustix::fs::FlockOperation;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -427,10 +426,8 @@ impl Place {
         own_directory::create(&work_dir).map_err(|error| disk(&work_dir, error))?;
         let lock_path = work_dir.join("lock");
         let lock = own_directory::lock_file(&lock_path).map_err(|error| disk(&lock_path, error))?;
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(DownloadError::InUse(work_dir)),
-            Err(error) => return Err(disk(&lock_path, error.into())),
+        if !own_directory::try_lock(&lock).map_err(|error| disk(&lock_path, error))? {
+            return Err(DownloadError::InUse(work_dir));
         }
         let mut own = torrent.info_hash().to_string();
         if let Some(selected) = selection.name() {
