@@ -29,7 +29,7 @@ use crate::registry_login::{LoginConfig, RegistryLogins};
 use crate::registry_tls::RegistryTls;
 use crate::registry_token::{TokenCertificate, TokenVerifier};
 use crate::source::{Source, SourceConfig};
-use crate::stats::{self, Access, Events, HistoryFile, Statistics, Web};
+use crate::stats::{self, Access, Events, HistoryFile, JobList, Statistics, Web};
 
 /// What a supernode needs to know.
 #[derive(Clone, Debug)]
@@ -150,6 +150,7 @@ impl Supernode {
         let access = Access::new(join_token, config.stats_token.as_deref());
         let web = Web {
             statistics,
+            jobs: JobList::new(jobs.clone()),
             access: access
                 .map_err(|_| anyhow::anyhow!("the system gives no randomness for logins"))?,
             events: Events::new(shutdown.clone()),

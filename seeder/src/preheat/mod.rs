@@ -14,13 +14,14 @@ pub(crate) mod triggers;
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use flotilla_client::{SwarmHandle, SwarmState, rendezvous};
 use flotilla_torrents::Digest;
 use flotilla_torrents::orders_api::OpenOrdered;
 use flotilla_torrents::preheat_api::{PreheatEvent, PreheatRequest, PreheatShare};
 use flotilla_torrents::swarm_api::{OpenRequest, OpenResponse};
-use futures_util::{FutureExt as _, StreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, TryFutureExt as _, stream};
 use glob::Pattern;
 use tokio::sync::{Semaphore, mpsc};
 use url::{Origin, Url};
@@ -58,6 +59,8 @@ pub(crate) struct Preheat {
     /// The nodes that are to have the layers as well.
     nodes: Option<Pattern>,
     lent: Arc<LentAuthorization>,
+    /// Layers of the images whose manifests were read.
+    wanted: AtomicU64,
 }
 
 impl Preheat {
@@ -95,12 +98,23 @@ impl Preheat {
             share,
             nodes: nodes.as_deref().map(selector).transpose()?,
             lent: Arc::default(),
+            wanted: AtomicU64::new(0),
         })
     }
 
     /// Reads the registry with what the caller lent, for as long as it is taken there.
     pub(crate) fn lend(&self, authorization: String) {
         self.lent.lend(authorization);
+    }
+
+    /// The images, as people name them.
+    pub(crate) fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.images.iter().map(|image| image.written.as_str())
+    }
+
+    /// Layers that are to be here, of the images whose manifests were read so far.
+    pub(crate) fn wanted(&self) -> u64 {
+        self.wanted.load(Ordering::Relaxed)
     }
 
     /// The nodes that are to have the layers as well, a glob of their names.
@@ -269,6 +283,7 @@ impl Preheater {
     pub(crate) async fn run(&self, asked: &Preheat, events: &mpsc::Sender<Told>) {
         let mut tally = Tally::default();
         let mut seen = HashSet::new();
+        asked.wanted.store(0, Ordering::Relaxed);
         let images = asked.images.iter();
         let images: Vec<_> = images
             .map(|image| self.steps_of(image, asked).boxed())
@@ -282,6 +297,9 @@ impl Preheater {
                 Step::Bring(wanted) => seen.insert(wanted.source_and_digest()),
                 Step::Tell(_) => true,
             };
+            if !is_new {
+                asked.wanted.fetch_sub(1, Ordering::Relaxed);
+            }
             std::future::ready(is_new)
         });
         let told = steps.map(|step| self.told_of(step, &asked.lent).boxed());
@@ -324,6 +342,11 @@ impl Preheater {
             });
             steps.collect::<Result<Vec<_>, ResolveError>>()
         };
+        let found = found.inspect_ok(|steps| {
+            let wanted = steps.iter().filter(|step| matches!(step, Step::Bring(_)));
+            let wanted = u64::try_from(wanted.count()).unwrap_or(u64::MAX);
+            asked.wanted.fetch_add(wanted, Ordering::Relaxed);
+        });
         found.await.unwrap_or_else(|error| {
             vec![Step::Tell(PreheatEvent::Failed {
                 image: name.written.clone(),

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::access::{self, Access};
+use super::job_rows::JobList;
 use super::view::{View, ViewError};
 use super::{Statistics, events, metrics, page};
 use crate::api::refusal;
@@ -21,6 +22,7 @@ const OPENAPI: &str = include_str!("openapi.json");
 /// What the handlers share.
 pub(crate) struct Web {
     pub(crate) statistics: Statistics,
+    pub(crate) jobs: JobList,
     pub(crate) access: Access,
     pub(crate) events: events::Events,
 }
@@ -31,6 +33,7 @@ pub(crate) fn router(web: &Arc<Web>) -> Router {
         .route("/api/v1/{view}", get(list))
         .route("/api/v1/swarms/{id}", get(swarm))
         .route("/api/v1/nodes/{id}", get(node))
+        .route("/api/v1/jobs/{id}", get(job))
         .route("/api/v1/events", get(events::stream))
         .route("/api/v1/openapi.json", get(openapi))
         .route("/metrics", get(exposition))
@@ -47,7 +50,7 @@ pub(crate) fn router(web: &Arc<Web>) -> Router {
 
 async fn list(State(web): State<Arc<Web>>, Path(view): Path<String>, uri: Uri) -> Response {
     match view.as_str() {
-        "totals" | "swarms" | "nodes" | "cluster" => {
+        "totals" | "swarms" | "nodes" | "jobs" | "cluster" => {
             answer(&web, View::named(&view, "", &uri)).await
         }
         _ => refusal(
@@ -65,12 +68,16 @@ async fn node(State(web): State<Arc<Web>>, Path(id): Path<String>, uri: Uri) -> 
     answer(&web, View::named("node", &id, &uri)).await
 }
 
-async fn answer(web: &Web, view: Result<View, ViewError>) -> Response {
-    let statistics = web.statistics.clone();
+async fn job(State(web): State<Arc<Web>>, Path(id): Path<String>, uri: Uri) -> Response {
+    answer(&web, View::named("job", &id, &uri)).await
+}
+
+async fn answer(web: &Arc<Web>, view: Result<View, ViewError>) -> Response {
+    let web = Arc::clone(web);
     let made = match view {
         // Thousands of rows are sorted: not on a reactor thread.
         Ok(view) => {
-            let work = move || view.answer(&statistics, Instant::now());
+            let work = move || view.answer(&web, Instant::now());
             match tokio::task::spawn_blocking(work).await {
                 Ok(made) => made,
                 Err(error) => Err(ViewError::Query(error.to_string())),
@@ -87,7 +94,7 @@ async fn answer(web: &Web, view: Result<View, ViewError>) -> Response {
 impl IntoResponse for ViewError {
     fn into_response(self) -> Response {
         let status = match self {
-            Self::Query(_) | Self::Kind | Self::Id => StatusCode::BAD_REQUEST,
+            Self::Query(_) | Self::Kind | Self::Id | Self::JobId => StatusCode::BAD_REQUEST,
             Self::Unknown => StatusCode::NOT_FOUND,
         };
         refusal(status, &self.to_string())

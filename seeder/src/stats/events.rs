@@ -13,7 +13,6 @@ use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::Statistics;
 use super::api::Web;
 use super::traffic::Span;
 use super::view::{View, ViewError};
@@ -41,7 +40,7 @@ impl Events {
 }
 
 struct Streaming {
-    statistics: Statistics,
+    web: Arc<Web>,
     view: View,
     shutdown: CancellationToken,
     next: tokio::time::Instant,
@@ -60,9 +59,9 @@ pub(crate) async fn stream(State(web): State<Arc<Web>>, uri: Uri) -> Response {
         return refusal(StatusCode::SERVICE_UNAVAILABLE, error);
     };
     let streaming = Streaming {
-        statistics: web.statistics.clone(),
-        view,
         shutdown: web.events.shutdown.clone(),
+        web,
+        view,
         next: tokio::time::Instant::now(),
         _permit: permit,
     };
@@ -81,8 +80,8 @@ pub(crate) async fn stream(State(web): State<Arc<Web>>, uri: Uri) -> Response {
 impl Streaming {
     async fn next(&mut self) -> Bytes {
         tokio::time::sleep_until(self.next).await;
-        let (statistics, view) = (self.statistics.clone(), self.view.clone());
-        let work = move || event(&statistics, &view, Instant::now());
+        let (web, view) = (Arc::clone(&self.web), self.view.clone());
+        let work = move || event(&web, &view, Instant::now());
         let text = tokio::task::spawn_blocking(work).await.unwrap_or_default();
         let size = u64::try_from(text.len()).unwrap_or(u64::MAX);
         let pause = Duration::from_millis(size.saturating_mul(1000) / MOST_BYTES_PER_SECOND);
@@ -91,16 +90,16 @@ impl Streaming {
     }
 }
 
-fn event(statistics: &Statistics, view: &View, now: Instant) -> String {
+fn event(web: &Web, view: &View, now: Instant) -> String {
     let totals = match view {
         View::Totals(span) => View::Totals(*span),
         _ => View::Totals(Span::Live),
     };
     let shown = match view {
         View::Totals(_) => Ok(serde_json::Value::Null),
-        other => other.answer(statistics, now),
+        other => other.answer(web, now),
     };
-    let message = match (totals.answer(statistics, now), shown) {
+    let message = match (totals.answer(web, now), shown) {
         (Ok(totals), Ok(view)) => json!({ "totals": totals, "view": view }),
         (Ok(totals), Err(ViewError::Unknown)) => {
             json!({ "totals": totals, "view": null, "error": ViewError::Unknown.to_string() })

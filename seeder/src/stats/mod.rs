@@ -1,7 +1,7 @@
 //! The supernode's eyes: what it knows of its swarms and nodes, as a page, as an API and as metrics.
 //!
 //! [`book`] keeps what is reported, without IO, and [`history_file`] the traffic of the last week on
-//! the disk; [`rows`] are what is told of it, [`listing`] searches,
+//! the disk; [`rows`] and [`job_rows`] are what is told of it, [`listing`] searches,
 //! sorts and cuts them into pages; [`view`] makes the answers, which [`api`] gives once and [`events`]
 //! again and again; [`access`] says to whom; [`page`] are the files of the page.
 
@@ -10,6 +10,7 @@ mod api;
 mod book;
 mod events;
 mod history_file;
+mod job_rows;
 mod listing;
 mod metrics;
 mod observer;
@@ -22,4 +23,5 @@ pub(crate) use self::access::Access;
 pub(crate) use self::api::{Web, router};
 pub(crate) use self::events::Events;
 pub(crate) use self::history_file::HistoryFile;
+pub(crate) use self::job_rows::JobList;
 pub(crate) use self::observer::{Statistics, watch_engine};

@@ -24,7 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A supernode that is killed forgets the traffic of this time at most.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
 /// However many look, the rows are made only so often.
-const ROWS_LIVE: Duration = Duration::from_millis(500);
+pub(super) const ROWS_LIVE: Duration = Duration::from_millis(500);
 
 /// The statistics of one supernode. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -9,10 +9,13 @@ use flotilla_torrents::{InfoHash, PeerId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::api::Web;
+use super::job_rows::{self, JobKey};
 use super::listing::{Choice, NodeKey, Page, PartKey, SwarmKey};
 use super::observer::Statistics;
 use super::rows::{self, Edge, NodeParts, NodeRow, PartRow, PieceMapView, SwarmRow};
 use super::traffic::{Chart, Span, TrafficBytes, TrafficRate};
+use crate::preheat::jobs::JobId;
 
 /// Supernodes that are shown at most: what members report is bounded, what all of them say is not.
 const MOST_SUPERNODES: usize = 64;
@@ -25,6 +28,8 @@ pub(crate) enum View {
     Swarm(InfoHash, Choice<PartKey>),
     Nodes(Choice<NodeKey>),
     Node(PeerId, Choice<PartKey>),
+    Jobs(Choice<JobKey>),
+    Job(JobId),
     Cluster,
 }
 
@@ -33,10 +38,12 @@ pub(crate) enum View {
 pub(crate) enum ViewError {
     #[error("{0}")]
     Query(String),
-    #[error("no such view: expected totals, swarms, swarm, nodes, node or cluster")]
+    #[error("no such view: expected totals, swarms, swarm, nodes, node, jobs, job or cluster")]
     Kind,
     #[error("a swarm or node is named by 40 hexadecimal digits")]
     Id,
+    #[error("a preheat job is named by a number")]
+    JobId,
     #[error("nothing is known of it here (any more)")]
     Unknown,
 }
@@ -68,19 +75,27 @@ impl View {
             "swarm" => Self::Swarm(id.parse().map_err(|_| ViewError::Id)?, query(uri)?),
             "nodes" => Self::Nodes(query(uri)?),
             "node" => Self::Node(id.parse().map_err(|_| ViewError::Id)?, query(uri)?),
+            "jobs" => Self::Jobs(query(uri)?),
+            "job" => Self::Job(JobId(id.parse().map_err(|_| ViewError::JobId)?)),
             "cluster" => Self::Cluster,
             _ => return Err(ViewError::Kind),
         })
     }
 
     /// The answer. Takes some ten milliseconds of CPU with ten thousand nodes.
-    pub(crate) fn answer(&self, statistics: &Statistics, now: Instant) -> Result<Value, ViewError> {
+    pub(crate) fn answer(&self, web: &Web, now: Instant) -> Result<Value, ViewError> {
+        let statistics = &web.statistics;
         match self {
-            Self::Totals(span) => json(&totals(statistics, now, *span)),
+            Self::Totals(span) => json(&totals(web, now, *span)),
             Self::Swarms(choice) => json(&choice.of(&statistics.rows(now).swarms)),
             Self::Nodes(choice) => json(&choice.of(&statistics.rows(now).nodes)),
             Self::Swarm(id, choice) => json(&swarm(statistics, now, id, choice)?),
             Self::Node(id, choice) => json(&node(statistics, now, id, choice)?),
+            Self::Jobs(choice) => json(&choice.of(&web.jobs.rows(now))),
+            Self::Job(id) => {
+                let job = job_rows::job(&web.jobs.jobs, *id);
+                json(&job.ok_or(ViewError::Unknown)?)
+            }
             Self::Cluster => json(&cluster(statistics, now)),
         }
     }
@@ -98,7 +113,7 @@ fn json(answer: &impl Serialize) -> Result<Value, ViewError> {
 }
 
 #[derive(Debug, Serialize)]
-pub(crate) struct Totals {
+struct Totals {
     version: &'static str,
     uptime_seconds: u64,
     /// Layers on this supernode.
@@ -111,6 +126,8 @@ pub(crate) struct Totals {
     silent_nodes: usize,
     seeders: u64,
     leechers: u64,
+    /// Preheat jobs.
+    unfinished_jobs: usize,
     registry_requests: u64,
     cache_bytes: u64,
     cache_quota_bytes: u64,
@@ -122,11 +139,13 @@ pub(crate) struct Totals {
     chart: Chart,
 }
 
-pub(crate) fn totals(statistics: &Statistics, now: Instant, span: Span) -> Totals {
+fn totals(web: &Web, now: Instant, span: Span) -> Totals {
+    let statistics = &web.statistics;
     let rows = statistics.rows(now);
     let silent_nodes = rows.nodes.iter().filter(|node| !node.is_heard).count();
     let sum = |of: fn(&SwarmRow) -> u32| rows.swarms.iter().map(|row| u64::from(of(row))).sum();
     let (seeders, leechers) = (sum(|row| row.seeders), sum(|row| row.leechers));
+    let unfinished_jobs = web.jobs.unfinished(now);
     statistics.with(|book| {
         let own = || book.swarms.values().filter_map(|swarm| swarm.own.as_ref());
         Totals {
@@ -140,6 +159,7 @@ pub(crate) fn totals(statistics: &Statistics, now: Instant, span: Span) -> Total
             silent_nodes,
             seeders,
             leechers,
+            unfinished_jobs,
             registry_requests: book.own.source_requests,
             cache_bytes: book.own.cache,
             cache_quota_bytes: book.own.cache_quota,

@@ -12,4 +12,7 @@ mod jobs;
 mod nodes;
 mod preheating;
 mod resuming;
+#[path = "../statistics/schema.rs"]
+mod schema;
+mod shown_jobs;
 mod triggers;

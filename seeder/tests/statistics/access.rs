@@ -20,6 +20,7 @@ async fn from_elsewhere_only_a_token_opens() {
         "/metrics",
         "/api/v1/totals",
         "/api/v1/swarms",
+        "/api/v1/jobs",
         "/api/v1/openapi.json",
         "/api/v1/events",
     ] {

@@ -134,6 +134,8 @@ async fn what_is_not_there_is_told_so() {
         (format!("/api/v1/swarms/{unknown}"), StatusCode::NOT_FOUND),
         (format!("/api/v1/nodes/{unknown}"), StatusCode::NOT_FOUND),
         ("/api/v1/nodes/x".to_owned(), StatusCode::BAD_REQUEST),
+        ("/api/v1/jobs/7".to_owned(), StatusCode::NOT_FOUND),
+        ("/api/v1/jobs/x".to_owned(), StatusCode::BAD_REQUEST),
         ("/api/v1/else".to_owned(), StatusCode::NOT_FOUND),
         (
             "/api/v1/events?view=else".to_owned(),

@@ -5,6 +5,7 @@
 //! finished when it stops are run again by the next one in the same directory.
 
 pub(crate) mod api;
+mod glances;
 mod job_files;
 mod record;
 
@@ -62,14 +63,13 @@ pub(crate) struct Jobs(Arc<Shared>);
 struct Shared {
     files: JobFiles,
     preheater: Preheater,
-    table: Mutex<BTreeMap<JobId, Job>>,
+    table: Mutex<BTreeMap<JobId, Arc<Job>>>,
     turns: Semaphore,
     orders: Orders,
     started: Instant,
     shutdown: CancellationToken,
 }
 
-#[derive(Clone)]
 struct Job {
     record: watch::Sender<JobRecord>,
     asked: Arc<Preheat>,
@@ -109,7 +109,7 @@ impl Jobs {
         for record in records {
             match Preheat::of_request(record.request.clone()) {
                 Ok(asked) => {
-                    table.insert(record.id, Job::new(record, asked));
+                    table.insert(record.id, Arc::new(Job::new(record, asked)));
                 }
                 Err(error) => {
                     tracing::warn!(job = %record.id, %error, "a preheat job is dropped");
@@ -182,7 +182,8 @@ impl Jobs {
             let next = table.last_key_value().map_or(0, |(last, _)| last.0 + 1);
             let (id, now) = (JobId(next.max(unix_now())), unix_now());
             let job = Job::new(JobRecord::new(id, request, authorization, now), asked);
-            table.insert(id, job.clone());
+            let job = Arc::new(job);
+            table.insert(id, Arc::clone(&job));
             job
         };
         let record = job.record.borrow().clone();
@@ -200,18 +201,6 @@ impl Jobs {
         Ok(record)
     }
 
-    /// What is known of a job.
-    pub(crate) fn get(&self, id: JobId) -> Option<JobRecord> {
-        self.lock().get(&id).map(|job| job.record.borrow().clone())
-    }
-
-    /// The jobs that are kept, the latest first, so many at most.
-    pub(crate) fn latest(&self, most: usize) -> Vec<JobRecord> {
-        let table = self.lock();
-        let records = table.values().rev().take(most);
-        records.map(|job| job.record.borrow().clone()).collect()
-    }
-
     /// The job once it is finished.
     pub(crate) async fn finished(&self, id: JobId) -> Option<JobRecord> {
         let mut record = self.lock().get(&id)?.record.subscribe();
@@ -227,7 +216,7 @@ impl Jobs {
         self.finished(id).await
     }
 
-    async fn run(self, job: Job) {
+    async fn run(self, job: Arc<Job>) {
         let id = job.record.borrow().id;
         let (state, cause) = tokio::select! {
             biased;
@@ -385,7 +374,7 @@ impl Jobs {
         let _ = removing.await;
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<JobId, Job>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<JobId, Arc<Job>>> {
         self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -74,6 +74,17 @@ impl Part {
     }
 }
 
+/// How far a job is at the nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Deliveries {
+    /// Nodes that were chosen.
+    pub(crate) nodes: usize,
+    /// Of these, those that have every layer, or have failed.
+    pub(crate) ended: usize,
+    /// Layers that are missing, over all nodes.
+    pub(crate) missing_layers: usize,
+}
+
 /// A node is not let in.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotTaken {
@@ -194,6 +205,17 @@ impl Orders {
         delivery.parts.get(&asked.node)?;
         let mut layers = delivery.layers.iter();
         layers.find(|layer| layer.digest == asked.digest).cloned()
+    }
+
+    /// How far the nodes are; none while nothing is delivered.
+    pub(crate) fn progress(&self, job: JobId) -> Option<Deliveries> {
+        let state = self.lock();
+        let parts = &state.deliveries.get(&job)?.parts;
+        Some(Deliveries {
+            nodes: parts.len(),
+            ended: parts.values().filter(|part| part.has_ended()).count(),
+            missing_layers: parts.values().map(|part| part.missing.len()).sum(),
+        })
     }
 
     /// Takes note; false: nobody has ordered that of this node.

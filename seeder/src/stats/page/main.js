@@ -32,7 +32,7 @@ function route() {
   return {
     id,
     params,
-    view: { '': 'overview', swarms: id ? 'swarm' : 'swarms', nodes: id ? 'node' : 'nodes', cluster: 'cluster' }[list] ?? 'overview',
+    view: { '': 'overview', swarms: id ? 'swarm' : 'swarms', nodes: id ? 'node' : 'nodes', jobs: id ? 'job' : 'jobs', cluster: 'cluster' }[list] ?? 'overview',
     // Shows another choice of the same view.
     go(changes) { location.hash = changed(changes); },
     // The same, while the view stays as it is: somebody is typing in it.

@@ -33,6 +33,7 @@ export function overview(route) {
     ['Small contents given', (t) => count(t.small_contents)],
     ['Cache', (t) => quota(t.cache_bytes, t.cache_quota_bytes)],
     ['Silent nodes', (t) => count(t.silent_nodes)],
+    ['Preheats under way', (t) => count(t.unfinished_jobs)],
     ['Running for', (t) => duration(t.uptime_seconds)],
   ]);
   const now = (t) => ({
@@ -280,6 +281,88 @@ export function node(route) {
       facts.update(view);
       pulls.update(view.pulls);
       supernodes.update(view.supernodes);
+    },
+  };
+}
+
+const STATES = { pending: 'waiting', running: 'running', success: 'done', failure: 'failed', cancelled: 'cancelled' };
+const STATE_CLASSES = { success: 'good', failure: 'bad' };
+
+function jobState(row) {
+  return h('span', { class: STATE_CLASSES[row.state] }, STATES[row.state]);
+}
+
+function jobImages(row) {
+  const more = row.image_count - row.images.length;
+  return name(row.images.join(', ') + (more > 0 ? ` and ${count(more)} more` : ''));
+}
+
+function jobLayers(row) {
+  return row.wanted_layers === null ? count(row.layers) : `${count(row.layers)} of ${count(row.wanted_layers)}`;
+}
+
+// How long ago; the moment itself in its title.
+function when(seconds) {
+  const moment = new Date(seconds * 1000);
+  const passed = Math.max(0, Math.round(Date.now() / 1000) - seconds);
+  return h('time', { datetime: moment.toISOString(), title: moment.toLocaleString() }, ago(passed));
+}
+
+export function jobs(route) {
+  const list = listing(route, {
+    view: 'jobs', caption: 'Preheat jobs', key: (row) => row.id, sort: 'created', order: 'desc', one: 'job', many: 'jobs', search: 'Search images, nodes, states and causes',
+    columns: [
+      { label: 'Job', sort: 'created', number: true, show: (row) => name(String(row.id), `#/jobs/${row.id}`) },
+      { label: 'Images', sort: 'images', show: jobImages },
+      { label: 'Nodes', sort: 'nodes', show: (row) => (row.nodes === null ? '–' : name(row.nodes)) },
+      { label: 'State', sort: 'state', show: jobState },
+      { label: 'Layers', sort: 'layers', number: true, show: jobLayers },
+      { label: 'Bytes', sort: 'bytes', number: true, show: (row) => bytes(row.bytes) },
+      { label: 'Failed', sort: 'failed', number: true, show: (row) => count(row.failed) },
+      { label: 'Created', number: true, show: (row) => when(row.created) },
+      { label: 'Updated', sort: 'updated', number: true, show: (row) => when(row.updated) },
+      { label: 'Why it failed', show: (row) => (row.cause === null ? '–' : name(row.cause)) },
+    ],
+  });
+  return {
+    title: 'Preheat jobs',
+    get query() { return list.query(); },
+    element: h('div', {}, h('h1', {}, 'Preheat jobs'), list.element),
+    update(totals, view) { list.update(view); },
+  };
+}
+
+export function job(route) {
+  const facts = new Facts([
+    ['State', jobState],
+    ['Nodes', (j) => (j.nodes === null ? 'the supernode alone' : name(j.nodes))],
+    ['Layers on the supernode', jobLayers],
+    ['Bytes', (j) => bytes(j.bytes)],
+    ['Nodes that are done', (j) => (j.deliveries === null ? '–' : `${count(j.deliveries.ended_nodes)} of ${count(j.deliveries.nodes)}`)],
+    ['Layers missing at nodes', (j) => (j.deliveries === null ? '–' : count(j.deliveries.missing_layers))],
+    ['Failed', (j) => count(j.failed)],
+    ['Created', (j) => when(j.created)],
+    ['Updated', (j) => when(j.updated)],
+  ]);
+  const cause = h('p', { class: 'bad' });
+  const images = new Table('Its images', [{ label: 'Image', show: (row) => name(row) }], (row) => row);
+  const outcomes = new Table('What has become of them', [
+    { label: 'Image', show: (row) => name(row.image) },
+    { label: 'Layer', show: (row) => (row.digest === null ? '–' : name(short(row.digest), `#/swarms?q=${encodeURIComponent(row.digest)}`)) },
+    { label: 'Node', show: (row) => (row.node === null ? 'supernode' : name(row.node)) },
+    { label: 'Outcome', show: (row) => (row.error === null ? h('span', { class: 'good' }, 'there') : h('bdi', { class: 'bad' }, row.error)) },
+  ], (row) => row.place);
+  return {
+    title: 'Preheat job',
+    query: new URLSearchParams({ view: 'job', id: route.id }).toString(),
+    element: h('div', {}, h('h1', {}, `Preheat job ${route.id}`), facts.element, cause,
+      h('h2', {}, 'Outcomes'), outcomes.element, h('h2', {}, 'Images'), images.element),
+    update(totals, view) {
+      facts.update(view);
+      cause.hidden = view.cause === null;
+      cause.textContent = view.cause ?? '';
+      images.update([...new Set(view.images)]);
+      outcomes.update(view.outcomes.map((outcome, place) => ({ ...outcome, place })), view.outcomes.length < view.layers + view.failed ? 'the first of them' : '');
     },
   };
 }

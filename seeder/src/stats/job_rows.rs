@@ -1,0 +1,233 @@
+//! What is told of preheat jobs. Never what a registry was shown for one.
+
+use std::cmp::Ordering;
+use std::iter;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use flotilla_torrents::Digest;
+use flotilla_torrents::preheat_api::JobState;
+use glob::Pattern;
+use serde::{Deserialize, Serialize};
+
+use super::listing::Row;
+use super::observer::ROWS_LIVE;
+use crate::preheat::Preheat;
+use crate::preheat::jobs::{JobId, JobRecord, Jobs, Outcome};
+use crate::preheat::orders::Deliveries;
+
+/// Images of a job that its row names.
+const MOST_IMAGES: usize = 8;
+/// Of a name or a cause in a row, in characters.
+const LONGEST_TEXT: usize = 255;
+
+/// One job of many.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct JobRow {
+    id: JobId,
+    /// The first of them.
+    images: Vec<String>,
+    /// All of them.
+    image_count: usize,
+    /// The nodes that are to have the layers as well, a glob of their names.
+    nodes: Option<String>,
+    state: JobState,
+    /// Layers and configurations that the supernode has, and their bytes.
+    layers: u64,
+    bytes: u64,
+    /// Those that it is to have, as far as manifests were read; none when the job does not run.
+    wanted_layers: Option<u64>,
+    /// Layers, images and nodes.
+    failed: u64,
+    /// Seconds since 1970.
+    created: u64,
+    updated: u64,
+    cause: Option<String>,
+    #[serde(skip)]
+    asked: Arc<Preheat>,
+}
+
+impl JobRow {
+    fn of(record: &JobRecord, asked: &Arc<Preheat>) -> Self {
+        let is_running = record.state == JobState::Running;
+        Self {
+            id: record.id,
+            images: asked.names().take(MOST_IMAGES).map(shortened).collect(),
+            image_count: asked.names().len(),
+            nodes: asked.nodes().map(Pattern::as_str).map(shortened),
+            state: record.state,
+            layers: record.layers,
+            bytes: record.bytes,
+            wanted_layers: is_running.then(|| asked.wanted()),
+            failed: record.failed,
+            created: record.created,
+            updated: record.updated,
+            cause: record.cause.as_deref().map(shortened),
+            asked: Arc::clone(asked),
+        }
+    }
+
+    fn state_text(&self) -> &'static str {
+        match self.state {
+            JobState::Pending => "pending",
+            JobState::Running => "running",
+            JobState::Success => "success",
+            JobState::Failure => "failure",
+            JobState::Cancelled => "cancelled",
+        }
+    }
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(LONGEST_TEXT).collect()
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum JobKey {
+    #[default]
+    Created,
+    Updated,
+    Images,
+    Nodes,
+    State,
+    Layers,
+    Bytes,
+    Failed,
+}
+
+impl Row for JobRow {
+    type Key = JobKey;
+    type Id = JobId;
+
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        let more = [self.nodes.as_deref(), self.cause.as_deref()];
+        let more = more.into_iter().flatten();
+        // All images, not only those that are shown.
+        self.asked
+            .names()
+            .chain(more)
+            .chain(iter::once(self.state_text()))
+    }
+
+    fn id(&self) -> Self::Id {
+        self.id
+    }
+
+    fn id_text(&self) -> String {
+        self.id.to_string()
+    }
+
+    fn compare(&self, other: &Self, key: JobKey) -> Ordering {
+        let by = |of: fn(&Self) -> u64| of(self).cmp(&of(other));
+        match key {
+            // Several begin within a second; their numbers rise.
+            JobKey::Created => self.id.cmp(&other.id),
+            JobKey::Updated => by(|row| row.updated),
+            JobKey::Images => self.images.cmp(&other.images),
+            JobKey::Nodes => self.nodes.cmp(&other.nodes),
+            JobKey::State => self.state_text().cmp(other.state_text()),
+            JobKey::Layers => by(|row| row.layers),
+            JobKey::Bytes => by(|row| row.bytes),
+            JobKey::Failed => by(|row| row.failed),
+        }
+    }
+}
+
+/// One job.
+#[derive(Debug, Serialize)]
+pub(crate) struct JobView {
+    /// With all its images, and its whole cause.
+    #[serde(flatten)]
+    row: JobRow,
+    /// None while nothing goes to nodes.
+    deliveries: Option<DeliveriesView>,
+    /// Those that failed first.
+    outcomes: Vec<OutcomeRow>,
+}
+
+#[derive(Debug, Serialize)]
+struct DeliveriesView {
+    nodes: usize,
+    ended_nodes: usize,
+    missing_layers: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct OutcomeRow {
+    image: String,
+    /// None: the whole image.
+    digest: Option<Digest>,
+    /// None: the supernode.
+    node: Option<String>,
+    /// None: it is where it should be.
+    error: Option<String>,
+}
+
+impl OutcomeRow {
+    fn of(outcome: &Outcome) -> Self {
+        Self {
+            image: outcome.image.clone(),
+            digest: outcome.digest.clone(),
+            node: outcome.node.clone(),
+            error: outcome.error.clone(),
+        }
+    }
+}
+
+/// The job that is called so.
+pub(crate) fn job(jobs: &Jobs, id: JobId) -> Option<JobView> {
+    let deliveries = jobs.orders().progress(id);
+    jobs.glance(id, |record, asked| {
+        let row = JobRow {
+            images: asked.names().map(str::to_owned).collect(),
+            cause: record.cause.clone(),
+            ..JobRow::of(record, asked)
+        };
+        JobView {
+            row,
+            deliveries: deliveries.map(|told: Deliveries| DeliveriesView {
+                nodes: told.nodes,
+                ended_nodes: told.ended,
+                missing_layers: told.missing_layers,
+            }),
+            outcomes: record.outcomes.iter().map(OutcomeRow::of).collect(),
+        }
+    })
+}
+
+/// The jobs of a supernode as rows.
+pub(crate) struct JobList {
+    pub(crate) jobs: Jobs,
+    rows: Mutex<Option<(Instant, Arc<Vec<JobRow>>)>>,
+}
+
+impl JobList {
+    pub(crate) fn new(jobs: Jobs) -> Self {
+        Self {
+            jobs,
+            rows: Mutex::new(None),
+        }
+    }
+
+    /// All rows, as they were at most half a second ago.
+    pub(crate) fn rows(&self, now: Instant) -> Arc<Vec<JobRow>> {
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        match rows.as_ref() {
+            Some((taken, rows)) if now.saturating_duration_since(*taken) < ROWS_LIVE => {
+                Arc::clone(rows)
+            }
+            _ => {
+                let made = Arc::new(self.jobs.glances(JobRow::of));
+                *rows = Some((now, Arc::clone(&made)));
+                made
+            }
+        }
+    }
+
+    /// Jobs that have not ended.
+    pub(crate) fn unfinished(&self, now: Instant) -> usize {
+        let rows = self.rows(now);
+        rows.iter().filter(|row| !row.state.is_final()).count()
+    }
+}
