@@ -71,7 +71,7 @@ pub(crate) enum Opener {
 pub(crate) struct Order {
     pub(crate) supernode: Supernode,
     pub(crate) job: u64,
-    pub(crate) digest: Digest,
+    pub(crate) content: ContentId,
 }
 
 /// Why the swarm does not deliver; every one of them means: go to the source.
@@ -99,7 +99,7 @@ pub enum OpenError {
     #[error("supernode answered with {found} instead of {wanted}")]
     OtherContent {
         /// What was asked for.
-        wanted: Digest,
+        wanted: ContentId,
         /// What was described.
         found: ContentId,
     },
@@ -185,7 +185,7 @@ impl Node {
     pub async fn open(&self, request: ContentRequest) -> Result<Layer, OpenError> {
         let (supernode, descriptor) = self.0.open_anywhere(&request).await?;
         if let Some(wanted) = &request.digest {
-            check_content(&descriptor, wanted)?;
+            check_content(&descriptor, &ContentId::blob(wanted))?;
         }
         if descriptor.delivery == Delivery::Whole {
             let small = self.0.small_content(&supernode, descriptor).await?;
@@ -232,11 +232,15 @@ impl Node {
     /// The layer, if it is complete and verified on this node's disk and came from the
     /// source of `url`.
     pub async fn local(&self, digest: &Digest, url: &Url) -> Option<Layer> {
-        let content = ContentId::blob(digest);
-        if let Ok(Some(small)) = self.0.engine.small(&content, &origin_of(url)).await {
+        self.held(&ContentId::blob(digest), url).await
+    }
+
+    /// The same of any content.
+    pub(crate) async fn held(&self, content: &ContentId, url: &Url) -> Option<Layer> {
+        if let Ok(Some(small)) = self.0.engine.small(content, &origin_of(url)).await {
             return Some(Layer::new(Content::Small(small)));
         }
-        let layer = self.0.engine.store().layer(&content)?;
+        let layer = self.0.engine.store().layer(content)?;
         layer.sealed()?;
         if !layer.is_untouched() {
             let condemned = self.0.engine.condemn(&layer, "written by somebody else");
@@ -345,16 +349,16 @@ impl NodeShared {
         let Order {
             supernode,
             job,
-            digest,
+            content,
         } = order;
         let asked = OpenOrdered {
             node: self.node_name.clone(),
             peer_id: self.engine.peer_id(),
-            digest: digest.clone(),
+            content: content.clone(),
         };
         let answer = supernode.open_ordered(*job, &asked).await?;
         let (supernode, descriptor) = opened(supernode.clone(), answer)?;
-        check_content(&descriptor, digest)?;
+        check_content(&descriptor, content)?;
         Ok((supernode, descriptor))
     }
 
@@ -465,8 +469,8 @@ fn lock_opener(opener: &Mutex<Opener>) -> std::sync::MutexGuard<'_, Opener> {
     opener.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn check_content(descriptor: &SwarmDescriptor, wanted: &Digest) -> Result<(), OpenError> {
-    if descriptor.content.digest().as_ref() == Some(wanted) {
+fn check_content(descriptor: &SwarmDescriptor, wanted: &ContentId) -> Result<(), OpenError> {
+    if descriptor.content == *wanted {
         return Ok(());
     }
     Err(OpenError::OtherContent {

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use flotilla_torrents::ContentId;
 use flotilla_torrents::orders_api::{OrderEvent, OrderOutcome, OrderedLayer, TakeOrders};
 use flotilla_torrents::swarm_api::Delivery;
 use futures_util::{StreamExt as _, stream};
@@ -82,6 +83,7 @@ impl OrderTaker {
         let node = TakeOrders {
             node: shared.node_name.clone(),
             peer_id: shared.engine.peer_id(),
+            takes_files: true,
         };
         let mut events = self.supernode.orders(&node).await?;
         let connected = CancellationToken::new();
@@ -109,15 +111,15 @@ impl OrderTaker {
 
     async fn fetch_all(&self, job: u64, layers: Vec<OrderedLayer>) {
         let fetches = stream::iter(layers).map(|layer| async move {
-            let digest = layer.digest.clone();
+            let content = layer.content.clone();
             // Nobody closes the semaphore.
             let slot = self.slots.acquire().await;
             let error = self.fetch(job, &layer).await.err();
             drop(slot);
             if let Some(error) = &error {
-                tracing::warn!(%digest, error, "an ordered layer is not fetched");
+                tracing::warn!(%content, error, "an ordered layer is not fetched");
             }
-            self.tell(job, digest, error).await;
+            self.tell(job, content, error).await;
         });
         fetches.buffer_unordered(AT_ONCE).collect::<()>().await;
     }
@@ -128,7 +130,7 @@ impl OrderTaker {
             .url
             .parse()
             .map_err(|_| "its URL is none".to_owned())?;
-        if self.node.local(&layer.digest, &url).await.is_some() {
+        if self.node.held(&layer.content, &url).await.is_some() {
             return Ok(());
         }
         self.give_way().await;
@@ -136,7 +138,7 @@ impl OrderTaker {
         let order = Order {
             supernode: self.supernode.clone(),
             job,
-            digest: layer.digest.clone(),
+            content: layer.content.clone(),
         };
         let opened = shared.open_order(&order).await;
         let (supernode, descriptor) = opened.map_err(|error| error.to_string())?;
@@ -163,12 +165,12 @@ impl OrderTaker {
     }
 
     /// Until the supernode has heard of it, or gives the order anew.
-    async fn tell(&self, job: u64, digest: flotilla_torrents::Digest, error: Option<String>) {
+    async fn tell(&self, job: u64, content: ContentId, error: Option<String>) {
         let shared = &self.node.0;
         let outcome = OrderOutcome {
             node: shared.node_name.clone(),
             peer_id: shared.engine.peer_id(),
-            digest,
+            content,
             error,
         };
         while let Err(error) = self.supernode.tell_outcome(job, &outcome).await {

@@ -1,4 +1,4 @@
-//! `flotilla preheat`: asks the supernodes for images before anybody pulls them.
+//! `flotilla preheat`: asks the supernodes for images and files before anybody pulls them.
 
 use std::time::Duration;
 
@@ -16,12 +16,15 @@ const MOST_FAILURES: u32 = 120;
 /// What to preheat, and where.
 #[derive(Clone, Debug)]
 pub struct PreheatOptions {
-    /// The images, each `HOST[:PORT]/REPOSITORY[:TAG][@DIGEST]`.
+    /// The images, each `HOST[:PORT]/REPOSITORY[:TAG][@DIGEST]` or its manifest's URL; and the URLs of
+    /// files.
     pub images: Vec<String>,
     /// `OS/ARCHITECTURE[/VARIANT]`; none: all that the images have.
     pub platforms: Vec<String>,
     /// The nodes that are to have the layers as well, a glob of their names; only of jobs.
     pub nodes: Option<String>,
+    /// Query parameters that do not name a file, such as signatures.
+    pub filter_query: Vec<String>,
     /// The supernodes of the cluster, as nodes list them: each takes its own layers.
     pub supernodes: Vec<Url>,
     /// The cluster's secret, when it has one.
@@ -171,5 +174,6 @@ fn request_to(supernode: &Supernode, options: &PreheatOptions) -> PreheatRequest
         platforms: options.platforms.clone(),
         share,
         nodes: None,
+        filter_query: options.filter_query.clone(),
     }
 }

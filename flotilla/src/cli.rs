@@ -57,7 +57,7 @@ pub(crate) enum Command {
     Proxy(ProxyArgs),
     /// Get files and directories through the swarm, or straight from their source
     Get(GetArgs),
-    /// Have supernodes fetch the layers of images before anybody pulls them
+    /// Have supernodes fetch the layers of images, and files, before anybody pulls them
     Preheat(PreheatArgs),
     /// Print what supernodes, their nodes and swarms are doing
     Status(StatusArgs),
@@ -246,14 +246,19 @@ Examples:
   flotilla preheat registry.example/team/app:1.0 --supernode http://10.0.0.1:8001 --nodes 'web-*'
   flotilla preheat registry.example/team/app:1.0 registry.example/team/db:7 \\
       --supernode http://a:8001,http://b:8001 --platform linux/amd64
+  flotilla preheat https://files.example/model.bin --supernode http://10.0.0.1:8001 --nodes '*' --wait
 
 The supernodes log in with the file that they were given with --registry-auth, and know the
-registry by it or by --preheat-registry. Name all of a cluster's supernodes, as the proxies do.";
+registry by it or by --preheat-registry. Name all of a cluster's supernodes, as the proxies do.
+
+A URL that is no manifest's names a file, as in flotilla get URL. Its server has to be listed like a
+registry (--preheat-registry http://files.example:8080), and to give it without a login, with its
+length and an ETag or Last-Modified.";
 
 #[derive(Debug, Args)]
 #[command(after_help = PREHEAT_EXAMPLES)]
 pub(crate) struct PreheatArgs {
-    /// The images, HOST[:PORT]/REPOSITORY[:TAG][@DIGEST], or the URLs of their manifests
+    /// Images, HOST[:PORT]/REPOSITORY[:TAG][@DIGEST] or the URLs of their manifests, and URLs of files
     #[arg(required = true, value_name = "IMAGE|URL")]
     pub(crate) images: Vec<String>,
     /// The supernodes, separated by commas
@@ -268,6 +273,9 @@ pub(crate) struct PreheatArgs {
     /// Have these nodes fetch the layers as well, a glob of their names [default: supernodes only]
     #[arg(long, value_name = "GLOB")]
     pub(crate) nodes: Option<String>,
+    /// Query parameters that do not name a file, such as signatures, separated by commas
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) filter_query: Vec<String>,
     /// Wait until every layer is where it should be, and fail if it is not
     #[arg(long)]
     pub(crate) wait: bool,

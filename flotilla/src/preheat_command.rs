@@ -12,7 +12,7 @@ use crate::config::{self, ConfigErrors};
 use crate::join_token;
 use crate::shown::Shown;
 
-/// Hands the images to the supernodes, and waits for them if that is wanted.
+/// Hands images and files to the supernodes, and waits for them if that is wanted.
 pub(crate) async fn run(args: PreheatArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
     let mut errors = Vec::new();
     let supernodes = config::supernode_urls(&args.supernode, &mut errors);
@@ -23,6 +23,7 @@ pub(crate) async fn run(args: PreheatArgs, shutdown: CancellationToken) -> anyho
         images: args.images,
         platforms: args.platform,
         nodes: args.nodes,
+        filter_query: args.filter_query,
         supernodes,
         join_token: join_token::given(args.join_token_file.as_deref())?,
     };
@@ -86,7 +87,7 @@ async fn bring(
     match reason {
         None => Ok(()),
         Some(reason) => bail!(
-            "{} of {} layers and images cannot be had: {}",
+            "{} of {} layers, images and files cannot be had: {}",
             summary.failed,
             summary.failed + summary.layers,
             Shown(&reason)
@@ -102,6 +103,7 @@ fn show(event: &PreheatEvent) {
             digest,
             bytes,
         } => format!("{} {digest} {bytes} bytes, seeding", Shown(image)),
+        PreheatEvent::File { url, bytes } => format!("{} {bytes} bytes, seeding", Shown(url)),
         PreheatEvent::Foreign { image, digest } => {
             format!("{} {digest} is not at the registry, skipped", Shown(image))
         }

@@ -2,16 +2,22 @@
 
 #![allow(
     missing_docs,
+    unreachable_pub,
+    clippy::panic,
+    clippy::cast_possible_truncation,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing
 )]
+
+mod fake_source;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
+use fake_source::{FakeSource, content, served};
 use flotilla_torrents::DigestHasher;
 use tempfile::TempDir;
 
@@ -71,6 +77,11 @@ struct Supernode {
 
 impl Supernode {
     fn start() -> Self {
+        Self::listing(&[])
+    }
+
+    /// With further servers that may be preheated from.
+    fn listing(more: &[String]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let registry = serve_registry();
         let auth = format!(r#"{{"auths":{{"{registry}":{{"auth":"{LOGIN}"}}}}}}"#);
@@ -80,6 +91,10 @@ impl Supernode {
             .args(["supernode", "--listen", "127.0.0.1:0", "--data-dir", "data"])
             .args(["--join-token-file", "token", "--registry-auth", "auth.json"])
             .args(["--preheat-registry", &format!("http://{registry}")])
+            .args(
+                more.iter()
+                    .flat_map(|server| ["--preheat-registry", server]),
+            )
             .current_dir(dir.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -99,10 +114,15 @@ impl Supernode {
 
     /// Exit code, stdout, stderr.
     fn preheat(&self, image: &str, token: &str, more: &[&str]) -> (i32, String, String) {
+        let image = format!("{}/{image}", self.registry);
+        self.call(&[&["preheat", &image], more].concat(), token)
+    }
+
+    /// The same of any command that asks supernodes.
+    fn call(&self, args: &[&str], token: &str) -> (i32, String, String) {
         let output = Command::new(env!("CARGO_BIN_EXE_flotilla"))
-            .args(["preheat", &format!("{}/{image}", self.registry)])
+            .args(args)
             .args(["--supernode", &self.url])
-            .args(more)
             .env("FLOTILLA_JOIN_TOKEN", token)
             .current_dir(self.dir.path())
             .output()
@@ -117,6 +137,35 @@ impl Drop for Supernode {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+/// The node `web-1`.
+struct Proxy(Child);
+
+impl Proxy {
+    fn start(supernode: &Supernode) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_flotilla"))
+            .args(["proxy", "--listen", "127.0.0.1:0", "--data-dir", "node"])
+            .args(["--peer-listen", "127.0.0.1:0", "--node-name", "web-1"])
+            .args(["--supernode", &supernode.url])
+            .env("FLOTILLA_JOIN_TOKEN", TOKEN)
+            .current_dir(supernode.dir.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut ready = String::new();
+        let mut stdout = BufReader::new(process.stdout.take().unwrap());
+        stdout.read_line(&mut ready).unwrap();
+        Self(process)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -161,19 +210,7 @@ fn without_waiting_a_job_is_handed_over_and_its_end_is_told_to_who_waits() {
     assert_eq!(code, 1);
     assert!(err.contains("nodes"), "{err}");
 
-    let mut proxy = Command::new(env!("CARGO_BIN_EXE_flotilla"))
-        .args(["proxy", "--listen", "127.0.0.1:0", "--data-dir", "node"])
-        .args(["--peer-listen", "127.0.0.1:0", "--node-name", "web-1"])
-        .args(["--supernode", &supernode.url])
-        .env("FLOTILLA_JOIN_TOKEN", TOKEN)
-        .current_dir(supernode.dir.path())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut ready = String::new();
-    let mut stdout = BufReader::new(proxy.stdout.take().unwrap());
-    stdout.read_line(&mut ready).unwrap();
+    let proxy = Proxy::start(&supernode);
     let chosen = ["--nodes", "web-*", "--wait"];
     let waited = supernode.preheat("team/app:1.0", TOKEN, &chosen);
     let digest = DigestHasher::sha256_of(CONFIG);
@@ -183,11 +220,71 @@ fn without_waiting_a_job_is_handed_over_and_its_end_is_told_to_who_waits() {
         .output()
         .unwrap();
     let others = supernode.preheat("team/app:1.0", TOKEN, &["--nodes", "db-*", "--wait"]);
-    proxy.kill().unwrap();
-    proxy.wait().unwrap();
+    drop(proxy);
     assert_eq!((waited.0, waited.2.as_str()), (0, ""), "{}", waited.1);
     let held = String::from_utf8_lossy(&held.stdout).into_owned();
     assert!(held.contains(&digest.to_string()[..19]), "{held}");
     assert_eq!(others.0, 1);
     assert!(others.2.contains("db-*"), "{}", others.2);
+}
+
+#[test]
+fn a_preheated_file_is_got_without_reading_its_source_again() {
+    let bytes = content(3 << 20, 1);
+    let files = {
+        let bytes = bytes.clone();
+        FakeSource::start(move |asked| served(asked, &bytes, "\"1\""))
+    };
+    let server = files.url("").trim_end_matches('/').to_owned();
+    let supernode = Supernode::listing(&[server]);
+    let bodies = || {
+        let asked = files.requests().into_iter();
+        let is_body = |range: Option<&str>| range != Some("bytes=0-0");
+        asked.filter(|asked| is_body(asked.header("range"))).count()
+    };
+    let url = files.url("model.bin?sig=harbour-light");
+    let filter = ["--filter-query", "sig", "--wait"];
+    let (code, out, err) = supernode.call(&[&["preheat", &url], &filter[..]].concat(), TOKEN);
+    let line = format!("{} {} bytes, seeding\n", files.url("model.bin"), 3 << 20);
+    assert_eq!((code, out, err), (0, line, String::new()));
+    assert_eq!(bodies(), 1);
+
+    let proxy = Proxy::start(&supernode);
+    let args = [&["preheat", &url, "--nodes", "web-*"], &filter[..]].concat();
+    let (code, _, err) = supernode.call(&args, TOKEN);
+    assert_eq!((code, err.as_str()), (0, ""));
+    let held = Command::new(env!("CARGO_BIN_EXE_flotilla"))
+        .args(["cache", "ls", "--data-dir", "node"])
+        .current_dir(supernode.dir.path())
+        .output()
+        .unwrap();
+    let held = String::from_utf8_lossy(&held.stdout).into_owned();
+    assert!(
+        held.contains("3.00 MiB") || held.contains("3145728"),
+        "{held}"
+    );
+    drop(proxy);
+
+    let other = files.url("model.bin?sig=another");
+    let args = [
+        "get",
+        &other,
+        "-o",
+        "file",
+        "--filter-query",
+        "sig",
+        "--no-daemon",
+    ];
+    let (code, _, err) = supernode.call(&args, TOKEN);
+    assert_eq!(code, 0, "{err}");
+    let file = fs::read(supernode.dir.path().join("file")).unwrap();
+    assert!(file == bytes);
+    assert_eq!(bodies(), 1);
+
+    let (code, _, err) = supernode.call(&["preheat", "http://127.0.0.1:1/a", "--wait"], TOKEN);
+    assert_eq!(code, 1);
+    assert!(
+        err.contains("http://127.0.0.1:1") && err.contains("--preheat-registry"),
+        "{err}"
+    );
 }

@@ -1,11 +1,12 @@
-//! The messages of `/v1/orders`, JSON: a supernode has nodes fetch layers before anybody pulls them.
+//! The messages of `/v1/orders`, JSON: a supernode has nodes fetch layers, and files at URLs, before
+//! anybody pulls them.
 //! A node asks, so that it needs no port for this.
 //!
 //! Whoever reads one caps its bytes before it is parsed.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, PeerId};
+use crate::{ContentId, PeerId};
 
 /// `POST /v1/orders`: a node is there and takes orders, for as long as it reads the answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +15,9 @@ pub struct TakeOrders {
     pub node: String,
     /// The peer that takes part in swarms.
     pub peer_id: PeerId,
+    /// Whether it knows content that no digest names; nodes of earlier versions do not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub takes_files: bool,
 }
 
 /// One line of the answer.
@@ -36,13 +40,14 @@ pub enum OrderEvent {
     Heartbeat {},
 }
 
-/// A layer that a node is to have.
+/// A layer, or a file at a URL, that a node is to have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderedLayer {
-    /// Where its registry has it.
+    /// Where its source has it.
     pub url: String,
-    /// What it hashes to.
-    pub digest: Digest,
+    /// What it is: of a layer its digest, which is all that earlier versions know.
+    #[serde(rename = "digest")]
+    pub content: ContentId,
 }
 
 /// `POST /v1/orders/{job}/swarms`: asks for the swarm of an ordered layer, in the supernode's name.
@@ -54,7 +59,8 @@ pub struct OpenOrdered {
     /// The peer that will take part.
     pub peer_id: PeerId,
     /// The layer.
-    pub digest: Digest,
+    #[serde(rename = "digest")]
+    pub content: ContentId,
 }
 
 /// `POST /v1/orders/{job}/outcomes`: what has become of an ordered layer.
@@ -65,8 +71,9 @@ pub struct OrderOutcome {
     /// Its peer.
     pub peer_id: PeerId,
     /// The layer.
-    pub digest: Digest,
-    /// Why the node does not have it; none: it does, compared with its digest.
+    #[serde(rename = "digest")]
+    pub content: ContentId,
+    /// Why the node does not have it; none: it does, compared with its digest if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -77,10 +84,10 @@ mod tests {
 
     #[test]
     fn orders_are_lines_of_json() {
-        let digest: Digest = format!("sha256:{}", "cd".repeat(32)).parse().unwrap();
+        let digest = format!("sha256:{}", "cd".repeat(32));
         let layers = vec![OrderedLayer {
             url: "https://r.test/v2/a/blobs/x".to_owned(),
-            digest: digest.clone(),
+            content: digest.parse().unwrap(),
         }];
         for (event, json) in [
             (
@@ -98,5 +105,24 @@ mod tests {
             assert_eq!(serde_json::to_string(&event).unwrap(), json);
             assert_eq!(serde_json::from_str::<OrderEvent>(&json).unwrap(), event);
         }
+    }
+
+    #[test]
+    fn a_node_of_an_earlier_version_takes_no_files() {
+        let peer_id = PeerId::from_bytes([2; 20]);
+        let name = serde_json::to_string(&peer_id).unwrap();
+        let json = format!(r#"{{"node":"n","peer_id":{name}}}"#);
+        let earlier: TakeOrders = serde_json::from_str(&json).unwrap();
+        assert!(!earlier.takes_files);
+        assert_eq!(serde_json::to_string(&earlier).unwrap(), json);
+        let takes_files = TakeOrders {
+            takes_files: true,
+            ..earlier
+        };
+        let json = serde_json::to_string(&takes_files).unwrap();
+        assert_eq!(
+            serde_json::from_str::<TakeOrders>(&json).unwrap(),
+            takes_files
+        );
     }
 }

@@ -11,7 +11,8 @@ use crate::Digest;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PreheatRequest {
-    /// The images, each `HOST[:PORT]/REPOSITORY[:TAG][@DIGEST]`.
+    /// The images, each `HOST[:PORT]/REPOSITORY[:TAG][@DIGEST]` or its manifest's URL; and files, each
+    /// its URL, http or https.
     pub images: Vec<String>,
     /// What an image with several platforms is wanted for, each `OS/ARCHITECTURE[/VARIANT]`;
     /// none: all of them.
@@ -23,6 +24,9 @@ pub struct PreheatRequest {
     /// The nodes that are to have the layers as well: a glob of their names; none: no node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<String>,
+    /// Query parameters of files' URLs that do not name the content, such as signatures.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filter_query: Vec<String>,
 }
 
 /// A supernode's part of a cluster's layers: those that the nodes ask it for first.
@@ -98,6 +102,13 @@ pub enum PreheatEvent {
         /// Its bytes.
         bytes: u64,
     },
+    /// A file is whole, and can be had.
+    File {
+        /// Its URL, without what may be secret in it.
+        url: String,
+        /// Its bytes.
+        bytes: u64,
+    },
     /// A layer that the registry does not have: its manifest says where else it is.
     Foreign {
         /// The image, as it was asked for.
@@ -105,9 +116,9 @@ pub enum PreheatEvent {
         /// The blob.
         digest: Digest,
     },
-    /// An image or one of its layers cannot be had.
+    /// An image, one of its layers, or a file cannot be had.
     Failed {
-        /// The image, as it was asked for.
+        /// The image, as it was asked for, or the file's URL without what may be secret in it.
         image: String,
         /// The layer; `None`: the image itself.
         digest: Option<Digest>,
@@ -158,6 +169,13 @@ mod tests {
                     reason: "gone".to_owned(),
                 },
                 r#"{"failed":{"image":"a/b:1","digest":null,"reason":"gone"}}"#.to_owned(),
+            ),
+            (
+                PreheatEvent::File {
+                    url: "http://h/f".to_owned(),
+                    bytes: 7,
+                },
+                r#"{"file":{"url":"http://h/f","bytes":7}}"#.to_owned(),
             ),
             (
                 PreheatEvent::Finished {

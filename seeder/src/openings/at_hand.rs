@@ -1,4 +1,4 @@
-//! Layers for nodes that somebody else vouches for.
+//! Content for nodes that somebody else vouches for.
 
 use flotilla_client::origin_of;
 use flotilla_torrents::ContentId;
@@ -9,23 +9,33 @@ use super::{Opened, Openings, url_of};
 
 impl Openings {
     /// The answer without asking the source, which the caller of this has done for the node; none
-    /// when the layer is not here, or not whole.
-    pub(crate) async fn open_at_hand(&self, request: &OpenRequest) -> Option<OpenResponse> {
+    /// when `content` is not here, or not whole.
+    pub(crate) async fn open_at_hand(
+        &self,
+        request: &OpenRequest,
+        content: &ContentId,
+    ) -> Option<OpenResponse> {
         let url = url_of(request).ok()?;
-        let opened = self.at_hand(&url, request).await?;
+        let opened = self.at_hand(&url, request, content).await?;
         Some(self.answer(Ok(opened), request).await)
     }
 
-    async fn at_hand(&self, url: &Url, request: &OpenRequest) -> Option<Opened> {
-        if let Some(small) = self.small.get(&self.key(url, request)).await {
+    async fn at_hand(
+        &self,
+        url: &Url,
+        request: &OpenRequest,
+        content: &ContentId,
+    ) -> Option<Opened> {
+        let small = self.small.get(&self.key(url, request)).await;
+        if let Some(small) = small.filter(|small| small.content() == content) {
             return Some(Opened::Small(small));
         }
-        let (content, origin) = (ContentId::blob(request.digest.as_ref()?), origin_of(url));
-        if let Some(small) = self.engine.small(&content, &origin).await.ok()? {
+        let origin = origin_of(url);
+        if let Some(small) = self.engine.small(content, &origin).await.ok()? {
             return Some(Opened::Small(small));
         }
         let store = self.engine.store();
-        let layer = store.layer(&content)?;
+        let layer = store.layer(content)?;
         layer.sealed()?;
         store.check_origin(layer.origin(), &origin).ok()?;
         let known = self.run(&origin, layer.content(), layer.geometry());

@@ -1,4 +1,5 @@
-//! Preheating: layers are opened in the supernode's own name, and seed before anybody pulls them.
+//! Preheating: layers are opened in the supernode's own name, and seed before anybody pulls them; so
+//! do files at URLs, without any login, from servers that the operator lists as he does registries.
 //!
 //! [`Preheater::run`] does one request and tells its progress to whoever gave the channel: the
 //! [API](api) streams it to the caller.
@@ -9,29 +10,33 @@ mod image_reference;
 pub(crate) mod jobs;
 mod manifest;
 pub(crate) mod orders;
+mod request;
 mod resolution;
+mod target;
 pub(crate) mod triggers;
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use flotilla_client::{SwarmHandle, SwarmState, rendezvous};
-use flotilla_torrents::Digest;
+use flotilla_client::{SwarmHandle, SwarmState, content_url};
 use flotilla_torrents::orders_api::OpenOrdered;
-use flotilla_torrents::preheat_api::{PreheatEvent, PreheatRequest, PreheatShare};
+use flotilla_torrents::preheat_api::PreheatEvent;
 use flotilla_torrents::swarm_api::{OpenRequest, OpenResponse};
-use futures_util::{FutureExt as _, StreamExt as _, TryFutureExt as _, stream};
-use glob::Pattern;
+use flotilla_torrents::{ContentId, Digest};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::sync::{Semaphore, mpsc};
 use url::{Origin, Url};
 
 use self::identity::{Identity, IdentityError, LentAuthorization};
 use self::image_reference::ImageReference;
-use self::manifest::{Blob, Platform};
+use self::manifest::Blob;
+pub(crate) use self::request::Preheat;
+pub use self::request::PreheatError;
 use self::resolution::{Image, ResolveError};
-use self::triggers::image_at;
+pub(crate) use self::target::shown;
+use self::target::{FileUrl, Target};
 use crate::openings::{Opened, Openings, Unopened};
+use crate::registry_login::{LoginHeaders, OwnRegistry, RegistryLogins};
 use crate::source::SourceError;
 
 /// Layers read for preheating at the same time, by all requests together: nodes that pull go
@@ -39,128 +44,6 @@ use crate::source::SourceError;
 const LAYERS_AT_ONCE: usize = 8;
 /// Images whose manifests are read at the same time for one request.
 const IMAGES_AT_ONCE: usize = 4;
-const MOST_IMAGES: usize = 256;
-const MOST_PLATFORMS: usize = 32;
-const MOST_SUPERNODES: usize = 256;
-/// Bytes of a glob of nodes' names.
-const LONGEST_SELECTOR: usize = 1024;
-
-/// A request is wrong.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct PreheatError(String);
-
-/// A request that is understood.
-#[derive(Debug)]
-pub(crate) struct Preheat {
-    images: Vec<ImageReference>,
-    platforms: Vec<Platform>,
-    share: Option<PreheatShare>,
-    /// The nodes that are to have the layers as well.
-    nodes: Option<Pattern>,
-    lent: Arc<LentAuthorization>,
-    /// Layers of the images whose manifests were read.
-    wanted: AtomicU64,
-}
-
-impl Preheat {
-    /// # Errors
-    /// An image or platform is not understood, or there are too many.
-    pub(crate) fn of_request(request: PreheatRequest) -> Result<Self, PreheatError> {
-        let PreheatRequest {
-            images,
-            platforms,
-            share,
-            nodes,
-        } = request;
-        let supernodes = share.as_ref().map_or(0, |share| share.supernodes.len());
-        for (count, most, what) in [
-            (images.len(), MOST_IMAGES, "images"),
-            (platforms.len(), MOST_PLATFORMS, "platforms"),
-            (supernodes, MOST_SUPERNODES, "supernodes"),
-        ] {
-            if count > most {
-                let error = format!("{count} {what}; {most} are the most of one request");
-                return Err(PreheatError(error));
-            }
-        }
-        if images.is_empty() {
-            return Err(PreheatError("no images".to_owned()));
-        }
-        Ok(Self {
-            images: parse_all(
-                &images
-                    .into_iter()
-                    .map(image_of)
-                    .collect::<Result<Vec<_>, _>>()?,
-            )?,
-            platforms: parse_all(&platforms)?,
-            share,
-            nodes: nodes.as_deref().map(selector).transpose()?,
-            lent: Arc::default(),
-            wanted: AtomicU64::new(0),
-        })
-    }
-
-    /// Reads the registry with what the caller lent, for as long as it is taken there.
-    pub(crate) fn lend(&self, authorization: String) {
-        self.lent.lend(authorization);
-    }
-
-    /// The images, as people name them.
-    pub(crate) fn names(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.images.iter().map(|image| image.written.as_str())
-    }
-
-    /// Layers that are to be here, of the images whose manifests were read so far.
-    pub(crate) fn wanted(&self) -> u64 {
-        self.wanted.load(Ordering::Relaxed)
-    }
-
-    /// The nodes that are to have the layers as well, a glob of their names.
-    pub(crate) fn nodes(&self) -> Option<&Pattern> {
-        self.nodes.as_ref()
-    }
-
-    /// Whether nodes ask this supernode for the blob first.
-    fn wants(&self, digest: &Digest) -> bool {
-        let Some(share) = &self.share else {
-            return true;
-        };
-        let names = share.supernodes.iter().map(String::as_str);
-        let first = rendezvous::ranked(&digest.to_string(), names)
-            .into_iter()
-            .next();
-        let first = first.and_then(|index| share.supernodes.get(index));
-        first.is_none_or(|first| *first == share.own)
-    }
-}
-
-fn parse_all<T>(texts: &[String]) -> Result<Vec<T>, PreheatError>
-where
-    T: std::str::FromStr<Err: std::fmt::Display>,
-{
-    let parsed = texts.iter().map(|text| text.parse::<T>());
-    parsed
-        .map(|parsed| parsed.map_err(|error| PreheatError(error.to_string())))
-        .collect()
-}
-
-/// An image may be named by its manifest's URL as well.
-fn image_of(text: String) -> Result<String, PreheatError> {
-    if !text.contains("://") {
-        return Ok(text);
-    }
-    image_at(&text, None).map_err(|error| PreheatError(error.to_string()))
-}
-
-fn selector(text: &str) -> Result<Pattern, PreheatError> {
-    if text.is_empty() || text.len() > LONGEST_SELECTOR {
-        let error = format!("a glob of nodes' names has 1 to {LONGEST_SELECTOR} characters");
-        return Err(PreheatError(error));
-    }
-    Pattern::new(text).map_err(|error| PreheatError(format!("nodes {text:?}: {error}")))
-}
 
 /// Brings layers in the supernode's own name. Cheap to clone.
 #[derive(Clone)]
@@ -181,8 +64,25 @@ struct Tally {
 #[derive(Debug)]
 pub(crate) struct Told {
     pub(crate) event: PreheatEvent,
-    /// Where the registry has the layer; only of one that was brought.
-    pub(crate) url: Option<Url>,
+    pub(crate) brought: Option<Brought>,
+}
+
+/// A layer or a file that is here.
+#[derive(Debug)]
+pub(crate) struct Brought {
+    /// Where its source has it.
+    pub(crate) url: Url,
+    pub(crate) content: ContentId,
+}
+
+impl Told {
+    /// Of what was not brought.
+    fn of(event: PreheatEvent) -> Self {
+        Self {
+            event,
+            brought: None,
+        }
+    }
 }
 
 /// One thing to do.
@@ -191,20 +91,27 @@ enum Step {
     Tell(PreheatEvent),
 }
 
-/// One blob to bring.
+/// One blob, or one file, to bring.
 struct Wanted {
-    image: String,
-    digest: Digest,
+    /// The image, or the file, as people name it.
+    name: String,
+    /// None: a file.
+    digest: Option<Digest>,
     url: Url,
 }
 
 impl Wanted {
-    fn source_and_digest(&self) -> (Origin, Digest) {
-        (self.url.origin(), self.digest.clone())
+    /// Equal for equal content of one source.
+    fn source_and_content(&self) -> (Origin, String) {
+        let content = match &self.digest {
+            Some(digest) => digest.to_string(),
+            None => self.url.to_string(),
+        };
+        (self.url.origin(), content)
     }
 }
 
-/// Why a blob is not brought.
+/// Why a blob or a file is not brought.
 #[derive(Debug, thiserror::Error)]
 enum BringError {
     #[error(transparent)]
@@ -236,11 +143,18 @@ impl Preheater {
         }
     }
 
-    /// The first registry that the operator has not listed.
+    /// The first registry, or server of a file, that the operator has not listed.
     pub(crate) async fn unlisted(&self, asked: &Preheat) -> Option<String> {
-        for image in &asked.images {
-            if self.identity(&asked.lent).listed(image).await.is_none() {
-                return Some(image.registry());
+        for target in &asked.targets {
+            let unlisted = match target {
+                Target::Image(image) => {
+                    let listed = self.identity(&asked.lent).listed(image).await;
+                    listed.is_none().then(|| image.registry())
+                }
+                Target::File(file) => unlisted_server(&self.openings.logins, file).await,
+            };
+            if unlisted.is_some() {
+                return unlisted;
             }
         }
         None
@@ -248,20 +162,29 @@ impl Preheater {
 
     /// What a node is answered that is to have a layer: whoever asked for the preheat has been let
     /// in by the registry.
-    pub(crate) async fn open_ordered(&self, ordered: OpenOrdered, url: String) -> OpenResponse {
+    pub(crate) async fn open_ordered(
+        &self,
+        ordered: OpenOrdered,
+        url: String,
+        filter_query: Vec<String>,
+    ) -> OpenResponse {
         let mut request = OpenRequest {
             url,
             headers: Vec::new(),
-            digest: Some(ordered.digest),
+            digest: ordered.content.digest(),
             peer_id: ordered.peer_id,
             offered: None,
-            filter_query: Vec::new(),
+            filter_query,
             node: ordered.node,
         };
-        if let Some(answer) = self.openings.open_at_hand(&request).await {
+        let at_hand = self.openings.open_at_hand(&request, &ordered.content);
+        if let Some(answer) = at_hand.await {
             return answer;
         }
         // It had to make room since.
+        if request.digest.is_none() {
+            return self.openings.open(&request).await;
+        }
         let unswarmable = |reason: String| OpenResponse::Unswarmable { reason };
         let url = match Url::parse(&request.url) {
             Ok(url) => url,
@@ -283,26 +206,26 @@ impl Preheater {
     pub(crate) async fn run(&self, asked: &Preheat, events: &mpsc::Sender<Told>) {
         let mut tally = Tally::default();
         let mut seen = HashSet::new();
-        asked.wanted.store(0, Ordering::Relaxed);
-        let images = asked.images.iter();
-        let images: Vec<_> = images
-            .map(|image| self.steps_of(image, asked).boxed())
+        asked.want_nothing();
+        let targets = asked.targets.iter();
+        let targets: Vec<_> = targets
+            .map(|target| self.steps_of(target, asked).boxed())
             .collect();
-        let steps = stream::iter(images)
+        let steps = stream::iter(targets)
             .buffer_unordered(IMAGES_AT_ONCE)
             .flat_map(stream::iter);
         // Images of one base have layers in common.
         let steps = steps.filter(|step| {
             let is_new = match step {
-                Step::Bring(wanted) => seen.insert(wanted.source_and_digest()),
+                Step::Bring(wanted) => seen.insert(wanted.source_and_content()),
                 Step::Tell(_) => true,
             };
             if !is_new {
-                asked.wanted.fetch_sub(1, Ordering::Relaxed);
+                asked.want_one_less();
             }
             std::future::ready(is_new)
         });
-        let told = steps.map(|step| self.told_of(step, &asked.lent).boxed());
+        let told = steps.map(|step| self.told_of(step, asked).boxed());
         let mut told = told.buffer_unordered(LAYERS_AT_ONCE);
         while let Some(told) = told.next().await {
             tally.add(&told.event);
@@ -322,108 +245,170 @@ impl Preheater {
             failed,
         };
         // Who has left needs no last line.
-        let _ = events.send(Told { event, url: None }).await;
+        let _ = events.send(Told::of(event)).await;
     }
 
-    /// What is to be done for an image at this supernode.
-    async fn steps_of(&self, name: &ImageReference, asked: &Preheat) -> Vec<Step> {
-        let identity = self.identity(&asked.lent);
-        let found = async {
-            let image = Image::find(&self.openings.source, identity, name).await?;
-            let blobs = image.blobs(&asked.platforms).await?;
-            let own = blobs.into_iter().filter(|blob| asked.wants(&blob.digest));
-            let steps = own.map(|Blob { digest, is_foreign }| {
-                let (url, image) = (image.blob_url(&digest)?, name.written.clone());
-                Ok(if is_foreign {
-                    Step::Tell(PreheatEvent::Foreign { image, digest })
-                } else {
-                    Step::Bring(Wanted { image, digest, url })
-                })
-            });
-            steps.collect::<Result<Vec<_>, ResolveError>>()
+    /// What is to be done for an image or a file at this supernode.
+    async fn steps_of(&self, target: &Target, asked: &Preheat) -> Vec<Step> {
+        let steps = match target {
+            Target::Image(image) => self.steps_of_image(image, asked).await,
+            Target::File(file) => self.steps_of_file(file, asked).await,
         };
-        let found = found.inspect_ok(|steps| {
-            let wanted = steps.iter().filter(|step| matches!(step, Step::Bring(_)));
-            let wanted = u64::try_from(wanted.count()).unwrap_or(u64::MAX);
-            asked.wanted.fetch_add(wanted, Ordering::Relaxed);
-        });
-        found.await.unwrap_or_else(|error| {
-            vec![Step::Tell(PreheatEvent::Failed {
-                image: name.written.clone(),
+        match steps {
+            Ok(steps) => {
+                let wanted = steps.iter().filter(|step| matches!(step, Step::Bring(_)));
+                asked.want(wanted.count());
+                steps
+            }
+            Err(error) => vec![Step::Tell(PreheatEvent::Failed {
+                image: target.name().to_owned(),
                 digest: None,
                 reason: error.to_string(),
-            })]
-        })
+            })],
+        }
+    }
+
+    async fn steps_of_file(
+        &self,
+        file: &FileUrl,
+        asked: &Preheat,
+    ) -> Result<Vec<Step>, ResolveError> {
+        if let Some(server) = unlisted_server(&self.openings.logins, file).await {
+            return Err(ResolveError::NotListed(server));
+        }
+        let named = content_url(&file.url, asked.filter_query());
+        let wanted = Wanted {
+            name: file.shown.clone(),
+            digest: None,
+            url: file.url.clone(),
+        };
+        let is_own = asked.wants(named.as_str());
+        Ok(is_own.then_some(Step::Bring(wanted)).into_iter().collect())
+    }
+
+    async fn steps_of_image(
+        &self,
+        name: &ImageReference,
+        asked: &Preheat,
+    ) -> Result<Vec<Step>, ResolveError> {
+        let identity = self.identity(&asked.lent);
+        let image = Image::find(&self.openings.source, identity, name).await?;
+        let blobs = image.blobs(&asked.platforms).await?.into_iter();
+        let own = blobs.filter(|blob| asked.wants(&blob.digest.to_string()));
+        let steps = own.map(|Blob { digest, is_foreign }| {
+            let (url, image) = (image.blob_url(&digest)?, name.written.clone());
+            Ok(if is_foreign {
+                Step::Tell(PreheatEvent::Foreign { image, digest })
+            } else {
+                Step::Bring(Wanted {
+                    name: image,
+                    digest: Some(digest),
+                    url,
+                })
+            })
+        });
+        steps.collect()
     }
 
     fn identity<'a>(&'a self, lent: &'a LentAuthorization) -> Identity<'a> {
         Identity::new(&self.openings.logins, lent)
     }
 
-    async fn told_of(&self, step: Step, lent: &LentAuthorization) -> Told {
+    async fn told_of(&self, step: Step, asked: &Preheat) -> Told {
         match step {
-            Step::Bring(wanted) => self.bring(wanted, lent).await,
-            Step::Tell(event) => Told { event, url: None },
+            Step::Bring(wanted) => self.bring(wanted, asked).await,
+            Step::Tell(event) => Told::of(event),
         }
     }
 
-    async fn bring(&self, wanted: Wanted, lent: &LentAuthorization) -> Told {
+    async fn bring(&self, wanted: Wanted, asked: &Preheat) -> Told {
         // Nobody closes the semaphore.
         let _slot = self.slots.acquire().await;
-        let brought = self.bring_whole(&wanted, lent).await;
-        let Wanted { image, digest, url } = wanted;
+        let brought = match wanted.digest {
+            Some(_) => self.bring_blob(&wanted, &asked.lent).await,
+            // No login goes to where a file is: it is for who may have it without one.
+            None => {
+                let opened = self.open(&wanted, Vec::new(), asked.filter_query());
+                arrived(opened.await).await
+            }
+        };
+        let Wanted { name, digest, url } = wanted;
         match brought {
-            Ok(bytes) => Told {
-                event: PreheatEvent::Layer {
-                    image,
-                    digest,
-                    bytes,
+            Ok((content, bytes)) => Told {
+                event: match digest {
+                    Some(digest) => PreheatEvent::Layer {
+                        image: name,
+                        digest,
+                        bytes,
+                    },
+                    None => PreheatEvent::File { url: name, bytes },
                 },
-                url: Some(url),
+                brought: Some(Brought { url, content }),
             },
-            Err(error) => Told {
-                event: PreheatEvent::Failed {
-                    image,
-                    digest: Some(digest),
-                    reason: error.to_string(),
-                },
-                url: None,
-            },
+            Err(error) => Told::of(PreheatEvent::Failed {
+                image: name,
+                digest,
+                reason: error.to_string(),
+            }),
         }
     }
 
-    /// The blob's length, once it is here and compared with its digest.
-    async fn bring_whole(
+    /// Once the blob is here and compared with its digest.
+    async fn bring_blob(
         &self,
         wanted: &Wanted,
         lent: &LentAuthorization,
-    ) -> Result<u64, BringError> {
+    ) -> Result<(ContentId, u64), BringError> {
         let identity = self.identity(lent);
-        let opened = match self.open(wanted, identity).await {
+        let headers = identity.headers(&wanted.url).await?;
+        let opened = match self.open(wanted, headers, &[]).await {
             Err(BringError::Source(SourceError::Refused { status }))
                 if identity.may_change(status, &wanted.url).await =>
             {
-                self.open(wanted, identity).await?
+                let headers = identity.headers(&wanted.url).await?;
+                self.open(wanted, headers, &[]).await
             }
-            opened => opened?,
+            opened => opened,
         };
-        match opened {
-            Opened::Small(small) => Ok(small.geometry().length()),
-            Opened::Swarm(known) => whole(&known.handle).await,
-        }
+        arrived(opened).await
     }
 
-    async fn open(&self, wanted: &Wanted, identity: Identity<'_>) -> Result<Opened, BringError> {
+    async fn open(
+        &self,
+        wanted: &Wanted,
+        headers: LoginHeaders,
+        filter_query: &[String],
+    ) -> Result<Opened, BringError> {
         let request = OpenRequest {
             url: wanted.url.to_string(),
-            headers: identity.headers(&wanted.url).await?,
-            digest: Some(wanted.digest.clone()),
+            headers,
+            digest: wanted.digest.clone(),
             peer_id: self.openings.engine.peer_id(),
             offered: None,
-            filter_query: Vec::new(),
+            filter_query: filter_query.to_vec(),
             node: "preheat".to_owned(),
         };
         Ok(self.openings.bring(&request).await?)
+    }
+}
+
+/// The server of a file, if the operator has not listed it.
+async fn unlisted_server(logins: &RegistryLogins, file: &FileUrl) -> Option<String> {
+    if logins.lists(&file.url).await {
+        return None;
+    }
+    let server = OwnRegistry::of_url(&file.url).map(|server| server.to_string());
+    Some(server.unwrap_or_else(|| file.shown.clone()))
+}
+
+/// What it is and its length, once all of it is here.
+async fn arrived(opened: Result<Opened, BringError>) -> Result<(ContentId, u64), BringError> {
+    match opened? {
+        Opened::Small(small) => Ok((small.content().clone(), small.geometry().length())),
+        Opened::Swarm(known) => {
+            let length = whole(&known.handle).await?;
+            Ok((known.handle.content().clone(), length))
+        }
     }
 }
 
@@ -441,7 +426,7 @@ async fn whole(handle: &SwarmHandle) -> Result<u64, BringError> {
 impl Tally {
     fn add(&mut self, event: &PreheatEvent) {
         match event {
-            PreheatEvent::Layer { bytes, .. } => {
+            PreheatEvent::Layer { bytes, .. } | PreheatEvent::File { bytes, .. } => {
                 self.layers += 1;
                 self.bytes = self.bytes.saturating_add(*bytes);
             }

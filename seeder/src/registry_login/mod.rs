@@ -151,6 +151,14 @@ impl RegistryLogins {
         all.find(|own| own.is_called(host, port)).cloned()
     }
 
+    /// Whether `url` is at a listed registry, by the scheme that it is listed with.
+    pub(crate) async fn lists(&self, url: &Url) -> bool {
+        let registry = OwnRegistry::of_url(url);
+        let logins = self.file().await;
+        let mut all = self.all(logins.as_deref());
+        registry.is_some_and(|registry| all.any(|own| *own == registry))
+    }
+
     /// What to send along to read `url`, which is in a repository of a listed registry.
     ///
     /// # Errors

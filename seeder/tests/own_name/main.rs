@@ -7,6 +7,7 @@
 )]
 
 mod fakes;
+mod files;
 mod harbor_driver;
 mod jobs;
 mod nodes;

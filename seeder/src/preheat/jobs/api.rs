@@ -10,6 +10,7 @@ use flotilla_torrents::preheat_api::{JobStatus, PreheatRequest};
 
 use super::{JobId, JobRecord, Jobs, SubmitError};
 use crate::api::refusal;
+use crate::preheat::shown;
 
 /// 256 images with long names.
 const LARGEST_REQUEST: usize = 128 * 1024;
@@ -78,7 +79,12 @@ fn status_of(record: JobRecord) -> JobStatus {
     JobStatus {
         id: record.id.0,
         state: record.state,
-        images: record.request.images,
+        images: record
+            .request
+            .images
+            .iter()
+            .map(|image| shown(image))
+            .collect(),
         nodes: record.request.nodes,
         cause: record.cause,
         layers: record.layers,

@@ -191,10 +191,8 @@ impl Jobs {
             self.lock().remove(&record.id);
             return Err(SubmitError::Disk(error));
         }
-        let (images, nodes) = (
-            &record.request.images,
-            job.asked.nodes().map(Pattern::as_str),
-        );
+        let images: Vec<&str> = job.asked.names().collect();
+        let nodes = job.asked.nodes().map(Pattern::as_str);
         tracing::info!(job = %record.id, ?images, nodes, "preheat");
         tokio::spawn(self.clone().run(job));
         self.forget_old().await;
@@ -272,10 +270,10 @@ impl Jobs {
         let noting = async {
             let mut layers = Vec::new();
             while let Some(told) = told.recv().await {
-                if let (PreheatEvent::Layer { digest, .. }, Some(url)) = (&told.event, &told.url) {
+                if let Some(brought) = &told.brought {
                     layers.push(OrderedLayer {
-                        url: url.to_string(),
-                        digest: digest.clone(),
+                        url: brought.url.to_string(),
+                        content: brought.content.clone(),
                     });
                 }
                 job.record.send_modify(|record| note(record, told));
@@ -292,7 +290,8 @@ impl Jobs {
     /// Has the chosen nodes fetch them.
     async fn deliver(&self, job: &Job, selector: &Pattern, layers: Vec<OrderedLayer>) {
         let nodes = self.chosen_nodes(job, selector).await;
-        let image = job.record.borrow().request.images.join(", ");
+        let images: Vec<&str> = job.asked.names().collect();
+        let image = images.join(", ");
         let outcome = |node: Option<String>, error: Option<String>| Outcome {
             image: image.clone(),
             digest: None,
@@ -386,7 +385,11 @@ fn note(record: &mut JobRecord, told: Told) {
             image,
             digest,
             bytes,
-        } => record.add_layer(image, digest, told.url, bytes),
+        } => {
+            let url = told.brought.map(|brought| brought.url);
+            record.add_layer(image, Some(digest), url, bytes);
+        }
+        PreheatEvent::File { url, bytes } => record.add_layer(url, None, None, bytes),
         PreheatEvent::Failed {
             image,
             digest,

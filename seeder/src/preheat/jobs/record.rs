@@ -9,6 +9,8 @@ use flotilla_torrents::preheat_api::PreheatRequest;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use crate::preheat::shown;
+
 /// Outcomes kept of one job, those that failed first.
 pub(super) const MOST_OUTCOMES: usize = 32;
 /// Of a reason, in characters.
@@ -42,9 +44,9 @@ impl fmt::Debug for Authorization {
 /// What has become of a layer, an image, or a node's part.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Outcome {
-    /// The image, as it was asked for.
+    /// The image, or the file, as people name it.
     pub(crate) image: String,
-    /// The layer; none: the whole image.
+    /// The layer; none: the whole image, or a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) digest: Option<Digest>,
     /// Where the registry has it.
@@ -119,11 +121,11 @@ impl JobRecord {
         self.outcomes.clear();
     }
 
-    /// Takes note of a layer that is here.
+    /// Takes note of a layer, or of a file, that is here.
     pub(super) fn add_layer(
         &mut self,
         image: String,
-        digest: Digest,
+        digest: Option<Digest>,
         url: Option<Url>,
         bytes: u64,
     ) {
@@ -131,7 +133,7 @@ impl JobRecord {
         self.bytes = self.bytes.saturating_add(bytes);
         self.add(Outcome {
             image,
-            digest: Some(digest),
+            digest,
             url,
             node: None,
             error: None,
@@ -157,6 +159,10 @@ impl JobRecord {
         self.state = state;
         self.cause = cause;
         self.authorization = None;
+        // Signatures of URLs are for the work alone.
+        for image in &mut self.request.images {
+            *image = shown(image);
+        }
         // Up to 10,000 names, of 10,000 jobs.
         self.nodes = None;
         self.updated = now;
@@ -209,7 +215,8 @@ mod tests {
         assert_eq!(job.cause_of_failures(), None);
         for layer in 0..100_u8 {
             let digest = format!("sha256:{}", format!("{layer:02x}").repeat(32));
-            job.add_layer("reg.test/a:1".to_owned(), digest.parse().unwrap(), None, 7);
+            let digest = Some(digest.parse().unwrap());
+            job.add_layer("reg.test/a:1".to_owned(), digest, None, 7);
         }
         for number in 0..5 {
             job.add(failure(number));
@@ -225,7 +232,9 @@ mod tests {
     #[test]
     fn what_was_lent_is_neither_shown_nor_kept_longer_than_the_job_runs() {
         let mut job = record();
-        assert!(!format!("{job:?}").contains("secret"));
+        let signed = "https://f.test/a?sig=secret".to_owned();
+        job.request.images.push(signed);
+        assert!(!format!("{:?}", job.authorization).contains("secret"));
         assert!(serde_json::to_string(&job).unwrap().contains("secret"));
         job.finish(JobState::Success, None, 6);
         assert!(!serde_json::to_string(&job).unwrap().contains("secret"));

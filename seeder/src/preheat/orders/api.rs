@@ -76,8 +76,12 @@ async fn open(
     };
     api.tracker
         .with(|members| members.name_node(asked.peer_id, &asked.node));
+    let filter_query = api
+        .jobs
+        .glance(JobId(job), |_, job| job.filter_query().to_vec());
     let preheater = api.jobs.preheater();
-    Json(preheater.open_ordered(asked, layer.url).await).into_response()
+    let answer = preheater.open_ordered(asked, layer.url, filter_query.unwrap_or_default());
+    Json(answer.await).into_response()
 }
 
 async fn note(

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use flotilla_torrents::orders_api::{
     OpenOrdered, OrderEvent, OrderOutcome, OrderedLayer, TakeOrders,
 };
-use flotilla_torrents::{Digest, PeerId};
+use flotilla_torrents::{ContentId, PeerId};
 use glob::Pattern;
 use tokio::sync::{mpsc, watch};
 
@@ -51,6 +51,7 @@ struct State {
 struct Present {
     name: String,
     visit: u64,
+    takes_files: bool,
     orders: mpsc::Sender<OrderEvent>,
 }
 
@@ -62,7 +63,7 @@ struct Delivery {
 
 /// What one node is to do.
 struct Part {
-    missing: HashSet<Digest>,
+    missing: HashSet<ContentId>,
     /// Why the first of the layers that it cannot get is missing.
     error: Option<String>,
     gone_since: Option<Instant>,
@@ -71,6 +72,16 @@ struct Part {
 impl Part {
     fn has_ended(&self) -> bool {
         self.missing.is_empty()
+    }
+
+    /// The node knows layers only.
+    fn give_up_files(&mut self) {
+        let before = self.missing.len();
+        self.missing.retain(|content| content.digest().is_some());
+        if self.missing.len() < before {
+            let error = "it runs a version that takes no preheats of files: upgrade it";
+            self.error.get_or_insert_with(|| error.to_owned());
+        }
     }
 }
 
@@ -130,6 +141,7 @@ impl Orders {
         let TakeOrders {
             node: name,
             peer_id,
+            takes_files,
         } = node;
         if name.is_empty() || name.len() > LONGEST_NAME {
             return Err(NotTaken::Name);
@@ -150,12 +162,16 @@ impl Orders {
         for (job, delivery) in &mut state.deliveries {
             if let Some(part) = delivery.parts.get_mut(&name) {
                 part.gone_since = None;
+                if !takes_files {
+                    part.give_up_files();
+                }
                 let _ = tell(*job, &delivery.layers, part, &orders);
             }
         }
         let present = Present {
             name: name.clone(),
             visit,
+            takes_files,
             orders,
         };
         state.nodes.insert(peer_id, present);
@@ -204,7 +220,7 @@ impl Orders {
         let delivery = state.deliveries.get(&job)?;
         delivery.parts.get(&asked.node)?;
         let mut layers = delivery.layers.iter();
-        layers.find(|layer| layer.digest == asked.digest).cloned()
+        layers.find(|layer| layer.content == asked.content).cloned()
     }
 
     /// How far the nodes are; none while nothing is delivered.
@@ -227,10 +243,10 @@ impl Orders {
         let Some(part) = part else {
             return false;
         };
-        if part.missing.remove(&outcome.digest)
+        if part.missing.remove(&outcome.content)
             && let Some(error) = outcome.error
         {
-            let error = format!("{}: {error}", outcome.digest);
+            let error = format!("{}: {error}", outcome.content);
             part.error.get_or_insert(error);
         }
         drop(state);
@@ -245,7 +261,8 @@ impl Orders {
         nodes: BTreeSet<String>,
     ) -> Withdrawal<'_> {
         let mut state = self.lock();
-        let missing: HashSet<Digest> = layers.iter().map(|layer| layer.digest.clone()).collect();
+        let missing: HashSet<ContentId> =
+            layers.iter().map(|layer| layer.content.clone()).collect();
         let now = Instant::now();
         let parts = nodes.into_iter().map(|node| {
             let part = Part {
@@ -263,6 +280,9 @@ impl Orders {
             let Some(part) = delivery.parts.get_mut(&node.name) else {
                 return true;
             };
+            if !node.takes_files {
+                part.give_up_files();
+            }
             let is_told = tell(job, &delivery.layers, part, &node.orders);
             part.gone_since = (!is_told).then_some(now);
             is_told
@@ -320,7 +340,7 @@ fn tell(
 ) -> bool {
     let missing = layers
         .iter()
-        .filter(|layer| part.missing.contains(&layer.digest));
+        .filter(|layer| part.missing.contains(&layer.content));
     let missing: Vec<OrderedLayer> = missing.cloned().collect();
     let mut lines = missing.chunks(LAYERS_OF_A_LINE);
     lines.all(|layers| {
@@ -376,6 +396,7 @@ mod tests {
         TakeOrders {
             node: format!("node-{number}"),
             peer_id: PeerId::from_bytes([number; 20]),
+            takes_files: true,
         }
     }
 
@@ -383,7 +404,7 @@ mod tests {
         let digest = format!("sha256:{}", format!("{number:02x}").repeat(32));
         OrderedLayer {
             url: format!("http://r.test/v2/a/blobs/{digest}"),
-            digest: digest.parse().unwrap(),
+            content: digest.parse().unwrap(),
         }
     }
 
@@ -391,7 +412,7 @@ mod tests {
         OrderOutcome {
             node: node.node.clone(),
             peer_id: node.peer_id,
-            digest: layer.digest.clone(),
+            content: layer.content.clone(),
             error: error.map(str::to_owned),
         }
     }
@@ -428,7 +449,7 @@ mod tests {
         let asked = |node: &TakeOrders, layer: &OrderedLayer| OpenOrdered {
             node: node.node.clone(),
             peer_id: node.peer_id,
-            digest: layer.digest.clone(),
+            content: layer.content.clone(),
         };
         assert!(orders.ordered(JobId(7), &asked(&one, &layers[1])).is_some());
         assert!(orders.ordered(JobId(7), &asked(&one, &layer(3))).is_none());
@@ -437,6 +458,7 @@ mod tests {
         let as_other = TakeOrders {
             node: one.node.clone(),
             peer_id: two.peer_id,
+            takes_files: true,
         };
         assert!(
             orders
@@ -489,6 +511,31 @@ mod tests {
             error("node-3").contains("2 layers are missing"),
             "{ended:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_node_of_an_earlier_version_gets_the_layers_and_is_not_waited_for_with_files() {
+        let orders = Orders::new();
+        let earlier = TakeOrders {
+            takes_files: false,
+            ..node(1)
+        };
+        let mut visit = orders.enter(earlier.clone()).unwrap();
+        let file = OrderedLayer {
+            url: "http://f.test/a".to_owned(),
+            content: ContentId::url("http://f.test/a", "1", 7),
+        };
+        let layers = [file, layer(1)];
+        let delivery = deliver(&orders, &layers, &[&earlier]);
+        let understood = OrderEvent::Layers {
+            job: 7,
+            layers: vec![layers[1].clone()],
+        };
+        assert_eq!(next(&mut visit).await, Some(understood));
+        orders.note(JobId(7), outcome(&earlier, &layers[1], None));
+        let ended = tokio::time::timeout(DEADLINE, delivery).await.unwrap();
+        let error = ended.unwrap()["node-1"].clone().unwrap();
+        assert!(error.contains("upgrade"), "{error}");
     }
 
     #[tokio::test]

@@ -21,8 +21,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use flotilla_torrents::preheat_api::PreheatRequest;
 
-use self::image_url::ImageUrlError;
-pub(super) use self::image_url::image_at;
+pub(super) use self::image_url::{ImageUrlError, image_at};
 pub use self::logins::{TriggerLogins, TriggerLoginsError};
 use super::jobs::{JobId, JobRecord, SubmitError};
 use super::{Preheat, PreheatError};
@@ -62,8 +61,8 @@ impl PreheatTriggers {
         PreheatRequest {
             images,
             platforms: self.platforms.clone(),
-            share: None,
             nodes: self.nodes.clone(),
+            ..PreheatRequest::default()
         }
     }
 }
