@@ -183,7 +183,20 @@ impl Node {
     /// # Errors
     /// The swarm does not deliver; the caller goes to the source. Cancel safe.
     pub async fn open(&self, request: ContentRequest) -> Result<Layer, OpenError> {
-        let (supernode, descriptor) = self.0.open_anywhere(&request).await?;
+        self.open_for(request, &[]).await
+    }
+
+    /// The same of a layer that belongs to these images, as people name them; supernodes show them.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open). Cancel safe.
+    pub async fn open_for(
+        &self,
+        request: ContentRequest,
+        images: &[String],
+    ) -> Result<Layer, OpenError> {
+        let (supernode, answer) = self.0.ask(&request, None, images).await?;
+        let (supernode, descriptor) = opened(supernode, answer)?;
         if let Some(wanted) = &request.digest {
             check_content(&descriptor, &ContentId::blob(wanted))?;
         }
@@ -210,7 +223,7 @@ impl Node {
         };
         let local = local.ok_or_else(|| OpenError::Unswarmable("it is not here".to_owned()))?;
         let length = local.length();
-        let (supernode, answer) = self.0.ask(&request, Some(length)).await?;
+        let (supernode, answer) = self.0.ask(&request, Some(length), &[]).await?;
         if let OpenResponse::Wanted { swarm, ticket } = &answer {
             let limit = &self.0.engine.0.limits.upload;
             supernode
@@ -302,7 +315,7 @@ impl NodeShared {
         &self,
         request: &ContentRequest,
     ) -> Result<(Supernode, SwarmDescriptor), OpenError> {
-        let (supernode, answer) = self.ask(request, None).await?;
+        let (supernode, answer) = self.ask(request, None, &[]).await?;
         opened(supernode, answer)
     }
 
@@ -312,6 +325,7 @@ impl NodeShared {
         &self,
         request: &ContentRequest,
         offered: Option<u64>,
+        images: &[String],
     ) -> Result<(Supernode, OpenResponse), OpenError> {
         let key = request.digest.as_ref().map_or_else(
             || content_url(&request.url, &request.filter_query).to_string(),
@@ -325,6 +339,7 @@ impl NodeShared {
             peer_id: self.engine.peer_id(),
             node: self.node_name.clone(),
             offered,
+            images: images.to_vec(),
         };
         let mut last = None;
         for supernode in self.supernodes.for_key(&key) {

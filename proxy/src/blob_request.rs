@@ -81,7 +81,7 @@ fn single<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<Optio
 
 /// The spec's grammar:
 /// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*`.
-fn is_repository_name(name: &str) -> bool {
+pub(crate) fn is_repository_name(name: &str) -> bool {
     name.len() <= LONGEST_NAME && name.split('/').all(is_path_component)
 }
 

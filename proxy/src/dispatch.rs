@@ -19,6 +19,7 @@ use crate::forward::forward;
 use crate::header_rules;
 use crate::interception::{Intercepted, Interception};
 use crate::layer_response::Layers;
+use crate::manifest_tee::{ManifestRequest, ManifestTee};
 use crate::mirror_hosts::MirrorHosts;
 use crate::oci_error::Refusal;
 use crate::path_mirror::{self, MirrorTokens};
@@ -31,6 +32,7 @@ pub(crate) struct Dispatch {
     pub(crate) mirrors: MirrorHosts,
     pub(crate) interception: Option<Interception>,
     pub(crate) layers: Arc<Layers>,
+    pub(crate) manifests: ManifestTee,
     /// Blobs that seed as soon as they are pushed, where that is configured.
     pub(crate) uploads: Option<Arc<Uploads>>,
     pub(crate) tunnels: TaskTracker,
@@ -167,6 +169,10 @@ impl Dispatch {
         tracing::debug!(method = %request.method(), "passed through");
         let via = HeaderValue::try_from(format!("1.1 {}", self.pseudonym));
         let via = via.unwrap_or_else(|_| HeaderValue::from_static("1.1 flotilla"));
+        if let Some(asked) = ManifestRequest::recognise(request.method(), &target) {
+            let response = forward(&self.layers.upstream, request, target, via, None).await;
+            return self.manifests.listen(asked, response);
+        }
         let Some(uploads) = &self.uploads else {
             return forward(&self.layers.upstream, request, target, via, None).await;
         };

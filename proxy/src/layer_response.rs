@@ -19,8 +19,10 @@ use crate::blob_request::BlobRequest;
 use crate::body::{ProxyBody, boxed};
 use crate::caller_check::CallerCheck;
 use crate::fallback::{RegistryBlob, RegistryBytes};
+use crate::image_names::ImageNames;
 use crate::layer_body::LayerBody;
 use crate::layer_source::{LayerRequest, LayerSource, NotDelivered, SwarmLayer};
+use crate::manifest_tee::repository_at;
 use crate::oci_error::Refusal;
 use crate::push_uploads::Pushed;
 use crate::stats::ProxyStats;
@@ -52,6 +54,8 @@ pub(crate) struct Layers {
     pub(crate) callers: CallerCheck,
     pub(crate) upstream: Upstream,
     pub(crate) stats: Arc<ProxyStats>,
+    /// What people call the images of layers.
+    pub(crate) names: ImageNames,
     /// Pushed layers that are hashed and given away; the next pushes need the machine as well.
     pub(crate) keeping: Semaphore,
 }
@@ -78,10 +82,12 @@ impl Layers {
                 layer
             }
             None => {
+                let repository = repository_at(target, &blob.repository);
                 self.open(LayerRequest {
                     url,
                     headers: credentials,
                     digest: blob.digest.clone(),
+                    images: self.names.of(&repository, &blob.digest),
                 })
                 .await?
             }
@@ -128,6 +134,7 @@ impl Layers {
             url: pushed.url,
             headers,
             digest: pushed.digest,
+            images: Vec::new(),
         };
         if let Some(kept) = pushed.kept
             && let Some(spool) = kept.written().await

@@ -73,6 +73,8 @@ pub struct LayerRequest {
     pub headers: Vec<(String, String)>,
     /// The blob's digest.
     pub digest: Digest,
+    /// The images that it is known to belong to, as people name them: for whoever looks.
+    pub images: Vec<String>,
 }
 
 /// The swarm does not deliver; the reason, for the log. The request goes to the registry.

@@ -23,7 +23,8 @@ impl LayerSource for Node {
         request: LayerRequest,
     ) -> BoxFuture<'_, Result<Box<dyn SwarmLayer>, NotDelivered>> {
         async move {
-            let opened = Node::open(self, content_request(request)).await;
+            let images = request.images.clone();
+            let opened = Node::open_for(self, content_request(request), &images).await;
             opened
                 .map(boxed)
                 .map_err(|error| NotDelivered(error.to_string()))

@@ -23,9 +23,11 @@ use url::Url;
 use crate::caller_check::CallerCheck;
 use crate::dispatch::Dispatch;
 use crate::idle::Activity;
+use crate::image_names::ImageNames;
 use crate::interception::{InterceptConfig, Interception};
 use crate::layer_response::Layers;
 use crate::layer_source::LayerSource;
+use crate::manifest_tee::ManifestTee;
 use crate::mirror_hosts::{MirrorHosts, Registry};
 use crate::push_uploads::Uploads;
 use crate::stats::ProxyStats;
@@ -102,11 +104,13 @@ impl Proxy {
         let upstream = Upstream::new(&config.registry_tls)?;
         let callers = CallerCheck::new(&config.registry_tls, &config.token_certificates)?;
         let stats = Arc::new(ProxyStats::default());
+        let names = ImageNames::default();
         let layers = Arc::new(Layers {
             source: Arc::new(source),
             callers,
             upstream,
             stats,
+            names: names.clone(),
             keeping: Semaphore::new(MOST_KEEPING),
         });
         let uploads = config
@@ -123,6 +127,7 @@ impl Proxy {
             mirrors,
             interception,
             layers,
+            manifests: ManifestTee::new(names),
             uploads,
             tunnels: TaskTracker::new(),
             draining: CancellationToken::new(),

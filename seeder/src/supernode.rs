@@ -142,7 +142,7 @@ impl Supernode {
             peer_port,
         ));
         let jobs = config.data_dir.join("preheat-jobs");
-        let preheater = Preheater::new(Arc::clone(&openings));
+        let preheater = Preheater::new(Arc::clone(&openings), statistics.clone());
         let jobs = Jobs::open(jobs.clone(), preheater, shutdown.clone())
             .with_context(|| format!("preheat jobs in {}", jobs.display()))?;
         let listen = api.local_addr()?;

@@ -88,6 +88,7 @@ impl Cluster {
             peer_id: PeerId::from_bytes([7; 20]),
             node: "test".to_owned(),
             offered,
+            images: Vec::new(),
         };
         let post = self.http.post(format!("{}/v1/swarms", self.api));
         let reply = post.json(&request).send().await.unwrap();

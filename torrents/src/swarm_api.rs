@@ -49,6 +49,10 @@ pub struct OpenRequest {
     /// it from the source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offered: Option<u64>,
+    /// The images that the layer belongs to, as people name them, those asked for last first:
+    /// shown to operators; none when it was asked for by digest only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<String>,
 }
 
 // The headers hold credentials.
@@ -358,6 +362,7 @@ mod tests {
             peer_id: PeerId::from_bytes([2; 20]),
             node: "node-1".to_owned(),
             offered: None,
+            images: Vec::new(),
         };
         assert!(!format!("{request:?}").contains("secret"));
         let json = serde_json::to_string(&request).unwrap();
@@ -375,9 +380,13 @@ mod tests {
             peer_id,
             node: "node-1".to_owned(),
             offered: None,
+            images: Vec::new(),
         };
         let json = serde_json::to_string(&request).unwrap();
-        assert!(!json.contains("filter_query"), "{json}");
+        assert!(
+            !json.contains("filter_query") && !json.contains("images"),
+            "{json}"
+        );
         assert_eq!(serde_json::from_str::<OpenRequest>(&json).unwrap(), request);
     }
 

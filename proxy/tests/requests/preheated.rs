@@ -37,6 +37,7 @@ async fn an_image_of_a_registry_with_a_login_is_preheated_and_pulled() {
         nodes: None,
         supernodes: vec![stack.supernode.parse().unwrap()],
         join_token: None,
+        filter_query: Vec::new(),
     };
     let mut events = Vec::new();
     let summary = preheat::run(&options, |event| events.push(event.clone())).await;
@@ -77,6 +78,7 @@ async fn a_supernode_that_does_not_know_the_registry_says_so() {
         nodes: None,
         supernodes: vec![stack.supernode.parse().unwrap()],
         join_token: None,
+        filter_query: Vec::new(),
     };
     let mut events = Vec::new();
     let summary = preheat::run(&options, |event| events.push(event.clone())).await;

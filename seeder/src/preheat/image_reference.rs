@@ -29,9 +29,18 @@ pub(crate) struct ImageReference {
     pub(crate) repository: String,
     /// Tag or digest.
     pub(crate) reference: String,
+    /// None: it is named by digest only.
+    tag: Option<String>,
 }
 
 impl ImageReference {
+    /// `registry/repository:tag`, whatever of it was left out; none without a tag.
+    pub(crate) fn tagged(&self) -> Option<String> {
+        let (registry, repository) = (self.registry(), &self.repository);
+        let tag = self.tag.as_ref()?;
+        Some(format!("{registry}/{repository}:{tag}"))
+    }
+
     /// Its registry as people name it.
     pub(crate) fn registry(&self) -> String {
         match self.port {
@@ -79,13 +88,15 @@ fn parse(text: &str) -> Option<ImageReference> {
         return None;
     }
     // A digest says more than the tag beside it.
-    let reference = digest.unwrap_or_else(|| tag.unwrap_or(DEFAULT_TAG).to_owned());
+    let tag = tag.or(digest.is_none().then_some(DEFAULT_TAG));
+    let reference = digest.or_else(|| tag.map(str::to_owned))?;
     Some(ImageReference {
         written: text.to_owned(),
         host: host.to_owned(),
         port,
         repository,
         reference,
+        tag: tag.map(str::to_owned),
     })
 }
 
@@ -155,6 +166,20 @@ mod tests {
             assert_eq!(image.port, port, "{text}");
             assert_eq!(image.repository, repository, "{text}");
             assert_eq!(image.reference, reference, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_image_is_called_by_its_tag_if_it_has_one() {
+        let digest = format!("sha256:{}", "ab".repeat(32));
+        for (text, tagged) in [
+            ("reg.test:5000/a:1", Some("reg.test:5000/a:1")),
+            ("nginx", Some("docker.io/library/nginx:latest")),
+            (&format!("reg.test/a:1@{digest}"), Some("reg.test/a:1")),
+            (&format!("reg.test/a@{digest}"), None),
+        ] {
+            let image: ImageReference = text.parse().unwrap();
+            assert_eq!(image.tagged().as_deref(), tagged);
         }
     }
 

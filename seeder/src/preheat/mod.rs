@@ -38,6 +38,7 @@ use self::target::{FileUrl, Target};
 use crate::openings::{Opened, Openings, Unopened};
 use crate::registry_login::{LoginHeaders, OwnRegistry, RegistryLogins};
 use crate::source::SourceError;
+use crate::stats::Statistics;
 
 /// Layers read for preheating at the same time, by all requests together: nodes that pull go
 /// beside them, and a registry serves Docker's three of one node as well.
@@ -49,6 +50,7 @@ const IMAGES_AT_ONCE: usize = 4;
 #[derive(Clone)]
 pub(crate) struct Preheater {
     openings: Arc<Openings>,
+    statistics: Statistics,
     slots: Arc<Semaphore>,
 }
 
@@ -95,6 +97,8 @@ enum Step {
 struct Wanted {
     /// The image, or the file, as people name it.
     name: String,
+    /// The image by its tag.
+    image: Option<String>,
     /// None: a file.
     digest: Option<Digest>,
     url: Url,
@@ -136,9 +140,10 @@ impl From<Unopened> for BringError {
 }
 
 impl Preheater {
-    pub(crate) fn new(openings: Arc<Openings>) -> Self {
+    pub(crate) fn new(openings: Arc<Openings>, statistics: Statistics) -> Self {
         Self {
             openings,
+            statistics,
             slots: Arc::new(Semaphore::new(LAYERS_AT_ONCE)),
         }
     }
@@ -176,6 +181,7 @@ impl Preheater {
             offered: None,
             filter_query,
             node: ordered.node,
+            images: Vec::new(),
         };
         let at_hand = self.openings.open_at_hand(&request, &ordered.content);
         if let Some(answer) = at_hand.await {
@@ -279,6 +285,7 @@ impl Preheater {
         let named = content_url(&file.url, asked.filter_query());
         let wanted = Wanted {
             name: file.shown.clone(),
+            image: None,
             digest: None,
             url: file.url.clone(),
         };
@@ -302,6 +309,7 @@ impl Preheater {
             } else {
                 Step::Bring(Wanted {
                     name: image,
+                    image: name.tagged(),
                     digest: Some(digest),
                     url,
                 })
@@ -332,7 +340,9 @@ impl Preheater {
                 arrived(opened.await).await
             }
         };
-        let Wanted { name, digest, url } = wanted;
+        let Wanted {
+            name, digest, url, ..
+        } = wanted;
         match brought {
             Ok((content, bytes)) => Told {
                 event: match digest {
@@ -387,8 +397,13 @@ impl Preheater {
             offered: None,
             filter_query: filter_query.to_vec(),
             node: "preheat".to_owned(),
+            images: wanted.image.iter().cloned().collect(),
         };
-        Ok(self.openings.bring(&request).await?)
+        let opened = self.openings.bring(&request).await?;
+        if let Opened::Swarm(known) = &opened {
+            self.statistics.note_brought(&request, &known.handle);
+        }
+        Ok(opened)
     }
 }
 

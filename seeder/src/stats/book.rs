@@ -24,6 +24,8 @@ const MOST_SWARMS: usize = 100_000;
 const MOST_MEMBERS: usize = 400_000;
 /// Different reasons that are kept for a swarm.
 const MOST_REASONS: usize = 8;
+/// Images that a swarm is known to belong to.
+const MOST_IMAGES: usize = 8;
 /// A rate is of the moment: busy nodes announce themselves three times as often.
 const RATE_EXPIRY: Duration = Duration::from_secs(15);
 /// A rate over less time than this says little.
@@ -71,6 +73,8 @@ pub(crate) struct OwnSwarm {
 pub(crate) struct SwarmEntry {
     /// Registry and repository, or where else the content is from.
     pub(crate) name: String,
+    /// The images that it belongs to, as people name them, those pulled last first.
+    pub(crate) images: Vec<String>,
     pub(crate) content: String,
     pub(crate) geometry: Option<Geometry>,
     /// None when it does not run on the supernode.
@@ -109,15 +113,23 @@ pub(crate) struct NodeEntry {
 #[derive(Debug)]
 pub(crate) struct Opening<'a> {
     pub(crate) swarm: InfoHash,
-    pub(crate) name: &'a str,
-    pub(crate) content: &'a ContentId,
-    pub(crate) geometry: Option<Geometry>,
+    pub(crate) naming: Naming<'a>,
     pub(crate) peer: PeerId,
     pub(crate) node: &'a str,
     /// Bytes that the supernode hands out whole, of content too small to be worth a swarm.
     pub(crate) whole: Option<u64>,
     /// These are in the answer itself: there is no swarm at all.
     pub(crate) is_inline: bool,
+}
+
+/// What a swarm is known by.
+#[derive(Debug)]
+pub(crate) struct Naming<'a> {
+    pub(crate) name: &'a str,
+    /// As people name them.
+    pub(crate) images: &'a [String],
+    pub(crate) content: &'a ContentId,
+    pub(crate) geometry: Option<Geometry>,
 }
 
 /// A member's announce.
@@ -162,13 +174,25 @@ impl Book {
                 node.traffic.add(&traffic);
             }
         }
-        if !opening.is_inline
-            && let Some(swarm) = self.swarm(opening.swarm)
-        {
-            swarm.name = shortened(opening.name);
-            swarm.content = opening.content.to_string();
-            swarm.geometry = opening.geometry.or(swarm.geometry);
+        if !opening.is_inline {
+            self.handle_naming(opening.swarm, &opening.naming);
         }
+    }
+
+    /// A swarm is opened under this name.
+    pub(crate) fn handle_naming(&mut self, swarm: InfoHash, naming: &Naming<'_>) {
+        let Some(swarm) = self.swarm(swarm) else {
+            return;
+        };
+        swarm.name = shortened(naming.name);
+        swarm.content = naming.content.to_string();
+        swarm.geometry = naming.geometry.or(swarm.geometry);
+        for image in naming.images.iter().take(MOST_IMAGES).rev() {
+            let image = shortened(image);
+            swarm.images.retain(|known| *known != image);
+            swarm.images.insert(0, image);
+        }
+        swarm.images.truncate(MOST_IMAGES);
     }
 
     /// A member has announced itself. What it moved since its last announce is counted. Of a member

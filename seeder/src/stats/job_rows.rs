@@ -7,8 +7,7 @@ use std::time::Instant;
 
 use flotilla_torrents::Digest;
 use flotilla_torrents::preheat_api::JobState;
-use glob::Pattern;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::listing::Row;
 use super::observer::ROWS_LIVE;
@@ -25,8 +24,7 @@ const LONGEST_TEXT: usize = 255;
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct JobRow {
     id: JobId,
-    /// The first of them.
-    images: Vec<String>,
+    images: Images,
     /// All of them.
     image_count: usize,
     /// The nodes that are to have the layers as well, a glob of their names.
@@ -43,8 +41,26 @@ pub(crate) struct JobRow {
     created: u64,
     updated: u64,
     cause: Option<String>,
-    #[serde(skip)]
+}
+
+/// What a job is of; texts are made of those alone that are shown, of ten thousand jobs.
+#[derive(Clone, Debug)]
+struct Images {
     asked: Arc<Preheat>,
+    /// So many of them are shown.
+    most: usize,
+}
+
+impl Images {
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.asked.names()
+    }
+}
+
+impl Serialize for Images {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.names().take(self.most).map(shortened))
+    }
 }
 
 impl JobRow {
@@ -52,9 +68,14 @@ impl JobRow {
         let is_running = record.state == JobState::Running;
         Self {
             id: record.id,
-            images: asked.names().take(MOST_IMAGES).map(shortened).collect(),
+            images: Images {
+                asked: Arc::clone(asked),
+                most: MOST_IMAGES,
+            },
             image_count: asked.names().len(),
-            nodes: asked.nodes().map(Pattern::as_str).map(shortened),
+            nodes: asked
+                .nodes()
+                .map(|nodes| shortened(nodes.as_str()).to_owned()),
             state: record.state,
             layers: record.layers,
             bytes: record.bytes,
@@ -62,8 +83,10 @@ impl JobRow {
             failed: record.failed,
             created: record.created,
             updated: record.updated,
-            cause: record.cause.as_deref().map(shortened),
-            asked: Arc::clone(asked),
+            cause: record
+                .cause
+                .as_deref()
+                .map(|cause| shortened(cause).to_owned()),
         }
     }
 
@@ -78,8 +101,9 @@ impl JobRow {
     }
 }
 
-fn shortened(text: &str) -> String {
-    text.chars().take(LONGEST_TEXT).collect()
+fn shortened(text: &str) -> &str {
+    let end = text.char_indices().nth(LONGEST_TEXT);
+    end.and_then(|(end, _)| text.get(..end)).unwrap_or(text)
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -104,7 +128,7 @@ impl Row for JobRow {
         let more = [self.nodes.as_deref(), self.cause.as_deref()];
         let more = more.into_iter().flatten();
         // All images, not only those that are shown.
-        self.asked
+        self.images
             .names()
             .chain(more)
             .chain(iter::once(self.state_text()))
@@ -124,7 +148,7 @@ impl Row for JobRow {
             // Several begin within a second; their numbers rise.
             JobKey::Created => self.id.cmp(&other.id),
             JobKey::Updated => by(|row| row.updated),
-            JobKey::Images => self.images.cmp(&other.images),
+            JobKey::Images => self.images.names().cmp(other.images.names()),
             JobKey::Nodes => self.nodes.cmp(&other.nodes),
             JobKey::State => self.state_text().cmp(other.state_text()),
             JobKey::Layers => by(|row| row.layers),
@@ -180,7 +204,10 @@ pub(crate) fn job(jobs: &Jobs, id: JobId) -> Option<JobView> {
     let deliveries = jobs.orders().progress(id);
     jobs.glance(id, |record, asked| {
         let row = JobRow {
-            images: asked.names().map(str::to_owned).collect(),
+            images: Images {
+                asked: Arc::clone(asked),
+                most: usize::MAX,
+            },
             cause: record.cause.clone(),
             ..JobRow::of(record, asked)
         };

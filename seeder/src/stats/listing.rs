@@ -118,7 +118,10 @@ impl Row for SwarmRow {
     type Id = InfoHash;
 
     fn texts(&self) -> impl Iterator<Item = &str> {
-        [self.name.as_str(), self.content.as_str()].into_iter()
+        let images = self.images.iter().map(String::as_str);
+        [self.name.as_str(), self.content.as_str()]
+            .into_iter()
+            .chain(images)
     }
 
     fn id(&self) -> Self::Id {

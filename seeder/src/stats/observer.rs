@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use flotilla_client::{Engine, redacted};
+use flotilla_client::{Engine, SwarmHandle, redacted};
 use flotilla_torrents::node_report::NodeReport;
 use flotilla_torrents::swarm_api::{Delivery, OpenRequest, OpenResponse};
 use flotilla_torrents::tracker_wire::AnnounceRequest;
@@ -13,7 +13,7 @@ use flotilla_torrents::{Geometry, PeerId};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::book::{Announced, Book, Opening, OwnSwarm, OwnTotals};
+use super::book::{Announced, Book, Naming, Opening, OwnSwarm, OwnTotals};
 use super::history_file::HistoryFile;
 use super::rows::Rows;
 use crate::openings::unix_now;
@@ -94,15 +94,29 @@ impl Statistics {
         let whole = descriptor.delivery == Delivery::Whole;
         let opening = Opening {
             swarm: descriptor.swarm,
-            name: &name_of(&request.url),
-            content: &descriptor.content,
-            geometry: Geometry::new(descriptor.length, descriptor.piece_length).ok(),
+            naming: Naming {
+                name: &name_of(&request.url),
+                images: &request.images,
+                content: &descriptor.content,
+                geometry: Geometry::new(descriptor.length, descriptor.piece_length).ok(),
+            },
             peer: request.peer_id,
             node: &request.node,
             whole: whole.then_some(descriptor.length),
             is_inline: descriptor.inline.is_some(),
         };
         self.with(|book| book.handle_opening(Instant::now(), &opening));
+    }
+
+    /// The supernode itself has asked for content, before anybody else.
+    pub(crate) fn note_brought(&self, request: &OpenRequest, handle: &SwarmHandle) {
+        let naming = Naming {
+            name: &name_of(&request.url),
+            images: &request.images,
+            content: handle.content(),
+            geometry: Some(handle.geometry()),
+        };
+        self.with(|book| book.handle_naming(handle.swarm(), &naming));
     }
 
     /// A member has announced itself.

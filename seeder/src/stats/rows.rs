@@ -30,6 +30,7 @@ pub(crate) enum SwarmPhase {
 pub(crate) struct SwarmRow {
     pub(crate) id: InfoHash,
     pub(crate) name: String,
+    pub(crate) images: Vec<String>,
     pub(crate) content: String,
     pub(crate) phase: SwarmPhase,
     pub(crate) size_bytes: u64,
@@ -208,6 +209,7 @@ pub(crate) fn swarm_row(id: InfoHash, swarm: &SwarmEntry) -> SwarmRow {
     SwarmRow {
         id,
         name: swarm.name.clone(),
+        images: swarm.images.clone(),
         content: swarm.content.clone(),
         phase: match own {
             Some(own) if own.complete => SwarmPhase::Complete,

@@ -304,9 +304,12 @@ impl Cluster {
         self.serve(api).await;
     }
 
+    pub(crate) fn jobs_dir(&self) -> std::path::PathBuf {
+        self.config.data_dir.join("preheat-jobs")
+    }
+
     pub(crate) fn job_files(&self) -> Vec<String> {
-        let dir = self.config.data_dir.join("preheat-jobs");
-        let files = std::fs::read_dir(dir).unwrap();
+        let files = std::fs::read_dir(self.jobs_dir()).unwrap();
         let texts = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
         texts.collect()
     }

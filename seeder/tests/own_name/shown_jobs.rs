@@ -169,6 +169,71 @@ async fn jobs_are_searched_sorted_counted_and_streamed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_preheated_swarm_has_the_name_of_its_image() {
+    let registry = Registry::start().await;
+    let listed = [format!("http://{}", registry.addr)];
+    let cluster = Cluster::start(Some(&registry), &listed).await;
+    let (image, _) = image(&registry, "v1", 1);
+    let name = format!("{}/team/app", registry.addr);
+    let by_digest = format!("{name}@{}", image.digest);
+    let job = submit(&cluster, json!({"images": [by_digest]})).await;
+    wait_for(&cluster, job, "success").await;
+    let swarm = async |wanted: Value| {
+        let looking = async {
+            loop {
+                let list = get(&cluster, "api/v1/swarms?sort=size&order=desc").await;
+                let row = &list["items"][0];
+                if row["images"] == wanted && row["name"] == name {
+                    return;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        let looking = tokio::time::timeout(DEADLINE, looking).await;
+        looking.unwrap_or_else(|_| panic!("no swarm of {wanted}"));
+    };
+    swarm(json!([])).await;
+    let job = submit(&cluster, json!({"images": [image.url]})).await;
+    wait_for(&cluster, job, "success").await;
+    swarm(json!([format!("{name}:v1")])).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_finished_jobs_are_shown_in_small_answers() {
+    const JOBS: u64 = 10_000;
+    let mut cluster = Cluster::start(None, &[]).await;
+    let (dir, now) = (cluster.jobs_dir(), std::time::SystemTime::now());
+    let now = now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let write = || {
+        for id in 1..=JOBS {
+            let images: Vec<String> = (0..256).map(|n| format!("reg.test/a{n}:{id}")).collect();
+            let job = json!({"id": id, "request": {"images": images}, "state": "failure",
+                "cause": "c".repeat(3000), "created": now, "updated": now, "layers": 3, "bytes": 7,
+                "failed": 1, "outcomes": []});
+            std::fs::write(dir.join(format!("{id}.json")), job.to_string()).unwrap();
+        }
+    };
+    cluster.restart(write).await;
+    let first = get(&cluster, "api/v1/jobs?per_page=100000&order=desc").await;
+    assert_eq!(
+        (&first["total"], &first["per_page"]),
+        (&json!(JOBS), &json!(200))
+    );
+    assert_eq!(first["items"][0]["id"], JOBS);
+    let row = &first["items"][0];
+    let (images, cause) = (row["images"].as_array().unwrap(), row["cause"].as_str());
+    assert_eq!((images.len(), &row["image_count"]), (8, &json!(256)));
+    assert_eq!(cause.unwrap().len(), 255);
+    assert!(first.to_string().len() < 200_000);
+    // Images are found that their rows do not name.
+    let found = get(&cluster, "api/v1/jobs?q=a255:7777").await;
+    assert_eq!(ids(&found), [7777]);
+    let job = get(&cluster, "api/v1/jobs/7777").await;
+    assert_eq!(job["images"].as_array().unwrap().len(), 256);
+    assert_eq!(job["cause"].as_str().unwrap().len(), 3000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_image_is_no_job() {
     let registry = Registry::start().await;
     let listed = [format!("http://{}", registry.addr)];

@@ -127,6 +127,35 @@ async fn every_answer_is_as_the_openapi_document_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_swarm_has_the_names_of_its_images_few_and_short_whatever_a_node_calls_them() {
+    let mut cluster = Cluster::start(3 << 20).await;
+    let (first, second) = (cluster.node("node-1").await, cluster.node("node-2").await);
+    // Pulled by digest only.
+    cluster.pull(&first).await;
+    let here = |list: &Value| list["total"] == 1;
+    let list = cluster.json_when("/api/v1/swarms", here).await;
+    assert_eq!(list["items"][0]["images"], serde_json::json!([]));
+
+    let hostile = "<img src=x onerror=alert(1)>\u{202e}".to_owned();
+    let mut images = vec!["reg.test/team/app:1.0".to_owned(), hostile.clone()];
+    images.push("n".repeat(10_000));
+    images.extend((0..30).map(|number| format!("reg.test/other:{number}")));
+    cluster.pull_for(&second, &images).await;
+    let named = |list: &Value| list["items"][0]["images"][0] == images[0];
+    let list = cluster.json_when("/api/v1/swarms", named).await;
+    let shown = list["items"][0]["images"].as_array().unwrap();
+    assert_eq!((shown.len(), &shown[1]), (8, &hostile.into()));
+    assert_eq!(shown[2], "n".repeat(255));
+    for (searched, found) in [("app:1.0", 1), ("ONERROR", 1), ("other:29", 0)] {
+        let list = cluster.json(&format!("/api/v1/swarms?q={searched}")).await;
+        assert_eq!(list["total"], found, "{searched}");
+    }
+    let id = list["items"][0]["id"].as_str().unwrap();
+    let swarm = cluster.json(&format!("/api/v1/swarms/{id}")).await;
+    assert_eq!(swarm["images"], list["items"][0]["images"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_there_is_told_so() {
     let cluster = Cluster::start(3 << 20).await;
     let unknown = "00".repeat(20);

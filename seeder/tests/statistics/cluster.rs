@@ -107,13 +107,18 @@ impl Cluster {
 
     /// Has the node get the whole layer.
     pub(crate) async fn pull(&self, node: &Node) {
+        self.pull_for(node, &[]).await;
+    }
+
+    /// The same as a part of these images.
+    pub(crate) async fn pull_for(&self, node: &Node, images: &[String]) {
         let request = ContentRequest {
             url: self.blob.clone(),
             headers: Vec::new(),
             digest: Some(self.digest.clone()),
             filter_query: Vec::new(),
         };
-        let layer = node.open(request).await.unwrap();
+        let layer = node.open_for(request, images).await.unwrap();
         let completed = tokio::time::timeout(DEADLINE, layer.completed()).await;
         completed.expect("the layer in time").unwrap();
     }

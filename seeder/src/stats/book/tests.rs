@@ -230,9 +230,12 @@ fn an_opening_names_the_swarm_and_a_small_content_counts_with_its_bytes() {
     let long = "n".repeat(10_000);
     let opening = |whole| Opening {
         swarm: SWARM,
-        name: "reg.test/app",
-        content: &content,
-        geometry: None,
+        naming: Naming {
+            name: "reg.test/app",
+            images: &[],
+            content: &content,
+            geometry: None,
+        },
         peer: peer(1),
         node: &long,
         whole,
@@ -251,6 +254,31 @@ fn an_opening_names_the_swarm_and_a_small_content_counts_with_its_bytes() {
         ),
         (1, 30)
     );
+}
+
+#[test]
+fn a_swarm_keeps_the_names_of_few_images_and_no_long_ones() {
+    let (mut book, _) = book();
+    let content: ContentId = format!("sha256:{}", "ab".repeat(32)).parse().unwrap();
+    let mut name = |images: &[String]| {
+        let naming = Naming {
+            name: "reg.test/app",
+            images,
+            content: &content,
+            geometry: None,
+        };
+        book.handle_naming(SWARM, &naming);
+        book.swarms[&SWARM].images.clone()
+    };
+    let tag = |number: u8| format!("reg.test/app:{number}");
+    assert_eq!(name(&[tag(1), tag(2)]), [tag(1), tag(2)]);
+    assert_eq!(name(&[]), [tag(1), tag(2)]);
+    assert_eq!(name(&[tag(2)]), [tag(2), tag(1)]);
+    let many: Vec<String> = (10..30).map(tag).collect();
+    assert_eq!(name(&many), many[..8]);
+    let after = name(&["n".repeat(10_000)]);
+    assert_eq!(after[0].len(), NodeReport::LONGEST_TEXT);
+    assert_eq!(after[1..], many[..7]);
 }
 
 proptest! {

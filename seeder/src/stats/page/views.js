@@ -14,6 +14,11 @@ function swarmName(row) {
   return `${row.name || '(unnamed)'} ${short(row.content) || row.id.slice(0, 12)}`;
 }
 
+// Those that were pulled last come first.
+function swarmImages(row) {
+  return row.images.length ? name(row.images.join(', ')) : '–';
+}
+
 // A host without a quota reports the largest number there is.
 function quota(used, all) {
   return all && all < 2 ** 62 ? `${bytes(used)} of ${bytes(all)}` : bytes(used);
@@ -118,9 +123,10 @@ function listing(route, { view, id, caption, columns, key, sort, order = 'asc', 
 
 export function swarms(route) {
   const list = listing(route, {
-    view: 'swarms', caption: 'Swarms', key: (row) => row.id, sort: 'name', one: 'swarm', many: 'swarms', search: 'Search names and digests',
+    view: 'swarms', caption: 'Swarms', key: (row) => row.id, sort: 'name', one: 'swarm', many: 'swarms', search: 'Search names, images and digests',
     columns: [
       { label: 'Content', sort: 'name', show: (row) => name(swarmName(row), `#/swarms/${row.id}`) },
+      { label: 'Images', show: swarmImages },
       { label: 'Size', sort: 'size', number: true, show: (row) => bytes(row.size_bytes) },
       { label: 'Where', show: (row) => PHASES[row.phase] },
       { label: 'Seeders', sort: 'seeders', number: true, show: (row) => count(row.seeders) },
@@ -160,6 +166,7 @@ export function swarm(route) {
   const title = h('h1', {}, 'Swarm');
   const facts = new Facts([
     ['Content', (s) => name(s.content || s.id)],
+    ['Images', swarmImages],
     ['Size', (s) => `${bytes(s.size_bytes)} in ${plural(s.pieces, 'piece', 'pieces')}`],
     ['Where', (s) => PHASES[s.phase]],
     ['Published', (s) => `${count(s.published_pieces)} of ${plural(s.pieces, 'piece', 'pieces')}`],
