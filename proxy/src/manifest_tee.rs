@@ -287,7 +287,7 @@ mod tests {
             (
                 &format!("https://reg.test:443/v2/a/manifests/{digest}"),
                 "reg.test/a",
-                Reference::Digest(digest.clone()),
+                Reference::Digest(digest),
             ),
         ] {
             let found = recognise(url).unwrap();
