@@ -320,7 +320,7 @@ export function jobs(route) {
     view: 'jobs', caption: 'Preheat jobs', key: (row) => row.id, sort: 'created', order: 'desc', one: 'job', many: 'jobs', search: 'Search images, nodes, states and causes',
     columns: [
       { label: 'Job', sort: 'created', number: true, show: (row) => name(String(row.id), `#/jobs/${row.id}`) },
-      { label: 'Images', sort: 'images', show: jobImages },
+      { label: 'Images and files', sort: 'images', show: jobImages },
       { label: 'Nodes', sort: 'nodes', show: (row) => (row.nodes === null ? '–' : name(row.nodes)) },
       { label: 'State', sort: 'state', show: jobState },
       { label: 'Layers', sort: 'layers', number: true, show: jobLayers },
@@ -352,9 +352,9 @@ export function job(route) {
     ['Updated', (j) => when(j.updated)],
   ]);
   const cause = h('p', { class: 'bad' });
-  const images = new Table('Its images', [{ label: 'Image', show: (row) => name(row) }], (row) => row);
+  const images = new Table('What it is of', [{ label: 'Image or file', show: (row) => name(row) }], (row) => row);
   const outcomes = new Table('What has become of them', [
-    { label: 'Image', show: (row) => name(row.image) },
+    { label: 'Image or file', show: (row) => name(row.image) },
     { label: 'Layer', show: (row) => (row.digest === null ? '–' : name(short(row.digest), `#/swarms?q=${encodeURIComponent(row.digest)}`)) },
     { label: 'Node', show: (row) => (row.node === null ? 'supernode' : name(row.node)) },
     { label: 'Outcome', show: (row) => (row.error === null ? h('span', { class: 'good' }, 'there') : h('bdi', { class: 'bad' }, row.error)) },
@@ -363,7 +363,7 @@ export function job(route) {
     title: 'Preheat job',
     query: new URLSearchParams({ view: 'job', id: route.id }).toString(),
     element: h('div', {}, h('h1', {}, `Preheat job ${route.id}`), facts.element, cause,
-      h('h2', {}, 'Outcomes'), outcomes.element, h('h2', {}, 'Images'), images.element),
+      h('h2', {}, 'Outcomes'), outcomes.element, h('h2', {}, 'Images and files'), images.element),
     update(totals, view) {
       facts.update(view);
       cause.hidden = view.cause === null;
