@@ -25,6 +25,7 @@ use crate::join_token;
 use crate::preheat_auth;
 use crate::preheat_command;
 use crate::status_command;
+use crate::top_command;
 use crate::torrent_command;
 
 /// Time that running requests have to end after the first signal.
@@ -38,6 +39,7 @@ pub(crate) async fn run(cli: Cli, shutdown: CancellationToken) -> anyhow::Result
         Command::Get(args) => get_command::run(args, shutdown).await,
         Command::Preheat(args) => preheat_command::run(args, shutdown).await,
         Command::Status(args) => status_command::run(args).await,
+        Command::Top(args) => top_command::run(args, shutdown).await,
         Command::Torrent(command) => torrent_command::run(command, shutdown).await,
         Command::Cache(args) => cache_command::run(args, shutdown).await,
         Command::Completions { shell } => {

@@ -24,6 +24,7 @@ mod preheat_auth;
 mod preheat_command;
 mod shown;
 mod status_command;
+mod top_command;
 mod torrent_command;
 mod torrent_seed;
 mod units;
@@ -99,6 +100,8 @@ async fn cancel_on_signal(shutdown: CancellationToken) {
 fn start_logging(cli: &Cli) {
     let default = match cli.command {
         Command::Supernode(_) | Command::Proxy(_) => "info",
+        // The terminal is a picture; what is wrong is said in it.
+        Command::Top(_) => "off",
         _ => "error",
     };
     let filter = std::env::var("FLOTILLA_LOG").unwrap_or_else(|_| default.to_owned());
