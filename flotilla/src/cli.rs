@@ -15,6 +15,7 @@ use url::Url;
 use crate::cache_command::CacheArgs;
 use crate::get_args::GetArgs;
 use crate::torrent_command::TorrentCommand;
+use crate::traces::TraceArgs;
 use crate::units::{ByteCount, Rate, Time};
 
 /// Delivers container images and large files to many machines at once.
@@ -219,6 +220,8 @@ pub(crate) struct CommonArgs {
     pub(crate) join_token_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) registries: RegistryArgs,
+    #[command(flatten)]
+    pub(crate) traces: TraceArgs,
     /// Configuration file [default: /etc/flotilla/flotilla.toml when it exists]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -350,6 +353,8 @@ mod tests {
             "flotilla get -r http://h/d/ --include *.iso --exclude tmp --max-depth 2",
             "flotilla supernode --stats-token-file f",
             "flotilla proxy --metrics-listen 127.0.0.1:65003",
+            "flotilla proxy --otlp-endpoint http://127.0.0.1:4318 --trace-ratio 0.25",
+            "flotilla supernode --otlp-endpoint https://collector.example/otlp --trace-ratio 0",
             "flotilla supernode --registry-auth f --preheat-registry reg.test --preheat-registry http://reg.test:5000",
             "flotilla supernode --preheat-auth f --preheat-platform linux/amd64 --preheat-nodes web-*",
             "flotilla preheat reg.test:5000/a/b:1 reg.test/c --supernode http://a:8001,http://b:8001 --platform linux/amd64 --platform linux/arm64/v8 --join-token-file f --nodes web-* --wait --quiet",

@@ -24,6 +24,7 @@ use crate::layer_source::{LayerRequest, LayerSource, NotDelivered, SwarmLayer};
 use crate::oci_error::Refusal;
 use crate::push_uploads::Pushed;
 use crate::stats::ProxyStats;
+use crate::traced;
 use crate::upstream::Upstream;
 
 /// A supernode opens a layer within this, unless it waits for the registry.
@@ -75,15 +76,18 @@ impl Layers {
             Some(layer) => {
                 let length = layer.length();
                 self.callers.admit(&url, &credentials, length).await?;
+                traced::answered_by("cache");
                 layer
             }
             None => {
-                self.open(LayerRequest {
+                let layer = self.open(LayerRequest {
                     url,
                     headers: credentials,
                     digest: blob.digest.clone(),
-                })
-                .await?
+                });
+                let layer = layer.await?;
+                traced::answered_by("swarm");
+                layer
             }
         };
         let length = layer.length();

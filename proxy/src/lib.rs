@@ -55,6 +55,7 @@ mod range;
 mod server;
 mod stats;
 mod target;
+mod traced;
 mod upstream;
 
 pub use self::checked_content::CheckedContent;
