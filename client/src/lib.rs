@@ -55,6 +55,7 @@ mod swarm_task;
 pub mod torrent_files;
 mod torrent_registration;
 pub mod torrent_swarm;
+pub mod trace;
 pub mod tracker_client;
 mod web_seed;
 mod without_secrets;

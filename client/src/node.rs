@@ -23,6 +23,7 @@ use crate::small_content::SmallContent;
 use crate::supernode_client::{Supernode, SupernodeError, Supernodes};
 use crate::supernode_session;
 use crate::swarm_handle::{SwarmHandle, SwarmState};
+use crate::trace::{self, Waiting};
 use crate::without_secrets::redacted;
 
 /// What a [`Node`] needs to know.
@@ -413,6 +414,8 @@ impl NodeShared {
         let layer = Layer {
             content: Content::Swarm(handle.clone()),
             validator: descriptor.validator.clone(),
+            // Before the first piece can come.
+            _waiting: handle.trace_pieces(trace::current()),
         };
         if let Some(opener) = self.begin_following(&handle, opener) {
             let node = Arc::clone(self);
@@ -519,6 +522,8 @@ pub fn origin_of(url: &Url) -> String {
 pub struct Layer {
     content: Content,
     validator: Option<String>,
+    /// The request that it is for is told of its pieces.
+    _waiting: Option<Arc<Waiting>>,
 }
 
 #[derive(Clone, Debug)]
@@ -534,6 +539,7 @@ impl Layer {
         Self {
             content,
             validator: None,
+            _waiting: None,
         }
     }
 

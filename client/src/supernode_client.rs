@@ -18,11 +18,14 @@ use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use reqwest::{StatusCode, header};
 use serde::de::DeserializeOwned;
+use tracing::field::Empty;
 use url::Url;
 
+use crate::child_span;
 use crate::layer_reader::LayerReader;
 use crate::rate_limit::RateLimiter;
 use crate::rendezvous;
+use crate::trace::{self, TraceParent};
 use crate::without_secrets::root_cause;
 
 /// A supernode in the same cluster answers a connection attempt in a millisecond.
@@ -76,6 +79,17 @@ pub enum SupernodeError {
     /// None of them can be asked now; what they failed with last.
     #[error("{0}")]
     NoneHealthy(String),
+}
+
+impl SupernodeError {
+    /// In a word, for traces.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } | Self::NoneHealthy(_) => "unreachable",
+            Self::NotAMember { .. } => "not_a_member",
+            Self::Unexpected { .. } => "unexpected_answer",
+        }
+    }
 }
 
 /// One supernode.
@@ -132,14 +146,35 @@ impl Supernode {
     /// Asks for a swarm; waits for the source's answer.
     pub(crate) async fn open(&self, request: &OpenRequest) -> Result<OpenResponse, SupernodeError> {
         let url = self.endpoint("v1/swarms");
-        let post = self
+        let span = child_span!(
+            "POST",
+            otel.name = "POST /v1/swarms",
+            otel.kind = "client",
+            http.request.method = "POST",
+            url.path = "/v1/swarms",
+            server.address = url.host_str(),
+            server.port = url.port_or_known_default().map(i64::from),
+            http.response.status_code = Empty,
+            otel.status_code = Empty,
+            "error.type" = Empty,
+        );
+        let mut post = self
             .member(self.0.http.post(url))
             .timeout(OPEN_TIMEOUT)
             .json(request);
-        let answered = tokio::time::timeout(OPEN_SILENCE, self.call(post)).await;
-        let reply = answered.map_err(|_| self.silent())??;
-        let bytes = self.read(reply, LARGEST_REPLY, OPEN_SILENCE).await?;
-        serde_json::from_slice(&bytes).map_err(|e| self.unexpected(e.to_string()))
+        if let Some(parent) = trace::shown(&span) {
+            post = post.header(TraceParent::HEADER, parent.to_string());
+        }
+        let opening = async {
+            let answered = tokio::time::timeout(OPEN_SILENCE, self.call(post)).await;
+            let reply = answered.map_err(|_| self.silent())??;
+            let bytes = self.read(reply, LARGEST_REPLY, OPEN_SILENCE).await?;
+            serde_json::from_slice(&bytes).map_err(|e| self.unexpected(e.to_string()))
+        };
+        let opened = opening.await;
+        let status = opened.as_ref().map(|_| StatusCode::OK.as_u16());
+        trace::answered(&span, status.map_err(SupernodeError::kind));
+        opened
     }
 
     /// The events of a swarm until the supernode ends them or falls silent.

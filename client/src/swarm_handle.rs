@@ -18,6 +18,7 @@ use crate::open_torrent::OpenTorrent;
 use crate::piece_storage::PieceStorage;
 use crate::store::StoredLayer;
 use crate::swarm_task::Input;
+use crate::trace::{PieceTraces, Waiting};
 use crate::web_seed::WebSeed;
 
 /// No supernode and no progress for this long: nobody will bring the missing pieces.
@@ -126,6 +127,8 @@ pub(crate) struct Shared {
     ingesting: AtomicBool,
     next_reader: AtomicU64,
     origins: Mutex<Origins>,
+    /// Requests that are told of pieces as they arrive.
+    pub(crate) traces: PieceTraces,
 }
 
 /// A swarm on this host, whatever it brings: a layer, or the files of a torrent. Cheap to clone.
@@ -166,6 +169,7 @@ impl RunningSwarm {
             ingesting: AtomicBool::new(false),
             next_reader: AtomicU64::new(0),
             origins: Mutex::default(),
+            traces: PieceTraces::default(),
         }))
     }
 
@@ -294,6 +298,11 @@ impl SwarmHandle {
     /// A copy of the piece map.
     pub fn piece_map(&self) -> PieceMap {
         self.swarm.0.lock_map().clone()
+    }
+
+    /// Tells `request`, if it is traced, of the pieces that arrive while what is returned lives.
+    pub(crate) fn trace_pieces(&self, request: tracing::Span) -> Option<Arc<Waiting>> {
+        self.swarm.0.traces.wait(request)
     }
 
     /// Notes bytes that the source delivered in the swarm's place.

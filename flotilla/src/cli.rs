@@ -15,7 +15,8 @@ use url::Url;
 use crate::cache_command::CacheArgs;
 use crate::get_args::GetArgs;
 use crate::torrent_command::TorrentCommand;
-use crate::units::{ByteCount, Rate};
+use crate::traces::TraceArgs;
+use crate::units::{ByteCount, Rate, Time};
 
 /// Delivers container images and large files to many machines at once.
 ///
@@ -61,6 +62,8 @@ pub(crate) enum Command {
     Preheat(PreheatArgs),
     /// Print what supernodes, their nodes and swarms are doing
     Status(StatusArgs),
+    /// Watch what supernodes, their nodes and swarms are doing, live in this terminal
+    Top(TopArgs),
     /// Make, show, verify and seed .torrent files
     #[command(subcommand)]
     Torrent(TorrentCommand),
@@ -217,6 +220,8 @@ pub(crate) struct CommonArgs {
     pub(crate) join_token_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) registries: RegistryArgs,
+    #[command(flatten)]
+    pub(crate) traces: TraceArgs,
     /// Configuration file [default: /etc/flotilla/flotilla.toml when it exists]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -289,7 +294,7 @@ Examples:
   flotilla status
   flotilla status --supernode http://10.0.0.1:8001 --stats-token-file stats-token
 
-The same live, with each swarm and node: open the supernode's address in a browser.";
+The same live, with each swarm and node: `flotilla top`, or open the supernode's address in a browser.";
 
 #[derive(Debug, Args)]
 #[command(after_help = STATUS_EXAMPLES)]
@@ -301,6 +306,35 @@ pub(crate) struct StatusArgs {
     /// join token is shown
     #[arg(long, value_name = "FILE")]
     pub(crate) stats_token_file: Option<PathBuf>,
+}
+
+const TOP_EXAMPLES: &str = "\
+Examples:
+  flotilla top
+  flotilla top --supernode http://10.0.0.1:8001,http://10.0.0.2:8001 --stats-token-file stats-token
+
+Keys:
+  1, 2, Tab          swarms, nodes, the other of both
+  n                  the next supernode; the first is shown first
+  Up, Down           the row before, after; PageUp, PageDown: the page; Home, End: the first, last page
+  s, r               sort by the next column, the other way round
+  /                  search names, digests, addresses; Enter keeps the search, Esc ends it
+  q, Esc, Ctrl-C     quit";
+
+#[derive(Debug, Args)]
+#[command(after_help = TOP_EXAMPLES)]
+pub(crate) struct TopArgs {
+    /// The supernodes, separated by commas: one is shown, the key n turns to the next
+    /// [default: those of this machine's configuration]
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    pub(crate) supernode: Vec<String>,
+    /// File with the supernode's statistics token (or set FLOTILLA_STATS_TOKEN); without one the
+    /// join token is shown
+    #[arg(long, value_name = "FILE")]
+    pub(crate) stats_token_file: Option<PathBuf>,
+    /// Time between two questions, from 500ms to 1h
+    #[arg(long, value_name = "TIME", default_value = "1s")]
+    pub(crate) interval: Time,
 }
 
 #[cfg(test)]
@@ -327,10 +361,13 @@ mod tests {
             "flotilla get -r http://h/d/ --include *.iso --exclude tmp --max-depth 2",
             "flotilla supernode --stats-token-file f",
             "flotilla proxy --metrics-listen 127.0.0.1:65003",
+            "flotilla proxy --otlp-endpoint http://127.0.0.1:4318 --trace-ratio 0.25",
+            "flotilla supernode --otlp-endpoint https://collector.example/otlp --trace-ratio 0",
             "flotilla supernode --registry-auth f --preheat-registry reg.test --preheat-registry http://reg.test:5000",
             "flotilla supernode --preheat-auth f --preheat-platform linux/amd64 --preheat-nodes web-*",
             "flotilla preheat reg.test:5000/a/b:1 reg.test/c --supernode http://a:8001,http://b:8001 --platform linux/amd64 --platform linux/arm64/v8 --join-token-file f --nodes web-* --wait --quiet",
             "flotilla status --supernode http://a:8001 --stats-token-file f",
+            "flotilla top --supernode http://a:8001,http://b:8001 --stats-token-file f --interval 2s",
             "flotilla torrent create d -o d.torrent --tracker http://a/announce --tracker udp://b:1,udp://c:1 --web-seed http://w/ --private --piece-length 4MiB --comment c --force",
             "flotilla torrent show d.torrent --json",
             "flotilla torrent verify d.torrent d",

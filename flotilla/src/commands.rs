@@ -22,10 +22,13 @@ use crate::cli::{Cli, Command, ProxyArgs, SupernodeArgs};
 use crate::config::{self, ProxySettings, SupernodeSettings};
 use crate::get_command;
 use crate::join_token;
+use crate::logging;
 use crate::preheat_auth;
 use crate::preheat_command;
 use crate::status_command;
+use crate::top_command;
 use crate::torrent_command;
+use crate::traces::Traces;
 
 /// Time that running requests have to end after the first signal.
 const GRACE: Duration = Duration::from_secs(10);
@@ -38,6 +41,7 @@ pub(crate) async fn run(cli: Cli, shutdown: CancellationToken) -> anyhow::Result
         Command::Get(args) => get_command::run(args, shutdown).await,
         Command::Preheat(args) => preheat_command::run(args, shutdown).await,
         Command::Status(args) => status_command::run(args).await,
+        Command::Top(args) => top_command::run(args, shutdown).await,
         Command::Torrent(command) => torrent_command::run(command, shutdown).await,
         Command::Cache(args) => cache_command::run(args, shutdown).await,
         Command::Completions { shell } => {
@@ -53,6 +57,14 @@ pub(crate) async fn run(cli: Cli, shutdown: CancellationToken) -> anyhow::Result
 
 async fn supernode(args: SupernodeArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
     let (settings, registries) = SupernodeSettings::resolve(args)?;
+    let endpoint = settings.otlp_endpoint.as_ref();
+    let traces = Traces::start(
+        endpoint,
+        settings.trace_ratio,
+        "flotilla-supernode",
+        &host_name(),
+    )?;
+    logging::start("info", traces.as_ref().map(Traces::tracer));
     prepare_data_dir(&settings.data_dir)?;
     let token_file = settings.join_token_file.as_deref();
     let join_token = join_token::of_supernode(token_file, settings.listen, &settings.data_dir)?;
@@ -91,11 +103,17 @@ async fn supernode(args: SupernodeArgs, shutdown: CancellationToken) -> anyhow::
     ready(&format!(
         "flotilla supernode ready on http://{api_addr} (peers on {peer_addr})"
     ))?;
-    within_grace(supernode.serve(), shutdown).await
+    let served = within_grace(supernode.serve(), shutdown).await;
+    finish(traces).await;
+    served
 }
 
 async fn proxy(args: ProxyArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
     let (settings, supernodes, registries) = ProxySettings::resolve(args)?;
+    let node_name = settings.node_name.unwrap_or_else(host_name);
+    let endpoint = settings.otlp_endpoint.as_ref();
+    let traces = Traces::start(endpoint, settings.trace_ratio, "flotilla-proxy", &node_name)?;
+    logging::start("info", traces.as_ref().map(Traces::tracer));
     prepare_data_dir(&settings.data_dir)?;
     let join_token = join_token::given(settings.join_token_file.as_deref())?;
     let engines = bind(settings.listen, "--listen").await?;
@@ -118,7 +136,7 @@ async fn proxy(args: ProxyArgs, shutdown: CancellationToken) -> anyhow::Result<(
         data_dir: settings.data_dir,
         supernodes,
         join_token,
-        node_name: settings.node_name.unwrap_or_else(host_name),
+        node_name,
         cache_quota: settings.cache_quota.0,
         upload_rate: settings.upload_rate.0,
         download_rate: settings.download_rate.0,
@@ -146,9 +164,17 @@ async fn proxy(args: ProxyArgs, shutdown: CancellationToken) -> anyhow::Result<(
         tokio::spawn(exposition::serve(listener, text, shutdown.clone()));
     }
     ready(&line)?;
-    within_grace(proxy.serve(engines, shutdown.clone()), shutdown).await?;
+    let served = within_grace(proxy.serve(engines, shutdown.clone()), shutdown).await;
+    finish(traces).await;
+    served?;
     node.engine().stopped().await;
     Ok(())
+}
+
+async fn finish(traces: Option<Traces>) {
+    if let Some(traces) = traces {
+        traces.finish().await;
+    }
 }
 
 /// A directory that can be written, or an error before anything starts.

@@ -13,6 +13,7 @@ use url::Url;
 
 use crate::cli::{CommonArgs, ProxyArgs, RegistryArgs, Role, SupernodeArgs};
 use crate::dragonfly_conf;
+use crate::traces::{OtlpEndpoint, TraceRatio};
 use crate::units::{ByteCount, Rate};
 
 /// Read when no `--config` is given and it exists.
@@ -78,7 +79,7 @@ impl From<RegistrySettings> for RegistryTls {
 }
 
 /// `[supernode]`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct SupernodeSettings {
     pub(crate) listen: SocketAddr,
@@ -112,6 +113,10 @@ pub(crate) struct SupernodeSettings {
     /// What lets the statistics be seen from other machines, besides the join token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) stats_token_file: Option<PathBuf>,
+    /// The collector that traces go to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) otlp_endpoint: Option<OtlpEndpoint>,
+    pub(crate) trace_ratio: TraceRatio,
 }
 
 impl Default for SupernodeSettings {
@@ -133,12 +138,14 @@ impl Default for SupernodeSettings {
             registry_auth: None,
             join_token_file: None,
             stats_token_file: None,
+            otlp_endpoint: None,
+            trace_ratio: TraceRatio::default(),
         }
     }
 }
 
 /// `[proxy]`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ProxySettings {
     pub(crate) listen: SocketAddr,
@@ -165,6 +172,10 @@ pub(crate) struct ProxySettings {
     pub(crate) metrics_listen: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) join_token_file: Option<PathBuf>,
+    /// The collector that traces go to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) otlp_endpoint: Option<OtlpEndpoint>,
+    pub(crate) trace_ratio: TraceRatio,
 }
 
 impl Default for ProxySettings {
@@ -185,6 +196,8 @@ impl Default for ProxySettings {
             node_name: None,
             metrics_listen: None,
             join_token_file: None,
+            otlp_endpoint: None,
+            trace_ratio: TraceRatio::default(),
         }
     }
 }
@@ -212,11 +225,14 @@ impl SupernodeSettings {
             cache_quota,
             join_token_file,
             registries,
+            traces,
             config: _,
         } = args.common;
         replace(&mut settings.data_dir, data_dir);
         replace(&mut settings.cache_quota, cache_quota);
         settings.join_token_file = join_token_file.or(settings.join_token_file);
+        settings.otlp_endpoint = traces.otlp_endpoint.or(settings.otlp_endpoint);
+        replace(&mut settings.trace_ratio, traces.trace_ratio);
         file.registries.add(registries);
         Ok((settings, file.registries))
     }
@@ -255,11 +271,14 @@ impl ProxySettings {
             cache_quota,
             join_token_file,
             registries,
+            traces,
             config: _,
         } = args.common;
         replace(&mut settings.data_dir, data_dir);
         replace(&mut settings.cache_quota, cache_quota);
         settings.join_token_file = join_token_file.or(settings.join_token_file);
+        settings.otlp_endpoint = traces.otlp_endpoint.or(settings.otlp_endpoint);
+        replace(&mut settings.trace_ratio, traces.trace_ratio);
         file.registries.add(registries);
         if !args.supernode.is_empty() {
             settings.supernodes = args.supernode;

@@ -20,22 +20,23 @@ mod get_command;
 mod get_list;
 mod get_progress;
 mod join_token;
+mod logging;
 mod preheat_auth;
 mod preheat_command;
 mod shown;
 mod status_command;
+mod top_command;
 mod torrent_command;
 mod torrent_seed;
+mod traces;
 mod units;
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use rustix::process::{Resource, Rlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, Command};
 use crate::config::ConfigErrors;
@@ -96,19 +97,14 @@ async fn cancel_on_signal(shutdown: CancellationToken) {
     shutdown.cancel();
 }
 
+/// Roles start logging themselves: their configuration says where traces go.
 fn start_logging(cli: &Cli) {
-    let default = match cli.command {
-        Command::Supernode(_) | Command::Proxy(_) => "info",
-        _ => "error",
-    };
-    let filter = std::env::var("FLOTILLA_LOG").unwrap_or_else(|_| default.to_owned());
-    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new(default));
-    let to_terminal = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(to_terminal)
-        .with_writer(std::io::stderr)
-        .init();
+    match cli.command {
+        Command::Supernode(_) | Command::Proxy(_) => {}
+        // The terminal is a picture; what is wrong is said in it.
+        Command::Top(_) => logging::start("off", None),
+        _ => logging::start("error", None),
+    }
 }
 
 /// Every peer and every reader is a file descriptor; the usual 1024 is a shell's limit.

@@ -1,10 +1,12 @@
 //! `flotilla status`.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use flotilla_client::statistics_client::{self, List, Swarm, Totals, Traffic};
 use indicatif::{BinaryBytes, HumanDuration};
+use url::Url;
 
 use crate::cli::StatusArgs;
 use crate::config::{self, ConfigErrors};
@@ -16,19 +18,8 @@ const SWARMS: u32 = 20;
 
 /// Prints what each supernode is doing.
 pub(crate) async fn run(args: StatusArgs) -> anyhow::Result<()> {
-    let mut errors = Vec::new();
-    let known = config::get_supernodes(&args.supernode, &mut errors);
-    if known.urls.is_empty() && errors.is_empty() {
-        errors.push("no supernode: give --supernode http://ADDR:8001".to_owned());
-    }
-    if !errors.is_empty() {
-        return Err(ConfigErrors(errors).into());
-    }
-    let token = match join_token::for_stats(args.stats_token_file.as_deref())? {
-        Some(token) => Some(token),
-        None => join_token::given(known.join_token_file.as_deref())?,
-    };
-    for (number, supernode) in known.urls.iter().enumerate() {
+    let (supernodes, token) = asked(&args.supernode, args.stats_token_file.as_deref())?;
+    for (number, supernode) in supernodes.iter().enumerate() {
         let asked = statistics_client::statistics(supernode, token.as_deref(), SWARMS);
         let (totals, swarms) = asked.await?;
         let mut out = io::stdout().lock();
@@ -39,6 +30,26 @@ pub(crate) async fn run(args: StatusArgs) -> anyhow::Result<()> {
         write(&mut out, &totals, &swarms)?;
     }
     Ok(())
+}
+
+/// Which supernodes to ask, and what to show them.
+pub(crate) fn asked(
+    supernodes: &[String],
+    stats_token_file: Option<&Path>,
+) -> anyhow::Result<(Vec<Url>, Option<String>)> {
+    let mut errors = Vec::new();
+    let known = config::get_supernodes(supernodes, &mut errors);
+    if known.urls.is_empty() && errors.is_empty() {
+        errors.push("no supernode: give --supernode http://ADDR:8001".to_owned());
+    }
+    if !errors.is_empty() {
+        return Err(ConfigErrors(errors).into());
+    }
+    let token = match join_token::for_stats(stats_token_file)? {
+        Some(token) => Some(token),
+        None => join_token::given(known.join_token_file.as_deref())?,
+    };
+    Ok((known.urls, token))
 }
 
 fn write(out: &mut dyn Write, totals: &Totals, swarms: &List<Swarm>) -> io::Result<()> {
@@ -125,6 +136,7 @@ mod tests {
             progress: 0.5,
             download_bytes_per_second: 1 << 20,
             time_left_seconds: Some(90),
+            ..Swarm::default()
         };
         assert_eq!(
             line(&swarm),

@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use flotilla_client::trace;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::uri::Authority;
-use http::{HeaderValue, Request, Response, StatusCode, Uri};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -26,6 +27,7 @@ use crate::path_mirror::{self, MirrorTokens};
 use crate::push_uploads::Uploads;
 use crate::server::{Permit, serve_client};
 use crate::target::{Entrance, Target};
+use crate::traced;
 
 /// What all connections share.
 pub(crate) struct Dispatch {
@@ -46,6 +48,23 @@ pub(crate) struct Dispatch {
 
 impl Dispatch {
     pub(crate) async fn answer(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        entrance: &Entrance,
+        client: SocketAddr,
+        permit: &Permit,
+    ) -> Response<ProxyBody> {
+        // A tunnel is no request that is answered here.
+        if request.method() == Method::CONNECT {
+            return self.respond(request, entrance, client, permit).await;
+        }
+        let span = traced::of_engine(&request);
+        let responding = self.respond(request, entrance, client, permit);
+        let response = trace::within(span.clone(), responding).await;
+        traced::until_answered(span, response)
+    }
+
+    async fn respond(
         self: &Arc<Self>,
         request: Request<Incoming>,
         entrance: &Entrance,
@@ -141,6 +160,7 @@ impl Dispatch {
         if let Err(refusal) = unwrapped {
             return refusal.into();
         }
+        trace::current().record("server.address", target.host());
         let Some(blob) = BlobRequest::recognise(request.method(), &target, request.headers())
         else {
             let span = tracing::debug_span!("request", client.addr = %client, path = target.path());
@@ -152,11 +172,13 @@ impl Dispatch {
             repository = blob.repository,
             digest = %blob.digest
         );
+        trace::current().record("flotilla.digest", tracing::field::display(&blob.digest));
         let answering = async {
             match self.layers.answer(&blob, &target, request.headers()).await {
                 Ok(response) => response,
                 Err(reason) => {
                     tracing::debug!(%reason, "passing through");
+                    traced::registry_reason(&trace::current(), &reason.0);
                     self.pass(request, target).await
                 }
             }
@@ -167,6 +189,14 @@ impl Dispatch {
     async fn pass(&self, request: Request<Incoming>, target: Uri) -> Response<ProxyBody> {
         self.layers.stats.count_pass();
         tracing::debug!(method = %request.method(), "passed through");
+        traced::answered_by("registry");
+        let span = traced::to_registry(request.method(), &target);
+        let response = self.hand_on(request, target).await;
+        trace::answered(&span, Ok(response.status().as_u16()));
+        response
+    }
+
+    async fn hand_on(&self, request: Request<Incoming>, target: Uri) -> Response<ProxyBody> {
         let via = HeaderValue::try_from(format!("1.1 {}", self.pseudonym));
         let via = via.unwrap_or_else(|_| HeaderValue::from_static("1.1 flotilla"));
         if let Some(asked) = ManifestRequest::recognise(request.method(), &target) {

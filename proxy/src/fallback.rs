@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
+use flotilla_client::trace;
 use http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, HOST,
     LOCATION, RANGE, USER_AGENT,
@@ -15,6 +16,7 @@ use url::Url;
 
 use crate::body;
 use crate::target::host_header;
+use crate::traced;
 use crate::upstream::{Upstream, UpstreamError};
 
 /// A registry with a store behind it redirects once, a proxy before it once more.
@@ -126,7 +128,14 @@ impl RegistryBlob {
         if let Some(authorization) = authorization {
             headers.insert(AUTHORIZATION, authorization.clone());
         }
+        let span = traced::to_registry(request.method(), url);
         let sent = tokio::time::timeout(SILENCE, self.upstream.send(request)).await;
+        let status = match &sent {
+            Ok(Ok(response)) => Ok(response.status().as_u16()),
+            Ok(Err(_)) => Err("unreachable"),
+            Err(_) => Err("timeout"),
+        };
+        trace::answered(&span, status);
         Ok(sent.map_err(|_| FallbackError::Silent)??)
     }
 

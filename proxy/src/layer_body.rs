@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use flotilla_client::trace;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{Stream, StreamExt as _};
 use hyper::body::Frame;
@@ -14,6 +15,7 @@ use tracing::Instrument as _;
 use crate::fallback::{FallbackError, RegistryBlob, RegistryBytes};
 use crate::layer_source::{ReadFailure, SwarmLayer};
 use crate::stats::ProxyStats;
+use crate::traced::{self, RegistryPart};
 
 /// The swarm reports its own stalls, the slowest after 15 seconds; this guards against a
 /// reader that does not.
@@ -38,11 +40,13 @@ pub(crate) struct LayerBody {
     stats: Arc<ProxyStats>,
     /// The request's: the body outlives the call that answered it.
     span: tracing::Span,
+    /// The request's in traces.
+    trace: tracing::Span,
 }
 
 enum Source {
     Swarm(BoxStream<'static, Result<Bytes, ReadFailure>>),
-    Registry(RegistryBytes),
+    Registry(RegistryBytes, RegistryPart),
 }
 
 /// Why a source stopped.
@@ -73,10 +77,12 @@ impl LayerBody {
         registry: RegistryBlob,
         stats: Arc<ProxyStats>,
     ) -> Self {
+        let trace = trace::current();
         let source = match ahead {
             Some(bytes) => {
                 layer.note_registry_reason(AHEAD);
-                Source::Registry(bytes)
+                traced::registry_reason(&trace, AHEAD);
+                Source::Registry(bytes, RegistryPart::begin(AHEAD, range.start))
             }
             None => Source::Swarm(layer.read(range.clone())),
         };
@@ -90,14 +96,15 @@ impl LayerBody {
             failures: 0,
             stats,
             span,
+            trace,
         }
     }
 
     /// The body's frames. Each is asked for when the client has taken the one before.
     pub(crate) fn frames(self) -> impl Stream<Item = Result<Frame<Bytes>, LayerLost>> + Send {
         stream::try_unfold(self, |mut body| async move {
-            let span = body.span.clone();
-            let bytes = body.next().instrument(span).await?;
+            let (span, trace) = (body.span.clone(), body.trace.clone());
+            let bytes = trace::within(trace, body.next().instrument(span)).await?;
             Ok(bytes.map(|bytes| (Frame::data(bytes), body)))
         })
     }
@@ -132,8 +139,9 @@ impl LayerBody {
                 self.stats.count_swarm_bytes(bytes.len());
                 Ok(bytes)
             }
-            Source::Registry(registry) => {
+            Source::Registry(registry, part) => {
                 let bytes = registry.next().await?;
+                part.add(bytes.len());
                 self.stats.count_fallback_bytes(bytes.len());
                 self.layer.note_from_registry(bytes.len() as u64);
                 Ok(bytes)
@@ -153,10 +161,13 @@ impl LayerBody {
         if matches!(self.source, Source::Swarm(_)) {
             tracing::info!(position, end, reason = %failure, "going on from the registry");
             self.stats.count_fallback();
-            self.layer.note_registry_reason(&failure.to_string());
+            let reason = failure.to_string();
+            self.layer.note_registry_reason(&reason);
+            traced::registry_reason(&self.trace, &reason);
             match self.registry.open(position, end).await {
                 Ok(registry) => {
-                    self.source = Source::Registry(registry);
+                    let part = RegistryPart::begin(&reason, position);
+                    self.source = Source::Registry(registry, part);
                     return Ok(());
                 }
                 Err(error) => tracing::warn!(position, %error, "the registry does not take over"),

@@ -26,6 +26,7 @@ use crate::manifest_tee::repository_at;
 use crate::oci_error::Refusal;
 use crate::push_uploads::Pushed;
 use crate::stats::ProxyStats;
+use crate::traced;
 use crate::upstream::Upstream;
 
 /// A supernode opens a layer within this, unless it waits for the registry.
@@ -79,17 +80,20 @@ impl Layers {
             Some(layer) => {
                 let length = layer.length();
                 self.callers.admit(&url, &credentials, length).await?;
+                traced::answered_by("cache");
                 layer
             }
             None => {
                 let repository = repository_at(target, &blob.repository);
-                self.open(LayerRequest {
+                let layer = self.open(LayerRequest {
                     url,
                     headers: credentials,
                     digest: blob.digest.clone(),
                     images: self.names.of(&repository, &blob.digest),
-                })
-                .await?
+                });
+                let layer = layer.await?;
+                traced::answered_by("swarm");
+                layer
             }
         };
         let length = layer.length();

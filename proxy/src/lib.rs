@@ -57,6 +57,7 @@ mod range;
 mod server;
 mod stats;
 mod target;
+mod traced;
 mod upstream;
 
 pub use self::checked_content::CheckedContent;

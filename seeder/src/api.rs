@@ -13,12 +13,13 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
-use flotilla_client::{SpoolError, SwarmHandle, SwarmState};
-use flotilla_torrents::swarm_api::{Hello, OpenRequest, PieceHashes, SwarmEvent};
+use flotilla_client::{SpoolError, SwarmHandle, SwarmState, trace};
+use flotilla_torrents::swarm_api::{Hello, OpenRequest, OpenResponse, PieceHashes, SwarmEvent};
 use flotilla_torrents::{InfoHash, Metainfo, PieceMap, SignedTicket, TicketKey};
 use flotilla_tracker::Tracker;
 use futures_util::{Stream, StreamExt as _, stream};
 use sha2::{Digest as _, Sha256};
+use tracing::field::Empty;
 
 use crate::api_server::Visit;
 use crate::offers::NotTaken;
@@ -173,15 +174,21 @@ async fn hello(State(api): State<Arc<Api>>) -> Json<Hello> {
 
 /// Answers when the source has; until then white space tells the node that this supernode
 /// lives. The work goes on when the node that asked first goes away: others wait for it.
-async fn open(State(api): State<Arc<Api>>, Json(request): Json<OpenRequest>) -> Response {
+async fn open(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    Json(request): Json<OpenRequest>,
+) -> Response {
+    let span = traced_open(&request, &headers);
     api.tracker
         .with(|members| members.name_node(request.peer_id, &request.node));
-    let opening = tokio::spawn(async move {
+    let opening = tokio::spawn(trace::within(span, async move {
         let answer = api.openings.open(&request).await;
+        note_answer(&answer);
         api.web.statistics.note_open(&request, &answer);
         open_torrents::note_open(&api, &request, &answer).await;
         serde_json::to_vec(&answer).unwrap_or_default()
-    });
+    }));
     let body = stream::unfold(Some(opening), |opening| async {
         let mut opening = opening?;
         match tokio::time::timeout(STILL_THERE, &mut opening).await {
@@ -195,6 +202,39 @@ async fn open(State(api): State<Arc<Api>>, Json(request): Json<OpenRequest>) -> 
         Body::from_stream(body),
     )
         .into_response()
+}
+
+/// The span of a member's request for a swarm.
+fn traced_open(request: &OpenRequest, headers: &HeaderMap) -> tracing::Span {
+    let span = tracing::info_span!(
+        target: trace::TARGET,
+        parent: None,
+        "POST",
+        otel.name = "POST /v1/swarms",
+        otel.kind = "server",
+        http.request.method = "POST",
+        http.route = "/v1/swarms",
+        url.path = "/v1/swarms",
+        // Refusals are told in the body.
+        http.response.status_code = i64::from(StatusCode::OK.as_u16()),
+        flotilla.digest = Empty,
+        flotilla.opened = Empty,
+    );
+    trace::received(&span, headers);
+    if let Some(digest) = &request.digest {
+        span.record("flotilla.digest", tracing::field::display(digest));
+    }
+    span
+}
+
+fn note_answer(answer: &OpenResponse) {
+    let opened = match answer {
+        OpenResponse::Open(_) => "swarm",
+        OpenResponse::Wanted { .. } => "wanted",
+        OpenResponse::Refused { .. } => "refused",
+        OpenResponse::Unswarmable { .. } => "unswarmable",
+    };
+    trace::current().record("flotilla.opened", opened);
 }
 
 async fn events(

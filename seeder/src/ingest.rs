@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use flotilla_client::OriginSwarm;
+use flotilla_client::{OriginSwarm, trace};
 use flotilla_torrents::{Digest, DigestAlgorithm, DigestHasher};
 use futures_util::StreamExt as _;
 use url::Url;
@@ -178,10 +178,14 @@ impl Ingest {
         match self.read_whole(body).await {
             Ok(sha256) => {
                 self.origin.seal(sha256).await;
+                trace::current().record("flotilla.ingest.sealed", true);
                 tracing::info!(%content, "sealed");
             }
             Err(error) => {
                 tracing::warn!(%content, %error, "ingest failed");
+                let span = trace::current();
+                span.record("flotilla.ingest.sealed", false);
+                span.record("otel.status_code", "ERROR");
                 self.origin.void(error.to_string()).await;
             }
         }

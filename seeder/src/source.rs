@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use flotilla_client::rate_limit::RateLimiter;
+use flotilla_client::{child_span, trace};
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use tracing::field::Empty;
 use url::{Host, Url};
 
 use crate::registry_host::{PerRegistry, RegistryHost};
@@ -131,7 +133,7 @@ impl Source {
                 range.map_err(|_| SourceError::Nonsense("offset"))?,
             );
         }
-        let reply = self.follow(url, headers).await?;
+        let reply = self.follow(url, headers, "content").await?;
         let skip = match reply.status() {
             StatusCode::OK => offset,
             StatusCode::PARTIAL_CONTENT => {
@@ -185,7 +187,7 @@ impl Source {
     ) -> Result<Permission, SourceError> {
         let mut headers = header_map(headers);
         headers.insert(header::RANGE, HeaderValue::from_static("bytes=0-0"));
-        let reply = self.follow(url, headers).await?;
+        let reply = self.follow(url, headers, "authorization").await?;
         let total = match reply.status() {
             StatusCode::OK => reply.content_length(),
             StatusCode::PARTIAL_CONTENT => {
@@ -214,7 +216,7 @@ impl Source {
         // Only the head matters.
         headers.insert(header::RANGE, HeaderValue::from_static("bytes=0-0"));
         // Not where a redirect leads: another host's challenge is not this one's.
-        let reply = self.send(url, headers).await?;
+        let reply = self.send(url, headers, "challenge").await?;
         Ok((reply.status(), reply.headers().clone()))
     }
 
@@ -229,7 +231,7 @@ impl Source {
         most: usize,
     ) -> Result<(StatusCode, Bytes), SourceError> {
         let fetching = async {
-            let reply = self.follow(url, header_map(headers)).await?;
+            let reply = self.follow(url, header_map(headers), "document").await?;
             self.read_whole(reply, most).await
         };
         within(WHOLE_TIMEOUT, fetching).await
@@ -281,10 +283,11 @@ impl Source {
         &self,
         url: &Url,
         mut headers: HeaderMap,
+        purpose: &'static str,
     ) -> Result<reqwest::Response, SourceError> {
         let mut url = url.clone();
         for _ in 0..=MOST_REDIRECTS {
-            let reply = self.send(&url, headers.clone()).await?;
+            let reply = self.send(&url, headers.clone(), purpose).await?;
             let status = reply.status();
             if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(reply);
@@ -303,10 +306,31 @@ impl Source {
         Err(SourceError::Nonsense("a loop of redirects"))
     }
 
-    async fn send(&self, url: &Url, headers: HeaderMap) -> Result<reqwest::Response, SourceError> {
+    async fn send(
+        &self,
+        url: &Url,
+        headers: HeaderMap,
+        purpose: &'static str,
+    ) -> Result<reqwest::Response, SourceError> {
         let request = self.client(url)?.get(url.clone()).headers(headers);
+        let span = child_span!(
+            "GET",
+            otel.name = format!("GET {}", trace::route(url.path())),
+            otel.kind = "client",
+            otel.status_code = Empty,
+            http.request.method = "GET",
+            http.response.status_code = Empty,
+            url.path = trace::path(url.path()),
+            server.address = url.host_str(),
+            server.port = url.port_or_known_default().map(i64::from),
+            "error.type" = Empty,
+            flotilla.purpose = purpose,
+        );
         let sent = async { request.send().await.map_err(|e| unreachable(&e)) };
-        within(HEAD_TIMEOUT, sent).await
+        let sent = within(HEAD_TIMEOUT, sent).await;
+        let status = sent.as_ref().map(|reply| reply.status().as_u16());
+        trace::answered(&span, status.map_err(|_| "unreachable"));
+        sent
     }
 
     /// Counts a request to `url`, and gives what sends it.

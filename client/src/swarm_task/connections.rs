@@ -16,6 +16,7 @@ use crate::peer_extensions::{PeerExtensions, Reaction};
 use crate::peer_io::{self, Outgoing};
 use crate::peer_priority;
 use crate::swarm::PeerKey;
+use crate::trace::PieceSender;
 use crate::web_seed::WebSeed;
 
 /// Outgoing messages and blocks that may wait for one connection. A peer that does not
@@ -258,6 +259,15 @@ impl SwarmTask {
             counters.count(|counters| &counters.from_supernodes, bytes);
         }
         self.handle.0.note_served(peer.peer_id, bytes);
+    }
+
+    /// Who is at the other end, as traces call it.
+    pub(super) fn sender(&self, key: PeerKey) -> PieceSender {
+        match self.peers.get(&key) {
+            Some(peer) if peer.is_supernode => PieceSender::Supernode,
+            Some(peer) => PieceSender::Peer(peer.peer_id),
+            None => PieceSender::Several,
+        }
     }
 
     pub(super) fn shun(&self, key: PeerKey) {

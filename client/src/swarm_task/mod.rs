@@ -24,6 +24,7 @@ use crate::piece_storage::PieceStorage;
 use crate::store::{Lease, StoredLayer};
 use crate::swarm::{BlockOutcome, Event, Farewell, PeerKey, Role, Swarm, SwarmConfig, Transmit};
 use crate::swarm_handle::{RunningSwarm, SwarmState};
+use crate::trace::PieceArrival;
 use crate::web_seed::WebSeed;
 
 /// What happens to a swarm.
@@ -82,6 +83,7 @@ struct Redial {
 
 struct PieceBuffer {
     data: BytesMut,
+    arrival: PieceArrival,
 }
 
 pub(crate) struct SwarmTask {
@@ -257,12 +259,20 @@ impl SwarmTask {
                 self.handle.progressed();
                 self.count_received(key, u64::from(length));
                 let size = usize::try_from(geometry.piece_size(block.piece)).unwrap_or(0);
+                let sender = self.sender(key);
+                let traces = &self.handle.0.traces;
                 let buffer = self
                     .buffers
                     .entry(block.piece)
                     .or_insert_with(|| PieceBuffer {
                         data: BytesMut::zeroed(size),
+                        arrival: traces.begin(
+                            block.piece,
+                            geometry.piece_size(block.piece),
+                            sender,
+                        ),
                     });
+                buffer.arrival.goes_on(sender);
                 let start = usize::try_from(begin).unwrap_or(usize::MAX);
                 if let Some(target) = buffer.data.get_mut(start..start.saturating_add(data.len())) {
                     target.copy_from_slice(data);
@@ -409,7 +419,7 @@ impl SwarmTask {
 
     /// Compares a piece with its hash and stores it, away from the reactor.
     fn check(&mut self, piece: PieceIndex) {
-        let Some(buffer) = self.buffers.remove(&piece) else {
+        let Some(PieceBuffer { data, arrival }) = self.buffers.remove(&piece) else {
             return;
         };
         let expected = self.handle.0.lock_map().hash(piece);
@@ -417,16 +427,17 @@ impl SwarmTask {
         let input = self.handle.0.input.clone();
         self.tasks.spawn(async move {
             let checked = tokio::task::spawn_blocking(move || {
-                let hash = PieceHash::of(&buffer.data);
+                let hash = PieceHash::of(&data);
                 if expected != Some(hash) {
                     return PieceCheck::Corrupt;
                 }
-                match storage.write_piece(piece, hash, &buffer.data) {
+                match storage.write_piece(piece, hash, &data) {
                     Ok(()) => PieceCheck::Stored,
                     Err(error) => PieceCheck::Disk(error),
                 }
             });
             if let Ok(check) = checked.await {
+                arrival.checked(matches!(check, PieceCheck::Stored));
                 let _ = input.send(Input::PieceChecked(piece, check)).await;
             }
         });

@@ -64,9 +64,13 @@ impl Daemon {
         self.child.wait().unwrap();
     }
 
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
     /// Sends `signal` and waits for the end.
     pub fn stop(mut self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        self.signal(signal);
         self.child.wait().unwrap();
     }
 }

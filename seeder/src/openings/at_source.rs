@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use flotilla_client::{SmallContent, SwarmHandle, content_url, origin_of};
+use flotilla_client::{SmallContent, SwarmHandle, child_span, content_url, origin_of, trace};
 use flotilla_torrents::swarm_api::{InlineContent, OpenRequest};
 use flotilla_torrents::{ContentId, Geometry, InfoHash};
 use futures_util::StreamExt as _;
+use tracing::field::Empty;
 use url::Url;
 
 use super::{FromSource, Known, OWN_TICKET_LIFETIME, Openings, Unopened};
@@ -182,7 +183,15 @@ impl Openings {
         let ingest = Arc::new(ingest);
         tracing::info!(content = %handle.content(), bytes = handle.geometry().length(), "ingest");
         let running = Arc::clone(&ingest);
-        tokio::spawn(async move { running.run(body).await });
+        let span = child_span!(
+            "ingest",
+            flotilla.content = %handle.content(),
+            flotilla.bytes = trace::number(handle.geometry().length()),
+            flotilla.ingest.sealed = Empty,
+            otel.status_code = Empty,
+        );
+        let reading = trace::within(span, async move { running.run(body).await });
+        tokio::spawn(reading);
         Known {
             handle,
             validator,
