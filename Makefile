@@ -4,8 +4,9 @@ SHELL := /bin/sh
 # Where rustup puts cargo, and where iproute2 and nginx live for those who are not root.
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin:/sbin
 
-RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
-export FLOTILLA_BINARY := $(abspath $(RELEASE)/flotilla)
+# Known only after `setup`, so of the recipes' shell.
+TARGET = $$(scripts/target.sh)
+RELEASE = $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release
 
 # Namespaces need root; everything else does not.
 ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env env PATH="$(PATH)")
@@ -22,8 +23,9 @@ help: ## list the targets
 setup: ## install missing packages and, if needed, a Rust toolchain
 	@scripts/setup.sh
 
-build: setup ## build the flotilla binary, the demo and the benchmarks
-	cargo build --release --locked --package flotilla --package flotilla-bench
+build: setup ## build the static flotilla binary, the demo and the benchmarks
+	cargo build --release --locked --target $(TARGET) --package flotilla --package flotilla-bench
+	@echo "built: $(RELEASE)/flotilla"
 
 demo: build ## five nodes pull an image: from the registry, then through the swarm (KEEP=1 leaves it running)
 	$(ROOT) $(RELEASE)/flotilla-demo $(if $(KEEP),--keep)
@@ -46,4 +48,4 @@ check: setup ## format, lints, unit and property tests
 	cargo test --workspace --exclude flotilla-tests --locked
 
 test: check build ## every check, then end to end with the real programs
-	cargo test --package flotilla-tests --test end_to_end --release --locked $(AS_ROOT) -- --test-threads=1
+	cargo test --package flotilla-tests --test end_to_end --release --locked --target $(TARGET) $(AS_ROOT) -- --test-threads=1

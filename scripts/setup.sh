@@ -26,7 +26,7 @@ as_root() {
 # program:package
 NEEDED="dockerd:docker.io docker:docker-cli docker-registry:docker-registry skopeo:skopeo
 podman:podman buildah:buildah htpasswd:apache2-utils nginx:nginx aria2c:aria2 ip:iproute2 tc:iproute2 ss:iproute2
-transmission-cli:transmission-cli nsenter:util-linux setpriv:util-linux umount:mount cc:gcc curl:curl git:git
+transmission-cli:transmission-cli nsenter:util-linux setpriv:util-linux umount:mount cc:gcc musl-gcc:musl-tools curl:curl git:git
 zstd:zstd qbittorrent-nox:qbittorrent-nox promtool:prometheus tmux:tmux"
 # Services that these packages would start; the testbed runs its own copies.
 SERVICES="docker.service docker.socket containerd.service docker-registry.service nginx.service
@@ -146,7 +146,17 @@ missing=$(missing_packages)
 still_missing=$(missing_packages)
 [ -z "$still_missing" ] || fail "still missing after installation: $(echo "$still_missing" | tr '\n' ' ')"
 
+# For static binaries; without it they are built for this machine's C library, see scripts/target.sh.
+install_static_target() {
+    target="$(uname -m)-unknown-linux-musl"
+    [ -d "$(rustc --print target-libdir --target "$target" 2>/dev/null)" ] && return
+    say "installing Rust's standard library for $target"
+    { has rustup && rustup target add "$target"; } \
+        || say "warning: not installed; the binaries will need this machine's C library"
+}
+
 rust_is_new_enough || install_rust
+install_static_target
 for component in fmt clippy; do
     if ! cargo "$component" --version >/dev/null 2>&1; then
         case $component in fmt) name=rustfmt ;; *) name=clippy ;; esac

@@ -17,6 +17,16 @@ const JOIN_TOKEN_VARIABLE: &str = "FLOTILLA_JOIN_TOKEN";
 const BINARY_VARIABLE: &str = "FLOTILLA_BINARY";
 const LOG_VARIABLE: &str = "FLOTILLA_LOG";
 
+/// Programs are in the directory of their build, and tests one below it.
+fn built_beside(program: &Path) -> PathBuf {
+    let dir = program.parent().unwrap_or(Path::new("."));
+    let dir = match dir.parent() {
+        Some(above) if dir.ends_with("deps") => above,
+        _ => dir,
+    };
+    dir.join("flotilla")
+}
+
 /// The `flotilla` binary and the cluster's secret.
 #[derive(Clone, Debug)]
 pub struct Flotilla {
@@ -24,13 +34,15 @@ pub struct Flotilla {
 }
 
 impl Flotilla {
-    /// The binary that `FLOTILLA_BINARY` names, else the workspace's release build.
+    /// The binary that `FLOTILLA_BINARY` names, else the one of the same build as this program.
     ///
     /// # Errors
     /// There is none.
     pub fn find() -> Result<Self> {
-        let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/flotilla");
-        let binary = std::env::var_os(BINARY_VARIABLE).map_or(built, PathBuf::from);
+        let binary = match std::env::var_os(BINARY_VARIABLE) {
+            Some(named) => PathBuf::from(named),
+            None => built_beside(&std::env::current_exe()?),
+        };
         if !binary.is_file() {
             bail!(
                 "no flotilla binary at {}: run `make build`",
@@ -40,6 +52,11 @@ impl Flotilla {
         Ok(Self {
             binary: binary.canonicalize()?,
         })
+    }
+
+    /// Where it is.
+    pub fn binary(&self) -> &Path {
+        &self.binary
     }
 
     /// `flotilla` on `host` as a member of the cluster, to its end.

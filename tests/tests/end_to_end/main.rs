@@ -4,6 +4,7 @@
 mod artifacts;
 mod authorization;
 mod bad_input;
+mod binary;
 mod corrupt_peer;
 mod failures;
 mod get;
