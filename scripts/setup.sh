@@ -42,10 +42,14 @@ missing_packages() {
         done
         # A module of Debian's own interpreter; another python3 may come first on PATH.
         /usr/bin/python3 -c 'import libtorrent' 2>/dev/null || echo python3-libtorrent
-        # The browser of the page's tests. Ubuntu has it as a snap only, which does not run everywhere:
-        # there these tests say what they miss.
+        # What drives the browser of the page's tests. Not by NEEDED: whoever has Node.js from elsewhere
+        # has npm with it.
+        has npm || printf 'nodejs\nnpm\n'
+        # The browser. Ubuntu has it as a snap only, which does not run everywhere: there these tests say
+        # what they miss.
         # shellcheck disable=SC1091
-        [ "$(. /etc/os-release && echo "$ID")" = ubuntu ] || has chromedriver || echo chromium-driver
+        [ "$(. /etc/os-release && echo "$ID")" = ubuntu ] || [ -n "${FLOTILLA_CHROMIUM:-}" ] \
+            || has chromium || echo chromium
     } | sort -u
 }
 
@@ -155,8 +159,21 @@ install_static_target() {
         || say "warning: not installed; the binaries will need this machine's C library"
 }
 
+# Libraries of the page's tests, as their lock file names them.
+install_browser_libraries() {
+    lock="flotilla/tests/browser/package-lock.json"
+    installed="flotilla/tests/browser/node_modules/.installed"
+    if ! cmp -s "$lock" "$installed"; then
+        say "installing the libraries of the page's tests"
+        (cd flotilla/tests/browser && npm ci --ignore-scripts --silent) \
+            || fail "npm could not install the libraries that $lock names: check the network"
+        cp "$lock" "$installed"
+    fi
+}
+
 rust_is_new_enough || install_rust
 install_static_target
+install_browser_libraries
 for component in fmt clippy; do
     if ! cargo "$component" --version >/dev/null 2>&1; then
         case $component in fmt) name=rustfmt ;; *) name=clippy ;; esac
