@@ -243,7 +243,8 @@ pub(crate) async fn serve_client<S>(
         let permit = permit.clone();
         async move {
             let answer = dispatch.answer(request, &entrance, client, &permit);
-            Ok::<_, Infallible>(answer.await)
+            // Too large to be moved about.
+            Ok::<_, Infallible>(Box::pin(answer).await)
         }
     });
     let activity = Activity::new();
