@@ -231,6 +231,7 @@ fn a_pull_is_one_trace_over_both_processes_down_to_its_pieces() {
     let pieces = spans.iter().filter(|(_, span)| span.name == "piece");
     for (_, piece) in pieces {
         assert_eq!(piece.parent_span_id, engine.span_id);
+        assert!(piece.end_time_unix_nano <= engine.end_time_unix_nano);
     }
     assert!(!format!("{spans:?}").contains(SECRET));
 }

@@ -162,6 +162,8 @@ impl Drop for TracedBody {
             self.span.record("error.type", "broken_off");
             self.span.record("otel.status_code", "ERROR");
         }
+        // A span lasts until it was left the last time.
+        self.span.in_scope(|| {});
     }
 }
 

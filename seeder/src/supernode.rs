@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use flotilla_client::{Engine, EngineConfig, control, origin_of};
@@ -30,6 +30,9 @@ use crate::registry_tls::RegistryTls;
 use crate::registry_token::{TokenCertificate, TokenVerifier};
 use crate::source::{Source, SourceConfig};
 use crate::stats::{self, Access, Events, HistoryFile, JobList, Statistics, Web};
+
+/// For the statistics to be saved at the end.
+const SAVE_GRACE: Duration = Duration::from_secs(5);
 
 /// What a supernode needs to know.
 #[derive(Clone, Debug)]
@@ -223,7 +226,11 @@ impl Supernode {
             Err(error) = serving_udp => return Err(error).context("UDP tracker"),
         }
         self.api.openings.engine.stopped().await;
-        watching.await.context("statistics")
+        // A disk that hangs does not keep it from stopping.
+        match tokio::time::timeout(SAVE_GRACE, watching).await {
+            Ok(watched) => watched.context("statistics"),
+            Err(_) => Ok(()),
+        }
     }
 }
 

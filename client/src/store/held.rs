@@ -10,6 +10,10 @@ use flotilla_torrents::ContentId;
 use super::packs::Packs;
 use super::{StoreError, StoredLayer};
 
+/// How the directories of layers that have left are called, beside the others: renaming them does not
+/// leave the file system.
+pub(super) const REMOVED: &str = ".removed-";
+
 /// What takes room.
 #[derive(Debug)]
 pub(super) struct Held {
@@ -68,20 +72,20 @@ impl Held {
 pub(super) struct Layers {
     by_content: HashMap<ContentId, Arc<StoredLayer>>,
     bytes: u64,
-    /// Where nothing outlives the process.
-    spool: PathBuf,
-    /// Directories there, of layers that have left. Freeing gigabytes takes time: whoever has the lock
-    /// gives it back first.
+    root: PathBuf,
+    /// Directories of layers that have left. Freeing gigabytes takes time: whoever has the lock gives it
+    /// back first.
     rubbish: Vec<PathBuf>,
     removals: u64,
 }
 
 impl Layers {
-    pub(super) fn new(spool: PathBuf) -> Self {
+    /// Those below `root`.
+    pub(super) fn new(root: PathBuf) -> Self {
         Self {
             by_content: HashMap::new(),
             bytes: 0,
-            spool,
+            root,
             rubbish: Vec::new(),
             removals: 0,
         }
@@ -121,17 +125,19 @@ impl Layers {
     /// Removes the layer here, and on the disk from where layers are: whole, whenever the process
     /// ends. Its bytes become [rubbish](Self::take_rubbish).
     pub(super) fn remove(&mut self, content: &ContentId) -> Result<(), StoreError> {
-        let Some(layer) = self.by_content.remove(content) else {
+        let Some(layer) = self.by_content.get(content) else {
             return Ok(());
         };
-        self.bytes -= layer.geometry().length();
         self.removals += 1;
-        let away = self.spool.join(format!("removed-{}", self.removals));
+        let away = self.root.join(format!("{REMOVED}{}", self.removals));
         match std::fs::rename(layer.dir(), &away) {
             Ok(()) => self.rubbish.push(away),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(StoreError::io(layer.dir(), error)),
         }
+        layer.note_dismissed();
+        self.bytes -= layer.geometry().length();
+        self.by_content.remove(content);
         Ok(())
     }
 }

@@ -2,11 +2,13 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use flotilla_torrents::{ContentId, Digest, Geometry};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
@@ -82,27 +84,36 @@ impl LayerRecord {
 fn give_to_owner(file: &File, dir: &Path) -> io::Result<()> {
     let (owner, us) = (fs::metadata(dir)?, file.metadata()?);
     if us.uid() == 0 && owner.uid() != 0 {
-        std::os::unix::fs::fchown(file, Some(owner.uid()), Some(owner.gid()))?;
+        fchown(file, Some(owner.uid()), Some(owner.gid()))?;
     }
     Ok(())
 }
 
-/// As [`give_to_owner`], for a new directory `dir` and the files in it. A name that leads elsewhere is
-/// left alone: the directory is in the hands of that user.
-pub(super) fn give_dir_to_owner(dir: &Path) -> io::Result<()> {
+/// As [`give_to_owner`], for a new directory `dir` and these files in it. It is in the hands of that
+/// user, who may have put other things into their places: names are not followed, and only what was
+/// looked at is given away.
+pub(super) fn give_dir_to_owner(dir: &Path, files: &[&str]) -> io::Result<()> {
     let owner = fs::metadata(dir.parent().unwrap_or(dir))?;
     if !rustix::process::geteuid().is_root() || owner.uid() == 0 {
         return Ok(());
     }
-    let (user, group) = (Some(owner.uid()), Some(owner.gid()));
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let file = entry.metadata()?;
-        if file.is_file() && file.nlink() == 1 {
-            std::os::unix::fs::lchown(entry.path(), user, group)?;
+    let give = |file: &File| fchown(file, Some(owner.uid()), Some(owner.gid()));
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(dir, flags | OFlags::DIRECTORY, Mode::empty())?;
+    for name in files {
+        match rustix::fs::openat(&directory, *name, flags, Mode::empty()) {
+            Ok(file) => {
+                let file = File::from(file);
+                let found = file.metadata()?;
+                if found.is_file() && found.nlink() == 1 {
+                    give(&file)?;
+                }
+            }
+            Err(Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
         }
     }
-    std::os::unix::fs::lchown(dir, user, group)
+    give(&File::from(directory))
 }
 
 /// Notes when the layer in `dir` was last used, if it has a record.

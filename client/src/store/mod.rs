@@ -139,6 +139,7 @@ pub struct Store {
     /// Sources that trust each other's word on who may have a layer.
     shared_origins: RwLock<HashSet<String>>,
     recorder: Recorder,
+    deleting: Mutex<()>,
 }
 
 impl Store {
@@ -154,10 +155,10 @@ impl Store {
         let lock = lock(data_dir)?;
         let spool = data_dir.join("spool");
         clear(&spool).map_err(|e| StoreError::io(&spool, e))?;
-        let mut layers = Layers::new(spool.clone());
+        let mut layers = Layers::new(root.clone());
         for entry in std::fs::read_dir(&root).map_err(|e| StoreError::io(&root, e))? {
             let dir = entry.map_err(|e| StoreError::io(&root, e))?.path();
-            if is_blank(&dir) {
+            if is_removed(&dir) || is_blank(&dir) {
                 std::fs::remove_dir_all(&dir).map_err(|e| StoreError::io(&dir, e))?;
                 continue;
             }
@@ -191,6 +192,7 @@ impl Store {
             layers,
             shared_origins: RwLock::default(),
             recorder: recorder.map_err(|e| StoreError::io(data_dir, e))?,
+            deleting: Mutex::new(()),
         })
     }
 
@@ -490,6 +492,8 @@ impl Store {
 
     /// Deletes what has left. Blocks on the disk.
     pub(crate) fn delete_dismissed(&self) {
+        // Whoever finds nothing to delete waits for who is at it: the room is free when this returns.
+        let _deleting = self.deleting.lock().unwrap_or_else(PoisonError::into_inner);
         let rubbish = self.lock().layers.take_rubbish();
         for dir in rubbish {
             if let Err(error) = std::fs::remove_dir_all(&dir) {
@@ -498,6 +502,12 @@ impl Store {
             }
         }
     }
+}
+
+/// Whether the directory is that of a layer that has left.
+fn is_removed(dir: &Path) -> bool {
+    let name = dir.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| name.starts_with(held::REMOVED))
 }
 
 /// Whether the directory is a layer's whose record never reached the disk.

@@ -44,7 +44,10 @@ pub fn harmless(reason: &str) -> String {
         if !word.contains("://") {
             return word.to_owned();
         }
-        Url::parse(word).map_or_else(|_| "…".to_owned(), |url| redacted(&url))
+        match Url::parse(word) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") => redacted(&url),
+            _ => "…".to_owned(),
+        }
     });
     let words: Vec<String> = words.collect();
     words.join(" ").chars().take(LONGEST).collect()

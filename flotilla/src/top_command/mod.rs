@@ -70,7 +70,7 @@ pub(crate) async fn run(args: TopArgs, shutdown: CancellationToken) -> anyhow::R
         .iter()
         .map(|supernode| StatisticsClient::new(supernode, token.as_deref()));
     let clients = clients.collect::<Result<Vec<_>, _>>()?;
-    let state = State::new(supernodes.iter().map(ToString::to_string).collect());
+    let state = State::new(supernodes.iter().map(flotilla_client::redacted).collect());
 
     // Ends everything that was started here, also when this future is dropped.
     let ended = shutdown.child_token();

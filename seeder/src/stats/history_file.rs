@@ -1,12 +1,11 @@
 //! The traffic of the last hour, day and week on the disk, so that a restart does not forget it.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tempfile::NamedTempFile;
 
 use super::traffic::PastTraffic;
 
@@ -51,8 +50,9 @@ impl HistoryFile {
 
     /// Replaces what was saved, whole or not at all.
     pub(super) fn save(&self, unix_now: u64, traffic: PastTraffic) -> io::Result<()> {
-        let dir = self.0.parent().unwrap_or(Path::new("."));
-        let mut file = NamedTempFile::new_in(dir)?;
+        // The directory is this process's own.
+        let new = self.0.with_extension("json.new");
+        let mut file = File::create(&new)?;
         let saved = Saved {
             at: unix_now,
             traffic,
@@ -61,14 +61,13 @@ impl HistoryFile {
         serde_json::to_writer(&mut text, &saved)?;
         text.flush()?;
         drop(text);
-        file.persist(&self.0)?;
-        Ok(())
+        file.sync_data()?;
+        fs::rename(new, &self.0)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::time::Instant;
 
     use super::super::traffic::{History, Traffic};

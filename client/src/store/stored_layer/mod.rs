@@ -36,9 +36,10 @@ pub struct StoredLayer {
     /// Open for reading only once it is sealed: other names of it may be in others' hands.
     data: File,
     inner: Mutex<Inner>,
-    /// Locked while the disk flushes it: nobody who only asks for pieces waits for that.
+    /// Locked while the disk flushes it: nobody who only asks for pieces waits for that. Of several
+    /// locks `journal` is taken first, then `noted` or `is_settled`, then `inner`.
     journal: Mutex<Journal>,
-    /// Locked before `inner`, if both are. None of a layer of few pieces.
+    /// None of a layer of few pieces.
     noted: Mutex<Option<Journal>>,
     in_use: AtomicUsize,
     /// Unix milliseconds; for the least-recently-used order.
@@ -51,6 +52,8 @@ pub struct StoredLayer {
     /// Locked while a small layer is written whole: once, although several may have it.
     completing: Mutex<()>,
     is_pinned: AtomicBool,
+    /// Its directory is another's now, or nobody's.
+    is_dismissed: AtomicBool,
     url: OnceLock<String>,
     /// Whether the record is known to survive a crash. Locked while it is written, so that
     /// no older one replaces it.
@@ -267,6 +270,11 @@ impl StoredLayer {
     /// returned.
     pub(super) fn set_pinned(&self, pinned: bool) {
         self.is_pinned.store(pinned, Ordering::Relaxed);
+    }
+
+    /// From now on nothing is written into its directory any more.
+    pub(super) fn note_dismissed(&self) {
+        self.is_dismissed.store(true, Ordering::Relaxed);
     }
 
     /// When it was last used, Unix milliseconds.

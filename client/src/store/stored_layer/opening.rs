@@ -30,7 +30,8 @@ impl StoredLayer {
         }
         let record = LayerRecord::new(content, &geometry, origin);
         let layer = Self::from_record(dir, record, now_millis())?;
-        let given = layer_record::give_dir_to_owner(&layer.dir);
+        let files = [DATA, JOURNAL, UNSYNCED];
+        let given = layer_record::give_dir_to_owner(&layer.dir, &files);
         given.map_err(|e| StoreError::io(&layer.dir, e))?;
         Ok(layer)
     }
@@ -124,6 +125,7 @@ impl StoredLayer {
             written: AtomicU64::new(written),
             completing: Mutex::new(()),
             is_pinned: AtomicBool::new(record.pinned),
+            is_dismissed: AtomicBool::new(false),
             url: record.url.map_or_else(OnceLock::new, OnceLock::from),
             is_settled: Mutex::new(false),
             is_noted: AtomicBool::new(false),

@@ -27,16 +27,14 @@ impl StoredLayer {
 
     /// `beforehand` is done between the data and the journal's entries, if there are any.
     fn record_pieces(&self, beforehand: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         let written = std::mem::take(&mut self.lock().unsynced);
         if written.is_empty() {
             return Ok(());
         }
-        let append = || {
-            let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
-            journal.append(&written)
-        };
         let recorded = self.data.sync_data();
-        let recorded = recorded.and_then(|()| beforehand()).and_then(|()| append());
+        let recorded = recorded.and_then(|()| beforehand());
+        let recorded = recorded.and_then(|()| journal.append(&written));
         if recorded.is_err() {
             self.lock().unsynced.extend(written);
             return recorded;
@@ -54,7 +52,8 @@ impl StoredLayer {
 
     /// Writes the record for the case that the process is killed before the first sync.
     pub(super) fn note_record(&self) -> io::Result<()> {
-        if self.is_noted.swap(true, Ordering::Relaxed) {
+        if self.is_dismissed.load(Ordering::Relaxed) || self.is_noted.swap(true, Ordering::Relaxed)
+        {
             return Ok(());
         }
         let record = self.dir.join(layer_record::RECORD);
@@ -104,6 +103,9 @@ impl StoredLayer {
             .is_settled
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
+        if self.is_dismissed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         if anew || !*is_settled {
             *is_settled = false;
             let last_used = self.last_used();

@@ -290,8 +290,12 @@ impl Jobs {
     /// Has the chosen nodes fetch them.
     async fn deliver(&self, job: &Job, selector: &Pattern, layers: Vec<OrderedLayer>) {
         let nodes = self.chosen_nodes(job, selector).await;
-        let images: Vec<&str> = job.asked.names().collect();
-        let image = images.join(", ");
+        let mut names = job.asked.names();
+        let first = names.next().unwrap_or_default();
+        let image = match names.count() {
+            0 => first.to_owned(),
+            more => format!("{first} and {more} more"),
+        };
         let outcome = |node: Option<String>, error: Option<String>| Outcome {
             image: image.clone(),
             digest: None,
