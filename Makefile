@@ -33,11 +33,12 @@ demo: build ## five nodes pull an image: from the registry, then through the swa
 demo-stop: ## end what `make demo KEEP=1` left running
 	$(ROOT) $(RELEASE)/flotilla-demo --stop
 
-bench: build ## the figures of README: 20 nodes, one node, pushes, 1,000 small images (half an hour)
+bench: build ## the figures of README: 20 nodes, one node, pushes, 1,000 small images, open pages (half an hour)
 	$(ROOT) $(RELEASE)/flotilla-bench get
 	$(ROOT) $(RELEASE)/flotilla-bench single
 	$(ROOT) $(RELEASE)/flotilla-bench push
 	$(ROOT) $(RELEASE)/flotilla-bench small
+	$(ROOT) $(RELEASE)/flotilla-bench page
 
 fuzz: setup ## ten minutes of each decoder of bytes from elsewhere (SECONDS=N for other times)
 	scripts/fuzz.sh $(or $(SECONDS),600)

@@ -1,11 +1,14 @@
 //! A machine of the testbed: a namespace with an address and one link to the switch.
 
-use std::net::Ipv4Addr;
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::deadline::wait_until;
 use crate::link::{InterfaceBytes, LinkRate};
@@ -118,6 +121,25 @@ impl Host {
         }
         command.arg(program.as_ref());
         command
+    }
+
+    /// A connection from this host, used by this process.
+    ///
+    /// # Errors
+    /// Nobody listens at `to`.
+    pub fn connect(&self, to: SocketAddr) -> Result<TcpStream> {
+        let connect = || -> Result<TcpStream> {
+            let namespace = File::open(self.namespace.path()).context("no namespace")?;
+            let network = Some(LinkNameSpaceType::Network);
+            move_into_link_name_space(namespace.as_fd(), network).context("cannot enter")?;
+            let stream = TcpStream::connect(to)?;
+            stream.set_nodelay(true)?;
+            Ok(stream)
+        };
+        // A socket stays in the namespace that it was made in; the thread that entered it is used up.
+        let connected = std::thread::scope(|scope| scope.spawn(connect).join());
+        let connected = connected.map_err(|_| anyhow!("the thread that connects panicked"))?;
+        connected.with_context(|| format!("cannot connect from {} to {to}", self.name))
     }
 
     /// The name of the host's network namespace, for `nsenter --net=/var/run/netns/NAME`.

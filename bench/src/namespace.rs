@@ -33,9 +33,13 @@ impl Namespace {
     /// `/sys`, and dockerd then finds no cgroups.
     pub(crate) fn enter(&self) -> Command {
         let mut command = Command::new("nsenter");
-        let path = PathBuf::from(NAMESPACE_DIR).join(&self.name);
-        command.arg(format!("--net={}", path.display()));
+        command.arg(format!("--net={}", self.path().display()));
         command
+    }
+
+    /// What `setns` takes, opened.
+    pub(crate) fn path(&self) -> PathBuf {
+        PathBuf::from(NAMESPACE_DIR).join(&self.name)
     }
 }
 

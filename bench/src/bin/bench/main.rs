@@ -1,6 +1,9 @@
 //! `make bench`: the figures of README.md.
 
+mod announcers;
+mod event_stream;
 mod many_nodes;
+mod page_views;
 mod pushes;
 mod single_node;
 mod small_images;
@@ -29,6 +32,8 @@ enum Measurement {
     Push(pushes::Arguments),
     /// One client pulls many small images, straight and through the proxy, in one run.
     Small(small_images::Arguments),
+    /// Many nodes announce themselves, with no statistics page open and with some, in turns.
+    Page(page_views::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -37,5 +42,6 @@ fn main() -> ExitCode {
         Measurement::Single(arguments) => single_node::measure(&arguments),
         Measurement::Push(arguments) => pushes::measure(&arguments),
         Measurement::Small(arguments) => small_images::measure(&arguments),
+        Measurement::Page(arguments) => page_views::measure(&arguments),
     })
 }

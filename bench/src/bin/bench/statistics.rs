@@ -4,9 +4,15 @@ use std::time::Duration;
 
 /// The middle one, in seconds.
 pub(crate) fn median(times: &[Duration]) -> f64 {
-    let mut seconds: Vec<f64> = times.iter().map(Duration::as_secs_f64).collect();
-    seconds.sort_by(f64::total_cmp);
-    seconds.get(seconds.len() / 2).copied().unwrap_or_default()
+    let seconds: Vec<f64> = times.iter().map(Duration::as_secs_f64).collect();
+    middle(&seconds)
+}
+
+/// The middle one of any numbers.
+pub(crate) fn middle(numbers: &[f64]) -> f64 {
+    let mut numbers = numbers.to_vec();
+    numbers.sort_by(f64::total_cmp);
+    numbers.get(numbers.len() / 2).copied().unwrap_or_default()
 }
 
 /// Every one, in seconds, in the order in which they were measured.
