@@ -17,24 +17,14 @@ mod fake_source;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use calls::{DEADLINE, Place};
+use calls::{Background, DEADLINE, Place};
 use fake_source::{FakeSource, content, served};
 use serde_json::Value;
 
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy");
-
-/// A program that ends with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -131,7 +121,7 @@ fn prometheus_has_data_for_every_query_of_the_dashboard() {
         .arg(format!("--web.listen-address={prometheus}"))
         .arg("--log.level=error")
         .spawn();
-    let _prometheus = Running(started.expect("prometheus, of the package of that name"));
+    let _prometheus = Background(started.expect("prometheus, of the package of that name"));
     wait_for("both are scraped", || {
         series(&prometheus, "up == 1").len() == 2
     });

@@ -18,24 +18,14 @@ mod fake_source;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 
 use browser::Script;
-use calls::Place;
+use calls::{Background, Place};
 use fake_source::{FakeSource, content, served};
 use flotilla_torrents::node_report::{HostReport, NodeReport, SupernodeSeen, SwarmPart};
 use flotilla_torrents::tracker_wire::AnnounceRequest;
 use flotilla_torrents::{InfoHash, PeerId, Ticket, TicketSigner};
-
-/// A program that ends with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 fn address_of(url: &str) -> &str {
     url.trim_start_matches("http://")
@@ -61,7 +51,7 @@ fn the_page_shows_a_swarm_while_it_arrives_and_the_numbers_of_the_api() {
                 "get", &url, "-o", &out, "--supernode", supernode, "--no-fallback",
                 "--seed-for", "300s", "--quiet",
             ]);
-            Running(command.stdout(Stdio::null()).spawn().unwrap())
+            Background(command.stdout(Stdio::null()).spawn().unwrap())
         })),
         "preheat" => {
             // Nobody is called so: the job fails, and its cause is shown as text.

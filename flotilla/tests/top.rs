@@ -16,22 +16,12 @@ mod fake_source;
 mod pane;
 
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 
-use calls::{Daemon, JOIN_TOKEN, Place};
+use calls::{Background, Daemon, JOIN_TOKEN, Place};
 use fake_source::{FakeSource, content, served};
 use pane::Pane;
 use rustix::process::{Pid, Signal, kill_process};
-
-/// A program that ends with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// `flotilla top` with its process id in the file `pid`; the shell prints its exit code.
 fn top(place: &Place, supernode: &str) -> String {
@@ -49,14 +39,14 @@ fn assert_restored(pane: &Pane, place: &Place, before: &str) {
 }
 
 /// A swarm with one node, which seeds.
-fn swarm(place: &Place, supernode: &Daemon) -> (FakeSource, Running) {
+fn swarm(place: &Place, supernode: &Daemon) -> (FakeSource, Background) {
     let bytes = content(3_000_000, 1);
     let source = FakeSource::start(move |asked| served(asked, &bytes, "\"1\""));
     let url = source.url("image.bin");
     let supernodes = ["--supernode", supernode.url(), "--no-fallback"];
     let get = ["get", &url, "-o", "f", "--seed-for", "300s", "--quiet"];
     let mut get = place.command(&[&get[..], &supernodes[..]].concat());
-    let get = Running(get.stdout(Stdio::null()).spawn().unwrap());
+    let get = Background(get.stdout(Stdio::null()).spawn().unwrap());
     (source, get)
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use flotilla_torrents::Digest;
+use flotilla_torrents::{Digest, is_image_tag};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use hyper::body::{Body, Frame, SizeHint};
@@ -25,7 +25,6 @@ const AT_ONCE: usize = 16;
 /// Bytes that are parsed at once, in some 100 µs: an engine asks for the layers as soon as it has
 /// them. Larger ones are parsed elsewhere.
 const PARSED_AT_ONCE: usize = 64 * 1024;
-const LONGEST_TAG: usize = 128;
 const DOCKER_CONTENT_DIGEST: &str = "docker-content-digest";
 /// Where Docker Hub's API is, and what people call it.
 const HUB: [&str; 2] = ["registry-1.docker.io", "docker.io"];
@@ -60,7 +59,7 @@ impl ManifestRequest {
         let (repository, reference) = rest.rsplit_once("/manifests/")?;
         let reference = match reference.parse() {
             Ok(digest) => Reference::Digest(digest),
-            Err(_) if is_tag(reference) => Reference::Tag(reference.to_owned()),
+            Err(_) if is_image_tag(reference) => Reference::Tag(reference.to_owned()),
             Err(_) => return None,
         };
         is_repository_name(repository).then(|| Self {
@@ -77,16 +76,6 @@ pub(crate) fn repository_at(target: &Uri, repository: &str) -> String {
     let host = host.to_str().unwrap_or_default();
     let host = if host == HUB[0] { HUB[1] } else { host };
     format!("{host}/{repository}")
-}
-
-/// OCI distribution-spec, "Pulling manifests".
-fn is_tag(text: &str) -> bool {
-    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    text.len() <= LONGEST_TAG
-        && text.bytes().next().is_some_and(is_word)
-        && text
-            .bytes()
-            .all(|byte| is_word(byte) || b".-".contains(&byte))
 }
 
 impl ManifestTee {

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use flotilla_torrents::Digest;
+use flotilla_torrents::{Digest, is_image_tag};
 use url::Host;
 
 /// Where an image without a host is (distribution, "reference").
@@ -12,7 +12,6 @@ const DEFAULT_USER: &str = "library";
 const DEFAULT_TAG: &str = "latest";
 /// Bytes of host and repository together (distribution, "reference").
 const LONGEST_NAME: usize = 255;
-const LONGEST_TAG: usize = 128;
 
 /// An image that cannot be meant.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +66,7 @@ fn parse(text: &str) -> Option<ImageReference> {
         Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
         _ => (rest, None),
     };
-    if name.len() > LONGEST_NAME || !tag.is_none_or(is_tag) {
+    if name.len() > LONGEST_NAME || !tag.is_none_or(is_image_tag) {
         return None;
     }
     let (host, path) = match name.split_once('/') {
@@ -115,15 +114,6 @@ fn is_component(part: &str) -> bool {
             .bytes()
             .all(|byte| is_inner(byte) || b"._-".contains(&byte))
         && !part.contains("..")
-}
-
-fn is_tag(tag: &str) -> bool {
-    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    tag.bytes().next().is_some_and(is_word)
-        && tag.len() <= LONGEST_TAG
-        && tag
-            .bytes()
-            .all(|byte| is_word(byte) || b".-".contains(&byte))
 }
 
 #[cfg(test)]
