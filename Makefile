@@ -24,7 +24,7 @@ setup: ## install missing packages and, if needed, a Rust toolchain
 	@scripts/setup.sh
 
 build: setup ## build the static flotilla binary, the demo and the benchmarks
-	cargo build --release --locked --target $(TARGET) --package flotilla --package flotilla-bench
+	cargo build --release --locked --target $(TARGET) --package flotilla --package flotilla-testbed
 	@echo "built: $(RELEASE)/flotilla"
 
 demo: build ## five nodes pull an image: from the registry, then through the swarm (KEEP=1 leaves it running)

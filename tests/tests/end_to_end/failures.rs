@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
-use flotilla_bench::{EngineOptions, LinkRate, pull_all};
+use flotilla_testbed::{EngineOptions, LinkRate, pull_all};
 use flotilla_tests::{Cluster, ClusterPlan};
 
 use crate::LAYERS;

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use flotilla_bench::{DockerEngine, EngineOptions, Image, Process, pull_all, wait_until};
+use flotilla_testbed::{DockerEngine, EngineOptions, Image, Process, pull_all, wait_until};
 use flotilla_tests::{Cluster, ClusterPlan};
 
 use crate::probes;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use flotilla_bench::{Host, InterfaceBytes, pull_all, wait_until};
+use flotilla_testbed::{Host, InterfaceBytes, pull_all, wait_until};
 use flotilla_tests::{Cluster, ClusterPlan};
 use serde_json::Value;
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use flotilla_bench::{Flotilla, Host, Lifetime, Process, Testbed, random_file, wait_until};
+use flotilla_testbed::{Flotilla, Host, Lifetime, Process, Testbed, random_file, wait_until};
 
 const DEADLINE: Duration = Duration::from_secs(180);
 const SIZE: u64 = 12 << 20;

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use flotilla_bench::Host;
+use flotilla_testbed::Host;
 use flotilla_torrents::node_report::{NodeReport, SwarmPart};
 use flotilla_torrents::tracker_wire::AnnounceRequest;
 use flotilla_torrents::{InfoHash, PeerId, Ticket, TicketSigner};

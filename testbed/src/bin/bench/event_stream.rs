@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use flotilla_bench::Host;
+use flotilla_testbed::Host;
 
 /// The longest wait for bytes before the clock is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);

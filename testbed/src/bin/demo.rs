@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use flotilla_bench::{
+use flotilla_testbed::{
     BlobTraffic, DockerEngine, EngineOptions, Flotilla, Host, ImageBuilder, Lifetime, LinkRate,
     NodeProxy, ProxyOptions, Registry, Supernode, Table, Testbed, conclude, pull_all, stop_kept,
 };

@@ -12,7 +12,7 @@ mod statistics;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use flotilla_bench::conclude;
+use flotilla_testbed::conclude;
 
 /// Measures how fast files and images reach machines on links of a known speed.
 #[derive(Debug, Parser)]

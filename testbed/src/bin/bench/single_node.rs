@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use flotilla_bench::{
+use flotilla_testbed::{
     DockerEngine, EngineOptions, Flotilla, Host, ImageBuilder, Lifetime, LinkRate, NodeProxy,
     ProxyOptions, Registry, Supernode, Table, Testbed,
 };

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use flotilla_bench::{
+use flotilla_testbed::{
     Flotilla, Get, GetOptions, Host, Lifetime, LinkRate, NginxOrigin, OriginTraffic, Process,
     Supernode, Table, Testbed, random_file, wait_until,
 };

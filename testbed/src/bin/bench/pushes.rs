@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use flotilla_bench::{
+use flotilla_testbed::{
     Flotilla, Host, Image, ImageBuilder, Lifetime, NodeProxy, ProxyOptions, Registry, Supernode,
     Table, Testbed,
 };

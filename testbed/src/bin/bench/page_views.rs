@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
-use flotilla_bench::{Flotilla, Host, Lifetime, Supernode, Table, Testbed};
+use flotilla_testbed::{Flotilla, Host, Lifetime, Supernode, Table, Testbed};
 use flotilla_torrents::TicketSigner;
 
 use crate::announcers::Announcer;
