@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use flotilla_seeder::open_repository::OpenRepository;
-use flotilla_seeder::registry_host::RegistryHost;
-use flotilla_seeder::registry_login::OwnRegistry;
-use flotilla_seeder::registry_tls::ClientCertificate;
-use flotilla_seeder::registry_token::TokenCertificate;
+use flotilla_registry::host::RegistryHost;
+use flotilla_registry::login::OwnRegistry;
+use flotilla_registry::tls::ClientCertificate;
+use flotilla_registry::token::TokenCertificate;
+use flotilla_seeder::OpenRepository;
 use url::Url;
 
 use crate::cache_command::CacheArgs;

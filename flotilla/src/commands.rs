@@ -10,8 +10,8 @@ use anyhow::Context as _;
 use clap::CommandFactory as _;
 use flotilla_client::{Node, NodeConfig, control};
 use flotilla_proxy::{CheckedContent, InterceptConfig, Proxy, ProxyConfig};
-use flotilla_seeder::exposition;
-use flotilla_seeder::registry_login::LoginConfig;
+use flotilla_registry::login::LoginConfig;
+use flotilla_seeder::serve_metrics;
 use flotilla_seeder::{PreheatTriggers, Supernode, SupernodeConfig};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
@@ -161,7 +161,7 @@ async fn proxy(args: ProxyArgs, shutdown: CancellationToken) -> anyhow::Result<(
     if let Some(listener) = metrics {
         let (stats, node) = (proxy.stats(), node.clone());
         let text = move || flotilla_proxy::metrics(&stats, &node);
-        tokio::spawn(exposition::serve(listener, text, shutdown.clone()));
+        tokio::spawn(serve_metrics(listener, text, shutdown.clone()));
     }
     ready(&line)?;
     let served = within_grace(proxy.serve(engines, shutdown.clone()), shutdown).await;

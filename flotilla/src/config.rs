@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use flotilla_seeder::open_repository::OpenRepository;
-use flotilla_seeder::registry_host::RegistryHost;
-use flotilla_seeder::registry_login::OwnRegistry;
-use flotilla_seeder::registry_tls::{ClientCertificate, RegistryTls};
-use flotilla_seeder::registry_token::TokenCertificate;
+use flotilla_registry::host::RegistryHost;
+use flotilla_registry::login::OwnRegistry;
+use flotilla_registry::tls::{ClientCertificate, RegistryTls};
+use flotilla_registry::token::TokenCertificate;
+use flotilla_seeder::OpenRepository;
 use serde::{Deserialize, Serialize};
 use url::Url;
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use flotilla_client::get::{GetEvent, Observer, Progress, share};
+use flotilla_get::{GetEvent, Observer, Progress, share};
 use indicatif::{
     BinaryBytes, HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle,
 };

@@ -3,8 +3,9 @@
 use std::io::Write as _;
 
 use anyhow::bail;
-use flotilla_client::preheat::{self, PreheatJob, PreheatOptions};
-use flotilla_torrents::preheat_api::{JobState, PreheatEvent};
+use flotilla_cluster::messages::preheats::{JobState, PreheatEvent};
+use flotilla_cluster::preheat_client as preheat;
+use flotilla_cluster::preheat_client::{PreheatJob, PreheatOptions};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::PreheatArgs;

@@ -4,7 +4,8 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use flotilla_client::statistics_client::{self, List, Swarm, Totals, Traffic};
+use flotilla_cluster::statistics_client;
+use flotilla_cluster::statistics_client::{List, Swarm, Totals, Traffic};
 use indicatif::{BinaryBytes, HumanDuration};
 use url::Url;
 

@@ -23,9 +23,10 @@ use std::process::Stdio;
 use browser::Script;
 use calls::{Background, Place};
 use fake_source::{FakeSource, content, served};
-use flotilla_torrents::node_report::{HostReport, NodeReport, SupernodeSeen, SwarmPart};
+use flotilla_cluster::messages::node_report::{HostReport, NodeReport, SupernodeSeen, SwarmPart};
+use flotilla_cluster::{Ticket, TicketSigner};
 use flotilla_torrents::tracker_wire::AnnounceRequest;
-use flotilla_torrents::{InfoHash, PeerId, Ticket, TicketSigner};
+use flotilla_torrents::{InfoHash, PeerId};
 
 fn address_of(url: &str) -> &str {
     url.trim_start_matches("http://")

@@ -8,12 +8,12 @@ use futures_util::future::BoxFuture;
 
 use super::server::Lines;
 use super::{FetchEvent, FetchRequest, FetchedLayer};
-use crate::cache::blocking;
+use crate::control::cache::blocking;
 use crate::engine::Engine;
+use crate::engine::swarm_handle::SwarmHandle;
+use crate::engine::task::whole_digest;
 use crate::node::{ContentRequest, Layer, OpenError, origin_of};
 use crate::store::{Lease, StoredLayer};
-use crate::swarm_handle::SwarmHandle;
-use crate::swarm_task::whole_digest;
 
 /// How often a client hears how far its fetch is.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::fetch::{self, ContentSource};
 use super::socket::{self, SocketError};
 use super::{FetchRequest, MOST_NAMED, Named, Outcomes, Pinning, Verified};
-use crate::cache::{Cache, CacheReport, Outcome, blocking};
+use crate::control::cache::{Cache, CacheReport, Outcome, blocking};
 use crate::engine::Engine;
 
 /// A request with [`MOST_NAMED`] contents has 100 KB; one with Harbor's largest token 20 KB.

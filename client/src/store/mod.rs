@@ -11,8 +11,11 @@ mod journal;
 mod layer_record;
 mod pack_file;
 mod packs;
+pub mod placement;
+pub mod private_dir;
 mod recorder;
 mod small;
+pub mod small_content;
 mod stored_layer;
 
 use std::collections::HashSet;
@@ -31,8 +34,8 @@ use self::packs::Packs;
 use self::recorder::Recorder;
 pub(crate) use self::small::SmallEntry;
 pub use self::stored_layer::{Lease, StoredLayer};
-use crate::own_directory;
-use crate::spool::Hashes;
+use crate::engine::spool::Hashes;
+use crate::store::private_dir as own_directory;
 
 /// Of the quota, one part in so many may be spooled: what may become a layer must not push out
 /// most of those that are.

@@ -91,7 +91,7 @@ impl TorrentStorage {
     /// # Errors
     /// The directory cannot be written, has a symbolic link where content belongs, or the
     /// comparison was stopped (`Interrupted`).
-    pub(crate) fn arriving(
+    pub fn arriving(
         torrent: Arc<Metainfo>,
         selection: FileSelection,
         work_dir: &Path,
@@ -129,7 +129,7 @@ impl TorrentStorage {
     }
 
     /// All of it is here and is about to get its own name.
-    pub(crate) fn note_published(&self) {
+    pub fn note_published(&self) {
         self.is_published.store(true, Ordering::Relaxed);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.clear();

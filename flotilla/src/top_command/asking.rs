@@ -3,8 +3,8 @@
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
-use flotilla_client::SupernodeError;
-use flotilla_client::statistics_client::{List, Node, StatisticsClient, Swarm, Totals};
+use flotilla_cluster::SupernodeError;
+use flotilla_cluster::statistics_client::{List, Node, StatisticsClient, Swarm, Totals};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 

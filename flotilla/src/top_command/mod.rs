@@ -21,18 +21,18 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use flotilla_client::statistics_client::StatisticsClient;
+use asking::Answer;
+use flotilla_cluster::statistics_client::StatisticsClient;
+use listing::Query;
 use ratatui::crossterm::event::{self, Event as TerminalEvent};
+use state::State;
+use terminal::Screen;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::TopArgs;
 use crate::config::ConfigErrors;
 use crate::status_command;
-use asking::Answer;
-use listing::Query;
-use state::State;
-use terminal::Screen;
 
 /// Faster than this nothing changes at the supernode; slower is no live view.
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(3600);
@@ -70,7 +70,7 @@ pub(crate) async fn run(args: TopArgs, shutdown: CancellationToken) -> anyhow::R
         .iter()
         .map(|supernode| StatisticsClient::new(supernode, token.as_deref()));
     let clients = clients.collect::<Result<Vec<_>, _>>()?;
-    let state = State::new(supernodes.iter().map(flotilla_client::redacted).collect());
+    let state = State::new(supernodes.iter().map(flotilla_cluster::redacted).collect());
 
     // Ends everything that was started here, also when this future is dropped.
     let ended = shutdown.child_token();

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use data_encoding::BASE64;
-use flotilla_client::preheat::{self, PreheatOptions};
-use flotilla_seeder::registry_login::LoginConfig;
+use flotilla_cluster::messages::preheats::PreheatEvent;
+use flotilla_cluster::preheat_client as preheat;
+use flotilla_cluster::preheat_client::PreheatOptions;
+use flotilla_registry::login::LoginConfig;
 use flotilla_torrents::DigestHasher;
-use flotilla_torrents::preheat_api::PreheatEvent;
 use http::Response;
 use http::request::Parts;
 

@@ -11,7 +11,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use bytes::Bytes;
-use flotilla_torrents::preheat_api::{PreheatEvent, PreheatRequest};
+use flotilla_cluster::messages::preheats::{PreheatEvent, PreheatRequest};
 use futures_util::stream;
 use tokio::sync::{Semaphore, mpsc};
 

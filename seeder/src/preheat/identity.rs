@@ -3,10 +3,9 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use flotilla_registry::image_reference::ImageReference;
+use flotilla_registry::login::{LoginError, LoginHeaders, OwnRegistry, RegistryLogins};
 use url::Url;
-
-use super::image_reference::ImageReference;
-use crate::registry_login::{LoginError, LoginHeaders, OwnRegistry, RegistryLogins};
 
 const UNAUTHORIZED: u16 = 401;
 const FORBIDDEN: u16 = 403;

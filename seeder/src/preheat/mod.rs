@@ -7,7 +7,6 @@
 pub(crate) mod api;
 mod bringing;
 mod identity;
-mod image_reference;
 pub(crate) mod jobs;
 mod manifest;
 pub(crate) mod orders;
@@ -19,27 +18,28 @@ pub(crate) mod triggers;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use flotilla_client::content_url;
+use flotilla_cluster::content_url;
+use flotilla_cluster::messages::orders::OpenOrdered;
+use flotilla_cluster::messages::preheats::PreheatEvent;
+use flotilla_cluster::messages::swarms::{OpenRequest, OpenResponse};
+use flotilla_registry::image_reference::ImageReference;
 use flotilla_torrents::ContentId;
-use flotilla_torrents::orders_api::OpenOrdered;
-use flotilla_torrents::preheat_api::PreheatEvent;
-use flotilla_torrents::swarm_api::{OpenRequest, OpenResponse};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::sync::{Semaphore, mpsc};
 use url::Url;
 
 use self::bringing::Wanted;
 use self::identity::{Identity, LentAuthorization};
-use self::image_reference::ImageReference;
 use self::manifest::Blob;
 pub(crate) use self::request::Preheat;
 pub use self::request::PreheatError;
 use self::resolution::{Image, ResolveError};
 pub(crate) use self::target::shown;
+use flotilla_registry::login::{OwnRegistry, RegistryLogins};
+
 use self::target::{FileUrl, Target};
-use crate::openings::Openings;
-use crate::registry_login::{OwnRegistry, RegistryLogins};
 use crate::stats::Statistics;
+use crate::swarms::Openings;
 
 /// Layers read for preheating at the same time, by all requests together: nodes that pull go
 /// beside them, and a registry serves Docker's three of one node as well.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use flotilla_client::rendezvous;
-use flotilla_torrents::preheat_api::{PreheatRequest, PreheatShare};
+use flotilla_cluster::messages::preheats::{PreheatRequest, PreheatShare};
+use flotilla_cluster::rendezvous;
 use glob::Pattern;
 
 use super::identity::LentAuthorization;

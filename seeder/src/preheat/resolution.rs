@@ -1,16 +1,16 @@
 //! From an image's name to its blobs, at its registry.
 
 use bytes::Bytes;
+use flotilla_registry::image_reference::ImageReference;
+use flotilla_registry::login::OwnRegistry;
+use flotilla_registry::source::{Source, SourceError};
 use flotilla_torrents::{Digest, DigestHasher};
 use http::StatusCode;
 use serde::Deserialize;
 use url::Url;
 
 use super::identity::{Identity, IdentityError};
-use super::image_reference::ImageReference;
 use super::manifest::{Blob, Manifest, ManifestError, Platform};
-use crate::registry_login::OwnRegistry;
-use crate::source::{Source, SourceError};
 
 /// Registries take manifests of up to this (OCI distribution-spec, "Pushing manifests").
 const LARGEST_MANIFEST: usize = 4 * 1024 * 1024;

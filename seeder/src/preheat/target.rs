@@ -2,10 +2,10 @@
 
 use std::str::FromStr;
 
-use flotilla_client::redacted;
+use flotilla_cluster::redacted;
+use flotilla_registry::image_reference::{ImageReference, ImageReferenceError};
 use url::Url;
 
-use super::image_reference::{ImageReference, ImageReferenceError};
 use super::triggers::{ImageUrlError, image_at};
 
 /// Bytes of a URL.

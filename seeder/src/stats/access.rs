@@ -15,6 +15,7 @@ use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::get;
 use data_encoding::HEXLOWER;
+use flotilla_cluster::unix_now;
 use ring::hmac;
 use ring::rand::SystemRandom;
 use sha2::{Digest as _, Sha256};
@@ -23,8 +24,7 @@ use url::form_urlencoded;
 use super::api::Web;
 use super::page;
 use crate::api::refusal;
-use crate::api_server::Visit;
-use crate::openings::unix_now;
+use crate::api::server::Visit;
 
 /// A working day.
 const LOGIN_LASTS: Duration = Duration::from_secs(12 * 3600);

@@ -110,7 +110,10 @@ async fn exposition(State(web): State<Arc<Web>>) -> impl IntoResponse {
     let text = tokio::task::spawn_blocking(move || metrics::supernode(&statistics, Instant::now()));
     let text = text.await.unwrap_or_default();
     (
-        [(header::CONTENT_TYPE, crate::exposition::CONTENT_TYPE)],
+        [(
+            header::CONTENT_TYPE,
+            flotilla_cluster::exposition::CONTENT_TYPE,
+        )],
         text,
     )
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use flotilla_torrents::node_report::{HostReport, NodeReport, SwarmPart};
+use flotilla_cluster::messages::node_report::{HostReport, NodeReport, SwarmPart};
 use flotilla_torrents::{ContentId, Geometry, InfoHash, PeerId};
 
 use super::traffic::{History, Traffic};

@@ -5,8 +5,8 @@ use std::iter;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use flotilla_cluster::messages::preheats::JobState;
 use flotilla_torrents::Digest;
-use flotilla_torrents::preheat_api::JobState;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::listing::Row;

@@ -5,9 +5,12 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use flotilla_client::{Engine, SwarmHandle, redacted};
-use flotilla_torrents::node_report::NodeReport;
-use flotilla_torrents::swarm_api::{Delivery, OpenRequest, OpenResponse};
+use flotilla_client::{Engine, SwarmHandle};
+use flotilla_cluster::messages::node_report::NodeReport;
+use flotilla_cluster::messages::swarms::{Delivery, OpenRequest, OpenResponse};
+use flotilla_cluster::redacted;
+use flotilla_cluster::unix_now;
+use flotilla_registry::source::Source;
 use flotilla_torrents::tracker_wire::AnnounceRequest;
 use flotilla_torrents::{Geometry, PeerId};
 use tokio_util::sync::CancellationToken;
@@ -16,8 +19,6 @@ use url::Url;
 use super::book::{Announced, Book, Naming, Opening, OwnSwarm, OwnTotals};
 use super::history_file::HistoryFile;
 use super::rows::Rows;
-use crate::openings::unix_now;
-use crate::source::Source;
 
 /// How often the supernode looks at itself.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

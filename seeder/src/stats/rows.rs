@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use flotilla_torrents::node_report::HeldPieces;
+use flotilla_cluster::messages::node_report::HeldPieces;
 use flotilla_torrents::{InfoHash, PeerId};
 use serde::Serialize;
 

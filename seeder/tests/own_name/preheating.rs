@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use axum::http::Method;
 use flotilla_client::ContentRequest;
+use flotilla_cluster::messages::preheats::PreheatEvent;
 use flotilla_torrents::Digest;
-use flotilla_torrents::preheat_api::PreheatEvent;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use flotilla_torrents::node_report::{NodeReport, SwarmPart};
+use flotilla_cluster::messages::node_report::{NodeReport, SwarmPart};
+use flotilla_cluster::{Ticket, TicketSigner};
 use flotilla_torrents::tracker_wire::AnnounceRequest;
-use flotilla_torrents::{InfoHash, PeerId, Ticket, TicketSigner};
+use flotilla_torrents::{InfoHash, PeerId};
 use futures_util::{StreamExt as _, stream};
 
 use crate::cluster::Cluster;

@@ -173,7 +173,7 @@ pub(crate) fn stock_clients(hosts: &[Host; 3], source: &str) -> Result<Vec<Proce
     let script = libtorrent_host.directory().join("libtorrent_client.py");
     fs::write(
         &script,
-        include_str!("../../../client/tests/stock_clients/libtorrent_client.py"),
+        include_str!("../../../get/tests/stock_clients/libtorrent_client.py"),
     )?;
     let mut libtorrent = libtorrent_host.service(PYTHON);
     libtorrent

@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
+use flotilla_cluster::redacted;
 use flotilla_torrents::{Bitfield, ContentId, Digest, Geometry, InfoHash, PieceHash, PieceIndex};
 use url::Url;
 
 use super::journal::Journal;
 use super::layer_record::{self, now_millis};
-use crate::without_secrets::redacted;
 
 const DATA: &str = "data";
 const JOURNAL: &str = "pieces";

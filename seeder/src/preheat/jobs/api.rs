@@ -6,7 +6,7 @@ use axum::extract::{DefaultBodyLimit, Json, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use flotilla_torrents::preheat_api::{JobStatus, PreheatRequest};
+use flotilla_cluster::messages::preheats::{JobStatus, PreheatRequest};
 
 use super::{JobId, JobRecord, Jobs, SubmitError};
 use crate::api::refusal;

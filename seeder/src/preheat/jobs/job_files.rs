@@ -84,7 +84,7 @@ fn read(path: &Path) -> io::Result<JobRecord> {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
-    use flotilla_torrents::preheat_api::PreheatRequest;
+    use flotilla_cluster::messages::preheats::PreheatRequest;
 
     use super::*;
 

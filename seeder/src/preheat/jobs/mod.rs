@@ -15,17 +15,18 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use flotilla_torrents::orders_api::OrderedLayer;
-use flotilla_torrents::preheat_api::{PreheatEvent, PreheatRequest};
+use flotilla_cluster::messages::orders::OrderedLayer;
+use flotilla_cluster::messages::preheats::{PreheatEvent, PreheatRequest};
 use glob::Pattern;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::job_files::JobFiles;
 pub(crate) use self::record::{JobId, JobRecord, JobState, Outcome};
+use flotilla_cluster::unix_now;
+
 use super::orders::Orders;
 use super::{Preheat, PreheatError, Preheater, Told};
-use crate::openings::unix_now;
 
 /// A policy of Harbor makes a job of each image of a project.
 const MOST_UNFINISHED: usize = 10_000;

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+pub(crate) use flotilla_cluster::messages::preheats::JobState;
+use flotilla_cluster::messages::preheats::PreheatRequest;
 use flotilla_torrents::Digest;
-pub(crate) use flotilla_torrents::preheat_api::JobState;
-use flotilla_torrents::preheat_api::PreheatRequest;
 use serde::{Deserialize, Serialize};
 use url::Url;
 

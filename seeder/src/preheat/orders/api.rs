@@ -10,8 +10,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use bytes::Bytes;
-use flotilla_torrents::orders_api::{OpenOrdered, OrderEvent, OrderOutcome, TakeOrders};
-use flotilla_torrents::swarm_api::OpenResponse;
+use flotilla_cluster::messages::orders::{OpenOrdered, OrderEvent, OrderOutcome, TakeOrders};
+use flotilla_cluster::messages::swarms::OpenResponse;
 use futures_util::{StreamExt as _, stream};
 
 use super::{NotTaken, Visit};

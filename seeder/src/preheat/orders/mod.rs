@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use flotilla_torrents::orders_api::{
+use flotilla_cluster::messages::orders::{
     OpenOrdered, OrderEvent, OrderOutcome, OrderedLayer, TakeOrders,
 };
 use flotilla_torrents::{ContentId, PeerId};

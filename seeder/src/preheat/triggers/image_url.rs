@@ -86,7 +86,7 @@ pub(super) fn authorization_of(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::preheat::image_reference::ImageReference;
+    use flotilla_registry::image_reference::ImageReference;
 
     #[test]
     fn a_manifest_s_url_names_an_image() {

@@ -19,14 +19,14 @@ use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use flotilla_torrents::preheat_api::PreheatRequest;
+use flotilla_cluster::messages::preheats::PreheatRequest;
 
 pub(super) use self::image_url::{ImageUrlError, image_at};
 pub use self::logins::{TriggerLogins, TriggerLoginsError};
 use super::jobs::{JobId, JobRecord, SubmitError};
 use super::{Preheat, PreheatError};
+use crate::api::server::Visit;
 use crate::api::{Api, refusal};
-use crate::api_server::Visit;
 
 /// A registry collects events of a moment; each has a few KiB.
 const LARGEST_REQUEST: usize = 1024 * 1024;

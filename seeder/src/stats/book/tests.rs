@@ -1,4 +1,4 @@
-use flotilla_torrents::node_report::ServedBy;
+use flotilla_cluster::messages::node_report::ServedBy;
 use proptest::prelude::*;
 
 use super::super::rows::{Rows, SwarmPhase, edges, piece_map, swarm_row};
@@ -46,13 +46,13 @@ fn own(published: u32) -> OwnSwarm {
     }
 }
 
-fn held(pieces: &[u32]) -> flotilla_torrents::node_report::HeldPieces {
+fn held(pieces: &[u32]) -> flotilla_cluster::messages::node_report::HeldPieces {
     let geometry = own(4).geometry;
     let mut held = flotilla_torrents::Bitfield::empty(&geometry);
     for piece in pieces {
         held.set(geometry.piece(*piece).unwrap());
     }
-    flotilla_torrents::node_report::HeldPieces::of(&held)
+    flotilla_cluster::messages::node_report::HeldPieces::of(&held)
 }
 
 fn book() -> (Book, Instant) {

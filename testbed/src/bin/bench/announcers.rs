@@ -5,10 +5,11 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use flotilla_cluster::messages::node_report::{NodeReport, SwarmPart};
+use flotilla_cluster::{Ticket, TicketSigner};
 use flotilla_testbed::Host;
-use flotilla_torrents::node_report::{NodeReport, SwarmPart};
 use flotilla_torrents::tracker_wire::AnnounceRequest;
-use flotilla_torrents::{InfoHash, PeerId, Ticket, TicketSigner};
+use flotilla_torrents::{InfoHash, PeerId};
 
 /// A supernode that does not answer for this long is broken.
 const PATIENCE: Duration = Duration::from_secs(20);

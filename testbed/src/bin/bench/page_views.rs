@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
+use flotilla_cluster::TicketSigner;
 use flotilla_testbed::{Flotilla, Host, Lifetime, Supernode, Table, Testbed};
-use flotilla_torrents::TicketSigner;
 
 use crate::announcers::Announcer;
 use crate::event_stream::EventStream;
