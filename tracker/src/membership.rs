@@ -101,9 +101,8 @@ impl Members {
     }
 
     fn expire(&mut self, now: Instant) {
-        self.peers.retain(|_, member| {
-            now.saturating_duration_since(member.seen) <= member.expires_after
-        });
+        self.peers
+            .retain(|_, member| now.saturating_duration_since(member.seen) <= member.expires_after);
     }
 }
 
