@@ -124,6 +124,10 @@ impl Membership {
         }
     }
 
+    pub(crate) fn config(&self) -> &TrackerConfig {
+        &self.config
+    }
+
     /// Takes an announce and hands out peers at once: a leecher gets anybody, a seeder gets
     /// leechers. A stranger gets anybody: aria2 with a magnet link names itself a seeder until it has
     /// the metainfo, for which it needs one. `source`: where the request came from. `trusted`: the peer has shown that
