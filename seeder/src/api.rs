@@ -25,7 +25,6 @@ use crate::offers::NotTaken;
 use crate::open_swarms::OpenSwarms;
 use crate::open_torrents;
 use crate::openings::{Openings, unix_now};
-use crate::preheat;
 use crate::preheat::jobs::{self, Jobs};
 use crate::preheat::orders;
 use crate::preheat::triggers::{self, PreheatTriggers};
@@ -120,7 +119,6 @@ pub(crate) fn router(api: &Arc<Api>) -> Router {
         .merge(open_torrents::members_routes())
         .merge(orders::api::routes())
         .with_state(Arc::clone(api))
-        .merge(preheat::api::router(api.jobs.preheater().clone()))
         .merge(jobs::api::router(api.jobs.clone()))
         .layer(middleware::from_fn_with_state(
             Arc::clone(api),
