@@ -1,16 +1,18 @@
 //! `flotilla preheat`: asks the supernodes for images and files before anybody pulls them.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
 use url::Url;
 
 use crate::messages::preheats::{JobStatus, PreheatEvent, PreheatRequest, PreheatShare};
 use crate::supernode_client::{Supernode, SupernodeError, Supernodes};
 
-/// How often jobs are looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Looks in a row that a supernode may be away for: a minute at least.
+/// A supernode that broke off is asked again after this.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// Failures in a row, for which a supernode may be away: a minute at least.
 const MOST_FAILURES: u32 = 120;
 
 /// What to preheat, and where.
@@ -21,7 +23,7 @@ pub struct PreheatOptions {
     pub images: Vec<String>,
     /// `OS/ARCHITECTURE[/VARIANT]`; none: all that the images have.
     pub platforms: Vec<String>,
-    /// The nodes that are to have the layers as well, a glob of their names; only of jobs.
+    /// The nodes that are to have the layers as well, a glob of their names.
     pub nodes: Option<String>,
     /// Query parameters that do not name a file, such as signatures.
     pub filter_query: Vec<String>,
@@ -34,7 +36,7 @@ pub struct PreheatOptions {
 /// A preheat that a supernode does on its own.
 #[derive(Clone, Debug)]
 pub struct PreheatJob {
-    /// How far it was when it was looked at last.
+    /// How far it was when it was submitted.
     pub status: JobStatus,
     supernode: Supernode,
 }
@@ -45,27 +47,81 @@ impl PreheatJob {
         self.supernode.url()
     }
 
-    /// Waits for its end. A supernode that restarts meanwhile goes on with it.
+    /// What becomes of each layer, once, and in the end [`Finished`](PreheatEvent::Finished). A
+    /// supernode that restarts meanwhile goes on with the job.
     ///
     /// # Errors
-    /// The supernode does not know it, or is away for too long.
-    pub async fn finished(&mut self) -> Result<(), PreheatError> {
-        let mut failures = 0;
-        while !self.status.state.is_final() {
-            tokio::time::sleep(LOOK_EVERY).await;
-            match self.supernode.preheat_job(self.status.id).await {
-                Ok(status) => (self.status, failures) = (status, 0),
-                Err(SupernodeError::Unreachable { .. }) if failures < MOST_FAILURES => {
-                    failures += 1;
-                }
-                Err(error) => return Err(error.into()),
+    /// The last item, when the supernode does not know the job, or is away for too long.
+    pub fn events(self) -> BoxStream<'static, Result<PreheatEvent, PreheatError>> {
+        let follower = Follower {
+            job: self,
+            events: None,
+            failures: 0,
+            shown: HashSet::new(),
+        };
+        let events = stream::unfold(Some(follower), async |follower| {
+            let mut follower = follower?;
+            match follower.next().await {
+                Ok(last @ PreheatEvent::Finished(_)) => Some((Ok(last), None)),
+                Ok(event) => Some((Ok(event), Some(follower))),
+                Err(error) => Some((Err(error), None)),
             }
-        }
-        Ok(())
+        });
+        events.boxed()
     }
 }
 
-/// Has each supernode preheat its layers without waiting for them.
+/// Follows a job through restarts of its supernode.
+struct Follower {
+    job: PreheatJob,
+    events: Option<BoxStream<'static, Result<PreheatEvent, SupernodeError>>>,
+    /// In a row.
+    failures: u32,
+    /// A supernode that is asked anew begins anew.
+    shown: HashSet<PreheatEvent>,
+}
+
+impl Follower {
+    async fn next(&mut self) -> Result<PreheatEvent, PreheatError> {
+        loop {
+            match self.read().await {
+                Ok(PreheatEvent::Heartbeat {}) => self.failures = 0,
+                Ok(event) => {
+                    self.failures = 0;
+                    if self.shown.insert(event.clone()) {
+                        return Ok(event);
+                    }
+                }
+                Err(
+                    PreheatError::CutShort(_)
+                    | PreheatError::Supernode(SupernodeError::Unreachable { .. }),
+                ) if self.failures < MOST_FAILURES => {
+                    self.failures += 1;
+                    self.events = None;
+                    tokio::time::sleep(RETRY_AFTER).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn read(&mut self) -> Result<PreheatEvent, PreheatError> {
+        let PreheatJob { status, supernode } = &self.job;
+        let events = match &mut self.events {
+            Some(events) => events,
+            None => {
+                let events = supernode.preheat_events(status.id).await?;
+                self.events.insert(events)
+            }
+        };
+        match events.next().await {
+            Some(event) => Ok(event?),
+            None => Err(PreheatError::CutShort(supernode.url().clone())),
+        }
+    }
+}
+
+/// Has each supernode preheat its layers; each job is followed by its [`events`](PreheatJob::events).
 ///
 /// # Errors
 /// A supernode cannot be reached, or refuses the request; those before it have taken it.
@@ -73,25 +129,13 @@ pub async fn submit(options: &PreheatOptions) -> Result<Vec<PreheatJob>, Preheat
     let supernodes = Supernodes::new(&options.supernodes, options.join_token.as_deref())?;
     let mut jobs = Vec::new();
     for supernode in supernodes.all() {
-        let mut request = request_to(supernode, options);
-        request.nodes = options.nodes.clone();
+        let request = request_to(supernode, options);
         jobs.push(PreheatJob {
             status: supernode.submit_preheat(&request).await?,
             supernode: supernode.clone(),
         });
     }
     Ok(jobs)
-}
-
-/// What became of the layers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PreheatSummary {
-    /// Layers and configurations that the supernodes have.
-    pub layers: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Layers and images that they could not get.
-    pub failed: u64,
 }
 
 /// Preheating ended without its last word.
@@ -109,59 +153,6 @@ pub enum PreheatError {
     Client(#[from] reqwest::Error),
 }
 
-/// Waits until the supernodes have every layer, and shows each event but heartbeats and last
-/// lines to `told`.
-///
-/// # Errors
-/// A supernode cannot be reached, refuses the request, or stops. Layers that it could not get are
-/// no error here: they are counted.
-pub async fn run(
-    options: &PreheatOptions,
-    mut told: impl FnMut(&PreheatEvent),
-) -> Result<PreheatSummary, PreheatError> {
-    let supernodes = Supernodes::new(&options.supernodes, options.join_token.as_deref())?;
-    let mut answers = stream::SelectAll::new();
-    for supernode in supernodes.all() {
-        answers.push(answer_of(supernode, options).await?);
-    }
-    let mut summary = PreheatSummary::default();
-    while let Some(event) = answers.next().await {
-        match event? {
-            PreheatEvent::Heartbeat {} => {}
-            PreheatEvent::Finished {
-                layers,
-                bytes,
-                failed,
-            } => {
-                summary.layers += layers;
-                summary.bytes += bytes;
-                summary.failed += failed;
-            }
-            event => told(&event),
-        }
-    }
-    Ok(summary)
-}
-
-/// The events of one supernode; an error in place of a last line that is missing.
-async fn answer_of(
-    supernode: &Supernode,
-    options: &PreheatOptions,
-) -> Result<stream::BoxStream<'static, Result<PreheatEvent, PreheatError>>, PreheatError> {
-    let events = supernode.preheat(&request_to(supernode, options)).await?;
-    let state = Some((events, supernode.url().clone()));
-    let answer = stream::unfold(state, async |state| {
-        let (mut events, own) = state?;
-        match events.next().await {
-            Some(Ok(last @ PreheatEvent::Finished { .. })) => Some((Ok(last), None)),
-            Some(Ok(event)) => Some((Ok(event), Some((events, own)))),
-            Some(Err(error)) => Some((Err(error.into()), None)),
-            None => Some((Err(PreheatError::CutShort(own)), None)),
-        }
-    });
-    Ok(answer.boxed())
-}
-
 /// Each supernode has its own layers, where there are several.
 fn request_to(supernode: &Supernode, options: &PreheatOptions) -> PreheatRequest {
     let names = options.supernodes.iter().map(Url::to_string);
@@ -173,7 +164,7 @@ fn request_to(supernode: &Supernode, options: &PreheatOptions) -> PreheatRequest
         images: options.images.clone(),
         platforms: options.platforms.clone(),
         share,
-        nodes: None,
+        nodes: options.nodes.clone(),
         filter_query: options.filter_query.clone(),
     }
 }

@@ -5,8 +5,7 @@ use url::Url;
 
 use crate::supernode_client::{Supernode, SupernodeError, Supernodes};
 
-/// What `/api/v1/totals` tells, as far as programs here show it. What an older supernode leaves out
-/// is 0.
+/// What `/api/v1/totals` tells, as far as programs here show it. What is left out is 0.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Totals {

@@ -14,7 +14,6 @@
         clippy::cast_possible_truncation
     )
 )]
-
 #![cfg_attr(
     test,
     allow(

@@ -83,7 +83,6 @@ impl OrderTaker {
         let node = TakeOrders {
             node: shared.node_name.clone(),
             peer_id: shared.engine.peer_id(),
-            takes_files: true,
         };
         let mut events = self.supernode.orders(&node).await?;
         let connected = CancellationToken::new();

@@ -242,7 +242,7 @@ impl Store {
             if let Some(layer) = held.layers.get(content) {
                 self.check_origin(layer.origin(), origin)?;
                 if layer.geometry() != geometry {
-                    // Same content, other cut: an older version's; nobody can use it any more.
+                    // Cut into other pieces, so that its hashes and journal say nothing of these.
                     held.layers.remove(content)?;
                 } else if layer.is_untouched() {
                     return Ok(Arc::clone(layer));

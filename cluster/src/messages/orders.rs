@@ -14,9 +14,6 @@ pub struct TakeOrders {
     pub node: String,
     /// The peer that takes part in swarms.
     pub peer_id: PeerId,
-    /// Whether it knows content that no digest names; nodes of earlier versions do not.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub takes_files: bool,
 }
 
 /// One line of the answer.
@@ -44,8 +41,7 @@ pub enum OrderEvent {
 pub struct OrderedLayer {
     /// Where its source has it.
     pub url: String,
-    /// What it is: of a layer its digest, which is all that earlier versions know.
-    #[serde(rename = "digest")]
+    /// What it is: of a layer its digest.
     pub content: ContentId,
 }
 
@@ -58,7 +54,6 @@ pub struct OpenOrdered {
     /// The peer that will take part.
     pub peer_id: PeerId,
     /// The layer.
-    #[serde(rename = "digest")]
     pub content: ContentId,
 }
 
@@ -70,7 +65,6 @@ pub struct OrderOutcome {
     /// Its peer.
     pub peer_id: PeerId,
     /// The layer.
-    #[serde(rename = "digest")]
     pub content: ContentId,
     /// Why the node does not have it; none: it does, compared with its digest if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -92,7 +86,7 @@ mod tests {
             (
                 OrderEvent::Layers { job: 7, layers },
                 format!(
-                    r#"{{"layers":{{"job":7,"layers":[{{"url":"https://r.test/v2/a/blobs/x","digest":"{digest}"}}]}}}}"#
+                    r#"{{"layers":{{"job":7,"layers":[{{"url":"https://r.test/v2/a/blobs/x","content":"{digest}"}}]}}}}"#
                 ),
             ),
             (
@@ -104,24 +98,5 @@ mod tests {
             assert_eq!(serde_json::to_string(&event).unwrap(), json);
             assert_eq!(serde_json::from_str::<OrderEvent>(&json).unwrap(), event);
         }
-    }
-
-    #[test]
-    fn a_node_of_an_earlier_version_takes_no_files() {
-        let peer_id = PeerId::from_bytes([2; 20]);
-        let name = serde_json::to_string(&peer_id).unwrap();
-        let json = format!(r#"{{"node":"n","peer_id":{name}}}"#);
-        let earlier: TakeOrders = serde_json::from_str(&json).unwrap();
-        assert!(!earlier.takes_files);
-        assert_eq!(serde_json::to_string(&earlier).unwrap(), json);
-        let takes_files = TakeOrders {
-            takes_files: true,
-            ..earlier
-        };
-        let json = serde_json::to_string(&takes_files).unwrap();
-        assert_eq!(
-            serde_json::from_str::<TakeOrders>(&json).unwrap(),
-            takes_files
-        );
     }
 }

@@ -1,4 +1,4 @@
-//! The messages of `/v1/preheats` and `/v1/preheat-jobs`, JSON: layers for the swarm before anybody
+//! The messages of `/v1/preheat-jobs`, JSON: layers for the swarm before anybody
 //! pulls them.
 //!
 //! Whoever reads one caps its bytes before it is parsed.
@@ -39,7 +39,7 @@ pub struct PreheatShare {
 }
 
 /// How far a preheat job is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum JobState {
     /// It waits for its turn.
@@ -62,7 +62,7 @@ impl JobState {
 }
 
 /// The answer to `POST /v1/preheat-jobs`, and to `GET` and `DELETE /v1/preheat-jobs/{id}`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct JobStatus {
     /// Names the job.
     pub id: u64,
@@ -88,8 +88,8 @@ pub struct JobStatus {
     pub updated: u64,
 }
 
-/// One line of the answer of `POST /v1/preheats`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// One line of the answer of `GET /v1/preheat-jobs/{id}/events`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PreheatEvent {
     /// A layer or configuration is whole, compared with its digest, and can be had.
@@ -126,15 +126,8 @@ pub enum PreheatEvent {
     },
     /// The supernode is alive.
     Heartbeat {},
-    /// The last line.
-    Finished {
-        /// Layers and configurations that can be had.
-        layers: u64,
-        /// Their bytes.
-        bytes: u64,
-        /// Layers and images that cannot.
-        failed: u64,
-    },
+    /// The last line: how the job has ended.
+    Finished(JobStatus),
 }
 
 #[cfg(test)]
@@ -177,12 +170,22 @@ mod tests {
                 r#"{"file":{"url":"http://h/f","bytes":7}}"#.to_owned(),
             ),
             (
-                PreheatEvent::Finished {
+                PreheatEvent::Finished(JobStatus {
+                    id: 5,
+                    state: JobState::Success,
+                    images: vec!["a/b:1".to_owned()],
+                    nodes: None,
+                    cause: None,
                     layers: 1,
                     bytes: 7,
                     failed: 0,
-                },
-                r#"{"finished":{"layers":1,"bytes":7,"failed":0}}"#.to_owned(),
+                    created: 2,
+                    updated: 3,
+                }),
+                format!(
+                    r#"{{"finished":{{"id":5,"state":"success","images":["a/b:1"],{}}}}}"#,
+                    r#""layers":1,"bytes":7,"failed":0,"created":2,"updated":3"#
+                ),
             ),
         ] {
             assert_eq!(serde_json::to_string(&event).unwrap(), json);

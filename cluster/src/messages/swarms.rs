@@ -23,7 +23,6 @@ pub struct Hello {
     pub peer_port: u16,
     /// Registries (`http[s]://HOST[:PORT]`) that share their layers: a caller whom one of them
     /// lets in may have the layer that another one sent.
-    #[serde(default)]
     pub shared_origins: Vec<String>,
 }
 
@@ -337,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn an_offer_is_an_open_request_to_those_that_know_none() {
+    fn a_request_may_offer_and_fields_that_are_not_known_are_passed_over() {
         let request = |more: &str| {
             let peer_id = PeerId::from_bytes([2; 20]);
             let peer_id = serde_json::to_string(&peer_id).unwrap();
@@ -369,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_and_descriptors_of_older_versions_are_read() {
+    fn what_a_request_does_not_have_is_left_out_of_it() {
         let peer_id = PeerId::from_bytes([2; 20]);
         let request = OpenRequest {
             url: "https://example.org/a".to_owned(),

@@ -296,17 +296,6 @@ impl Supernode {
         Ok(registered.info_hash)
     }
 
-    /// Asks for layers to be there before anybody pulls them; what becomes of them.
-    pub async fn preheat(
-        &self,
-        request: &PreheatRequest,
-    ) -> Result<BoxStream<'static, Result<PreheatEvent, SupernodeError>>, SupernodeError> {
-        let post = self.member(self.0.http.post(self.endpoint("v1/preheats")));
-        let sent = tokio::time::timeout(CALL_TIMEOUT, self.call(post.json(request))).await;
-        let reply = sent.map_err(|_| self.silent())??;
-        Ok(Box::pin(events_of(self.clone(), reply)))
-    }
-
     /// Has it preheat without anybody who waits.
     pub async fn submit_preheat(
         &self,
@@ -316,10 +305,15 @@ impl Supernode {
         self.job_status(post.json(request)).await
     }
 
-    /// How far a preheat is.
-    pub async fn preheat_job(&self, id: u64) -> Result<JobStatus, SupernodeError> {
-        self.job_status(self.get(&format!("v1/preheat-jobs/{id}")))
-            .await
+    /// What becomes of each layer of a preheat, from its beginning.
+    pub async fn preheat_events(
+        &self,
+        id: u64,
+    ) -> Result<BoxStream<'static, Result<PreheatEvent, SupernodeError>>, SupernodeError> {
+        let get = self.get(&format!("v1/preheat-jobs/{id}/events"));
+        let sent = tokio::time::timeout(CALL_TIMEOUT, self.call(get)).await;
+        let reply = sent.map_err(|_| self.silent())??;
+        Ok(Box::pin(events_of(self.clone(), reply)))
     }
 
     async fn job_status(

@@ -49,11 +49,6 @@ impl LayerSource for Node {
         }
         .boxed()
     }
-
-    fn is_answering(&self) -> BoxFuture<'_, bool> {
-        // The node bounds each call to a supernode itself.
-        std::future::ready(true).boxed()
-    }
 }
 
 impl SwarmLayer for Layer {

@@ -29,11 +29,6 @@ use crate::pushes::uploads::Pushed;
 use crate::spans as traced;
 use crate::stats::ProxyStats;
 
-/// A supernode opens a layer within this, unless it waits for the registry.
-const OPEN_PATIENCE: Duration = Duration::from_millis(700);
-/// For a supernode to say that it is alive. Together with the above: the second by which a
-/// dead supernode may delay a pull.
-const ANSWER_PATIENCE: Duration = Duration::from_millis(300);
 /// The longest wait for a supernode that waits for the registry. Engines give up on headers
 /// after 30 seconds.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -158,27 +153,12 @@ impl Layers {
         }
     }
 
-    /// Asks the cluster, and gives a silent one up soon.
+    /// Asks the cluster, and waits no longer than an engine does.
     async fn open(&self, request: LayerRequest) -> Result<Box<dyn SwarmLayer>, NotDelivered> {
         let opening = tokio::time::timeout(OPEN_TIMEOUT, self.source.open(request));
-        let watching = pin!(self.supernode_is_lost());
-        match future::select(pin!(opening), watching).await {
-            Either::Left((Ok(opened), _)) => opened,
-            Either::Left((Err(_), _)) => Err(NotDelivered("opening takes too long".to_owned())),
-            Either::Right(((), _)) => Err(NotDelivered("no supernode answers".to_owned())),
-        }
-    }
-
-    /// Returns once opening takes longer than it should and no supernode answers; never while
-    /// one does.
-    async fn supernode_is_lost(&self) {
-        tokio::time::sleep(OPEN_PATIENCE).await;
-        loop {
-            let answers = tokio::time::timeout(ANSWER_PATIENCE, self.source.is_answering()).await;
-            if !answers.unwrap_or(false) {
-                return;
-            }
-            tokio::time::sleep(OPEN_PATIENCE).await;
+        match opening.await {
+            Ok(opened) => opened,
+            Err(_) => Err(NotDelivered("opening takes too long".to_owned())),
         }
     }
 }

@@ -16,7 +16,8 @@ pub trait LayerSource: Send + Sync + 'static {
     fn local(&self, digest: &Digest, url: &Url) -> BoxFuture<'_, Option<Box<dyn SwarmLayer>>>;
 
     /// Opens a layer in the caller's name; an open layer means that the registry lets this
-    /// caller have it.
+    /// caller have it. Fails soon when no supernode answers, and waits while one waits for the
+    /// registry: to go there would not help.
     fn open(
         &self,
         request: LayerRequest,
@@ -34,10 +35,6 @@ pub trait LayerSource: Send + Sync + 'static {
         let kept = Err(NotDelivered("nothing is kept here".to_owned()));
         Box::pin(std::future::ready(kept))
     }
-
-    /// Whether a supernode answers right now. Asked when [`LayerSource::open`] takes long, to
-    /// tell a slow registry (wait: going there would not help) from a dead supernode (go).
-    fn is_answering(&self) -> BoxFuture<'_, bool>;
 }
 
 /// A layer that arrives, or has arrived.

@@ -343,10 +343,6 @@ mod tests {
         ) -> BoxFuture<'_, Result<Box<dyn SwarmLayer>, NotDelivered>> {
             Box::pin(async { Err(NotDelivered("no layers".to_owned())) })
         }
-
-        fn is_answering(&self) -> BoxFuture<'_, bool> {
-            Box::pin(async { true })
-        }
     }
 
     fn place(url: &str) -> Place {

@@ -4,9 +4,8 @@ pub(crate) mod metrics_server;
 pub(crate) mod server;
 
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -30,7 +29,6 @@ use sha2::{Digest as _, Sha256};
 use tracing::field::Empty;
 
 use crate::api::server::Visit;
-use crate::preheat;
 use crate::preheat::jobs::{self, Jobs};
 use crate::preheat::orders;
 use crate::preheat::triggers::{self, PreheatTriggers};
@@ -126,11 +124,9 @@ pub(crate) fn router(api: &Arc<Api>) -> Router {
         .route("/v1/swarms/{swarm}/events", get(events))
         .route("/v1/swarms/{swarm}/content", get(content).put(take))
         .route("/v1/swarms/{swarm}/torrent", get(torrent))
-        .route("/v1/stats", get(statistics))
         .merge(open_torrents::members_routes())
         .merge(orders::api::routes())
         .with_state(Arc::clone(api))
-        .merge(preheat::api::router(api.jobs.preheater().clone()))
         .merge(jobs::api::router(api.jobs.clone()))
         .layer(middleware::from_fn_with_state(
             Arc::clone(api),
@@ -188,8 +184,6 @@ async fn open(
     Json(request): Json<OpenRequest>,
 ) -> Response {
     let span = traced_open(&request, &headers);
-    api.tracker
-        .with(|members| members.name_node(request.peer_id, &request.node));
     let opening = tokio::spawn(trace::within(span, async move {
         let answer = api.openings.open(&request).await;
         note_answer(&answer);
@@ -376,44 +370,6 @@ async fn torrent(
 pub(crate) fn sealed_torrent(map: &PieceMap, handle: &SwarmHandle) -> Result<Metainfo, String> {
     let name = handle.content().file_stem();
     map.seal(&name, &[], &[]).map_err(|e| e.to_string())
-}
-
-async fn statistics(State(api): State<Arc<Api>>) -> Response {
-    let engine = &api.openings.engine;
-    let counters = api.openings.source.counters();
-    let layers: Vec<_> = engine.swarms().iter().map(layer_stats).collect();
-    let uploaded: u64 = layers
-        .iter()
-        .filter_map(|layer| layer.get("uploaded")?.as_u64())
-        .sum();
-    let tracker = api
-        .tracker
-        .with(|members| members.statistics(Instant::now()));
-    let stats = serde_json::json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "source_requests": counters.requests.load(Ordering::Relaxed),
-        "source_bytes": counters.bytes.load(Ordering::Relaxed),
-        "uploaded": uploaded,
-        "cached_bytes": engine.store().bytes(),
-        "shunned_peers": engine.shunned(),
-        "layers": layers,
-        "swarms": tracker.swarms,
-        "nodes": tracker.nodes,
-    });
-    Json(stats).into_response()
-}
-
-fn layer_stats(handle: &SwarmHandle) -> serde_json::Value {
-    let status = handle.status();
-    serde_json::json!({
-        "swarm": handle.swarm(),
-        "content": handle.content(),
-        "length": handle.geometry().length(),
-        "pieces": handle.geometry().piece_count(),
-        "published": status.known,
-        "complete": status.complete,
-        "uploaded": handle.counters().uploaded.load(Ordering::Relaxed),
-    })
 }
 
 /// The swarm that a member with a ticket names.

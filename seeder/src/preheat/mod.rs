@@ -1,10 +1,9 @@
 //! Preheating: layers are opened in the supernode's own name, and seed before anybody pulls them; so
 //! do files at URLs, without any login, from servers that the operator lists as he does registries.
 //!
-//! [`Preheater::run`] does one request and tells its progress to whoever gave the channel: the
-//! [API](api) streams it to the caller.
+//! [`Preheater::run`] does the work of one of the [`jobs`], and sends what becomes of each layer into
+//! the channel that it is given.
 
-pub(crate) mod api;
 mod bringing;
 mod identity;
 pub(crate) mod jobs;
@@ -53,14 +52,6 @@ pub(crate) struct Preheater {
     openings: Arc<Openings>,
     statistics: Statistics,
     slots: Arc<Semaphore>,
-}
-
-/// What became of the layers of one request.
-#[derive(Default)]
-struct Tally {
-    layers: u64,
-    bytes: u64,
-    failed: u64,
 }
 
 /// What a request has come to.
@@ -160,12 +151,10 @@ impl Preheater {
         }
     }
 
-    /// Does what is asked for, and tells of each layer. Ends with
-    /// [`Finished`](PreheatEvent::Finished).
+    /// Does what is asked for, and tells of each layer.
     ///
     /// Cancel safe: layers that were opened already still arrive.
     pub(crate) async fn run(&self, asked: &Preheat, events: &mpsc::Sender<Told>) {
-        let mut tally = Tally::default();
         let mut seen = HashSet::new();
         asked.want_nothing();
         let targets = asked.targets.iter();
@@ -189,24 +178,10 @@ impl Preheater {
         let told = steps.map(|step| self.told_of(step, asked).boxed());
         let mut told = told.buffer_unordered(LAYERS_AT_ONCE);
         while let Some(told) = told.next().await {
-            tally.add(&told.event);
             if events.send(told).await.is_err() {
                 return;
             }
         }
-        let Tally {
-            layers,
-            bytes,
-            failed,
-        } = tally;
-        tracing::info!(layers, bytes, failed, "preheated");
-        let event = PreheatEvent::Finished {
-            layers,
-            bytes,
-            failed,
-        };
-        // Who has left needs no last line.
-        let _ = events.send(Told::of(event)).await;
     }
 
     /// What is to be done for an image or a file at this supernode.
@@ -292,17 +267,4 @@ async fn unlisted_server(logins: &RegistryLogins, file: &FileUrl) -> Option<Stri
     }
     let server = OwnRegistry::of_url(&file.url).map(|server| server.to_string());
     Some(server.unwrap_or_else(|| file.shown.clone()))
-}
-
-impl Tally {
-    fn add(&mut self, event: &PreheatEvent) {
-        match event {
-            PreheatEvent::Layer { bytes, .. } | PreheatEvent::File { bytes, .. } => {
-                self.layers += 1;
-                self.bytes = self.bytes.saturating_add(*bytes);
-            }
-            PreheatEvent::Failed { .. } => self.failed += 1,
-            _ => {}
-        }
-    }
 }

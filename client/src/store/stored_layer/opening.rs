@@ -82,7 +82,7 @@ impl StoredLayer {
         let written = match (&sealed, record.written) {
             (None, _) => 0,
             (Some(_), Some(written)) => written,
-            // An earlier version's.
+            // It could not be read when the layer was sealed.
             (Some(_), None) => {
                 layer_record::written(&data).map_err(|e| StoreError::io(&path, e))?
             }

@@ -1,12 +1,15 @@
 //! Jobs for members of the cluster: `/v1/preheat-jobs`.
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, Json, Path, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use flotilla_cluster::messages::preheats::{JobStatus, PreheatRequest};
+use bytes::Bytes;
+use flotilla_cluster::messages::preheats::{JobStatus, PreheatEvent, PreheatRequest};
+use futures_util::{StreamExt as _, stream};
 
 use super::{JobId, JobRecord, Jobs, SubmitError};
 use crate::api::refusal;
@@ -22,6 +25,7 @@ pub(crate) fn router(jobs: Jobs) -> Router {
     Router::new()
         .route("/v1/preheat-jobs", get(list).post(submit))
         .route("/v1/preheat-jobs/{id}", get(show).delete(cancel))
+        .route("/v1/preheat-jobs/{id}/events", get(events))
         .layer(DefaultBodyLimit::max(LARGEST_REQUEST))
         .with_state(jobs)
 }
@@ -61,6 +65,29 @@ async fn show(State(jobs): State<Jobs>, Path(id): Path<String>) -> Response {
     told(id.parse().ok().and_then(|id| jobs.get(JobId(id))))
 }
 
+/// Lines of JSON: what has become of each layer, what becomes of the others, and the end.
+async fn events(State(jobs): State<Jobs>, Path(id): Path<String>) -> Response {
+    let Some(follower) = id.parse().ok().and_then(|id| jobs.follow(JobId(id))) else {
+        return unknown();
+    };
+    let lines = stream::unfold(Some(follower), async |follower| {
+        let mut follower = follower?;
+        let event = follower.next().await;
+        let goes_on = !matches!(event, PreheatEvent::Finished(_));
+        let mut line = serde_json::to_vec(&event).unwrap_or_default();
+        line.push(b'\n');
+        let line = Ok::<_, std::io::Error>(Bytes::from(line));
+        Some((line, goes_on.then_some(follower)))
+    });
+    // Stopping waits for answers that go on.
+    let lines = lines.take_until(jobs.shutdown().clone().cancelled_owned());
+    (
+        [(header::CONTENT_TYPE, "application/x-ndjson")],
+        Body::from_stream(lines),
+    )
+        .into_response()
+}
+
 async fn cancel(State(jobs): State<Jobs>, Path(id): Path<String>) -> Response {
     told(match id.parse() {
         Ok(id) => jobs.cancel(JobId(id)).await,
@@ -71,11 +98,15 @@ async fn cancel(State(jobs): State<Jobs>, Path(id): Path<String>) -> Response {
 fn told(record: Option<JobRecord>) -> Response {
     match record {
         Some(record) => Json(status_of(record)).into_response(),
-        None => refusal(StatusCode::NOT_FOUND, "no such preheat job"),
+        None => unknown(),
     }
 }
 
-fn status_of(record: JobRecord) -> JobStatus {
+fn unknown() -> Response {
+    refusal(StatusCode::NOT_FOUND, "no such preheat job")
+}
+
+pub(super) fn status_of(record: JobRecord) -> JobStatus {
     JobStatus {
         id: record.id.0,
         state: record.state,

@@ -5,11 +5,12 @@
 //! finished when it stops are run again by the next one in the same directory.
 
 pub(crate) mod api;
+mod events;
 mod glances;
 mod job_files;
 mod record;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +22,7 @@ use glob::Pattern;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::events::{EventLog, Room};
 use self::job_files::JobFiles;
 pub(crate) use self::record::{JobId, JobRecord, JobState, Outcome};
 use flotilla_cluster::unix_now;
@@ -39,6 +41,8 @@ const JOBS_AT_ONCE: usize = 4;
 const LONGEST_JOB: Duration = Duration::from_secs(24 * 3600);
 /// Nodes come back within this after their supernode has started anew.
 const NODES_COME_BACK: Duration = Duration::from_secs(5);
+/// Finished jobs whose events are kept, for those that come for them a little later.
+const LOGS_KEPT: usize = 64;
 /// Events that wait to be noted.
 const QUEUE: usize = 64;
 
@@ -65,6 +69,10 @@ struct Shared {
     files: JobFiles,
     preheater: Preheater,
     table: Mutex<BTreeMap<JobId, Arc<Job>>>,
+    /// Room for the events of all jobs.
+    room: Arc<Room>,
+    /// Finished jobs that still have their events, the latest last.
+    logged: Mutex<VecDeque<Arc<Job>>>,
     turns: Semaphore,
     orders: Orders,
     started: Instant,
@@ -74,17 +82,19 @@ struct Shared {
 struct Job {
     record: watch::Sender<JobRecord>,
     asked: Arc<Preheat>,
+    log: EventLog,
     cancelled: CancellationToken,
 }
 
 impl Job {
-    fn new(record: JobRecord, asked: Preheat) -> Self {
+    fn new(record: JobRecord, asked: Preheat, room: &Arc<Room>) -> Self {
         if let Some(lent) = &record.authorization {
             asked.lend(lent.0.clone());
         }
         Self {
             record: watch::Sender::new(record),
             asked: Arc::new(asked),
+            log: EventLog::new(Arc::clone(room)),
             cancelled: CancellationToken::new(),
         }
     }
@@ -106,11 +116,11 @@ impl Jobs {
         shutdown: CancellationToken,
     ) -> io::Result<Self> {
         let (files, records) = JobFiles::open(dir)?;
-        let mut table = BTreeMap::new();
+        let (mut table, room) = (BTreeMap::new(), Arc::default());
         for record in records {
             match Preheat::of_request(record.request.clone()) {
                 Ok(asked) => {
-                    table.insert(record.id, Arc::new(Job::new(record, asked)));
+                    table.insert(record.id, Arc::new(Job::new(record, asked, &room)));
                 }
                 Err(error) => {
                     tracing::warn!(job = %record.id, %error, "a preheat job is dropped");
@@ -122,6 +132,8 @@ impl Jobs {
             files,
             preheater,
             table: Mutex::new(table),
+            room,
+            logged: Mutex::default(),
             turns: Semaphore::new(JOBS_AT_ONCE),
             orders: Orders::new(),
             started: Instant::now(),
@@ -182,8 +194,8 @@ impl Jobs {
             // No id is given twice, not even after the directory was lost.
             let next = table.last_key_value().map_or(0, |(last, _)| last.0 + 1);
             let (id, now) = (JobId(next.max(unix_now())), unix_now());
-            let job = Job::new(JobRecord::new(id, request, authorization, now), asked);
-            let job = Arc::new(job);
+            let record = JobRecord::new(id, request, authorization, now);
+            let job = Arc::new(Job::new(record, asked, &self.0.room));
             table.insert(id, Arc::clone(&job));
             job
         };
@@ -234,9 +246,10 @@ impl Jobs {
         if let Err(error) = self.save(&record).await {
             tracing::warn!(job = %id, %error, "a finished preheat job is not recorded: it runs again after a restart");
         }
-        let (layers, cause) = (record.layers, record.cause.clone());
-        tracing::info!(job = %id, ?state, layers, cause, "preheat ends");
+        let (layers, bytes, cause) = (record.layers, record.bytes, record.cause.clone());
+        tracing::info!(job = %id, ?state, layers, bytes, cause, "preheat ends");
         job.record.send_replace(record);
+        self.keep_log(job);
         self.forget_old().await;
     }
 
@@ -277,6 +290,7 @@ impl Jobs {
                         content: brought.content.clone(),
                     });
                 }
+                job.log.push(told.event.clone());
                 job.record.send_modify(|record| note(record, told));
             }
             layers
@@ -346,6 +360,17 @@ impl Jobs {
         saved.map_err(io::Error::other)?
     }
 
+    /// Of a job that has just finished; older ones lose theirs.
+    fn keep_log(&self, job: Arc<Job>) {
+        let mut logged = self.0.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        logged.push_back(job);
+        while logged.len() > LOGS_KEPT {
+            if let Some(job) = logged.pop_front() {
+                job.log.clear();
+            }
+        }
+    }
+
     /// Forgets finished jobs that are old, or too many.
     async fn forget_old(&self) {
         let outdated = unix_now().saturating_sub(FINISHED_KEPT_FOR);
@@ -406,8 +431,6 @@ fn note(record: &mut JobRecord, told: Told) {
             node: None,
             error: Some(reason),
         }),
-        PreheatEvent::Foreign { .. }
-        | PreheatEvent::Heartbeat {}
-        | PreheatEvent::Finished { .. } => {}
+        PreheatEvent::Foreign { .. } | PreheatEvent::Heartbeat {} | PreheatEvent::Finished(_) => {}
     }
 }

@@ -74,8 +74,6 @@ async fn open(
         let status = StatusCode::NOT_FOUND.as_u16();
         return Json(OpenResponse::Refused { status, reason }).into_response();
     };
-    api.tracker
-        .with(|members| members.name_node(asked.peer_id, &asked.node));
     let filter_query = api
         .jobs
         .glance(JobId(job), |_, job| job.filter_query().to_vec());

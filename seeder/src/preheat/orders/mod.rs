@@ -51,7 +51,6 @@ struct State {
 struct Present {
     name: String,
     visit: u64,
-    takes_files: bool,
     orders: mpsc::Sender<OrderEvent>,
 }
 
@@ -72,16 +71,6 @@ struct Part {
 impl Part {
     fn has_ended(&self) -> bool {
         self.missing.is_empty()
-    }
-
-    /// The node knows layers only.
-    fn give_up_files(&mut self) {
-        let before = self.missing.len();
-        self.missing.retain(|content| content.digest().is_some());
-        if self.missing.len() < before {
-            let error = "it runs a version that takes no preheats of files: upgrade it";
-            self.error.get_or_insert_with(|| error.to_owned());
-        }
     }
 }
 
@@ -141,7 +130,6 @@ impl Orders {
         let TakeOrders {
             node: name,
             peer_id,
-            takes_files,
         } = node;
         if name.is_empty() || name.len() > LONGEST_NAME {
             return Err(NotTaken::Name);
@@ -162,16 +150,12 @@ impl Orders {
         for (job, delivery) in &mut state.deliveries {
             if let Some(part) = delivery.parts.get_mut(&name) {
                 part.gone_since = None;
-                if !takes_files {
-                    part.give_up_files();
-                }
                 let _ = tell(*job, &delivery.layers, part, &orders);
             }
         }
         let present = Present {
             name: name.clone(),
             visit,
-            takes_files,
             orders,
         };
         state.nodes.insert(peer_id, present);
@@ -280,9 +264,6 @@ impl Orders {
             let Some(part) = delivery.parts.get_mut(&node.name) else {
                 return true;
             };
-            if !node.takes_files {
-                part.give_up_files();
-            }
             let is_told = tell(job, &delivery.layers, part, &node.orders);
             part.gone_since = (!is_told).then_some(now);
             is_told
