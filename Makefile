@@ -41,7 +41,7 @@ bench: build ## the figures of README: 20 nodes, one node, pushes, 1,000 small i
 	$(ROOT) $(RELEASE)/flotilla-bench page
 
 fuzz: setup ## ten minutes of each decoder of bytes from elsewhere (SECONDS=N for other times)
-	scripts/fuzz.sh $(or $(SECONDS),600)
+	scripts/fuzz.sh --pack $(or $(SECONDS),600)
 
 check: setup ## format, lints, unit and property tests
 	cargo fmt --all --check

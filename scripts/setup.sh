@@ -26,7 +26,7 @@ as_root() {
 # program:package
 NEEDED="dockerd:docker.io docker:docker-cli docker-registry:docker-registry skopeo:skopeo
 podman:podman buildah:buildah htpasswd:apache2-utils nginx:nginx aria2c:aria2 ip:iproute2 tc:iproute2 ss:iproute2
-transmission-cli:transmission-cli nsenter:util-linux setpriv:util-linux umount:mount cc:gcc musl-gcc:musl-tools curl:curl git:git
+transmission-cli:transmission-cli nsenter:util-linux setpriv:util-linux umount:mount cc:gcc c++:g++ musl-gcc:musl-tools curl:curl git:git
 zstd:zstd qbittorrent-nox:qbittorrent-nox promtool:prometheus tmux:tmux"
 # Services that these packages would start; the testbed runs its own copies.
 SERVICES="docker.service docker.socket containerd.service docker-registry.service nginx.service
