@@ -51,6 +51,7 @@ check: setup-check ## format, lints, dependencies, unit and property tests
 	scripts/deny.sh
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --workspace --exclude flotilla-tests --locked
+	cargo test --package flotilla-tests --test tidy --locked
 
 test: check build ## every check, then end to end with the real programs
 	cargo test --package flotilla-tests --test end_to_end --release --locked --target $(TARGET) $(AS_ROOT) -- --test-threads=1
