@@ -15,13 +15,16 @@ ifneq ($(ROOT),)
 AS_ROOT := --config 'target."cfg(unix)".runner=["sudo","--preserve-env","env","PATH=$(PATH)"]'
 endif
 
-.PHONY: help setup build demo demo-stop bench fuzz test check
+.PHONY: help setup setup-check build demo demo-stop bench fuzz test check
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 setup: ## install missing packages and, if needed, a Rust toolchain
 	@scripts/setup.sh
+
+setup-check:
+	@scripts/setup.sh --check
 
 build: setup ## build the static flotilla binary, the demo and the benchmarks
 	cargo build --release --locked --target $(TARGET) --package flotilla --package flotilla-testbed
@@ -41,12 +44,14 @@ bench: build ## the figures of README: 20 nodes, one node, pushes, 1,000 small i
 	$(ROOT) $(RELEASE)/flotilla-bench page
 
 fuzz: setup ## ten minutes of each decoder of bytes from elsewhere (SECONDS=N for other times)
-	scripts/fuzz.sh $(or $(SECONDS),600)
+	scripts/fuzz.sh --pack $(or $(SECONDS),600)
 
-check: setup ## format, lints, unit and property tests
+check: setup-check ## format, lints, dependencies, unit and property tests
 	cargo fmt --all --check
+	scripts/deny.sh
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --workspace --exclude flotilla-tests --locked
+	cargo test --package flotilla-tests --test tidy --locked
 
 test: check build ## every check, then end to end with the real programs
 	cargo test --package flotilla-tests --test end_to_end --release --locked --target $(TARGET) $(AS_ROOT) -- --test-threads=1

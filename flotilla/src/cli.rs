@@ -1,5 +1,8 @@
 //! The command line.
 
+// The help texts are doc comments, and brackets in them are the reader's: HOST[:PORT].
+#![allow(rustdoc::broken_intra_doc_links)]
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 

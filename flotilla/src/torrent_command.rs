@@ -1,5 +1,5 @@
 //! `flotilla torrent`: makes, shows and verifies .torrent files; seeding is in
-//! [`torrent_seed`](crate::torrent_seed).
+//! [`crate::torrent_seed`].
 
 use std::fs::Permissions;
 use std::io::{IsTerminal as _, Write as _};

@@ -6,7 +6,7 @@
 //! | `GET /v1/layers` | a [`CacheReport`](crate::control::cache::CacheReport) |
 //! | `POST /v1/layers/remove` | [`Outcomes`] |
 //! | `POST /v1/layers/pin` | [`Outcomes`] |
-//! | `POST /v1/layers/verify` | a [`LayerAudit`](crate::store::LayerAudit) a line |
+//! | `POST /v1/layers/verify` | a [`LayerAudit`] a line |
 //! | `POST /v1/fetch` | a [`FetchEvent`] a line; the last one is held back from eviction as long as the connection stays open |
 
 pub mod cache;

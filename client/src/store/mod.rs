@@ -1,8 +1,8 @@
 //! The piece store: layers on the disk, within a quota.
 //!
 //! `<data-dir>/layers/<content>/` holds `data` (the bytes, sparse until complete), `pieces`
-//! (the [journal](journal)) and `layer.json`. Content that is too small for that is in the
-//! [packs](packs) below `<data-dir>/packs/`. `<data-dir>/spool/` holds bytes that may become
+//! (the [journal]) and `layer.json`. Content that is too small for that is in the
+//! [packs] below `<data-dir>/packs/`. `<data-dir>/spool/` holds bytes that may become
 //! layers, and nothing that outlives the process.
 
 mod audit;

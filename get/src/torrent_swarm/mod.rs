@@ -1,4 +1,4 @@
-//! Torrents of any make: [`download`] into files, [`seed`] out of them, among stock clients.
+//! Torrents of any make: [`download()`] into files, [`seed()`] out of them, among stock clients.
 //!
 //! Each runs an [`Engine`] of its own for one torrent, finds peers by what it is told and by the
 //! trackers, and stays until it is done or stopped.
