@@ -19,6 +19,7 @@ mod hex_form;
 
 pub mod bencode;
 mod bitfield;
+mod compact_peers;
 mod content_id;
 mod digest;
 mod geometry;
