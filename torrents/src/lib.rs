@@ -20,6 +20,7 @@ pub mod hex_form;
 
 pub mod bencode;
 mod bitfield;
+mod compact_peers;
 mod content_id;
 mod digest;
 mod geometry;

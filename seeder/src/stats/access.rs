@@ -28,7 +28,7 @@ use crate::api::server::Visit;
 
 /// A working day.
 const LOGIN_LASTS: Duration = Duration::from_secs(12 * 3600);
-const COOKIE: &str = "flotilla_stats";
+pub(super) const COOKIE: &str = "flotilla_stats";
 const LARGEST_LOGIN: usize = 4096;
 /// Set by proxies: whoever comes through one is not on this machine. nginx sets none of them, but
 /// speaks HTTP/1.0, which browsers do not, unless it is told otherwise.

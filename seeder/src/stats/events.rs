@@ -1,5 +1,6 @@
 //! A view again and again, as server-sent events (WHATWG HTML, "Server-sent events").
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,10 +13,15 @@ use futures_util::stream;
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::path::{Parameter, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::{IntoParams, IntoResponses};
 
 use super::api::Web;
+use super::openapi::{Refused, failure, parameter};
 use super::traffic::Span;
-use super::view::{View, ViewError};
+use super::view::{SpanChoice, View, ViewError};
 use crate::api::refusal;
 
 /// Streams at the same time.
@@ -48,7 +54,20 @@ struct Streaming {
     _permit: OwnedSemaphorePermit,
 }
 
-/// `GET /api/v1/events?view=…`: every second `{"totals": …, "view": …}`, each as the API gives it.
+/// A view every second, as server-sent events.
+///
+/// The data of each is {"totals": Totals, "view": …}: the view as its own path gives it, null for
+/// totals. At most 64 streams; under 100 KB/s each.
+#[utoipa::path(
+    get,
+    path = "/api/v1/events",
+    params(Shown, SpanChoice),
+    responses(
+        (status = 200, description = "The answer.", body = String, content_type = "text/event-stream"),
+        Refused,
+        TooMany
+    )
+)]
 pub(crate) async fn stream(State(web): State<Arc<Web>>, uri: Uri) -> Response {
     let view = match View::from_query(&uri) {
         Ok(view) => view,
@@ -75,6 +94,36 @@ pub(crate) async fn stream(State(web): State<Arc<Web>>, uri: Uri) -> Response {
         (header::CACHE_CONTROL, "no-store"),
     ];
     (headers, Body::from_stream(events)).into_response()
+}
+
+/// What a stream shows.
+struct Shown;
+
+impl IntoParams for Shown {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let text = || ObjectBuilder::new().schema_type(Type::String);
+        vec![
+            parameter(
+                "view",
+                "Totals by default; takes the parameters of its own path as well.",
+                text().enum_values(Some(View::NAMES)).build(),
+            ),
+            parameter(
+                "id",
+                "Of a swarm or node, 40 hexadecimal digits; of a job, its number.",
+                text().pattern(Some("^([0-9a-f]{40}|[0-9]+)$")).build(),
+            ),
+        ]
+    }
+}
+
+/// Why a stream may not begin, besides [`Refused`].
+struct TooMany;
+
+impl IntoResponses for TooMany {
+    fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
+        BTreeMap::from([failure("503", "Too many streams are open.")])
+    }
 }
 
 impl Streaming {

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use flotilla_torrents::{InfoHash, PeerId};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::rows::{NodeRow, PartRow, SwarmRow};
 
@@ -26,7 +27,7 @@ pub(crate) struct Choice<K> {
     pub(crate) per_page: Option<usize>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Order {
     #[default]
@@ -35,9 +36,9 @@ pub(crate) enum Order {
 }
 
 /// One page of a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Page<T> {
-    /// Rows that were found, on all pages.
+    /// Rows found, on all pages.
     pub(crate) total: usize,
     pub(crate) page: usize,
     pub(crate) pages: usize,
@@ -96,7 +97,7 @@ impl<K: Copy + Default> Choice<K> {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum SwarmKey {
     #[default]
@@ -150,7 +151,7 @@ impl Row for SwarmRow {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum NodeKey {
     #[default]
@@ -208,7 +209,7 @@ impl Row for NodeRow {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum PartKey {
     #[default]

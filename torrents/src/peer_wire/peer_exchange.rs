@@ -1,17 +1,15 @@
 //! Peers that tell each other of further peers (BEP 11 `ut_pex`).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use serde::Deserialize;
 use serde_bytes::ByteBuf;
 
 use crate::bencode::{self, BencodeError, DictWriter};
+use crate::compact_peers::{lists, v4, v6};
 
 /// Longest message that is read: 50 peers of each kind need less than 3 KiB.
 const MOST_BYTES: usize = 16 * 1024;
-/// Bytes of a compact address and port (BEP 23, BEP 7).
-const COMPACT_V4: usize = 6;
-const COMPACT_V6: usize = 18;
 
 /// A message that cannot be read: pass it over.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,9 +47,9 @@ impl PeerExchange {
             }
         }
         let added = self.added.iter().map(|(address, _)| *address);
-        let (added, added6) = compact(added.take(Self::MOST_PEERS));
+        let (added, added6) = lists(added.take(Self::MOST_PEERS));
         let dropped = self.dropped.iter().copied();
-        let (dropped, dropped6) = compact(dropped.take(Self::MOST_PEERS));
+        let (dropped, dropped6) = lists(dropped.take(Self::MOST_PEERS));
         let mut dict = DictWriter::default();
         dict.string("added", added)
             .string("added.f", flags)
@@ -83,40 +81,6 @@ impl PeerExchange {
     }
 }
 
-fn compact(addresses: impl Iterator<Item = SocketAddr>) -> (Vec<u8>, Vec<u8>) {
-    let (mut v4, mut v6) = (Vec::new(), Vec::new());
-    for address in addresses {
-        let list = match address.ip() {
-            IpAddr::V4(ip) => {
-                v4.extend_from_slice(&ip.octets());
-                &mut v4
-            }
-            IpAddr::V6(ip) => {
-                v6.extend_from_slice(&ip.octets());
-                &mut v6
-            }
-        };
-        list.extend_from_slice(&address.port().to_be_bytes());
-    }
-    (v4, v6)
-}
-
-fn v4(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> {
-    let (peers, _) = bytes.as_chunks::<COMPACT_V4>();
-    peers.iter().map(|[a, b, c, d, port @ ..]| {
-        SocketAddr::from((Ipv4Addr::new(*a, *b, *c, *d), u16::from_be_bytes(*port)))
-    })
-}
-
-fn v6(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> {
-    let (peers, _) = bytes.as_chunks::<COMPACT_V6>();
-    peers.iter().filter_map(|peer| {
-        let (ip, port) = peer.split_first_chunk::<16>()?;
-        let port = u16::from_be_bytes(port.try_into().ok()?);
-        Some(SocketAddr::from((Ipv6Addr::from(*ip), port)))
-    })
-}
-
 fn with_default(flags: &[u8]) -> impl Iterator<Item = u8> {
     flags.iter().copied().chain(std::iter::repeat(0))
 }
@@ -139,6 +103,8 @@ struct Wire {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use proptest::prelude::*;
 
     use super::*;

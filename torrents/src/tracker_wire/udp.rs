@@ -1,9 +1,9 @@
 //! The messages between peers and a UDP tracker (BEP 15). Integers are in network byte order.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::{AnnounceEvent, AnnounceRequest, AnnounceResponse};
-use crate::{InfoHash, PeerId};
+use crate::{InfoHash, PeerId, compact_peers};
 
 /// Longest datagram that is read. Other trackers send some hundred peers in fragments.
 pub const MOST_DATAGRAM_BYTES: usize = 8 * 1024;
@@ -73,8 +73,8 @@ impl AddressFamily {
 
     const fn peer_bytes(self) -> usize {
         match self {
-            Self::V4 => 6,
-            Self::V6 => 18,
+            Self::V4 => compact_peers::V4,
+            Self::V6 => compact_peers::V6,
         }
     }
 
@@ -302,11 +302,8 @@ fn put_peers(out: &mut Vec<u8>, peers: &[SocketAddr], family: AddressFamily) {
         .iter()
         .filter(|peer| AddressFamily::of(peer.ip()) == family);
     for peer in of_family.take(family.most_peers()) {
-        match peer.ip().to_canonical() {
-            IpAddr::V4(ip) => out.extend_from_slice(&ip.octets()),
-            IpAddr::V6(ip) => out.extend_from_slice(&ip.octets()),
-        }
-        out.extend_from_slice(&peer.port().to_be_bytes());
+        let canonical = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        compact_peers::put(out, canonical);
     }
 }
 
@@ -380,19 +377,15 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn peers(&mut self, family: AddressFamily) -> Result<Vec<SocketAddr>, UdpMessageError> {
+    fn peers(&self, family: AddressFamily) -> Result<Vec<SocketAddr>, UdpMessageError> {
         let size = family.peer_bytes();
         if !self.rest.len().is_multiple_of(size) {
             return Err(UdpMessageError::List(self.rest.len()));
         }
-        let peers = (0..self.rest.len() / size).map(|_| {
-            let ip = match family {
-                AddressFamily::V4 => IpAddr::V4(Ipv4Addr::from(self.take::<4>()?)),
-                AddressFamily::V6 => IpAddr::V6(Ipv6Addr::from(self.take::<16>()?)),
-            };
-            Ok(SocketAddr::new(ip, self.u16()?))
-        });
-        peers.collect()
+        Ok(match family {
+            AddressFamily::V4 => compact_peers::v4(self.rest).collect(),
+            AddressFamily::V6 => compact_peers::v6(self.rest).collect(),
+        })
     }
 
     fn counts(&mut self) -> Result<UdpScrapeCounts, UdpMessageError> {
