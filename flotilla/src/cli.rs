@@ -12,11 +12,11 @@ use flotilla_seeder::registry_tls::ClientCertificate;
 use flotilla_seeder::registry_token::TokenCertificate;
 use url::Url;
 
-use crate::cache_command::CacheArgs;
-use crate::get_args::GetArgs;
-use crate::torrent_command::TorrentCommand;
-use crate::traces::TraceArgs;
-use crate::units::{ByteCount, Rate, Time};
+use crate::commands::cache::CacheArgs;
+use crate::commands::get::args::GetArgs;
+use crate::commands::torrent::TorrentCommand;
+use crate::config::units::{ByteCount, Rate, Time};
+use crate::otlp::TraceArgs;
 
 /// Delivers container images and large files to many machines at once.
 ///

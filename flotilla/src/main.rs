@@ -10,26 +10,12 @@
     )
 )]
 
-mod cache_command;
 mod cli;
 mod commands;
 mod config;
-mod dragonfly_conf;
-mod get_args;
-mod get_command;
-mod get_list;
-mod get_progress;
-mod join_token;
 mod logging;
-mod preheat_auth;
-mod preheat_command;
-mod shown;
-mod status_command;
-mod top_command;
-mod torrent_command;
-mod torrent_seed;
-mod traces;
-mod units;
+mod otlp;
+mod sanitize;
 
 use std::process::ExitCode;
 
@@ -44,8 +30,8 @@ use crate::cli::{Cli, Command};
 #[cfg(target_env = "musl")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+use crate::commands::get::GetFailed;
 use crate::config::ConfigErrors;
-use crate::get_command::GetFailed;
 
 /// The command line or the configuration is wrong; clap uses the same.
 const USAGE: u8 = 2;

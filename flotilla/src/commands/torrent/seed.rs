@@ -14,11 +14,11 @@ use flotilla_torrents::Metainfo;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use crate::commands::torrent::{address, print_damage, progress_bar, read, summary};
+use crate::config::join_token;
+use crate::config::units::Rate;
 use crate::config::{ConfigErrors, supernode_urls};
-use crate::join_token;
-use crate::shown::Shown;
-use crate::torrent_command::{address, print_damage, progress_bar, read, summary};
-use crate::units::Rate;
+use crate::sanitize::Shown;
 
 /// Where peers connect to when nothing is said: the first of BitTorrent's customary ports.
 const PEER_LISTEN: SocketAddr =

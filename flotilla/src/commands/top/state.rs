@@ -6,9 +6,9 @@ use std::time::Instant;
 use flotilla_client::statistics_client::Totals;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-use super::asking::{Answer, Rows};
 use super::columns;
 use super::listing::{Listing, Query, View};
+use super::poller::{Answer, Rows};
 
 /// Until the size of the terminal is known.
 const ROWS: u16 = 20;
@@ -189,7 +189,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    pub(in crate::top_command) fn press(state: &mut State, codes: &[KeyCode]) {
+    pub(in crate::commands::top) fn press(state: &mut State, codes: &[KeyCode]) {
         for code in codes {
             assert!(state.handle_key(KeyEvent::from(*code)).is_continue());
         }
@@ -200,7 +200,7 @@ pub(super) mod tests {
     }
 
     /// Answers the present question with a page of these swarms.
-    pub(in crate::top_command) fn answer(
+    pub(in crate::commands::top) fn answer(
         state: &mut State,
         swarms: Vec<Swarm>,
         (page, pages): (u64, u64),

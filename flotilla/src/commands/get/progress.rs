@@ -11,7 +11,7 @@ use indicatif::{
     BinaryBytes, HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle,
 };
 
-use crate::shown::Shown;
+use crate::sanitize::Shown;
 
 /// How often a line about progress is written where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);

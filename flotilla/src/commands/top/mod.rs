@@ -4,14 +4,14 @@
 //! that takes nothing holds the others up. What is shown is [`State`], which answers and keys
 //! change; it has no clock, terminal or socket.
 
-mod asking;
 mod cell_text;
 mod columns;
 mod drawing;
 mod listing;
 #[cfg(test)]
-#[path = "../../tests/pane/mod.rs"]
+#[path = "../../../tests/pane/mod.rs"]
 mod pane;
+mod poller;
 mod state;
 mod terminal;
 
@@ -27,10 +27,10 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::TopArgs;
+use crate::commands::status;
 use crate::config::ConfigErrors;
-use crate::status_command;
-use asking::Answer;
 use listing::Query;
+use poller::Answer;
 use state::State;
 use terminal::Screen;
 
@@ -59,8 +59,7 @@ pub(crate) async fn run(args: TopArgs, shutdown: CancellationToken) -> anyhow::R
         let error = format!("--interval {given}: expected 500ms to 1h");
         return Err(ConfigErrors(vec![error]).into());
     }
-    let (supernodes, token) =
-        status_command::asked(&args.supernode, args.stats_token_file.as_deref())?;
+    let (supernodes, token) = status::asked(&args.supernode, args.stats_token_file.as_deref())?;
     if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
         bail!(
             "top needs a terminal for its keys and its picture; `flotilla status` prints the same once"
@@ -77,7 +76,7 @@ pub(crate) async fn run(args: TopArgs, shutdown: CancellationToken) -> anyhow::R
     let _end = ended.clone().drop_guard();
     let (events, waiting) = mpsc::sync_channel(MOST_WAITING);
     let (ask, asked) = watch::channel(state.query());
-    tokio::spawn(ended.clone().run_until_cancelled_owned(asking::ask(
+    tokio::spawn(ended.clone().run_until_cancelled_owned(poller::ask(
         clients,
         asked,
         interval,

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use flotilla_client::cache::{CacheReport, LayerReport};
 use indicatif::{BinaryBytes, HumanDuration};
 
-use crate::shown::Shown;
+use crate::sanitize::Shown;
 
 /// Digits of a digest that are shown, and that name the layer.
 const SHOWN_DIGITS: usize = 12;

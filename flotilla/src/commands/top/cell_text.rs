@@ -2,7 +2,7 @@
 
 use unicode_width::UnicodeWidthChar as _;
 
-use crate::shown;
+use crate::sanitize;
 
 /// Longest text that is looked at: no terminal has more columns to spare.
 const LONGEST: usize = 300;
@@ -13,7 +13,7 @@ const LONGEST: usize = 300;
 pub(super) fn cell_text(text: &str) -> String {
     let mut shown = String::new();
     for c in text.chars().take(LONGEST) {
-        if shown::controls(c) || joins(c) || is_right_to_left(c) {
+        if sanitize::controls(c) || joins(c) || is_right_to_left(c) {
             shown.extend(c.escape_unicode());
         } else {
             shown.push(c);

@@ -63,7 +63,7 @@ fn restore() {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::top_command::pane;
+    use crate::commands::top::pane;
 
     const IN_A_TERMINAL: &str = "FLOTILLA_TEST_IN_A_TERMINAL";
 
@@ -79,7 +79,8 @@ mod tests {
         let before = pane.settings(&file);
         // This test once more, in a terminal.
         let program = std::env::current_exe().unwrap();
-        let name = "top_command::terminal::tests::a_panic_restores_the_terminal_and_is_told_on_it";
+        let name =
+            "commands::top::terminal::tests::a_panic_restores_the_terminal_and_is_told_on_it";
         pane.enter(&format!(
             "{IN_A_TERMINAL}=1 {} --exact --nocapture {name}; echo code $?",
             program.display()

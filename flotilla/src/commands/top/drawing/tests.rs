@@ -8,8 +8,8 @@ use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::KeyCode;
 
 use super::*;
-use crate::top_command::asking::Answer;
-use crate::top_command::state::tests::{answer, press};
+use crate::commands::top::poller::Answer;
+use crate::commands::top::state::tests::{answer, press};
 
 fn picture(state: &State, (width, height): (u16, u16), now: Instant) -> Vec<String> {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
@@ -155,7 +155,7 @@ fn hostile_names_leave_every_column_where_it_is() {
         let cells = row(y);
         assert_eq!(cells[digest - 1..], expected[digest - 1..], "{name:?}");
         let text = cells.concat();
-        let harmless = |c: char| !crate::shown::controls(c) && c != '\u{200d}';
+        let harmless = |c: char| !crate::sanitize::controls(c) && c != '\u{200d}';
         assert!(text.chars().all(harmless), "{text:?}");
     }
 }

@@ -9,9 +9,9 @@ use indicatif::{BinaryBytes, HumanDuration};
 use url::Url;
 
 use crate::cli::StatusArgs;
+use crate::config::join_token;
 use crate::config::{self, ConfigErrors};
-use crate::join_token;
-use crate::shown::Shown;
+use crate::sanitize::Shown;
 
 /// Swarms that are listed: those that move most.
 const SWARMS: u32 = 20;

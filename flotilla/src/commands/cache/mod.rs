@@ -1,6 +1,6 @@
 //! `flotilla cache`: what a node or supernode holds.
 
-mod holder;
+mod cache_access;
 mod selection;
 mod table;
 
@@ -16,10 +16,10 @@ use flotilla_torrents::ContentId;
 use indicatif::BinaryBytes;
 use tokio_util::sync::CancellationToken;
 
-use self::holder::Holder;
+use self::cache_access::Holder;
 use crate::cli::Role;
 use crate::config;
-use crate::units::Time;
+use crate::config::units::Time;
 
 const HELP: &str = "\
 Examples:

@@ -1,5 +1,7 @@
 //! `flotilla torrent`: makes, shows and verifies .torrent files; seeding is in
-//! [`torrent_seed`](crate::torrent_seed).
+//! [`seed`].
+
+pub(crate) mod seed;
 
 use std::fs::Permissions;
 use std::io::{IsTerminal as _, Write as _};
@@ -16,10 +18,10 @@ use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use self::seed::SeedArgs;
 use crate::config::ConfigErrors;
-use crate::shown::Shown;
-use crate::torrent_seed::{self, SeedArgs};
-use crate::units::ByteCount;
+use crate::config::units::ByteCount;
+use crate::sanitize::Shown;
 
 /// Longest .torrent that is read from the disk; [`Metainfo::from_bytes`] has the same cap.
 const MOST_TORRENT_BYTES: u64 = 24 * 1024 * 1024;
@@ -116,7 +118,7 @@ pub(crate) async fn run(
         TorrentCommand::Create(args) => hashing(move || create(args, &shutdown)).await,
         TorrentCommand::Show(args) => hashing(move || show(&args)).await,
         TorrentCommand::Verify(args) => hashing(move || verify(&args, &shutdown)).await,
-        TorrentCommand::Seed(args) => torrent_seed::seed(args, shutdown).await,
+        TorrentCommand::Seed(args) => seed::seed(args, shutdown).await,
     }
 }
 

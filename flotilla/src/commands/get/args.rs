@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use flotilla_client::get::{ByteRange, ExpectedDigest};
 
-use crate::units::{Rate, Time};
+use crate::config::units::{Rate, Time};
 
 const EXAMPLES: &str = "\
 Examples:

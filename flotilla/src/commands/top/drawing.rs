@@ -9,10 +9,10 @@ use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Cell, Paragraph, Row, Sparkline, Table, TableState};
 
-use super::asking::Rows;
 use super::cell_text::cell_text;
 use super::columns::{self, Column, Width};
 use super::listing::View;
+use super::poller::Rows;
 use super::state::State;
 
 /// Lines of text above the chart.

@@ -1,5 +1,10 @@
 //! The configuration: command line over environment over file over defaults.
 
+mod dragonfly_conf;
+pub(crate) mod join_token;
+pub(crate) mod preheat_auth;
+pub(crate) mod units;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -11,10 +16,9 @@ use flotilla_seeder::registry_token::TokenCertificate;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use self::units::{ByteCount, Rate};
 use crate::cli::{CommonArgs, ProxyArgs, RegistryArgs, Role, SupernodeArgs};
-use crate::dragonfly_conf;
-use crate::traces::{OtlpEndpoint, TraceRatio};
-use crate::units::{ByteCount, Rate};
+use crate::otlp::{OtlpEndpoint, TraceRatio};
 
 /// Read when no `--config` is given and it exists.
 const FILE: &str = "/etc/flotilla/flotilla.toml";

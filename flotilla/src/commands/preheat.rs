@@ -8,9 +8,9 @@ use flotilla_torrents::preheat_api::{JobState, PreheatEvent};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::PreheatArgs;
+use crate::config::join_token;
 use crate::config::{self, ConfigErrors};
-use crate::join_token;
-use crate::shown::Shown;
+use crate::sanitize::Shown;
 
 /// Hands images and files to the supernodes, and waits for them if that is wanted.
 pub(crate) async fn run(args: PreheatArgs, shutdown: CancellationToken) -> anyhow::Result<()> {

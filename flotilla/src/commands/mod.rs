@@ -1,5 +1,12 @@
 //! Runs what the command line asks for.
 
+pub(crate) mod cache;
+pub(crate) mod get;
+mod preheat;
+mod status;
+mod top;
+pub(crate) mod torrent;
+
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -17,18 +24,12 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::cache_command;
 use crate::cli::{Cli, Command, ProxyArgs, SupernodeArgs};
+use crate::config::join_token;
+use crate::config::preheat_auth;
 use crate::config::{self, ProxySettings, SupernodeSettings};
-use crate::get_command;
-use crate::join_token;
 use crate::logging;
-use crate::preheat_auth;
-use crate::preheat_command;
-use crate::status_command;
-use crate::top_command;
-use crate::torrent_command;
-use crate::traces::Traces;
+use crate::otlp::Traces;
 
 /// Time that running requests have to end after the first signal.
 const GRACE: Duration = Duration::from_secs(10);
@@ -38,12 +39,12 @@ pub(crate) async fn run(cli: Cli, shutdown: CancellationToken) -> anyhow::Result
     match cli.command {
         Command::Supernode(args) => supernode(args, shutdown).await,
         Command::Proxy(args) => proxy(args, shutdown).await,
-        Command::Get(args) => get_command::run(args, shutdown).await,
-        Command::Preheat(args) => preheat_command::run(args, shutdown).await,
-        Command::Status(args) => status_command::run(args).await,
-        Command::Top(args) => top_command::run(args, shutdown).await,
-        Command::Torrent(command) => torrent_command::run(command, shutdown).await,
-        Command::Cache(args) => cache_command::run(args, shutdown).await,
+        Command::Get(args) => get::run(args, shutdown).await,
+        Command::Preheat(args) => preheat::run(args, shutdown).await,
+        Command::Status(args) => status::run(args).await,
+        Command::Top(args) => top::run(args, shutdown).await,
+        Command::Torrent(command) => torrent::run(command, shutdown).await,
+        Command::Cache(args) => cache::run(args, shutdown).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "flotilla", &mut script);

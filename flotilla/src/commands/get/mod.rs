@@ -1,5 +1,9 @@
 //! `flotilla get`: from the command line to the files.
 
+pub(crate) mod args;
+mod list;
+mod progress;
+
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,12 +18,12 @@ use glob::Pattern;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use self::args::GetArgs;
+use self::list::{Listed, Named};
+use self::progress::Display;
 use crate::cli::Role;
+use crate::config::join_token;
 use crate::config::{self, ConfigErrors, GetSupernodes};
-use crate::get_args::GetArgs;
-use crate::get_list::{self, Listed, Named};
-use crate::get_progress::{self, Display};
-use crate::join_token;
 
 /// Where the bytes of several files are until they are complete.
 const DATA_DIR: &str = ".flotilla-get";
@@ -65,7 +69,7 @@ pub(crate) async fn run(args: GetArgs, shutdown: CancellationToken) -> anyhow::R
     }
     let (mut options, display) = (options?, display(&args));
     let several = args.recursive || wanted.files.len() > 1;
-    let observer = get_progress::observer(display, several);
+    let observer = progress::observer(display, several);
     let files = if args.recursive {
         let mut files = Vec::new();
         for (url, directory) in &wanted.indexes {
@@ -171,7 +175,7 @@ impl Wanted {
             })
             .collect();
         for list in &args.input_file {
-            match get_list::read(list) {
+            match list::read(list) {
                 Ok(more) => listed.extend(more),
                 Err(error) => errors.push(error),
             }
@@ -214,7 +218,7 @@ impl Wanted {
             return wanted;
         }
         let output = args.output.as_deref().filter(|_| listed.len() == 1);
-        let named = get_list::name(listed, output, &directory, errors);
+        let named = list::name(listed, output, &directory, errors);
         let has_torrent = named
             .iter()
             .any(|named| !matches!(named.source, GetSource::Web(_)));
