@@ -15,6 +15,7 @@ mod commands;
 mod config;
 mod logging;
 mod otlp;
+mod role;
 mod sanitize;
 
 use std::process::ExitCode;

@@ -1,16 +1,61 @@
 //! `flotilla preheat`.
 
 use std::io::Write as _;
+use std::path::PathBuf;
 
 use anyhow::bail;
+use clap::Args;
 use flotilla_client::preheat::{self, PreheatJob, PreheatOptions};
 use flotilla_torrents::preheat_api::{JobState, PreheatEvent};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::PreheatArgs;
 use crate::config::join_token;
 use crate::config::{self, ConfigErrors};
 use crate::sanitize::Shown;
+
+const PREHEAT_EXAMPLES: &str = "\
+Examples:
+  flotilla preheat registry.example:5000/team/app:1.0 --supernode http://10.0.0.1:8001 --wait
+  flotilla preheat registry.example/team/app:1.0 --supernode http://10.0.0.1:8001 --nodes 'web-*'
+  flotilla preheat registry.example/team/app:1.0 registry.example/team/db:7 \\
+      --supernode http://a:8001,http://b:8001 --platform linux/amd64
+  flotilla preheat https://files.example/model.bin --supernode http://10.0.0.1:8001 --nodes '*' --wait
+
+The supernodes log in with the file that they were given with --registry-auth, and know the
+registry by it or by --preheat-registry. Name all of a cluster's supernodes, as the proxies do.
+
+A URL that is no manifest's names a file, as in flotilla get URL. Its server has to be listed like a
+registry (--preheat-registry http://files.example:8080), and to give it without a login, with its
+length and an ETag or Last-Modified.";
+
+#[derive(Debug, Args)]
+#[command(after_help = PREHEAT_EXAMPLES)]
+pub(crate) struct PreheatArgs {
+    /// Images, HOST[:PORT]/REPOSITORY[:TAG][@DIGEST] or the URLs of their manifests, and URLs of files
+    #[arg(required = true, value_name = "IMAGE|URL")]
+    pub(crate) images: Vec<String>,
+    /// The supernodes, separated by commas
+    #[arg(long, value_name = "URL", value_delimiter = ',', required = true)]
+    pub(crate) supernode: Vec<String>,
+    /// Only for this platform; repeatable [default: all that the images have]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) platform: Vec<String>,
+    /// File with the cluster's secret (or set FLOTILLA_JOIN_TOKEN)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) join_token_file: Option<PathBuf>,
+    /// Have these nodes fetch the layers as well, a glob of their names [default: supernodes only]
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) nodes: Option<String>,
+    /// Query parameters that do not name a file, such as signatures, separated by commas
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) filter_query: Vec<String>,
+    /// Wait until every layer is where it should be, and fail if it is not
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// No lines of what becomes of it
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
 
 /// Hands images and files to the supernodes, and waits for them if that is wanted.
 pub(crate) async fn run(args: PreheatArgs, shutdown: CancellationToken) -> anyhow::Result<()> {

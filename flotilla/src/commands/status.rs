@@ -1,17 +1,36 @@
 //! `flotilla status`.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::Args;
 use flotilla_client::statistics_client::{self, List, Swarm, Totals, Traffic};
 use indicatif::{BinaryBytes, HumanDuration};
 use url::Url;
 
-use crate::cli::StatusArgs;
 use crate::config::join_token;
 use crate::config::{self, ConfigErrors};
 use crate::sanitize::Shown;
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  flotilla status
+  flotilla status --supernode http://10.0.0.1:8001 --stats-token-file stats-token
+
+The same live, with each swarm and node: `flotilla top`, or open the supernode's address in a browser.";
+
+#[derive(Debug, Args)]
+#[command(after_help = STATUS_EXAMPLES)]
+pub(crate) struct StatusArgs {
+    /// The supernodes, separated by commas [default: those of this machine's configuration]
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    pub(crate) supernode: Vec<String>,
+    /// File with the supernode's statistics token (or set FLOTILLA_STATS_TOKEN); without one the
+    /// join token is shown
+    #[arg(long, value_name = "FILE")]
+    pub(crate) stats_token_file: Option<PathBuf>,
+}
 
 /// Swarms that are listed: those that move most.
 const SWARMS: u32 = 20;

@@ -1,5 +1,6 @@
 //! The configuration: command line over environment over file over defaults.
 
+pub(crate) mod args;
 mod dragonfly_conf;
 pub(crate) mod join_token;
 pub(crate) mod preheat_auth;
@@ -16,9 +17,10 @@ use flotilla_seeder::registry_token::TokenCertificate;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use self::args::{CommonArgs, ProxyArgs, RegistryArgs, SupernodeArgs};
 use self::units::{ByteCount, Rate};
-use crate::cli::{CommonArgs, ProxyArgs, RegistryArgs, Role, SupernodeArgs};
 use crate::otlp::{OtlpEndpoint, TraceRatio};
+use crate::role::Role;
 
 /// Read when no `--config` is given and it exists.
 const FILE: &str = "/etc/flotilla/flotilla.toml";
@@ -381,7 +383,7 @@ pub(crate) fn supernode_urls(texts: &[String], errors: &mut Vec<String>) -> Vec<
 }
 
 /// The defaults of a role as a configuration file.
-pub(crate) fn defaults(role: crate::cli::Role) -> Result<String, toml::ser::Error> {
+pub(crate) fn defaults(role: crate::role::Role) -> Result<String, toml::ser::Error> {
     #[derive(Serialize)]
     struct OneRole {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -390,7 +392,7 @@ pub(crate) fn defaults(role: crate::cli::Role) -> Result<String, toml::ser::Erro
         proxy: Option<ProxySettings>,
         registries: RegistrySettings,
     }
-    let is_supernode = matches!(role, crate::cli::Role::Supernode);
+    let is_supernode = matches!(role, crate::role::Role::Supernode);
     toml::to_string(&OneRole {
         supernode: is_supernode.then(SupernodeSettings::default),
         proxy: (!is_supernode).then(ProxySettings::default),
@@ -475,7 +477,7 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::cli::{Cli, Command, Role};
+    use crate::cli::{Cli, Command};
 
     fn proxy_args(line: &str) -> ProxyArgs {
         let words = ["flotilla", "proxy"]

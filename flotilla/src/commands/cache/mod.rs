@@ -17,9 +17,9 @@ use indicatif::BinaryBytes;
 use tokio_util::sync::CancellationToken;
 
 use self::cache_access::Holder;
-use crate::cli::Role;
 use crate::config;
 use crate::config::units::Time;
+use crate::role::Role;
 
 const HELP: &str = "\
 Examples:

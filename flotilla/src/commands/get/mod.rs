@@ -21,9 +21,9 @@ use url::Url;
 use self::args::GetArgs;
 use self::list::{Listed, Named};
 use self::progress::Display;
-use crate::cli::Role;
 use crate::config::join_token;
 use crate::config::{self, ConfigErrors, GetSupernodes};
+use crate::role::Role;
 
 /// Where the bytes of several files are until they are complete.
 const DATA_DIR: &str = ".flotilla-get";

@@ -11,8 +11,8 @@ use ratatui::widgets::{Cell, Paragraph, Row, Sparkline, Table, TableState};
 
 use super::cell_text::cell_text;
 use super::columns::{self, Column, Width};
+use super::event::Rows;
 use super::listing::View;
-use super::poller::Rows;
 use super::state::State;
 
 /// Lines of text above the chart.

@@ -7,6 +7,7 @@
 mod cell_text;
 mod columns;
 mod drawing;
+mod event;
 mod listing;
 #[cfg(test)]
 #[path = "../../../tests/pane/mod.rs"]
@@ -17,22 +18,53 @@ mod terminal;
 
 use std::io::{self, IsTerminal as _};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use clap::Args;
 use flotilla_client::statistics_client::StatisticsClient;
-use ratatui::crossterm::event::{self, Event as TerminalEvent};
+use ratatui::crossterm::event::{self as crossterm_event, Event as TerminalEvent};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::TopArgs;
+use self::event::Event;
+use self::listing::Query;
+use self::state::State;
+use self::terminal::Screen;
 use crate::commands::status;
 use crate::config::ConfigErrors;
-use listing::Query;
-use poller::Answer;
-use state::State;
-use terminal::Screen;
+use crate::config::units::Time;
+
+const TOP_EXAMPLES: &str = "\
+Examples:
+  flotilla top
+  flotilla top --supernode http://10.0.0.1:8001,http://10.0.0.2:8001 --stats-token-file stats-token
+
+Keys:
+  1, 2, Tab          swarms, nodes, the other of both
+  n                  the next supernode; the first is shown first
+  Up, Down           the row before, after; PageUp, PageDown: the page; Home, End: the first, last page
+  s, r               sort by the next column, the other way round
+  /                  search names, digests, addresses; Enter keeps the search, Esc ends it
+  q, Esc, Ctrl-C     quit";
+
+#[derive(Debug, Args)]
+#[command(after_help = TOP_EXAMPLES)]
+pub(crate) struct TopArgs {
+    /// The supernodes, separated by commas: one is shown, the key n turns to the next
+    /// [default: those of this machine's configuration]
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    pub(crate) supernode: Vec<String>,
+    /// File with the supernode's statistics token (or set FLOTILLA_STATS_TOKEN); without one the
+    /// join token is shown
+    #[arg(long, value_name = "FILE")]
+    pub(crate) stats_token_file: Option<PathBuf>,
+    /// Time between two questions, from 500ms to 1h
+    #[arg(long, value_name = "TIME", default_value = "1s")]
+    pub(crate) interval: Time,
+}
 
 /// Faster than this nothing changes at the supernode; slower is no live view.
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(3600);
@@ -42,14 +74,6 @@ const MOST_WAITING: usize = 64;
 const TICK: Duration = Duration::from_millis(200);
 /// For the terminal to take what restores it.
 const FAREWELL: Duration = Duration::from_secs(2);
-
-/// What the drawing thread waits for.
-enum Event {
-    Terminal(TerminalEvent),
-    /// The terminal cannot be read any more.
-    Gone(io::Error),
-    Answer(Box<Answer>),
-}
 
 /// Shows supernodes until a key or a signal ends it.
 pub(crate) async fn run(args: TopArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
@@ -108,9 +132,9 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<()>
 /// Reads keys until `end`.
 fn read_keys(events: &SyncSender<Event>, end: &CancellationToken) {
     while !end.is_cancelled() {
-        let read = match event::poll(TICK) {
+        let read = match crossterm_event::poll(TICK) {
             Ok(false) => continue,
-            Ok(true) => event::read(),
+            Ok(true) => crossterm_event::read(),
             Err(error) => Err(error),
         };
         let ends = read.is_err();

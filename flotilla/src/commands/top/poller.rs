@@ -4,30 +4,15 @@ use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use flotilla_client::SupernodeError;
-use flotilla_client::statistics_client::{List, Node, StatisticsClient, Swarm, Totals};
+use flotilla_client::statistics_client::{StatisticsClient, Totals};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::Event;
+use super::event::{Answer, Event, Rows};
 use super::listing::{Query, View};
 
 /// Keys that follow each other make one question.
 const PAUSE_AFTER_KEYS: Duration = Duration::from_millis(100);
-
-/// What a supernode answered, or why it did not.
-#[derive(Debug)]
-pub(super) struct Answer {
-    /// The question.
-    pub(super) query: Query,
-    pub(super) told: Result<(Totals, Rows), String>,
-}
-
-/// Rows of one of the views.
-#[derive(Clone, Debug)]
-pub(super) enum Rows {
-    Swarms(List<Swarm>),
-    Nodes(List<Node>),
-}
 
 /// Asks what `asked` says, at once when that changes and every `interval`, until nobody listens.
 pub(super) async fn ask(

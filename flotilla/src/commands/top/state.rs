@@ -7,8 +7,8 @@ use flotilla_client::statistics_client::Totals;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use super::columns;
+use super::event::{Answer, Rows};
 use super::listing::{Listing, Query, View};
-use super::poller::{Answer, Rows};
 
 /// Until the size of the terminal is known.
 const ROWS: u16 = 20;

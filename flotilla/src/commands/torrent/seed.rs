@@ -14,7 +14,10 @@ use flotilla_torrents::Metainfo;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::commands::torrent::{address, print_damage, progress_bar, read, summary};
+use super::addresses::address;
+use super::damage::print_damage;
+use super::progress_bar::progress_bar;
+use super::torrent_file::{read, summary};
 use crate::config::join_token;
 use crate::config::units::Rate;
 use crate::config::{ConfigErrors, supernode_urls};

@@ -8,7 +8,7 @@ use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::KeyCode;
 
 use super::*;
-use crate::commands::top::poller::Answer;
+use crate::commands::top::event::Answer;
 use crate::commands::top::state::tests::{answer, press};
 
 fn picture(state: &State, (width, height): (u16, u16), now: Instant) -> Vec<String> {
