@@ -4,75 +4,86 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::commands::cache::CacheArgs;
+use crate::commands::config::ConfigCommand;
 use crate::commands::get::args::GetArgs;
+use crate::commands::man::ManArgs;
 use crate::commands::preheat::PreheatArgs;
 use crate::commands::status::StatusArgs;
 use crate::commands::top::TopArgs;
 use crate::commands::torrent::TorrentCommand;
-use crate::config::args::{ProxyArgs, SupernodeArgs};
-use crate::role::Role;
+use crate::config::proxy::ProxyArgs;
+use crate::config::supernode::SupernodeArgs;
 
-/// Delivers container images and large files to many machines at once.
+macro_rules! getting_started {
+    () => {
+        "\
+Getting started:
+  flotilla supernode --listen 10.0.0.1:8001
+      on one machine near the registry; it prints how nodes join
+  FLOTILLA_JOIN_TOKEN=… flotilla proxy --supernode http://10.0.0.1:8001
+      on every node; set HTTP_PROXY=http://127.0.0.1:65001 for the engine
+  docker pull registry.example:5000/team/app:1.0"
+    };
+}
+
+/// Delivers container images and large files to many machines at once
 ///
-/// The registry sends each layer once, to a supernode; the machines give each other the
-/// rest.
+/// The registry sends each layer once, to a supernode. The machines share it among themselves from
+/// there.
 #[derive(Debug, Parser)]
-#[command(version, after_help = OVERVIEW, max_term_width = 100)]
+#[command(version, after_help = getting_started!(), after_long_help = OVERVIEW, max_term_width = 100)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
-const OVERVIEW: &str = "\
-Getting started:
-  flotilla supernode --listen 10.0.0.1:8001
-      on one machine near the registry; prints how nodes join
-  FLOTILLA_JOIN_TOKEN=… flotilla proxy --listen 127.0.0.1:65001 --peer-listen 0.0.0.0:65002 \\
-      --supernode http://10.0.0.1:8001
-      on every node; give the container engine HTTP_PROXY=http://127.0.0.1:65001
-  docker pull registry.example:5000/team/app:1.0
+const OVERVIEW: &str = concat!(
+    getting_started!(),
+    "
 
 Environment:
-  FLOTILLA_JOIN_TOKEN   the cluster's secret
-  FLOTILLA_PREHEAT_AUTH what Harbor shows a supernode, see supernode --help
-  FLOTILLA_STATS_TOKEN  a supernode's secret for those who only look
-  FLOTILLA_LOG          what is logged to stderr, e.g. debug or flotilla_client=trace
+  FLOTILLA_JOIN_TOKEN          the cluster's secret
+  FLOTILLA_STATS_TOKEN         a supernode's read-only statistics token
+  FLOTILLA_PREHEAT_AUTH        logins of Harbor and other preheat triggers
+  FLOTILLA_LOG                 log filter, such as debug or flotilla_client=trace
+  OTEL_EXPORTER_OTLP_ENDPOINT  OpenTelemetry collector for traces
 
 Exit codes:
   0  done, or stopped by SIGTERM or SIGINT
-  1  failed; one line on stderr says what and what to do
-  2  the command line or the configuration is wrong
-  Others are a command's own; its --help names them.";
+  1  failed; stderr says what happened and what to do
+  2  the command line or the configuration is wrong; stderr has every mistake
+  Some commands have more; their --help lists them."
+);
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run a supernode: tracker, and seeder that reads each layer once from the registry
-    Supernode(SupernodeArgs),
-    /// Run a node's proxy: what the container engines on this machine talk to
-    Proxy(ProxyArgs),
-    /// Get files and directories through the swarm, or straight from their source
-    Get(GetArgs),
-    /// Have supernodes fetch the layers of images, and files, before anybody pulls them
+    /// Run a supernode: it reads each layer once from the registry, and tracks the swarms
+    Supernode(Box<SupernodeArgs>),
+    /// Run a node's proxy for the container engines on this machine
+    Proxy(Box<ProxyArgs>),
+    /// Download files and directories through the swarm, or directly from their source
+    Get(Box<GetArgs>),
+    /// Have supernodes and nodes fetch images and files before they are needed
     Preheat(PreheatArgs),
-    /// Print what supernodes, their nodes and swarms are doing
+    /// Print what supernodes, nodes and swarms are doing
     Status(StatusArgs),
-    /// Watch what supernodes, their nodes and swarms are doing, live in this terminal
+    /// Watch supernodes, nodes and swarms live in this terminal
     Top(TopArgs),
     /// Make, show, verify and seed .torrent files
     #[command(subcommand)]
     Torrent(TorrentCommand),
-    /// List, remove, verify and pin what a node or supernode holds
+    /// List, remove, verify and pin cached layers of this machine
     Cache(CacheArgs),
-    /// Print a shell's completion script
+    /// Print the configuration in force, or check a configuration file
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print a completion script for a shell
     Completions {
         /// The shell
         shell: Shell,
     },
-    /// Print the default configuration of a role, as TOML
-    Config {
-        /// The role
-        role: Role,
-    },
+    /// Write the manual pages into a directory
+    Man(ManArgs),
 }
 
 #[cfg(test)]

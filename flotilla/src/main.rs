@@ -13,6 +13,7 @@
 mod cli;
 mod commands;
 mod config;
+mod host_name;
 mod logging;
 mod otlp;
 mod role;
@@ -26,13 +27,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Cli, Command};
+use crate::commands::get::GetFailed;
+use crate::config::ConfigErrors;
 
-/// musl's own has one lock for all threads.
+/// musl's own allocator has one lock for all threads.
 #[cfg(target_env = "musl")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-use crate::commands::get::GetFailed;
-use crate::config::ConfigErrors;
 
 /// The command line or the configuration is wrong; clap uses the same.
 const USAGE: u8 = 2;
@@ -63,14 +64,15 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("flotilla: error: {error:#}");
-            if error.is::<ConfigErrors>() {
-                ExitCode::from(USAGE)
-            } else if let Some(failed) = error.downcast_ref::<GetFailed>() {
-                ExitCode::from(failed.code)
-            } else {
-                ExitCode::FAILURE
+            if let Some(ConfigErrors(mistakes)) = error.downcast_ref() {
+                for mistake in mistakes {
+                    eprintln!("flotilla: error: {mistake}");
+                }
+                return ExitCode::from(USAGE);
             }
+            eprintln!("flotilla: error: {error:#}");
+            let failed = error.downcast_ref::<GetFailed>();
+            failed.map_or(ExitCode::FAILURE, |failed| ExitCode::from(failed.code))
         }
     }
 }

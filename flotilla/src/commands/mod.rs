@@ -1,7 +1,9 @@
 //! Runs what the command line asks for.
 
 pub(crate) mod cache;
+pub(crate) mod config;
 pub(crate) mod get;
+pub(crate) mod man;
 pub(crate) mod preheat;
 mod proxy;
 mod service;
@@ -16,14 +18,13 @@ use clap::CommandFactory as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Cli, Command};
-use crate::config;
 
 /// Runs one command to its end.
 pub(crate) async fn run(cli: Cli, shutdown: CancellationToken) -> anyhow::Result<()> {
     match cli.command {
-        Command::Supernode(args) => supernode::run(args, shutdown).await,
-        Command::Proxy(args) => proxy::run(args, shutdown).await,
-        Command::Get(args) => get::run(args, shutdown).await,
+        Command::Supernode(args) => supernode::run(*args, shutdown).await,
+        Command::Proxy(args) => proxy::run(*args, shutdown).await,
+        Command::Get(args) => get::run(*args, shutdown).await,
         Command::Preheat(args) => preheat::run(args, shutdown).await,
         Command::Status(args) => status::run(args).await,
         Command::Top(args) => top::run(args, shutdown).await,
@@ -34,8 +35,7 @@ pub(crate) async fn run(cli: Cli, shutdown: CancellationToken) -> anyhow::Result
             clap_complete::generate(shell, &mut Cli::command(), "flotilla", &mut script);
             Ok(std::io::stdout().write_all(&script)?)
         }
-        Command::Config { role } => {
-            Ok(std::io::stdout().write_all(config::defaults(role)?.as_bytes())?)
-        }
+        Command::Config(command) => config::run(command),
+        Command::Man(args) => man::run(&args),
     }
 }

@@ -9,8 +9,10 @@ use flotilla_client::preheat::{self, PreheatJob, PreheatOptions};
 use flotilla_torrents::preheat_api::{JobState, PreheatEvent};
 use tokio_util::sync::CancellationToken;
 
+use crate::config::ConfigErrors;
 use crate::config::join_token;
-use crate::config::{self, ConfigErrors};
+use crate::config::secrets::SecretFile;
+use crate::config::supernode_urls;
 use crate::sanitize::Shown;
 
 const PREHEAT_EXAMPLES: &str = "\
@@ -60,7 +62,7 @@ pub(crate) struct PreheatArgs {
 /// Hands images and files to the supernodes, and waits for them if that is wanted.
 pub(crate) async fn run(args: PreheatArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
     let mut errors = Vec::new();
-    let supernodes = config::supernode_urls(&args.supernode, &mut errors);
+    let supernodes = supernode_urls::of_flag(&args.supernode, &mut errors);
     if !errors.is_empty() {
         return Err(ConfigErrors(errors).into());
     }
@@ -70,7 +72,7 @@ pub(crate) async fn run(args: PreheatArgs, shutdown: CancellationToken) -> anyho
         nodes: args.nodes,
         filter_query: args.filter_query,
         supernodes,
-        join_token: join_token::given(args.join_token_file.as_deref())?,
+        join_token: join_token::given(&SecretFile::of_flag(args.join_token_file.as_deref()))?,
     };
     if args.wait && options.nodes.is_none() {
         return bring(&options, args.quiet, shutdown).await;

@@ -8,21 +8,41 @@ use flotilla_seeder::exposition;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::service::{bind, finish, host_name, prepare_data_dir, ready, within_grace};
-use crate::config::args::ProxyArgs;
-use crate::config::{ProxySettings, join_token};
+use super::service::{bind, finish, prepare_data_dir, ready, within_grace};
+use crate::config::file::{ConfigFile, DEFAULT_PATH};
+use crate::config::in_force::InForce;
+use crate::config::of_host::{DRAGONFLY_FILE, proxy_in_force};
+use crate::config::proxy::ProxyArgs;
+use crate::config::{ConfigErrors, join_token, supernode_urls};
+use crate::host_name::host_name;
 use crate::logging;
 use crate::otlp::Traces;
 
 /// Runs a node's proxy until `shutdown`.
 pub(super) async fn run(args: ProxyArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let (settings, supernodes, registries) = ProxySettings::resolve(args)?;
+    let file = ConfigFile::read(args.config.as_deref())?;
+    let in_force = proxy_in_force(&args.options, &file)?;
+    let registries = InForce::resolve(&args.registries, &file)?.options;
+    let join_token_file = in_force.secret_file("join_token_file");
+    let settings = in_force.options;
+    let supernodes = supernode_urls::of_checked(&settings.supernodes);
+    if supernodes.is_empty() {
+        let error = format!(
+            "no supernode: give --supernode http://ADDR:8001, or supernodes in [proxy] of {DEFAULT_PATH}, or [node] address=… in {DRAGONFLY_FILE}"
+        );
+        return Err(ConfigErrors(vec![error]).into());
+    }
     let node_name = settings.node_name.unwrap_or_else(host_name);
-    let endpoint = settings.otlp_endpoint.as_ref();
-    let traces = Traces::start(endpoint, settings.trace_ratio, "flotilla-proxy", &node_name)?;
+    let endpoint = settings.common.otlp_endpoint.as_ref();
+    let traces = Traces::start(
+        endpoint,
+        settings.common.trace_ratio,
+        "flotilla-proxy",
+        &node_name,
+    )?;
     logging::start("info", traces.as_ref().map(Traces::tracer));
     prepare_data_dir(&settings.data_dir)?;
-    let join_token = join_token::given(settings.join_token_file.as_deref())?;
+    let join_token = join_token::given(&join_token_file)?;
     let engines = bind(settings.listen, "--listen").await?;
     let peers = bind(settings.peer_listen, "--peer-listen").await?;
     let metrics = match settings.metrics_listen {
@@ -44,7 +64,7 @@ pub(super) async fn run(args: ProxyArgs, shutdown: CancellationToken) -> anyhow:
         supernodes,
         join_token,
         node_name,
-        cache_quota: settings.cache_quota.0,
+        cache_quota: settings.common.cache_quota.0,
         upload_rate: settings.upload_rate.0,
         download_rate: settings.download_rate.0,
     };

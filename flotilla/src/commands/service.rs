@@ -67,15 +67,3 @@ pub(super) async fn within_grace(
         () = overdue => Ok(()),
     }
 }
-
-pub(super) fn host_name() -> String {
-    let name = rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned();
-    if name.is_empty() {
-        "unnamed".to_owned()
-    } else {
-        name
-    }
-}

@@ -9,8 +9,10 @@ use flotilla_client::statistics_client::{self, List, Swarm, Totals, Traffic};
 use indicatif::{BinaryBytes, HumanDuration};
 use url::Url;
 
+use crate::config::ConfigErrors;
 use crate::config::join_token;
-use crate::config::{self, ConfigErrors};
+use crate::config::of_host;
+use crate::config::secrets::SecretFile;
 use crate::sanitize::Shown;
 
 const STATUS_EXAMPLES: &str = "\
@@ -57,16 +59,22 @@ pub(crate) fn asked(
     stats_token_file: Option<&Path>,
 ) -> anyhow::Result<(Vec<Url>, Option<String>)> {
     let mut errors = Vec::new();
-    let known = config::get_supernodes(supernodes, &mut errors);
+    let known = of_host::supernodes(supernodes, &mut errors);
     if known.urls.is_empty() && errors.is_empty() {
         errors.push("no supernode: give --supernode http://ADDR:8001".to_owned());
     }
     if !errors.is_empty() {
         return Err(ConfigErrors(errors).into());
     }
-    let token = match join_token::for_stats(stats_token_file)? {
+    let token = match join_token::for_stats(&SecretFile::of_flag(stats_token_file))? {
         Some(token) => Some(token),
-        None => join_token::given(known.join_token_file.as_deref())?,
+        None => {
+            let secret = SecretFile {
+                flag: None,
+                configured: known.join_token_file,
+            };
+            join_token::given(&secret)?
+        }
     };
     Ok((known.urls, token))
 }

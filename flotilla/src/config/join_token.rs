@@ -1,4 +1,4 @@
-//! The cluster's secret, and that of those who only look.
+//! The cluster's join token, and the read-only statistics token.
 
 use std::fs;
 use std::io::Write as _;
@@ -9,48 +9,55 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use data_encoding::HEXLOWER;
 
-const VARIABLE: &str = "FLOTILLA_JOIN_TOKEN";
-const STATS_VARIABLE: &str = "FLOTILLA_STATS_TOKEN";
-/// A shorter secret can be guessed.
-const LEAST_LENGTH: usize = 16;
+use super::secrets::SecretFile;
 
-/// The secret that the operator gave: the file of the flag, else the environment, else the
-/// file of the configuration.
-pub(crate) fn given(file: Option<&Path>) -> anyhow::Result<Option<String>> {
-    read(file, VARIABLE, "join token")
+/// Holds the join token.
+pub(crate) const JOIN_VARIABLE: &str = "FLOTILLA_JOIN_TOKEN";
+/// Holds the statistics token.
+pub(crate) const STATS_VARIABLE: &str = "FLOTILLA_STATS_TOKEN";
+/// A shorter secret can be guessed.
+const MIN_LENGTH: usize = 16;
+
+/// The cluster's secret, if there is one.
+///
+/// # Errors
+/// Its file cannot be read, or it can be guessed.
+pub(crate) fn given(file: &SecretFile) -> anyhow::Result<Option<String>> {
+    read(file, JOIN_VARIABLE, "join token")
 }
 
-/// What lets the statistics be seen, besides the join token.
-pub(crate) fn for_stats(file: Option<&Path>) -> anyhow::Result<Option<String>> {
+/// The token that shows the statistics and nothing else, if there is one.
+///
+/// # Errors
+/// Its file cannot be read, or it can be guessed.
+pub(crate) fn for_stats(file: &SecretFile) -> anyhow::Result<Option<String>> {
     read(file, STATS_VARIABLE, "statistics token")
 }
 
-fn read(file: Option<&Path>, variable: &str, what: &str) -> anyhow::Result<Option<String>> {
-    let token = match (file, std::env::var(variable)) {
-        (Some(path), _) => {
-            let text = fs::read_to_string(path)
-                .with_context(|| format!("{what} file {}", path.display()))?;
-            Some(text)
-        }
-        (None, Ok(text)) => Some(text),
-        (None, Err(_)) => None,
-    };
-    let Some(token) = token
-        .map(|text| text.trim().to_owned())
-        .filter(|text| !text.is_empty())
-    else {
+fn read(file: &SecretFile, variable: &str, what: &str) -> anyhow::Result<Option<String>> {
+    let Some(found) = file.read(variable, what)? else {
         return Ok(None);
     };
-    if token.len() < LEAST_LENGTH || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        bail!("the {what} has to have at least {LEAST_LENGTH} printable characters without spaces");
+    let token = found.text.trim();
+    if token.is_empty() {
+        return Ok(None);
     }
-    Ok(Some(token))
+    if token.len() < MIN_LENGTH || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        bail!(
+            "{}: expected at least {MIN_LENGTH} printable characters without spaces",
+            found.place
+        );
+    }
+    Ok(Some(token.to_owned()))
 }
 
-/// A supernode's secret. One that others can reach and that was given none makes one on its
+/// A supernode's secret. Without one, a supernode that other machines can reach makes one on its
 /// first start; on loopback the cluster is open.
+///
+/// # Errors
+/// A file cannot be read or written, or the secret can be guessed.
 pub(crate) fn of_supernode(
-    file: Option<&Path>,
+    file: &SecretFile,
     listen: SocketAddr,
     data_dir: &Path,
 ) -> anyhow::Result<Option<String>> {
@@ -63,24 +70,24 @@ pub(crate) fn of_supernode(
     let path = data_dir.join("join-token");
     if !path.exists() {
         let token = HEXLOWER.encode(&rand::random::<[u8; 32]>());
-        let shown = || format!("join token file {}", path.display());
+        let context = || format!("join token file {}", path.display());
         let mut options = fs::OpenOptions::new();
         let mut file = options
             .write(true)
             .create_new(true)
             .mode(0o600)
             .open(&path)
-            .with_context(shown)?;
-        writeln!(file, "{token}").with_context(shown)?;
-        file.sync_all().with_context(shown)?;
+            .with_context(context)?;
+        writeln!(file, "{token}").with_context(context)?;
+        file.sync_all().with_context(context)?;
         eprintln!(
-            "flotilla: new join token in {path}; nodes join with\n\
+            "flotilla: new join token in {path}; a node joins with\n\
              flotilla:   FLOTILLA_JOIN_TOKEN={token} flotilla proxy --supernode http://{listen} …\n\
-             flotilla: or with --join-token-file and a copy of that file; other supernodes of this cluster need the same",
+             flotilla: or with --join-token-file and a copy of that file; the other supernodes of this cluster need the same token",
             path = path.display(),
         );
     }
-    given(Some(&path))
+    given(&SecretFile::of_flag(Some(&path)))
 }
 
 #[cfg(test)]
@@ -93,9 +100,14 @@ mod tests {
     fn a_supernode_that_others_can_reach_makes_a_secret_and_keeps_it() {
         let dir = tempfile::tempdir().unwrap();
         let listen = "10.0.0.1:8001".parse().unwrap();
-        let first = of_supernode(None, listen, dir.path()).unwrap().unwrap();
+        let first = of_supernode(&SecretFile::default(), listen, dir.path())
+            .unwrap()
+            .unwrap();
         assert_eq!(first.len(), 64);
-        assert_eq!(of_supernode(None, listen, dir.path()).unwrap(), Some(first));
+        assert_eq!(
+            of_supernode(&SecretFile::default(), listen, dir.path()).unwrap(),
+            Some(first)
+        );
         let mode = fs::metadata(dir.path().join("join-token"))
             .unwrap()
             .permissions()
@@ -107,13 +119,16 @@ mod tests {
     fn on_loopback_the_cluster_is_open() {
         let dir = tempfile::tempdir().unwrap();
         let listen = "127.0.0.1:8001".parse().unwrap();
-        assert_eq!(of_supernode(None, listen, dir.path()).unwrap(), None);
+        assert_eq!(
+            of_supernode(&SecretFile::default(), listen, dir.path()).unwrap(),
+            None
+        );
     }
 
     #[test]
     fn a_secret_that_can_be_guessed_is_refused() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), "secret").unwrap();
-        assert!(given(Some(file.path())).is_err());
+        assert!(given(&SecretFile::of_flag(Some(file.path()))).is_err());
     }
 }

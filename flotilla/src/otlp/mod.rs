@@ -21,7 +21,7 @@ use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-pub(crate) use self::settings::{OtlpEndpoint, TraceArgs, TraceRatio};
+pub(crate) use self::settings::{OtlpEndpoint, TraceRatio};
 use self::span_queue::Exporting;
 
 /// For the last spans to leave at the end.

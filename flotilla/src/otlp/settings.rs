@@ -3,22 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use clap::Args;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use url::Url;
-
-/// On the command line.
-#[derive(Debug, Args)]
-pub(crate) struct TraceArgs {
-    /// Send traces of requests to this OpenTelemetry collector, OTLP over HTTP, e.g.
-    /// http://127.0.0.1:4318; an empty one turns it off [default: none]
-    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
-    pub(crate) otlp_endpoint: Option<OtlpEndpoint>,
-    /// The part of the traces that begin here which is recorded, 0 to 1; whoever asks with a
-    /// `traceparent` has decided for his [default: 1]
-    #[arg(long, value_name = "RATIO")]
-    pub(crate) trace_ratio: Option<TraceRatio>,
-}
 
 /// The base URL of a collector, or none.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,21 +51,8 @@ impl fmt::Display for OtlpEndpoint {
     }
 }
 
-impl Serialize for OtlpEndpoint {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for OtlpEndpoint {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(de::Error::custom)
-    }
-}
-
 /// A part of all traces, 0 to 1.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct TraceRatio(pub(crate) f64);
 
 impl Default for TraceRatio {
@@ -112,9 +84,9 @@ impl FromStr for TraceRatio {
     }
 }
 
-impl<'de> Deserialize<'de> for TraceRatio {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::new(f64::deserialize(deserializer)?).map_err(de::Error::custom)
+impl fmt::Display for TraceRatio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

@@ -17,7 +17,7 @@ use indicatif::BinaryBytes;
 use tokio_util::sync::CancellationToken;
 
 use self::cache_access::Holder;
-use crate::config;
+use crate::config::of_host;
 use crate::config::units::Time;
 use crate::role::Role;
 
@@ -133,7 +133,7 @@ pub(crate) async fn run(args: CacheArgs, shutdown: CancellationToken) -> anyhow:
 async fn holder(common: &CacheCommon) -> anyhow::Result<Holder> {
     let data_dir = match &common.data_dir {
         Some(given) => given.clone(),
-        None => config::data_dir_of(common.role)?,
+        None => of_host::data_dir_of(common.role)?,
     };
     Holder::of(&data_dir).await
 }

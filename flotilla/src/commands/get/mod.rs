@@ -21,8 +21,10 @@ use url::Url;
 use self::args::GetArgs;
 use self::list::{Listed, Named};
 use self::progress::Display;
+use crate::config::ConfigErrors;
 use crate::config::join_token;
-use crate::config::{self, ConfigErrors, GetSupernodes};
+use crate::config::of_host::{self, Supernodes};
+use crate::config::secrets::SecretFile;
 use crate::role::Role;
 
 /// Where the bytes of several files are until they are complete.
@@ -303,14 +305,14 @@ fn options(
     errors: &mut Vec<String>,
 ) -> anyhow::Result<GetOptions> {
     let source = source_options(args, errors);
-    let GetSupernodes {
+    let Supernodes {
         urls,
         are_named,
         join_token_file,
     } = if args.no_swarm {
-        GetSupernodes::default()
+        Supernodes::default()
     } else {
-        config::get_supernodes(&args.supernode, errors)
+        of_host::supernodes(&args.supernode, errors)
     };
     if args.no_fallback && urls.is_empty() && daemon.is_none() && errors.is_empty() {
         errors.push("--no-fallback: there is no supernode; give one with --supernode".to_owned());
@@ -322,11 +324,14 @@ fn options(
         errors.push("--seed-ratio: expected a number such as 1.5".to_owned());
     }
     let mut supernodes = urls;
-    let own_file = args.join_token_file.as_deref();
-    let join_token = match join_token::given(own_file.or(join_token_file.as_deref())) {
+    let secret = SecretFile {
+        flag: args.join_token_file.clone(),
+        configured: join_token_file,
+    };
+    let join_token = match join_token::given(&secret) {
         Ok(token) => token,
         // The configuration's secret is the service's: others do without the swarm.
-        Err(error) if own_file.is_none() && !are_named && !args.no_fallback => {
+        Err(error) if secret.flag.is_none() && !are_named && !args.no_fallback => {
             tracing::warn!("{error:#}; straight from the source");
             supernodes.clear();
             None
@@ -382,7 +387,7 @@ async fn daemon(args: &GetArgs, errors: &mut Vec<String>) -> Option<DaemonClient
     if args.no_daemon || args.no_swarm || asks_for_more {
         return None;
     }
-    let data_dir = config::data_dir_of(Role::Proxy).ok()?;
+    let data_dir = of_host::data_dir_of(Role::Proxy).ok()?;
     // None runs there, or it is somebody else's.
     DaemonClient::connect(&data_dir.join(SOCKET)).await.ok()
 }

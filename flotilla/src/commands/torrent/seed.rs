@@ -18,9 +18,11 @@ use super::addresses::address;
 use super::damage::print_damage;
 use super::progress_bar::progress_bar;
 use super::torrent_file::{read, summary};
+use crate::config::ConfigErrors;
 use crate::config::join_token;
+use crate::config::secrets::SecretFile;
+use crate::config::supernode_urls;
 use crate::config::units::Rate;
-use crate::config::{ConfigErrors, supernode_urls};
 use crate::sanitize::Shown;
 
 /// Where peers connect to when nothing is said: the first of BitTorrent's customary ports.
@@ -79,11 +81,11 @@ pub(crate) async fn seed(args: SeedArgs, shutdown: CancellationToken) -> anyhow:
         let checked = checked.filter_map(|url| url.map_err(|error| errors.push(error)).ok());
         trackers.push(checked.collect());
     }
-    let supernodes = supernode_urls(&args.supernode, &mut errors);
+    let supernodes = supernode_urls::of_flag(&args.supernode, &mut errors);
     if !errors.is_empty() {
         return Err(ConfigErrors(errors).into());
     }
-    let join_token = join_token::given(args.join_token_file.as_deref())?;
+    let join_token = join_token::given(&SecretFile::of_flag(args.join_token_file.as_deref()))?;
     trackers.extend(
         supernodes
             .iter()
