@@ -10,26 +10,14 @@
     )
 )]
 
-mod cache_command;
 mod cli;
 mod commands;
 mod config;
-mod dragonfly_conf;
-mod get_args;
-mod get_command;
-mod get_list;
-mod get_progress;
-mod join_token;
+mod host_name;
 mod logging;
-mod preheat_auth;
-mod preheat_command;
-mod shown;
-mod status_command;
-mod top_command;
-mod torrent_command;
-mod torrent_seed;
-mod traces;
-mod units;
+mod otlp;
+mod role;
+mod sanitize;
 
 use std::process::ExitCode;
 
@@ -39,13 +27,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Cli, Command};
+use crate::commands::get::GetFailed;
+use crate::config::ConfigErrors;
 
-/// musl's own has one lock for all threads.
+/// musl's own allocator has one lock for all threads.
 #[cfg(target_env = "musl")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-use crate::config::ConfigErrors;
-use crate::get_command::GetFailed;
 
 /// The command line or the configuration is wrong; clap uses the same.
 const USAGE: u8 = 2;
@@ -76,14 +64,15 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("flotilla: error: {error:#}");
-            if error.is::<ConfigErrors>() {
-                ExitCode::from(USAGE)
-            } else if let Some(failed) = error.downcast_ref::<GetFailed>() {
-                ExitCode::from(failed.code)
-            } else {
-                ExitCode::FAILURE
+            if let Some(ConfigErrors(mistakes)) = error.downcast_ref() {
+                for mistake in mistakes {
+                    eprintln!("flotilla: error: {mistake}");
+                }
+                return ExitCode::from(USAGE);
             }
+            eprintln!("flotilla: error: {error:#}");
+            let failed = error.downcast_ref::<GetFailed>();
+            failed.map_or(ExitCode::FAILURE, |failed| ExitCode::from(failed.code))
         }
     }
 }

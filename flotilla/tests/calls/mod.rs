@@ -103,7 +103,18 @@ impl Place {
 
     /// Runs the binary to its end.
     pub fn run(&self, arguments: &[&str]) -> Outcome {
-        outcome(&mut self.command(arguments))
+        Self::outcome(&mut self.command(arguments))
+    }
+
+    /// Runs a command to its end.
+    pub fn outcome(command: &mut Command) -> Outcome {
+        let output = command.output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Outcome {
+            code: output.status.code().unwrap_or(-1),
+            out: text(output.stdout),
+            err: text(output.stderr),
+        }
     }
 
     /// Starts a supernode or a proxy on loopback, with its data in `data_dir`.
@@ -125,7 +136,7 @@ impl Place {
 
     pub fn get_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Outcome {
         let mut command = self.get_command(arguments);
-        outcome(command.envs(variables.iter().copied()))
+        Self::outcome(command.envs(variables.iter().copied()))
     }
 
     /// Starts `flotilla get --json …`.
@@ -144,16 +155,6 @@ impl Drop for Background {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
-    }
-}
-
-fn outcome(command: &mut Command) -> Outcome {
-    let output = command.output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Outcome {
-        code: output.status.code().unwrap_or(-1),
-        out: text(output.stdout),
-        err: text(output.stderr),
     }
 }
 

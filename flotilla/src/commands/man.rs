@@ -1,0 +1,26 @@
+//! `flotilla man`: the manual pages.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::{Args, CommandFactory as _};
+
+use crate::cli::Cli;
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// Directory for the pages; it is made if need be
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+}
+
+/// Writes a page for the program and for each of its commands.
+pub(super) fn run(args: &ManArgs) -> anyhow::Result<()> {
+    write_pages(&args.directory)
+        .with_context(|| format!("cannot write manual pages to {}", args.directory.display()))
+}
+
+fn write_pages(directory: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(directory)?;
+    clap_mangen::generate_to(Cli::command(), directory)
+}

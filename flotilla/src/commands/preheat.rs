@@ -1,0 +1,158 @@
+//! `flotilla preheat`.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use anyhow::bail;
+use clap::Args;
+use flotilla_cluster::messages::preheats::{JobState, PreheatEvent};
+use flotilla_cluster::preheat_client as preheat;
+use flotilla_cluster::preheat_client::{PreheatJob, PreheatOptions};
+use futures_util::{StreamExt as _, stream};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::ConfigErrors;
+use crate::config::join_token;
+use crate::config::secrets::SecretFile;
+use crate::config::supernode_urls;
+use crate::sanitize::Shown;
+
+const PREHEAT_EXAMPLES: &str = "\
+Examples:
+  flotilla preheat registry.example:5000/team/app:1.0 --supernode http://10.0.0.1:8001 --wait
+  flotilla preheat registry.example/team/app:1.0 --supernode http://10.0.0.1:8001 --nodes 'web-*'
+  flotilla preheat registry.example/team/app:1.0 registry.example/team/db:7 \\
+      --supernode http://a:8001,http://b:8001 --platform linux/amd64
+  flotilla preheat https://files.example/model.bin --supernode http://10.0.0.1:8001 --nodes '*' --wait
+
+The supernodes log in with the file that they were given with --registry-auth, and know the
+registry by it or by --preheat-registry. Name all of a cluster's supernodes, as the proxies do.
+
+A URL that is no manifest's names a file, as in flotilla get URL. Its server has to be listed like a
+registry (--preheat-registry http://files.example:8080), and to give it without a login, with its
+length and an ETag or Last-Modified.";
+
+#[derive(Debug, Args)]
+#[command(after_help = PREHEAT_EXAMPLES)]
+pub(crate) struct PreheatArgs {
+    /// Images, HOST[:PORT]/REPOSITORY[:TAG][@DIGEST] or the URLs of their manifests, and URLs of files
+    #[arg(required = true, value_name = "IMAGE|URL")]
+    pub(crate) images: Vec<String>,
+    /// The supernodes, separated by commas
+    #[arg(long, value_name = "URL", value_delimiter = ',', required = true)]
+    pub(crate) supernode: Vec<String>,
+    /// Only for this platform; repeatable [default: all that the images have]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) platform: Vec<String>,
+    /// File with the cluster's secret (or set FLOTILLA_JOIN_TOKEN)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) join_token_file: Option<PathBuf>,
+    /// Have these nodes fetch the layers as well, a glob of their names [default: supernodes only]
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) nodes: Option<String>,
+    /// Query parameters that do not name a file, such as signatures, separated by commas
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) filter_query: Vec<String>,
+    /// Wait until every layer is where it should be, and fail if it is not
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// No lines of what becomes of it
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// Hands images and files to the supernodes, and waits for them if that is wanted.
+pub(crate) async fn run(args: PreheatArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let mut errors = Vec::new();
+    let supernodes = supernode_urls::of_flag(&args.supernode, &mut errors);
+    if !errors.is_empty() {
+        return Err(ConfigErrors(errors).into());
+    }
+    let options = PreheatOptions {
+        images: args.images,
+        platforms: args.platform,
+        nodes: args.nodes,
+        filter_query: args.filter_query,
+        supernodes,
+        join_token: join_token::given(&SecretFile::of_flag(args.join_token_file.as_deref()))?,
+    };
+    let jobs = preheat::submit(&options).await?;
+    let names = jobs.iter().map(|job| {
+        let (id, supernode) = (job.status.id, job.supernode());
+        format!("preheat job {id} at {supernode}")
+    });
+    let names: Vec<String> = names.collect();
+    if args.wait {
+        let waiting = wait_for(jobs, args.quiet);
+        return match shutdown.run_until_cancelled(waiting).await {
+            Some(ended) => ended,
+            None => bail!("interrupted; still at work: {}", names.join(", ")),
+        };
+    }
+    if !args.quiet {
+        names.iter().for_each(|name| say(name));
+    }
+    Ok(())
+}
+
+/// Stays until all jobs have ended, and tells of each layer.
+async fn wait_for(jobs: Vec<PreheatJob>, quiet: bool) -> anyhow::Result<()> {
+    let mut events = stream::select_all(jobs.into_iter().map(PreheatJob::events));
+    let (mut shown, mut here, mut causes) = (0, 0, Vec::new());
+    while let Some(event) = events.next().await {
+        let event = event?;
+        if let PreheatEvent::Finished(status) = &event {
+            here += status.layers;
+            if status.state != JobState::Success {
+                let cause = status.cause.as_deref().unwrap_or("it has failed");
+                causes.push(format!("job {}: {}", status.id, Shown(cause)));
+            }
+        }
+        let is_here = matches!(
+            event,
+            PreheatEvent::Layer { .. } | PreheatEvent::File { .. }
+        );
+        shown += u64::from(is_here);
+        if !quiet {
+            show(&event);
+        }
+    }
+    if !quiet && here > shown {
+        say(&format!("{} more layers, seeding", here - shown));
+    }
+    if causes.is_empty() {
+        return Ok(());
+    }
+    bail!("{}", causes.join("; "))
+}
+
+/// One line a layer.
+fn show(event: &PreheatEvent) {
+    let line = match event {
+        PreheatEvent::Layer {
+            image,
+            digest,
+            bytes,
+        } => format!("{} {digest} {bytes} bytes, seeding", Shown(image)),
+        PreheatEvent::File { url, bytes } => format!("{} {bytes} bytes, seeding", Shown(url)),
+        PreheatEvent::Foreign { image, digest } => {
+            format!("{} {digest} is not at the registry, skipped", Shown(image))
+        }
+        PreheatEvent::Failed {
+            image,
+            digest,
+            reason,
+        } => {
+            let digest = digest.as_ref().map(|digest| format!(" {digest}"));
+            let (image, reason) = (Shown(image), Shown(reason));
+            format!("{image}{} failed: {reason}", digest.unwrap_or_default())
+        }
+        PreheatEvent::Heartbeat {} | PreheatEvent::Finished(_) => return,
+    };
+    say(&line);
+}
+
+/// Output that nobody reads is no reason to stop.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}

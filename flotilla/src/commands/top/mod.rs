@@ -1,0 +1,197 @@
+//! `flotilla top`: what a supernode tells, live in a terminal.
+//!
+//! A thread reads keys, a thread draws, a task asks: neither a supernode that hangs nor a terminal
+//! that takes nothing holds the others up. What is shown is [`State`], which answers and keys
+//! change; it has no clock, terminal or socket.
+
+mod cell_text;
+mod columns;
+mod drawing;
+mod event;
+mod listing;
+#[cfg(test)]
+#[path = "../../../tests/pane/mod.rs"]
+mod pane;
+mod poller;
+mod state;
+mod terminal;
+
+use std::io::{self, IsTerminal as _};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use flotilla_cluster::statistics_client::StatisticsClient;
+use ratatui::crossterm::event::{self as crossterm_event, Event as TerminalEvent};
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use self::event::Event;
+use self::listing::Query;
+use self::state::State;
+use self::terminal::Screen;
+use crate::commands::status;
+use crate::config::ConfigErrors;
+use crate::config::units::Time;
+
+const TOP_EXAMPLES: &str = "\
+Examples:
+  flotilla top
+  flotilla top --supernode http://10.0.0.1:8001,http://10.0.0.2:8001 --stats-token-file stats-token
+
+Keys:
+  1, 2, Tab          swarms, nodes, the other of both
+  n                  the next supernode; the first is shown first
+  Up, Down           the row before, after; PageUp, PageDown: the page; Home, End: the first, last page
+  s, r               sort by the next column, the other way round
+  /                  search names, digests, addresses; Enter keeps the search, Esc ends it
+  q, Esc, Ctrl-C     quit";
+
+#[derive(Debug, Args)]
+#[command(after_help = TOP_EXAMPLES)]
+pub(crate) struct TopArgs {
+    /// The supernodes, separated by commas: one is shown, the key n turns to the next
+    /// [default: those of this machine's configuration]
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    pub(crate) supernode: Vec<String>,
+    /// File with the supernode's statistics token (or set FLOTILLA_STATS_TOKEN); without one the
+    /// join token is shown
+    #[arg(long, value_name = "FILE")]
+    pub(crate) stats_token_file: Option<PathBuf>,
+    /// Time between two questions, from 500ms to 1h
+    #[arg(long, value_name = "TIME", default_value = "1s")]
+    pub(crate) interval: Time,
+}
+
+/// Faster than this nothing changes at the supernode; slower is no live view.
+const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(3600);
+/// Keys and answers that wait to be drawn. An answer too many is dropped: the next one is newer.
+const MOST_WAITING: usize = 64;
+/// How often threads look whether to end, and the time that is shown moves on.
+const TICK: Duration = Duration::from_millis(200);
+/// For the terminal to take what restores it.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Shows supernodes until a key or a signal ends it.
+pub(crate) async fn run(args: TopArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let interval = args.interval.0;
+    if !INTERVALS.contains(&interval) {
+        let given = humantime::format_duration(interval);
+        let error = format!("--interval {given}: expected 500ms to 1h");
+        return Err(ConfigErrors(vec![error]).into());
+    }
+    let (supernodes, token) = status::asked(&args.supernode, args.stats_token_file.as_deref())?;
+    if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
+        bail!(
+            "top needs a terminal for its keys and its picture; `flotilla status` prints the same once"
+        );
+    }
+    let clients = supernodes
+        .iter()
+        .map(|supernode| StatisticsClient::new(supernode, token.as_deref()));
+    let clients = clients.collect::<Result<Vec<_>, _>>()?;
+    let state = State::new(supernodes.iter().map(flotilla_cluster::redacted).collect());
+
+    // Ends everything that was started here, also when this future is dropped.
+    let ended = shutdown.child_token();
+    let _end = ended.clone().drop_guard();
+    let (events, waiting) = mpsc::sync_channel(MOST_WAITING);
+    let (ask, asked) = watch::channel(state.query());
+    tokio::spawn(ended.clone().run_until_cancelled_owned(poller::ask(
+        clients,
+        asked,
+        interval,
+        events.clone(),
+    )));
+    let keys_end = ended.clone();
+    spawn("keys", move || read_keys(&events, &keys_end))?;
+    let (done, drawn) = oneshot::channel();
+    let drawing_end = ended.clone();
+    spawn("drawing", move || {
+        let _ = done.send(show(state, &waiting, &ask, &drawing_end));
+    })?;
+    let stopped = async {
+        ended.cancelled().await;
+        tokio::time::sleep(FAREWELL).await;
+    };
+    tokio::select! {
+        shown = drawn => shown.context("the picture broke off; please report what is above")?,
+        () = stopped => bail!("the terminal takes nothing; it may need `reset`"),
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    thread.spawn(work).context("no thread can be started")?;
+    Ok(())
+}
+
+/// Reads keys until `end`.
+fn read_keys(events: &SyncSender<Event>, end: &CancellationToken) {
+    while !end.is_cancelled() {
+        let read = match crossterm_event::poll(TICK) {
+            Ok(false) => continue,
+            Ok(true) => crossterm_event::read(),
+            Err(error) => Err(error),
+        };
+        let ends = read.is_err();
+        let event = read.map_or_else(Event::Gone, Event::Terminal);
+        // Keys wait for the drawing; when that has ended there is nobody to read for.
+        if events.send(event).is_err() || ends {
+            return;
+        }
+    }
+}
+
+/// Draws until a key or `end` ends it.
+fn show(
+    mut state: State,
+    events: &Receiver<Event>,
+    ask: &watch::Sender<Query>,
+    end: &CancellationToken,
+) -> anyhow::Result<()> {
+    let mut screen = Screen::open().context("the terminal cannot be drawn on")?;
+    while !end.is_cancelled() {
+        // The size of the terminal says how many rows to ask for.
+        let room = screen.size().map(drawing::rows_in);
+        state.handle_room(room.context("the terminal tells no size")?);
+        screen
+            .draw(|frame| drawing::draw(frame, &state, Instant::now()))
+            .context("the terminal cannot be drawn on")?;
+        let query = state.query();
+        ask.send_if_modified(|asked| {
+            let differs = *asked != query;
+            if differs {
+                *asked = query;
+            }
+            differs
+        });
+        let first = match events.recv_timeout(TICK) {
+            Ok(event) => event,
+            Err(RecvTimeoutError::Timeout) => continue,
+            // The others may see the end first.
+            Err(RecvTimeoutError::Disconnected) if end.is_cancelled() => break,
+            Err(RecvTimeoutError::Disconnected) => bail!("nobody reads the terminal any more"),
+        };
+        // A held key draws once for all that has come meanwhile.
+        for event in std::iter::once(first).chain(events.try_iter().take(MOST_WAITING)) {
+            match event {
+                Event::Answer(answer) => state.handle_answer(*answer, Instant::now()),
+                Event::Terminal(TerminalEvent::Key(key)) => {
+                    if state.handle_key(key).is_break() {
+                        return Ok(());
+                    }
+                }
+                // A new size is seen by the next drawing.
+                Event::Terminal(_) => {}
+                Event::Gone(error) => {
+                    return Err(error).context("the terminal cannot be read");
+                }
+            }
+        }
+    }
+    Ok(())
+}
