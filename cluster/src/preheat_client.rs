@@ -11,9 +11,9 @@ use crate::messages::preheats::{JobStatus, PreheatEvent, PreheatRequest, Preheat
 use crate::supernode_client::{Supernode, SupernodeError, Supernodes};
 
 /// A supernode that broke off is asked again after this.
-const RETRY_AFTER: Duration = Duration::from_millis(500);
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// Failures in a row, for which a supernode may be away: a minute at least.
-const MOST_FAILURES: u32 = 120;
+const MAX_FAILURES: u32 = 120;
 
 /// What to preheat, and where.
 #[derive(Clone, Debug)]
@@ -95,10 +95,10 @@ impl Follower {
                 Err(
                     PreheatError::CutShort(_)
                     | PreheatError::Supernode(SupernodeError::Unreachable { .. }),
-                ) if self.failures < MOST_FAILURES => {
+                ) if self.failures < MAX_FAILURES => {
                     self.failures += 1;
                     self.events = None;
-                    tokio::time::sleep(RETRY_AFTER).await;
+                    tokio::time::sleep(RETRY_INTERVAL).await;
                 }
                 Err(error) => return Err(error),
             }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 /// Progress is told at most so often for each file.
-const TELL_EVERY: Duration = Duration::from_millis(200);
+const REPORT_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Where the bytes come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -142,7 +142,7 @@ impl Reporter {
     /// Tells of progress, unless it did a moment ago.
     pub(crate) fn progress(&self, bytes: u64, length: Option<u64>, peers: usize) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.is_some_and(|told| told.elapsed() < TELL_EVERY) {
+        if told.is_some_and(|told| told.elapsed() < REPORT_INTERVAL) {
             return;
         }
         *told = Some(Instant::now());

@@ -23,7 +23,7 @@ use crate::http::source_client::SourceClient;
 use crate::http::validator::Validator;
 
 /// How often the swarm is looked at while it says nothing.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Bytes copied at a time from the swarm's pieces.
 const COPY: usize = 1024 * 1024;
 /// Names the content that the pieces in the data directory are of.
@@ -176,7 +176,7 @@ impl FromSwarm<'_> {
                     }
                     status.borrow_and_update();
                 }
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(POLL_INTERVAL) => {}
             }
             self.tell_progress(swarm, swarm.held_bytes(), layer.length());
             if let Some(reason) = swarm.stalled() {
@@ -205,7 +205,7 @@ impl FromSwarm<'_> {
         while position < bytes.end {
             let came = tokio::select! {
                 came = reader.next() => came,
-                () = tokio::time::sleep(LOOK) => {
+                () = tokio::time::sleep(POLL_INTERVAL) => {
                     self.check_rate(swarm, &mut watch)
                         .map_err(|failure| with_part(failure, &part))?;
                     continue;

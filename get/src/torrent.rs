@@ -20,9 +20,9 @@ use crate::torrent_swarm::{
 };
 
 /// Longest .torrent that is read; [`flotilla_torrents::Metainfo::from_bytes`] has the same cap.
-const MOST_TORRENT_BYTES: u64 = 24 * 1024 * 1024;
+const MAX_TORRENT_BYTES: u64 = 24 * 1024 * 1024;
 /// A torrent that brings nothing for so long is given up; trackers are asked again sooner.
-const PATIENCE: Duration = Duration::from_secs(10 * 60);
+const STALL_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 /// One torrent.
 pub(crate) struct FromTorrent<'a> {
@@ -94,7 +94,7 @@ impl FromTorrent<'_> {
                 download_rate: options.download_rate,
                 ..defaults
             },
-            patience: Some(PATIENCE),
+            patience: Some(STALL_TIMEOUT),
             seed_for: options.seeding.time,
             seed_ratio: options.seeding.ratio,
         }
@@ -130,7 +130,7 @@ impl FromTorrent<'_> {
         loop {
             let part = reply.body.chunk().await;
             match part.map_err(|error| fault(root_cause(&error)))? {
-                Some(part) if (bytes.len() + part.len()) as u64 > MOST_TORRENT_BYTES => {
+                Some(part) if (bytes.len() + part.len()) as u64 > MAX_TORRENT_BYTES => {
                     return Err(fault(
                         "sends more than a .torrent may have, 24 MiB".to_owned(),
                     ));
@@ -146,7 +146,7 @@ async fn read(path: &Path) -> Result<Vec<u8>, GetError> {
     let io = |error| GetError::io(path, error);
     let file = tokio::fs::File::open(path).await.map_err(io)?;
     let mut bytes = Vec::new();
-    let mut file = file.take(MOST_TORRENT_BYTES + 1);
+    let mut file = file.take(MAX_TORRENT_BYTES + 1);
     file.read_to_end(&mut bytes).await.map_err(io)?;
     Ok(bytes)
 }

@@ -26,7 +26,7 @@ use crate::http::from_source::FromSource;
 use crate::http::source_client::SourceClient;
 
 /// How often a seeding swarm is looked at.
-const LOOK: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// What the files of one call share.
 pub(crate) struct Call {
@@ -65,7 +65,7 @@ impl Seed {
         };
         let enough = async {
             while !self.has_given_enough() {
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         };
         tokio::select! {

@@ -16,16 +16,16 @@ use crate::source::{Permission, Source, SourceError};
 use crate::token::TokenVerifier;
 
 /// A revoked permission to a blob ends at the latest after this.
-const BLOB_KEPT_FOR: Duration = Duration::from_secs(60);
+const BLOB_TTL: Duration = Duration::from_secs(60);
 /// The content behind other URLs may change: its validator is asked for again after this.
-const URL_KEPT_FOR: Duration = Duration::from_secs(5);
+const URL_TTL: Duration = Duration::from_secs(5);
 /// A blob that was deleted from a repository is given to holders of tokens for the repository
 /// at the latest until then; the tokens themselves are verified each time.
-const PRESENT_FOR: Duration = Duration::from_secs(60 * 60);
+const PRESENCE_TTL: Duration = Duration::from_secs(60 * 60);
 /// Permissions kept; each takes about 200 bytes.
-const MOST_KEPT: u64 = 100_000;
+const MAX_KEPT: u64 = 100_000;
 /// Harbor's tokens for many scopes reach 16 KiB.
-const LONGEST_TOKEN: usize = 64 * 1024;
+const MAX_TOKEN_LENGTH: usize = 64 * 1024;
 
 /// What was asked: URL and a hash of the caller's credentials.
 type Key = (String, [u8; 32]);
@@ -63,17 +63,17 @@ impl Expiry<Key, Granted> for Lifetime {
 impl Authorizer {
     /// Asks registries for blobs, unless `tokens` knows better.
     pub fn for_blobs(source: Source, tokens: TokenVerifier) -> Self {
-        Self::new(source, tokens, BLOB_KEPT_FOR)
+        Self::new(source, tokens, BLOB_TTL)
     }
 
     /// Asks any server, whose content may change.
     pub fn for_urls(source: Source) -> Self {
-        Self::new(source, TokenVerifier::default(), URL_KEPT_FOR)
+        Self::new(source, TokenVerifier::default(), URL_TTL)
     }
 
     fn new(source: Source, tokens: TokenVerifier, kept_for: Duration) -> Self {
         let granted = Cache::builder()
-            .max_capacity(MOST_KEPT)
+            .max_capacity(MAX_KEPT)
             .expire_after(Lifetime)
             .build();
         Self {
@@ -81,8 +81,8 @@ impl Authorizer {
             granted,
             tokens,
             present: Cache::builder()
-                .max_capacity(MOST_KEPT)
-                .time_to_live(PRESENT_FOR)
+                .max_capacity(MAX_KEPT)
+                .time_to_live(PRESENCE_TTL)
                 .build(),
             kept_for,
         }
@@ -202,7 +202,7 @@ fn lifetime(headers: &[(String, String)]) -> Duration {
 /// The `exp` of a JWT (RFC 7519 section 4.1.4). Not verified: the source has done that, and
 /// a forged one can only shorten the time.
 fn expiry_of_jwt(token: &str) -> Option<u64> {
-    if token.len() > LONGEST_TOKEN {
+    if token.len() > MAX_TOKEN_LENGTH {
         return None;
     }
     #[derive(serde::Deserialize)]

@@ -13,7 +13,7 @@ const DEFAULT_HOST: &str = "docker.io";
 const DEFAULT_USER: &str = "library";
 const DEFAULT_TAG: &str = "latest";
 /// Bytes of host and repository together (distribution, "reference").
-const LONGEST_NAME: usize = 255;
+const MAX_NAME_LENGTH: usize = 255;
 
 /// An image that cannot be meant.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +58,7 @@ impl FromStr for ImageReference {
     type Err = ImageReferenceError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        parse(text).ok_or_else(|| ImageReferenceError(text.chars().take(LONGEST_NAME).collect()))
+        parse(text).ok_or_else(|| ImageReferenceError(text.chars().take(MAX_NAME_LENGTH).collect()))
     }
 }
 
@@ -71,7 +71,7 @@ fn parse(text: &str) -> Option<ImageReference> {
         Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
         _ => (rest, None),
     };
-    if name.len() > LONGEST_NAME || !tag.is_none_or(is_image_tag) {
+    if name.len() > MAX_NAME_LENGTH || !tag.is_none_or(is_image_tag) {
         return None;
     }
     let (host, path) = match name.split_once('/') {

@@ -17,10 +17,10 @@ use futures_util::{Stream, StreamExt as _, stream};
 /// Waiting that is judged together: a registry may be slow for a while.
 const WINDOW: Duration = Duration::from_secs(10 * 60);
 /// Bytes that each window brings at least: 437 bytes per second. A steady 1 kB/s passes.
-const LEAST: u64 = 256 * 1024;
+const MIN_BYTES: u64 = 256 * 1024;
 /// The whole has to come within this at least: 100 KB/s for 60 GB, which nobody could hold for
 /// ever at the pace of small layers.
-const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
+const MAX_TIME: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The source brings the content forward too slowly to be worth its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,8 +43,8 @@ pub struct Pace {
 impl Pace {
     /// What is expected of the source of `length` bytes.
     pub fn of_length(length: u64) -> Self {
-        let windows = LONGEST.as_secs() / WINDOW.as_secs();
-        Self::at_least(LEAST.max(length / windows), WINDOW)
+        let windows = MAX_TIME.as_secs() / WINDOW.as_secs();
+        Self::at_least(MIN_BYTES.max(length / windows), WINDOW)
     }
 
     /// `least` bytes in each `window` of waiting.

@@ -30,7 +30,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Manifests and tokens are small: one that is not here by then does not come.
 const WHOLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Object stores answer after one redirect; more than these are a loop.
-const MOST_REDIRECTS: usize = 5;
+const MAX_REDIRECTS: usize = 5;
 
 /// How to reach sources.
 #[derive(Clone, Debug, Default)]
@@ -287,7 +287,7 @@ impl Source {
         purpose: &'static str,
     ) -> Result<reqwest::Response, SourceError> {
         let mut url = url.clone();
-        for _ in 0..=MOST_REDIRECTS {
+        for _ in 0..=MAX_REDIRECTS {
             let reply = self.send(&url, headers.clone(), purpose).await?;
             let status = reply.status();
             if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {

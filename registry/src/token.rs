@@ -19,7 +19,7 @@ use webpki::ring::RSA_PKCS1_2048_8192_SHA256;
 use crate::host::RegistryHost;
 
 /// Harbor's tokens for many repositories reach 16 KiB.
-const LONGEST_TOKEN: usize = 64 * 1024;
+const MAX_TOKEN_LENGTH: usize = 64 * 1024;
 /// Clocks differ.
 const LEEWAY: u64 = 30;
 
@@ -181,7 +181,7 @@ fn repository_of(url: &Url) -> Option<&str> {
 
 /// The claims of a token that the certificate's key has signed (RFC 7515 section 5.2).
 fn claims(certificate: &CertificateDer<'_>, token: &str) -> Option<Claims> {
-    if token.len() > LONGEST_TOKEN {
+    if token.len() > MAX_TOKEN_LENGTH {
         return None;
     }
     let (signed, signature) = token.rsplit_once('.')?;
@@ -382,7 +382,7 @@ mod tests {
             format!("{confused}.{payload}.{signature}"),
             format!("{head}.{payload}."),
             format!("{good}.{signature}"),
-            "x".repeat(LONGEST_TOKEN + 1),
+            "x".repeat(MAX_TOKEN_LENGTH + 1),
         ] {
             assert!(!lets_pull(&service, BLOB, &token), "{token:.80}");
         }

@@ -32,7 +32,7 @@ use crate::stats::{self, Access, Events, HistoryFile, JobList, Statistics, Web};
 use crate::swarms::Openings;
 
 /// For the statistics to be saved at the end.
-const SAVE_GRACE: Duration = Duration::from_secs(5);
+const SAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a supernode needs to know.
 #[derive(Clone, Debug)]
@@ -227,7 +227,7 @@ impl Supernode {
         }
         self.api.openings.engine.stopped().await;
         // A disk that hangs does not keep it from stopping.
-        match tokio::time::timeout(SAVE_GRACE, watching).await {
+        match tokio::time::timeout(SAVE_TIMEOUT, watching).await {
             Ok(watched) => watched.context("statistics"),
             Err(_) => Ok(()),
         }

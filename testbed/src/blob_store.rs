@@ -11,7 +11,7 @@ use crate::host::Host;
 use crate::process::Process;
 
 const PORT: u16 = 9000;
-const READY: Duration = Duration::from_secs(20);
+const READY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A running store.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl BlobStore {
             .arg(directory.join("error.log"));
         let mut process = Process::start("store", host.directory(), command)?;
         let id = directory.join("nginx.pid");
-        process.wait_ready(READY, |_| {
+        process.wait_ready(READY_TIMEOUT, |_| {
             fs::metadata(&id).is_ok_and(|file| file.len() > 0)
         })?;
         Ok(Self {

@@ -13,7 +13,7 @@ use crate::namespace::output_of;
 use crate::process::Process;
 use crate::registry::{Login, Registry};
 
-const READY: Duration = Duration::from_secs(60);
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running containerd with a content store of its own.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl Containerd {
         let mut process = Process::start("containerd", host.directory(), command)?;
         let mut version = Command::new("ctr");
         version.arg("--address").arg(&socket).arg("version");
-        process.wait_ready(READY, |_| {
+        process.wait_ready(READY_TIMEOUT, |_| {
             version.output().is_ok_and(|output| output.status.success())
         })?;
         Ok(Self {

@@ -17,8 +17,8 @@ use crate::registry::{Login, Registry};
 use crate::sweep::unmount_below;
 
 /// Two cores may start five engines at once.
-const READY: Duration = Duration::from_secs(60);
-const STOPPED: Duration = Duration::from_secs(30);
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How an engine reaches its registry.
 #[derive(Clone, Debug, Default)]
@@ -124,7 +124,7 @@ impl DockerEngine {
     /// It does not start; with its log.
     pub fn wait_ready(&mut self) -> Result<()> {
         let mut version = self.client(&["version"]);
-        self.process.wait_ready(READY, |_| {
+        self.process.wait_ready(READY_TIMEOUT, |_| {
             version.output().is_ok_and(|output| output.status.success())
         })
     }
@@ -247,7 +247,7 @@ impl DockerEngine {
     /// # Errors
     /// It does not stop.
     pub fn stop(mut self) -> Result<()> {
-        self.process.terminate(STOPPED).map(drop)
+        self.process.terminate(STOP_TIMEOUT).map(drop)
     }
 
     /// Stops the engine and removes its store, for the room it takes.

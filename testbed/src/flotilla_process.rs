@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use crate::host::Host;
 use crate::process::Process;
 
-const READY: Duration = Duration::from_secs(20);
+const READY_TIMEOUT: Duration = Duration::from_secs(20);
 const API_PORT: u16 = 8001;
 const PEER_PORT: u16 = 65002;
 const JOIN_TOKEN: &str = "testbed-join-token";
@@ -220,7 +220,7 @@ impl Get {
 
 /// Each program prints one line when it serves.
 fn wait_until_serving(process: &mut Process) -> Result<()> {
-    process.wait_ready(READY, |process| {
+    process.wait_ready(READY_TIMEOUT, |process| {
         process
             .output()
             .split_inclusive('\n')

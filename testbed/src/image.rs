@@ -17,9 +17,9 @@ use crate::namespace::{output_of, run};
 use crate::registry::Registry;
 
 /// Files below this would make an engine's pull a test of its file system.
-const SMALLEST_FILE: u64 = 16 << 10;
+const MIN_FILE: u64 = 16 << 10;
 /// Files above this would make layers overshoot their size.
-const LARGEST_FILE: u64 = 32 << 20;
+const MAX_FILE_BYTES: u64 = 32 << 20;
 const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
@@ -308,7 +308,7 @@ fn list_files(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
         let metadata = entry.metadata()?;
         if metadata.is_dir() {
             list_files(&entry.path(), files)?;
-        } else if metadata.is_file() && (SMALLEST_FILE..=LARGEST_FILE).contains(&metadata.len()) {
+        } else if metadata.is_file() && (MIN_FILE..=MAX_FILE_BYTES).contains(&metadata.len()) {
             files.push(entry.path());
         }
     }

@@ -10,8 +10,8 @@ use crate::host::Host;
 use crate::process::Process;
 
 const PORT: u16 = 80;
-const READY: Duration = Duration::from_secs(20);
-const SETTLED: Duration = Duration::from_secs(30);
+const READY_TIMEOUT: Duration = Duration::from_secs(20);
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the server has sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,7 +69,7 @@ impl NginxOrigin {
             .arg(host.directory().join("nginx/error.log"));
         command.arg("-c").arg(&file);
         let mut process = Process::start("nginx", host.directory(), command)?;
-        process.wait_ready(READY, |_| id.exists())?;
+        process.wait_ready(READY_TIMEOUT, |_| id.exists())?;
         Ok(Self {
             host: host.clone(),
             files,
@@ -94,7 +94,7 @@ impl NginxOrigin {
     /// # Errors
     /// It is still sending after half a minute.
     pub fn traffic(&self) -> Result<OriginTraffic> {
-        self.host.wait_disconnected(PORT, SETTLED)?;
+        self.host.wait_disconnected(PORT, SETTLE_TIMEOUT)?;
         let log = fs::read_to_string(&self.log).context("cannot read nginx's log")?;
         Ok(count(&log))
     }

@@ -18,9 +18,9 @@ use crate::registry_log::{BlobTraffic, RegistryLog};
 use crate::token_service::TokenService;
 
 const PORT: u16 = 5000;
-const READY: Duration = Duration::from_secs(20);
+const READY_TIMEOUT: Duration = Duration::from_secs(20);
 /// A request that is still being answered when traffic is asked for has this long to finish.
-const SETTLED: Duration = Duration::from_secs(30);
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A user name and its password.
 #[derive(Clone, Copy, Debug)]
@@ -118,7 +118,9 @@ impl Registry {
         let mut command = host.service("docker-registry");
         command.arg("serve").arg(&configuration);
         let mut process = Process::start("registry", host.directory(), command)?;
-        process.wait_ready(READY, |registry| registry.errors().contains("listening on"))?;
+        process.wait_ready(READY_TIMEOUT, |registry| {
+            registry.errors().contains("listening on")
+        })?;
         Ok(Self {
             host: host.clone(),
             process,
@@ -176,10 +178,14 @@ impl Registry {
     /// # Errors
     /// A request is still being answered after half a minute.
     pub fn traffic(&self) -> Result<BlobTraffic> {
-        wait_until("the registry answers what it was asked", SETTLED, || {
-            let log = RegistryLog::parse(&self.process.errors());
-            Ok((log.in_flight == 0).then_some(log.traffic))
-        })
+        wait_until(
+            "the registry answers what it was asked",
+            SETTLE_TIMEOUT,
+            || {
+                let log = RegistryLog::parse(&self.process.errors());
+                Ok((log.in_flight == 0).then_some(log.traffic))
+            },
+        )
     }
 
     /// Blob bytes and requests that are already logged, without waiting.

@@ -14,7 +14,7 @@ use crate::testbed::scratch_root;
 /// A file in the testbed's directory: it outlives the process that made it, until it is stopped.
 pub(crate) const KEPT_MARKER: &str = "kept";
 const NAME_PREFIX: &str = "fl-";
-const PROCESSES_GONE: Duration = Duration::from_secs(20);
+const PROCESS_EXIT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The name of the `number`th testbed of this process.
 pub(crate) fn testbed_name(number: u32) -> String {
@@ -71,7 +71,7 @@ pub(crate) fn sweep(testbed: &str) -> Result<()> {
 
 /// Ends by id whatever runs inside the testbed's namespaces: nothing else can be in there.
 fn end_processes(testbed: &str) -> Result<()> {
-    wait_until("processes of the testbed end", PROCESSES_GONE, || {
+    wait_until("processes of the testbed end", PROCESS_EXIT_TIMEOUT, || {
         let mut left = 0_usize;
         for namespace in namespaces_of(testbed)? {
             let ids = run("ip", &["netns", "pids", &namespace]).unwrap_or_default();

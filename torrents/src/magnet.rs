@@ -12,20 +12,20 @@ use url::form_urlencoded::byte_serialize;
 use crate::InfoHash;
 
 /// Longest magnet link that is read.
-const MOST_BYTES: usize = 8 * 1024;
+const MAX_BYTES: usize = 8 * 1024;
 /// Most trackers that are kept.
-const MOST_TRACKERS: usize = 64;
+const MAX_TRACKERS: usize = 64;
 /// Most web seeds that are kept.
-const MOST_WEB_SEEDS: usize = 64;
+const MAX_WEB_SEEDS: usize = 64;
 /// Most peers that are kept; further ones are passed over.
-const MOST_PEERS: usize = 64;
+const MAX_PEERS: usize = 64;
 
 /// Text that is no magnet link of a v1 torrent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MagnetError {
     /// Longer than any sensible link.
-    #[error("magnet link of {0} bytes, expected at most {MOST_BYTES}")]
+    #[error("magnet link of {0} bytes, expected at most {MAX_BYTES}")]
     TooLong(usize),
     /// Not a URI of the scheme `magnet`.
     #[error("not a magnet link, expected magnet:?xt=urn:btih:<info hash>")]
@@ -34,10 +34,10 @@ pub enum MagnetError {
     #[error("magnet link without xt=urn:btih: and 40 hexadecimal or 32 base32 digits")]
     InfoHash,
     /// More trackers than the cap.
-    #[error("magnet link with more than {MOST_TRACKERS} trackers")]
+    #[error("magnet link with more than {MAX_TRACKERS} trackers")]
     Trackers,
     /// More web seeds than the cap.
-    #[error("magnet link with more than {MOST_WEB_SEEDS} web seeds")]
+    #[error("magnet link with more than {MAX_WEB_SEEDS} web seeds")]
     WebSeeds,
 }
 
@@ -107,7 +107,7 @@ impl FromStr for Magnet {
     type Err = MagnetError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.len() > MOST_BYTES {
+        if text.len() > MAX_BYTES {
             return Err(MagnetError::TooLong(text.len()));
         }
         let url = Url::parse(text).map_err(|_| MagnetError::NotMagnet)?;
@@ -127,12 +127,12 @@ impl FromStr for Magnet {
             return Err(MagnetError::InfoHash);
         }
         let owned = |key| values(key).map(Cow::into_owned);
-        let trackers: Vec<String> = owned("tr").take(MOST_TRACKERS + 1).collect();
-        if trackers.len() > MOST_TRACKERS {
+        let trackers: Vec<String> = owned("tr").take(MAX_TRACKERS + 1).collect();
+        if trackers.len() > MAX_TRACKERS {
             return Err(MagnetError::Trackers);
         }
-        let web_seeds: Vec<String> = owned("ws").take(MOST_WEB_SEEDS + 1).collect();
-        if web_seeds.len() > MOST_WEB_SEEDS {
+        let web_seeds: Vec<String> = owned("ws").take(MAX_WEB_SEEDS + 1).collect();
+        if web_seeds.len() > MAX_WEB_SEEDS {
             return Err(MagnetError::WebSeeds);
         }
         let peers = values("x.pe").filter_map(|peer| peer.parse().ok());
@@ -141,7 +141,7 @@ impl FromStr for Magnet {
             name: owned("dn").filter(|name| !name.is_empty()).last(),
             trackers,
             web_seeds,
-            peers: peers.take(MOST_PEERS).collect(),
+            peers: peers.take(MAX_PEERS).collect(),
         })
     }
 }
@@ -229,16 +229,16 @@ mod tests {
         assert_eq!(refused(&two), MagnetError::InfoHash);
         let many = format!(
             "magnet:?xt=urn:btih:{HEX}{}",
-            "&tr=a".repeat(MOST_TRACKERS + 1)
+            "&tr=a".repeat(MAX_TRACKERS + 1)
         );
         assert_eq!(refused(&many), MagnetError::Trackers);
         let many = format!(
             "magnet:?xt=urn:btih:{HEX}{}",
-            "&ws=a".repeat(MOST_WEB_SEEDS + 1)
+            "&ws=a".repeat(MAX_WEB_SEEDS + 1)
         );
         assert_eq!(refused(&many), MagnetError::WebSeeds);
         assert!(matches!(
-            refused(&"a".repeat(MOST_BYTES + 1)),
+            refused(&"a".repeat(MAX_BYTES + 1)),
             MagnetError::TooLong(_)
         ));
     }

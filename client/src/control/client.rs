@@ -13,15 +13,15 @@ use tokio::net::UnixStream;
 
 use crate::control::cache::{CacheReport, Outcome};
 use crate::control::{
-    FetchEvent, FetchRequest, FetchedLayer, MOST_NAMED, Named, Outcomes, Pinning, Verified,
+    FetchEvent, FetchRequest, FetchedLayer, MAX_NAMED, Named, Outcomes, Pinning, Verified,
 };
 use crate::node::ContentRequest;
 use crate::store::LayerAudit;
 
 /// A list of a million layers has 400 MB.
-const LARGEST_REPLY: usize = 512 * 1024 * 1024;
+const MAX_REPLY_BYTES: usize = 512 * 1024 * 1024;
 /// All pieces of the largest layer damaged, every second one, have 30 MB.
-const LARGEST_LINE: usize = 64 * 1024 * 1024;
+const MAX_LINE_BYTES: usize = 64 * 1024 * 1024;
 
 /// The host could not be asked, or did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -162,7 +162,7 @@ impl DaemonClient {
         contents: &[ContentId],
         mut on_audit: impl FnMut(Result<LayerAudit, (ContentId, String)>),
     ) -> Result<(), ControlError> {
-        for batch in contents.chunks(MOST_NAMED) {
+        for batch in contents.chunks(MAX_NAMED) {
             let named = Named {
                 contents: batch.to_vec(),
             };
@@ -254,7 +254,7 @@ impl DaemonClient {
         message: impl Fn(Vec<ContentId>) -> T,
     ) -> Result<Vec<Outcome>, ControlError> {
         let mut outcomes = Vec::with_capacity(contents.len());
-        for batch in contents.chunks(MOST_NAMED) {
+        for batch in contents.chunks(MAX_NAMED) {
             let message = message(batch.to_vec());
             let reply = self.call(Method::POST, what, &message).await?;
             let answer: Outcomes = read(reply).await?;
@@ -287,7 +287,7 @@ impl DaemonClient {
         if status.is_success() {
             return Ok(reply);
         }
-        let reason = bounded(reply, LARGEST_LINE).await?;
+        let reason = bounded(reply, MAX_LINE_BYTES).await?;
         let reason = String::from_utf8_lossy(&reason).into_owned();
         Err(ControlError::Unexpected(format!("{status}: {reason}")))
     }
@@ -318,7 +318,7 @@ fn broken_off() -> ControlError {
 }
 
 async fn read<T: DeserializeOwned>(reply: Response) -> Result<T, ControlError> {
-    let bytes = bounded(reply, LARGEST_REPLY).await?;
+    let bytes = bounded(reply, MAX_REPLY_BYTES).await?;
     serde_json::from_slice(&bytes).map_err(|e| ControlError::Unexpected(e.to_string()))
 }
 
@@ -345,8 +345,8 @@ fn lines<T: DeserializeOwned>(reply: Response) -> impl Stream<Item = Result<T, C
                         .map_err(|e| ControlError::Unexpected(e.to_string()))?;
                     return Ok(Some((value, (reply, buffer))));
                 }
-                if buffer.len() > LARGEST_LINE {
-                    let reason = format!("a line of more than {LARGEST_LINE} bytes");
+                if buffer.len() > MAX_LINE_BYTES {
+                    let reason = format!("a line of more than {MAX_LINE_BYTES} bytes");
                     return Err(ControlError::Unexpected(reason));
                 }
                 match reply.chunk().await? {

@@ -16,7 +16,7 @@ use crate::node::{ContentRequest, Layer, OpenError, origin_of};
 use crate::store::{Lease, StoredLayer};
 
 /// How often a client hears how far its fetch is.
-const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Where the content comes from that clients of the control socket ask for.
 pub trait ContentSource: Send + Sync + 'static {
@@ -104,7 +104,7 @@ async fn until_complete(swarm: &SwarmHandle, layer: &Layer, lines: &Lines) -> Re
         }
         tokio::select! {
             completed = &mut completed => return completed,
-            () = tokio::time::sleep(PROGRESS_EVERY) => {}
+            () = tokio::time::sleep(PROGRESS_INTERVAL) => {}
         }
         if let Some(reason) = swarm.stalled() {
             return Err(reason.to_owned());

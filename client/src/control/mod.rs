@@ -30,7 +30,7 @@ pub use self::socket::SocketError;
 /// The socket's name in the data directory.
 pub const SOCKET: &str = "control.sock";
 /// Layers that one request may name.
-pub(crate) const MOST_NAMED: usize = 1000;
+pub(crate) const MAX_NAMED: usize = 1000;
 
 /// The layers that a request is about.
 #[derive(Debug, Serialize, Deserialize)]

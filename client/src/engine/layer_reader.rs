@@ -17,9 +17,9 @@ use crate::store::Lease;
 /// Bytes handed out at a time.
 const PART: u64 = 256 * 1024;
 /// The swarm moves, yet this reader's piece does not come.
-const STARVED_AFTER: Duration = Duration::from_secs(15);
+const STARVATION_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often a waiting reader looks at the clock.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Why a reader ends before its range does. The caller goes on at
 /// [`LayerReader::position`] from the source.
@@ -122,7 +122,7 @@ impl Cursor {
         let layer = Arc::clone(self.swarm.layer());
         if !layer.has(piece) {
             self.swarm.reader_at(self.number, Some(piece));
-            let starving = tokio::time::Instant::now() + STARVED_AFTER;
+            let starving = tokio::time::Instant::now() + STARVATION_TIMEOUT;
             loop {
                 let status = self.status.borrow_and_update().clone();
                 if let SwarmState::Void(reason) = status.state {
@@ -137,7 +137,7 @@ impl Cursor {
                 if tokio::time::Instant::now() > starving {
                     return Err(ReadError::Stalled("the next piece does not come"));
                 }
-                let _ = tokio::time::timeout(LOOK, self.status.changed()).await;
+                let _ = tokio::time::timeout(POLL_INTERVAL, self.status.changed()).await;
             }
         }
         let part = geometry

@@ -41,9 +41,9 @@ use crate::torrent_files::TorrentStorage;
 /// Inputs that may wait for one swarm before its connections have to.
 const INPUT_QUEUE: usize = 1024;
 /// Incoming connections in their handshakes at the same moment.
-const MOST_HANDSHAKES: usize = 256;
+const MAX_HANDSHAKES: usize = 256;
 /// Time that swarms have to record their pieces when the host stops.
-const STOP_GRACE: Duration = Duration::from_secs(5);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What an [`Engine`] needs to know.
 #[derive(Clone, Debug)]
@@ -435,7 +435,7 @@ impl Engine {
     /// is over.
     pub async fn stopped(&self) {
         self.0.tasks.close();
-        let _ = tokio::time::timeout(STOP_GRACE, self.0.tasks.wait()).await;
+        let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, self.0.tasks.wait()).await;
     }
 
     async fn open(
@@ -587,7 +587,7 @@ fn published_so_far(layer: &StoredLayer, role: Role) -> PieceMap {
 }
 
 async fn accept_peers(engine: Engine, listener: TcpListener, shutdown: CancellationToken) {
-    let handshakes = Arc::new(Semaphore::new(MOST_HANDSHAKES));
+    let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
     loop {
         let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else {
             return;

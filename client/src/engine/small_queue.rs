@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::store::small_content::SmallContent;
 
 /// Bytes that may wait. A disk that is slower than the network keeps less, and holds up nobody.
-const MOST_WAITING: usize = 64 * 1024 * 1024;
+const MAX_WAITING: usize = 64 * 1024 * 1024;
 
 /// What waits, for one writer at a time.
 #[derive(Debug, Default)]
@@ -25,7 +25,7 @@ impl SmallQueue {
     pub(crate) fn push(&self, small: SmallContent, origin: String) -> bool {
         let mut waiting = self.lock();
         let bytes = waiting.bytes.saturating_add(small.bytes().len());
-        if bytes > MOST_WAITING {
+        if bytes > MAX_WAITING {
             tracing::debug!(content = %small.content(), "not kept: the disk is slow");
             return false;
         }
@@ -81,10 +81,10 @@ mod tests {
     #[test]
     fn a_slow_disk_fills_no_memory() {
         let queue = SmallQueue::default();
-        let large = small(vec![1; MOST_WAITING]);
+        let large = small(vec![1; MAX_WAITING]);
         queue.push(large.clone(), String::new());
         queue.push(small(vec![2]), String::new());
-        assert_eq!(queue.next().unwrap().0.bytes().len(), MOST_WAITING);
+        assert_eq!(queue.next().unwrap().0.bytes().len(), MAX_WAITING);
         assert!(queue.next().is_none());
         assert!(queue.push(large, String::new()), "there is room again");
     }

@@ -23,16 +23,16 @@ use crate::peers::web_seed::WebSeed;
 use crate::store::StoredLayer;
 
 /// No supernode and no progress for this long: nobody will bring the missing pieces.
-const ABANDONED_AFTER: Duration = Duration::from_secs(1);
+const ABANDON_TIMEOUT: Duration = Duration::from_secs(1);
 /// The supernode lives, yet nothing moves although pieces are published: go elsewhere.
-const STUCK_AFTER: Duration = Duration::from_secs(3);
+const STALL_TIMEOUT: Duration = Duration::from_secs(3);
 /// Peers whose share of a download is counted; a swarm has at most 300 connections at a time.
-const MOST_ORIGINS: usize = 512;
+const MAX_ORIGINS: usize = 512;
 /// Longest reason that is kept, in characters.
-const MOST_REASON: usize = 255;
+const MAX_REASON: usize = 255;
 /// All published pieces are here and the supernode waits for the source: the source would
 /// not answer this node faster, so be patient.
-const SOURCE_PATIENCE: Duration = Duration::from_secs(15);
+const SOURCE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How far a swarm is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +102,7 @@ impl SwarmCounters {
 /// Where a swarm's bytes came from, beyond what the counters tell.
 #[derive(Debug, Default)]
 struct Origins {
-    /// By peer; of the first [`MOST_ORIGINS`] that sent.
+    /// By peer; of the first [`MAX_ORIGINS`] that sent.
     by_peer: HashMap<PeerId, u64>,
     /// A supernode has heard of them.
     reported: bool,
@@ -314,7 +314,7 @@ impl SwarmHandle {
 
     /// Notes why the source has to deliver.
     pub fn note_registry_reason(&self, reason: &str) {
-        let reason = reason.chars().take(MOST_REASON).collect();
+        let reason = reason.chars().take(MAX_REASON).collect();
         self.swarm.0.lock_origins().registry_reason = Some(reason);
     }
 
@@ -440,12 +440,12 @@ impl SwarmHandle {
             return Some("the swarm has ended");
         }
         if !self.is_supernode_alive() {
-            return (idle > ABANDONED_AFTER).then_some("no supernode, and no peer brings pieces");
+            return (idle > ABANDON_TIMEOUT).then_some("no supernode, and no peer brings pieces");
         }
         if status.held >= status.known {
-            return (idle > SOURCE_PATIENCE).then_some("the supernode waits for the source");
+            return (idle > SOURCE_TIMEOUT).then_some("the supernode waits for the source");
         }
-        (idle > STUCK_AFTER).then_some("no peer brings pieces")
+        (idle > STALL_TIMEOUT).then_some("no peer brings pieces")
     }
 
     /// Bytes held from the beginning on without a gap.
@@ -493,7 +493,7 @@ impl Shared {
     /// Counts bytes of a peer.
     pub(crate) fn note_served(&self, peer: PeerId, bytes: u64) {
         let by_peer = &mut self.lock_origins().by_peer;
-        if by_peer.len() < MOST_ORIGINS || by_peer.contains_key(&peer) {
+        if by_peer.len() < MAX_ORIGINS || by_peer.contains_key(&peer) {
             let sent = by_peer.entry(peer).or_default();
             *sent = sent.saturating_add(bytes);
         }

@@ -22,15 +22,15 @@ use crate::node::{Layer, Node, Opener, Order, origin_of};
 /// Layers fetched for orders at the same time: an engine that pulls asks for three and more.
 const AT_ONCE: usize = 2;
 /// Before a supernode that was lost is asked again.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Before one that knows no orders, or not this node, is.
-const RETRY_LATER: Duration = Duration::from_secs(60);
+const LONG_RETRY_INTERVAL: Duration = Duration::from_secs(60);
 /// How often a fetch that gives way looks whether it may begin.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// The longest that pulls may put off one fetch: they may never end.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_secs(60);
 /// Without any progress of a layer.
-const STUCK_AFTER: Duration = Duration::from_secs(120);
+const STALL_TIMEOUT: Duration = Duration::from_secs(120);
 
 impl Node {
     /// Takes orders of all supernodes until the node stops. Pulls go first: a fetch does not begin
@@ -61,14 +61,14 @@ impl OrderTaker {
     async fn run(self) {
         loop {
             let pause = match self.listen().await {
-                Ok(()) => RETRY_AFTER,
+                Ok(()) => RETRY_INTERVAL,
                 Err(error) => {
                     tracing::debug!(%error, "no orders");
                     match error {
                         SupernodeError::Unexpected { .. } | SupernodeError::NotAMember { .. } => {
-                            RETRY_LATER
+                            LONG_RETRY_INTERVAL
                         }
-                        _ => RETRY_AFTER,
+                        _ => RETRY_INTERVAL,
                     }
                 }
             };
@@ -156,11 +156,11 @@ impl OrderTaker {
     async fn give_way(&self) {
         let pulls_are_over = async {
             while self.node.0.is_pulling() {
-                tokio::time::sleep(LOOK_EVERY).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         };
         // After the longest wait it goes on beside them.
-        let _ = tokio::time::timeout(LONGEST_WAIT, pulls_are_over).await;
+        let _ = tokio::time::timeout(MAX_WAIT, pulls_are_over).await;
     }
 
     /// Until the supernode has heard of it, or gives the order anew.
@@ -174,7 +174,7 @@ impl OrderTaker {
         };
         while let Err(error) = self.supernode.tell_outcome(job, &outcome).await {
             tracing::debug!(%error, "an outcome is not told");
-            tokio::time::sleep(RETRY_AFTER).await;
+            tokio::time::sleep(RETRY_INTERVAL).await;
         }
     }
 }
@@ -184,8 +184,8 @@ async fn completed(layer: &Layer) -> Result<(), String> {
     let stuck = async {
         match layer.swarm() {
             Some(swarm) => {
-                while swarm.idle_for() < STUCK_AFTER {
-                    tokio::time::sleep(STUCK_AFTER.saturating_sub(swarm.idle_for())).await;
+                while swarm.idle_for() < STALL_TIMEOUT {
+                    tokio::time::sleep(STALL_TIMEOUT.saturating_sub(swarm.idle_for())).await;
                 }
             }
             None => std::future::pending().await,
@@ -193,6 +193,6 @@ async fn completed(layer: &Layer) -> Result<(), String> {
     };
     tokio::select! {
         completed = layer.completed() => completed,
-        () = stuck => Err(format!("nothing of it has come for {} seconds", STUCK_AFTER.as_secs())),
+        () = stuck => Err(format!("nothing of it has come for {} seconds", STALL_TIMEOUT.as_secs())),
     }
 }

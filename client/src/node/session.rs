@@ -15,7 +15,7 @@ use crate::engine::swarm_handle::{SwarmHandle, SwarmState};
 use crate::node::{NodeShared, OpenError, Opener};
 
 /// Pause between attempts to find a supernode for a swarm that lost its own.
-const RETRY_AFTER: Duration = Duration::from_millis(500);
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// Attempts before a swarm without supernode is left to its peers.
 const RETRIES: u32 = 240;
 /// Announce interval when the tracker names none.
@@ -216,7 +216,7 @@ impl Session {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counters = self.swarm.counters();
         let from_supernodes = load(&counters.from_supernodes);
-        let served_by = self.swarm.served_by(NodeReport::MOST_SERVED_BY);
+        let served_by = self.swarm.served_by(NodeReport::MAX_SERVED_BY);
         let served_by = served_by.into_iter();
         let status = self.swarm.status();
         NodeReport {
@@ -261,7 +261,7 @@ impl Session {
                 }) => return None,
                 Err(_) => {}
             }
-            tokio::time::sleep(RETRY_AFTER).await;
+            tokio::time::sleep(RETRY_INTERVAL).await;
         }
         None
     }

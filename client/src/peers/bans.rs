@@ -9,7 +9,7 @@ use flotilla_torrents::PeerId;
 
 /// Long enough to finish any download without the peer, short enough that a repaired host
 /// comes back without an operator.
-const SHUNNED_FOR: Duration = Duration::from_secs(600);
+const BAN_TIME: Duration = Duration::from_secs(600);
 
 /// Who is shunned, by peer id (tickets are bound to it) and by the address that was dialled.
 /// Cheap to clone.
@@ -28,10 +28,10 @@ impl Bans {
         let mut shunned = self.lock();
         shunned
             .peers
-            .retain(|_, since| now.duration_since(*since) < SHUNNED_FOR);
+            .retain(|_, since| now.duration_since(*since) < BAN_TIME);
         shunned
             .addresses
-            .retain(|_, since| now.duration_since(*since) < SHUNNED_FOR);
+            .retain(|_, since| now.duration_since(*since) < BAN_TIME);
         shunned.peers.insert(peer, now);
         if let Some(address) = dialled {
             shunned.addresses.insert(address, now);
@@ -42,21 +42,21 @@ impl Bans {
         self.lock()
             .peers
             .get(&peer)
-            .is_some_and(|since| since.elapsed() < SHUNNED_FOR)
+            .is_some_and(|since| since.elapsed() < BAN_TIME)
     }
 
     pub(crate) fn is_shunned_address(&self, address: SocketAddr) -> bool {
         self.lock()
             .addresses
             .get(&address)
-            .is_some_and(|since| since.elapsed() < SHUNNED_FOR)
+            .is_some_and(|since| since.elapsed() < BAN_TIME)
     }
 
     pub(crate) fn count(&self) -> usize {
         self.lock()
             .peers
             .values()
-            .filter(|since| since.elapsed() < SHUNNED_FOR)
+            .filter(|since| since.elapsed() < BAN_TIME)
             .count()
     }
 

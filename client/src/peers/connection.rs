@@ -26,7 +26,7 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 /// Both handshakes are a few hundred bytes.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A bitfield of 2^20 pieces; blocks are smaller.
-const LARGEST_MESSAGE: u32 = 128 * 1024 + 16;
+const MAX_MESSAGE_BYTES: u32 = 128 * 1024 + 16;
 /// Unsent bytes that the kernel may hold per connection. More would take the choice whom
 /// to serve next away from the upload queue.
 const NOT_SENT_LOW_WATER: u32 = 64 * 1024;
@@ -250,7 +250,7 @@ async fn finish(
     if theirs.peer_id == me.peer_id {
         return Err(MeetError::Myself);
     }
-    let mut decoder = MessageDecoder::new(LARGEST_MESSAGE);
+    let mut decoder = MessageDecoder::new(MAX_MESSAGE_BYTES);
     let keys = match &me.access {
         Access::Protected { keys, .. } => keys,
         Access::Open { torrent, .. } => {

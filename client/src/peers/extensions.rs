@@ -16,9 +16,9 @@ use crate::peers::open_torrent::OpenTorrent;
 pub(crate) const UT_METADATA: u8 = 1;
 const UT_PEX: u8 = 2;
 /// BEP 11: at most one message a minute.
-const PEX_EVERY: Duration = Duration::from_secs(60);
+const PEX_INTERVAL: Duration = Duration::from_secs(60);
 /// A peer's messages that come sooner after each other are passed over; clocks differ a little.
-const PEX_LEAST: Duration = Duration::from_secs(45);
+const MIN_PEX_INTERVAL: Duration = Duration::from_secs(45);
 /// Pieces of the info dictionary that one connection gets, in multiples of the whole: one, and as
 /// much again for what it asked for twice.
 const METADATA_COPIES: usize = 2;
@@ -106,7 +106,7 @@ impl PeerExtensions {
             UT_PEX if !self.torrent.private && now >= self.pex_welcome => {
                 match PeerExchange::from_bytes(payload) {
                     Ok(exchange) => {
-                        self.pex_welcome = now + PEX_LEAST;
+                        self.pex_welcome = now + MIN_PEX_INTERVAL;
                         let added = exchange.added.into_iter();
                         Reaction::Peers(added.map(|(address, _)| address).collect())
                     }
@@ -179,14 +179,14 @@ impl PeerExtensions {
         });
         let added: Vec<_> = new
             .map(|(address, flags)| (*address, *flags))
-            .take(PeerExchange::MOST_PEERS)
+            .take(PeerExchange::MAX_PEERS)
             .collect();
         let gone = self.told.iter().filter(|told| !others.contains_key(told));
-        let dropped: Vec<_> = gone.copied().take(PeerExchange::MOST_PEERS).collect();
+        let dropped: Vec<_> = gone.copied().take(PeerExchange::MAX_PEERS).collect();
         if added.is_empty() && dropped.is_empty() {
             return None;
         }
-        self.next_pex = now + PEX_EVERY;
+        self.next_pex = now + PEX_INTERVAL;
         self.told.extend(added.iter().map(|(address, _)| *address));
         for address in &dropped {
             self.told.remove(address);
@@ -268,10 +268,10 @@ mod tests {
             _ => (0, 0),
         };
         assert_eq!(sent(peer.exchange(now, &all)), (50, 0));
-        assert_eq!(sent(peer.exchange(now + PEX_EVERY / 2, &all)), (0, 0));
-        assert_eq!(sent(peer.exchange(now + PEX_EVERY, &all)), (20, 0));
+        assert_eq!(sent(peer.exchange(now + PEX_INTERVAL / 2, &all)), (0, 0));
+        assert_eq!(sent(peer.exchange(now + PEX_INTERVAL, &all)), (20, 0));
         let gone = BTreeMap::new();
-        assert_eq!(sent(peer.exchange(now + PEX_EVERY * 2, &gone)), (0, 50));
+        assert_eq!(sent(peer.exchange(now + PEX_INTERVAL * 2, &gone)), (0, 50));
     }
 
     #[test]

@@ -17,9 +17,9 @@ use crate::engine::task::Input;
 use crate::swarm::{OWN_BLOCK, PeerKey};
 
 /// BEP 3: keep-alives are generally sent once every two minutes.
-const KEEP_ALIVE: Duration = Duration::from_secs(100);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(100);
 /// A connection that is silent for longer than two keep-alives is dead.
-const SILENCE: Duration = Duration::from_secs(240);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(240);
 
 /// What the swarm hands to a connection.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ pub(crate) async fn read_messages(
                 }
             }
             received.reserve(OWN_BLOCK as usize + 1024);
-            let read = tokio::time::timeout(SILENCE, socket.read_buf(&mut received));
+            let read = tokio::time::timeout(IDLE_TIMEOUT, socket.read_buf(&mut received));
             if read
                 .await
                 .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??
@@ -90,7 +90,7 @@ pub(crate) async fn write_messages(
 ) {
     let mut buffer = BytesMut::with_capacity(4096);
     loop {
-        let next = match tokio::time::timeout(KEEP_ALIVE, outgoing.recv()).await {
+        let next = match tokio::time::timeout(KEEP_ALIVE_INTERVAL, outgoing.recv()).await {
             Ok(Some(next)) => next,
             Ok(None) => break,
             Err(_) => Outgoing::Message(Message::KeepAlive),

@@ -20,11 +20,11 @@ use crate::peers::connection::{Access, Introduction, MeetError, PeerConnection};
 use crate::peers::extensions::UT_METADATA;
 
 /// Peers that are asked at the same moment.
-const MOST_ASKED: usize = 16;
+const MAX_ASKED: usize = 16;
 /// A peer that does not bring the next piece by then is left.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PEER_TIMEOUT: Duration = Duration::from_secs(20);
 /// A peer that failed is asked again after this: it may have been without the metainfo itself.
-const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 /// Pieces asked for ahead of what came.
 const PIPELINE: usize = 16;
 
@@ -37,11 +37,11 @@ enum MetadataError {
     Io(#[from] std::io::Error),
     #[error("{0}")]
     Protocol(String),
-    #[error("nothing for {}s", PATIENCE.as_secs())]
+    #[error("nothing for {}s", PEER_TIMEOUT.as_secs())]
     Silent,
     #[error("it has no metainfo to give")]
     NotOffered,
-    #[error("metainfo of {0} bytes, expected 1 to {most}", most = Metainfo::MOST_INFO_BYTES)]
+    #[error("metainfo of {0} bytes, expected 1 to {most}", most = Metainfo::MAX_INFO_BYTES)]
     Size(u64),
     #[error("it sent a metainfo with the hash {0}")]
     OtherHash(InfoHash),
@@ -79,11 +79,11 @@ pub async fn fetch(
         let known: Vec<SocketAddr> = peers.borrow_and_update().iter().copied().collect();
         for peer in known {
             let ready = match asked.get(&peer) {
-                Some(Some(failed)) => failed.elapsed() >= ASK_AGAIN_AFTER,
+                Some(Some(failed)) => failed.elapsed() >= RETRY_INTERVAL,
                 Some(None) => false,
                 None => true,
             };
-            if ready && asking.len() < MOST_ASKED {
+            if ready && asking.len() < MAX_ASKED {
                 asked.insert(peer, None);
                 let me = me.clone();
                 asking.spawn(async move { (peer, ask(peer, &me).await) });
@@ -102,7 +102,7 @@ pub async fn fetch(
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
             },
             Ok(()) = peers.changed() => {}
-            () = tokio::time::sleep(ASK_AGAIN_AFTER) => {}
+            () = tokio::time::sleep(RETRY_INTERVAL) => {}
         }
     }
 }
@@ -120,7 +120,7 @@ async fn ask(remote: SocketAddr, me: &Introduction) -> Result<Metainfo, Metadata
         return Err(MetadataError::NotOffered);
     };
     let length = usize::try_from(size).unwrap_or(usize::MAX);
-    if !(1..=Metainfo::MOST_INFO_BYTES).contains(&length) {
+    if !(1..=Metainfo::MAX_INFO_BYTES).contains(&length) {
         return Err(MetadataError::Size(size.into()));
     }
     let info = peer.metadata(id, length).await?;
@@ -148,7 +148,7 @@ impl Asked {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, received)
+        tokio::time::timeout(PEER_TIMEOUT, received)
             .await
             .map_err(|_| MetadataError::Silent)?
     }
@@ -161,7 +161,7 @@ impl Asked {
         let deadline = |pieces: usize| {
             // Each piece has its share, so that a peer cannot keep this busy with other messages.
             let pieces = u32::try_from(pieces).unwrap_or(u32::MAX);
-            tokio::time::Instant::now() + PATIENCE.saturating_mul(pieces.min(64))
+            tokio::time::Instant::now() + PEER_TIMEOUT.saturating_mul(pieces.min(64))
         };
         let deadline = deadline(pieces);
         for piece in 0..pieces {

@@ -20,7 +20,7 @@ use crate::peers::io::Outgoing;
 use crate::swarm::{OWN_BLOCK, PeerKey, PeerTraits};
 
 /// Requests that follow each other become one range of at most this.
-const MOST_RANGE: u64 = 4 * 1024 * 1024;
+const MAX_RANGE: u64 = 4 * 1024 * 1024;
 /// Requests that a web seed is given at once.
 const REQUEST_QUEUE: u32 = 128;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,7 +28,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_TIMEOUT: Duration = Duration::from_secs(15);
 /// Tries of one range, and the pause before the second one, which doubles.
 const TRIES: u32 = 4;
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const MIN_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Padding files are not on the server (BEP 47).
 static ZEROS: [u8; 16 * 1024] = [0; 16 * 1024];
@@ -159,7 +159,7 @@ impl WebSeed {
         while let (Some(last), Some(next)) = (run.back(), queue.front()) {
             let end = self.offset(last).saturating_add(last.length());
             length = length.saturating_add(next.length());
-            if self.offset(next) != end || length > MOST_RANGE {
+            if self.offset(next) != end || length > MAX_RANGE {
                 break;
             }
             run.extend(queue.pop_front());
@@ -193,7 +193,7 @@ impl WebSeed {
             swarm,
         };
         let layout = self.torrent.layout();
-        let (mut tries, mut pause) = (0, FIRST_PAUSE);
+        let (mut tries, mut pause) = (0, MIN_RETRY_INTERVAL);
         while delivery.position < end {
             let before = delivery.position;
             let Some(span) = layout.spans(before..end).next() else {
@@ -201,7 +201,7 @@ impl WebSeed {
             };
             let fetched = self.fetch_span(span, &mut delivery).await;
             if delivery.position > before {
-                (tries, pause) = (0, FIRST_PAUSE);
+                (tries, pause) = (0, MIN_RETRY_INTERVAL);
             }
             if let Err(error) = fetched {
                 tries += 1;

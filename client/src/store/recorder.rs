@@ -13,7 +13,7 @@ use super::StoredLayer;
 use super::held::Held;
 
 /// A crash forgets the uses since then; they matter for the order of eviction only.
-const NOTE_USES_EVERY: Duration = Duration::from_secs(60);
+const RECORD_USES_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The thread; it ends with what it was given when this is dropped.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl Drop for Recorder {
 
 fn work(jobs: &Receiver<Job>, layers: &Mutex<Held>) {
     loop {
-        match jobs.recv_timeout(NOTE_USES_EVERY) {
+        match jobs.recv_timeout(RECORD_USES_INTERVAL) {
             Ok(Job::Record(layer)) => record(&layer, layers),
             Err(RecvTimeoutError::Timeout) => note_uses(layers),
             Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => return note_uses(layers),

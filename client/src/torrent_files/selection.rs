@@ -5,7 +5,7 @@ use flotilla_torrents::{Bitfield, FileSpan, Metainfo, PieceHash, TorrentFile};
 use crate::torrent_files::path_filter::PathFilter;
 
 /// Paths that an error names.
-const MOST_SHOWN: usize = 20;
+const MAX_SHOWN: usize = 20;
 
 /// No file is wanted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -118,7 +118,7 @@ fn names_of(torrent: &Metainfo) -> String {
     let mut files = files.iter().filter(|file| !file.is_padding());
     let shown: Vec<String> = files
         .by_ref()
-        .take(MOST_SHOWN)
+        .take(MAX_SHOWN)
         .map(|file| match file.path() {
             [] => torrent.name().to_owned(),
             path => path.join("/"),

@@ -20,7 +20,7 @@ use super::{FileSelection, Watch};
 use crate::store::Journal;
 
 /// Files kept open; torrents may have a million.
-const MOST_OPEN_FILES: usize = 64;
+const MAX_OPEN_FILES: usize = 64;
 /// Names in the work directory of a download.
 const CONTENT: &str = "content";
 const JOURNAL: &str = "pieces";
@@ -391,7 +391,7 @@ impl TorrentStorage {
             let flags = OFlags::RDONLY | OFlags::CLOEXEC;
             openat(directory, path.relative_path(), flags, Mode::empty())?.into()
         });
-        if open.len() >= MOST_OPEN_FILES {
+        if open.len() >= MAX_OPEN_FILES {
             open.pop_front();
         }
         open.push_back((number, Arc::clone(&file)));

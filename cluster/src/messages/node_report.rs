@@ -87,24 +87,24 @@ impl NodeReport {
     /// The header's name.
     pub const HEADER: &'static str = "x-flotilla-report";
     /// Longest header value that is written or read.
-    pub const LONGEST: usize = 8 * 1024;
+    pub const MAX_LENGTH: usize = 8 * 1024;
     /// Longest text in a report, in characters; the rest is cut off.
-    pub const LONGEST_TEXT: usize = 255;
+    pub const MAX_TEXT_LENGTH: usize = 255;
     /// Peers named in [`SwarmPart::served_by`].
-    pub const MOST_SERVED_BY: usize = 8;
+    pub const MAX_SERVED_BY: usize = 8;
     /// Supernodes named in [`HostReport::supernodes`].
-    pub const MOST_SUPERNODES: usize = 8;
+    pub const MAX_SUPERNODES: usize = 8;
 
     /// The header's value; none when it would be too long.
     pub fn to_header(&self) -> Option<String> {
         let json = serde_json::to_vec(&self.clone().bounded()).ok()?;
         let text = BASE64URL_NOPAD.encode(&json);
-        (text.len() <= Self::LONGEST).then_some(text)
+        (text.len() <= Self::MAX_LENGTH).then_some(text)
     }
 
     /// Reads a header's value; none when it is no report.
     pub fn from_header(text: &[u8]) -> Option<Self> {
-        if text.len() > Self::LONGEST {
+        if text.len() > Self::MAX_LENGTH {
             return None;
         }
         let json = BASE64URL_NOPAD.decode(text).ok()?;
@@ -115,9 +115,9 @@ impl NodeReport {
     fn bounded(mut self) -> Self {
         shorten(&mut self.node);
         shorten(&mut self.version);
-        self.swarm.served_by.truncate(Self::MOST_SERVED_BY);
+        self.swarm.served_by.truncate(Self::MAX_SERVED_BY);
         self.swarm.registry_reason.iter_mut().for_each(shorten);
-        self.host.supernodes.truncate(Self::MOST_SUPERNODES);
+        self.host.supernodes.truncate(Self::MAX_SUPERNODES);
         for supernode in &mut self.host.supernodes {
             shorten(&mut supernode.url);
         }
@@ -126,12 +126,12 @@ impl NodeReport {
 }
 
 fn shorten(text: &mut String) {
-    if let Some((end, _)) = text.char_indices().nth(NodeReport::LONGEST_TEXT) {
+    if let Some((end, _)) = text.char_indices().nth(NodeReport::MAX_TEXT_LENGTH) {
         text.truncate(end);
     }
 }
 
-/// Which pieces are held, as one bit for each of at most [`HeldPieces::MOST`] stretches of equal
+/// Which pieces are held, as one bit for each of at most [`HeldPieces::MAX`] stretches of equal
 /// length: a bit is set when the whole stretch is held. In JSON base64, the first stretch is the
 /// highest bit of the first byte.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,12 +140,12 @@ pub struct HeldPieces(Vec<u8>);
 
 impl HeldPieces {
     /// Stretches. Layers of up to 4 GiB have no more pieces: a stretch is a piece.
-    pub const MOST: u32 = 1024;
-    const MOST_BYTES: usize = 128;
+    pub const MAX: u32 = 1024;
+    const MAX_BYTES: usize = 128;
 
     /// Pieces of each stretch but the last, of so many pieces.
     pub fn pieces_per_stretch(pieces: u32) -> u32 {
-        pieces.div_ceil(Self::MOST).max(1)
+        pieces.div_ceil(Self::MAX).max(1)
     }
 
     /// Stretches of so many pieces.
@@ -200,11 +200,11 @@ impl TryFrom<String> for HeldPieces {
         let bytes = BASE64
             .decode(text.as_bytes())
             .map_err(|error| error.to_string())?;
-        if bytes.len() > Self::MOST_BYTES {
+        if bytes.len() > Self::MAX_BYTES {
             return Err(format!(
                 "{} bytes of held pieces, expected at most {}",
                 bytes.len(),
-                Self::MOST_BYTES
+                Self::MAX_BYTES
             ));
         }
         Ok(Self(bytes))
@@ -270,9 +270,9 @@ mod tests {
         };
         let header = report.to_header().unwrap();
         let read = NodeReport::from_header(header.as_bytes()).unwrap();
-        assert_eq!(read.node.chars().count(), NodeReport::LONGEST_TEXT);
-        assert_eq!(read.swarm.served_by.len(), NodeReport::MOST_SERVED_BY);
-        assert_eq!(read.host.supernodes.len(), NodeReport::MOST_SUPERNODES);
+        assert_eq!(read.node.chars().count(), NodeReport::MAX_TEXT_LENGTH);
+        assert_eq!(read.swarm.served_by.len(), NodeReport::MAX_SERVED_BY);
+        assert_eq!(read.host.supernodes.len(), NodeReport::MAX_SUPERNODES);
         assert_eq!(read.swarm.held, report.swarm.held);
     }
 
@@ -286,7 +286,7 @@ mod tests {
         assert_eq!(later.unwrap().swarm.from_peers, 5);
         assert_eq!(read("5"), None);
         assert_eq!(
-            NodeReport::from_header(&[b'A'; NodeReport::LONGEST + 1]),
+            NodeReport::from_header(&[b'A'; NodeReport::MAX_LENGTH + 1]),
             None
         );
     }

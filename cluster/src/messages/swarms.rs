@@ -122,7 +122,7 @@ pub struct SwarmDescriptor {
     /// that goes on at the source asks with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validator: Option<String>,
-    /// The content itself, when it is no longer than [`InlineContent::LONGEST`].
+    /// The content itself, when it is no longer than [`InlineContent::MAX_LENGTH`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inline: Option<InlineContent>,
 }
@@ -134,7 +134,7 @@ pub struct InlineContent(pub Vec<u8>);
 
 impl InlineContent {
     /// Bytes.
-    pub const LONGEST: u64 = 128 * 1024;
+    pub const MAX_LENGTH: u64 = 128 * 1024;
 }
 
 impl fmt::Debug for InlineContent {
@@ -221,7 +221,7 @@ impl std::str::FromStr for PieceHashes {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const DIGITS: usize = 2 * PieceHash::LENGTH;
-        let most = usize::try_from(Geometry::MOST_PIECES).unwrap_or(usize::MAX);
+        let most = usize::try_from(Geometry::MAX_PIECES).unwrap_or(usize::MAX);
         let (hashes, rest) = text.as_bytes().as_chunks::<DIGITS>();
         if !rest.is_empty() || hashes.len() > most {
             let expected = hashes.len().min(most) * PieceHash::LENGTH;

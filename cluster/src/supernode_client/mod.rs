@@ -31,18 +31,18 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// Opening waits for the source's answer; past this the caller is better off there itself.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(25);
 /// While it waits for the source, the supernode sends white space twice a second.
-const OPEN_SILENCE: Duration = Duration::from_millis(1500);
+const OPEN_IDLE_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Without a byte taken of what it is given; at the end it hashes the whole.
-const GIVE_SILENCE: Duration = Duration::from_secs(60);
+const GIVE_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 /// A supernode that failed is not asked again before this.
-const AVOIDED_FOR: Duration = Duration::from_secs(3);
+const AVOID_TIME: Duration = Duration::from_secs(3);
 /// The largest answer that is read: an announce reply with 200 peers has 2 KiB, a line of
 /// the event stream with all hashes of the largest layer 40 MiB.
-const LARGEST_REPLY: usize = 256 * 1024;
-const LARGEST_EVENT: usize = 48 * 1024 * 1024;
+const MAX_REPLY_BYTES: usize = 256 * 1024;
+const MAX_EVENT_BYTES: usize = 48 * 1024 * 1024;
 /// The supernode sends a heartbeat every second.
-const SILENCE: Duration = Duration::from_millis(2500);
+const EVENT_TIMEOUT: Duration = Duration::from_millis(2500);
 
 const TICKET: &str = "x-flotilla-ticket";
 
@@ -131,7 +131,7 @@ impl Supernode {
         let reply = self
             .call(self.get("v1/hello").timeout(CALL_TIMEOUT))
             .await?;
-        let bytes = self.read_bounded(reply, LARGEST_REPLY).await?;
+        let bytes = self.read_bounded(reply, MAX_REPLY_BYTES).await?;
         let hello = serde_json::from_slice(&bytes).map_err(|e| self.unexpected(e.to_string()))?;
         self.0.greeted.store(true, Ordering::Relaxed);
         Ok(hello)
@@ -165,9 +165,9 @@ impl Supernode {
             post = post.header(TraceParent::HEADER, parent.to_string());
         }
         let opening = async {
-            let answered = tokio::time::timeout(OPEN_SILENCE, self.call(post)).await;
+            let answered = tokio::time::timeout(OPEN_IDLE_TIMEOUT, self.call(post)).await;
             let reply = answered.map_err(|_| self.silent())??;
-            let bytes = self.read(reply, LARGEST_REPLY, OPEN_SILENCE).await?;
+            let bytes = self.read(reply, MAX_REPLY_BYTES, OPEN_IDLE_TIMEOUT).await?;
             serde_json::from_slice(&bytes).map_err(|e| self.unexpected(e.to_string()))
         };
         let opened = opening.await;
@@ -241,7 +241,7 @@ impl Supernode {
                     return;
                 }
                 before = Some(now);
-                tokio::time::sleep(GIVE_SILENCE).await;
+                tokio::time::sleep(GIVE_IDLE_TIMEOUT).await;
             }
         };
         let reply = tokio::select! {
@@ -267,7 +267,7 @@ impl Supernode {
             get = get.header(NodeReport::HEADER, report);
         }
         let reply = self.call(get).await?;
-        let bytes = self.read_bounded(reply, LARGEST_REPLY).await?;
+        let bytes = self.read_bounded(reply, MAX_REPLY_BYTES).await?;
         AnnounceReply::from_bytes(&bytes).map_err(|e| self.unexpected(e.to_string()))
     }
 
@@ -290,7 +290,7 @@ impl Supernode {
     ) -> Result<InfoHash, SupernodeError> {
         let request = self.member(request).timeout(OPEN_TIMEOUT);
         let reply = self.call(request).await?;
-        let bytes = self.read_bounded(reply, LARGEST_REPLY).await?;
+        let bytes = self.read_bounded(reply, MAX_REPLY_BYTES).await?;
         let registered: RegisteredTorrent =
             serde_json::from_slice(&bytes).map_err(|e| self.unexpected(e.to_string()))?;
         Ok(registered.info_hash)
@@ -321,7 +321,7 @@ impl Supernode {
         request: reqwest::RequestBuilder,
     ) -> Result<JobStatus, SupernodeError> {
         let reply = self.call(request.timeout(OPEN_TIMEOUT)).await?;
-        let bytes = self.read_bounded(reply, LARGEST_REPLY).await?;
+        let bytes = self.read_bounded(reply, MAX_REPLY_BYTES).await?;
         serde_json::from_slice(&bytes).map_err(|e| self.unexpected(e.to_string()))
     }
 
@@ -345,7 +345,7 @@ impl Supernode {
         let url = self.endpoint(&format!("v1/orders/{job}/swarms"));
         let post = self.member(self.0.http.post(url)).timeout(OPEN_TIMEOUT);
         let reply = self.call(post.json(asked)).await?;
-        let bytes = self.read_bounded(reply, LARGEST_REPLY).await?;
+        let bytes = self.read_bounded(reply, MAX_REPLY_BYTES).await?;
         serde_json::from_slice(&bytes).map_err(|e| self.unexpected(e.to_string()))
     }
 
@@ -370,7 +370,7 @@ impl Supernode {
         url.set_query(Some(query));
         let get = self.member(self.0.http.get(url)).timeout(CALL_TIMEOUT);
         let bytes = self
-            .read_bounded(self.call(get).await?, LARGEST_REPLY)
+            .read_bounded(self.call(get).await?, MAX_REPLY_BYTES)
             .await?;
         serde_json::from_slice(&bytes).map_err(|e| self.unexpected(e.to_string()))
     }
@@ -390,7 +390,7 @@ impl Supernode {
         let failed = self.0.failed.lock().unwrap_or_else(PoisonError::into_inner);
         failed
             .as_ref()
-            .is_some_and(|failure| failure.since.elapsed() < AVOIDED_FOR)
+            .is_some_and(|failure| failure.since.elapsed() < AVOID_TIME)
     }
 
     /// Avoids it for a while.
@@ -522,10 +522,10 @@ fn events_of<T: DeserializeOwned + Send>(
                     .map_err(|e| supernode.unexpected(e.to_string()))?;
                 return Ok(Some((event, (supernode, parts, lines))));
             }
-            if lines.len() > LARGEST_EVENT {
+            if lines.len() > MAX_EVENT_BYTES {
                 return Err(supernode.unexpected("an event without end".to_owned()));
             }
-            let part = tokio::time::timeout(SILENCE, parts.next());
+            let part = tokio::time::timeout(EVENT_TIMEOUT, parts.next());
             match part.await.map_err(|_| supernode.silent())? {
                 Some(Ok(part)) => lines.extend_from_slice(&part),
                 Some(Err(error)) => return Err(supernode.failed(root_cause(&error))),

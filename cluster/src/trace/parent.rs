@@ -8,7 +8,7 @@ use http::HeaderMap;
 /// Of version 00; later ones may append to it.
 const LENGTH: usize = 55;
 /// Of a version that is not known, longer ones are not looked at.
-const LONGEST: usize = 512;
+const MAX_LENGTH: usize = 512;
 const SAMPLED: u8 = 1;
 
 /// A span of a trace, wherever it is.
@@ -41,7 +41,7 @@ impl TraceParent {
         let fits = match text.len() {
             LENGTH => true,
             0..LENGTH => false,
-            length => !is_known && length <= LONGEST && text.get(55..56) == Some("-"),
+            length => !is_known && length <= MAX_LENGTH && text.get(55..56) == Some("-"),
         };
         let has_dashes = [2, 35, 52].map(|at| text.get(at..at + 1)) == [Some("-"); 3];
         if !fits || !has_dashes || version == "ff" || hex::<1>(version).is_none() {

@@ -9,9 +9,9 @@ use tracing::Span;
 use super::TARGET;
 
 /// Pieces that one request is told of one by one; the others are counted.
-const MOST_PIECES: u64 = 4096;
+const MAX_PIECES: u64 = 4096;
 /// Requests of one swarm that are told of pieces at the same time.
-const MOST_WAITING: usize = 32;
+const MAX_WAITING: usize = 32;
 
 /// A traced request that waits for a swarm, as long as this lives.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl Drop for Waiting {
         let pieces = self.pieces.load(Ordering::Relaxed);
         self.request
             .record("flotilla.pieces", super::number(pieces));
-        let left_out = pieces.saturating_sub(MOST_PIECES);
+        let left_out = pieces.saturating_sub(MAX_PIECES);
         if left_out > 0 {
             self.request
                 .record("flotilla.pieces.without_span", super::number(left_out));
@@ -49,7 +49,7 @@ impl PieceTraces {
         }
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.retain(|waiting| waiting.strong_count() > 0);
-        if waiting.len() >= MOST_WAITING {
+        if waiting.len() >= MAX_WAITING {
             return None;
         }
         let new = Arc::new(Waiting {
@@ -72,7 +72,7 @@ impl PieceTraces {
         let waiting: Vec<_> = waiting.iter().filter_map(Weak::upgrade).collect();
         let spans = waiting.iter().filter_map(|waiting| {
             let before = waiting.pieces.fetch_add(1, Ordering::Relaxed);
-            (before < MOST_PIECES).then(|| {
+            (before < MAX_PIECES).then(|| {
                 tracing::info_span!(
                     target: TARGET,
                     parent: &waiting.request,

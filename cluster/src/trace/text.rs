@@ -5,7 +5,7 @@ use url::Url;
 use crate::redact::redacted;
 
 /// Longest text of an attribute, in characters.
-const LONGEST: usize = 255;
+const MAX_LENGTH: usize = 255;
 
 /// The kind of path, of few (OCI distribution specification, section "Endpoints"): names of spans
 /// and what is counted by them have to be.
@@ -35,7 +35,7 @@ pub fn path(path: &str) -> String {
         | "/v2/"
         | "/v2/{name}/blobs/uploads/{reference}"
         | "/v2/{name}/blobs/uploads/") => kind.to_owned(),
-        _ => path.chars().take(LONGEST).collect(),
+        _ => path.chars().take(MAX_LENGTH).collect(),
     }
 }
 
@@ -51,7 +51,7 @@ pub fn harmless(reason: &str) -> String {
         }
     });
     let words: Vec<String> = words.collect();
-    words.join(" ").chars().take(LONGEST).collect()
+    words.join(" ").chars().take(MAX_LENGTH).collect()
 }
 
 #[cfg(test)]
@@ -87,7 +87,7 @@ mod tests {
             assert!(!path(secret).contains("s3cret"));
         }
         let long = format!("/v2/{}/blobs/sha256:0", "a".repeat(10_000));
-        assert_eq!(path(&long).len(), LONGEST);
+        assert_eq!(path(&long).len(), MAX_LENGTH);
     }
 
     #[test]

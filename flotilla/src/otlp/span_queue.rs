@@ -14,15 +14,15 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Spans that wait; about 1 KiB each. The next ones are dropped.
-const MOST_WAITING: usize = 8192;
+const MAX_WAITING: usize = 8192;
 /// Spans of one request to the collector.
-const MOST_IN_BATCH: usize = 512;
+const MAX_IN_BATCH: usize = 512;
 /// A batch waits so long for more spans.
-const GATHERED_FOR: Duration = Duration::from_secs(1);
+const BATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// A batch that is not taken by then is dropped.
-const EXPORTED_WITHIN: Duration = Duration::from_secs(6);
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(6);
 /// How often it is said that spans were dropped.
-const SAID_EVERY: Duration = Duration::from_secs(60);
+const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Takes spans as they end.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub(super) struct Exporting {
 
 /// Starts a task that gives spans to `exporter`.
 pub(super) fn start(exporter: impl SpanExporter + 'static) -> (SpanQueue, Exporting) {
-    let (waiting, spans) = mpsc::channel(MOST_WAITING);
+    let (waiting, spans) = mpsc::channel(MAX_WAITING);
     let dropped = Arc::new(AtomicU64::new(0));
     let closing = CancellationToken::new();
     let exporting = export(spans, exporter, Arc::clone(&dropped), closing.clone());
@@ -98,11 +98,11 @@ async fn export(
     let (mut said, mut said_at) = (0, None::<Instant>);
     loop {
         let received = closing
-            .run_until_cancelled(spans.recv_many(&mut batch, MOST_IN_BATCH))
+            .run_until_cancelled(spans.recv_many(&mut batch, MAX_IN_BATCH))
             .await;
         if received.is_some() {
             let gathering = gather(&mut spans, &mut batch);
-            let gathering = tokio::time::timeout(GATHERED_FOR, gathering);
+            let gathering = tokio::time::timeout(BATCH_INTERVAL, gathering);
             let _ = closing.run_until_cancelled(gathering).await;
         } else {
             // What is there is sent, and nothing more is taken.
@@ -114,12 +114,12 @@ async fn export(
         }
         let count = u64::try_from(batch.len()).unwrap_or(u64::MAX);
         let sent = exporter.export(std::mem::take(&mut batch));
-        let sent = tokio::time::timeout(EXPORTED_WITHIN, sent).await;
+        let sent = tokio::time::timeout(EXPORT_TIMEOUT, sent).await;
         if !matches!(sent, Ok(Ok(()))) {
             dropped.fetch_add(count, Ordering::Relaxed);
         }
         let so_far = dropped.load(Ordering::Relaxed);
-        if so_far > said && said_at.is_none_or(|at| at.elapsed() > SAID_EVERY) {
+        if so_far > said && said_at.is_none_or(|at| at.elapsed() > WARN_INTERVAL) {
             (said, said_at) = (so_far, Some(Instant::now()));
             tracing::warn!(
                 dropped = so_far,
@@ -131,8 +131,8 @@ async fn export(
 
 /// Fills a batch, or takes all there is of a queue that is closed.
 async fn gather(spans: &mut mpsc::Receiver<SpanData>, batch: &mut Vec<SpanData>) {
-    while batch.len() < MOST_IN_BATCH {
-        let room = MOST_IN_BATCH - batch.len();
+    while batch.len() < MAX_IN_BATCH {
+        let room = MAX_IN_BATCH - batch.len();
         if spans.recv_many(batch, room).await == 0 {
             return;
         }
@@ -188,7 +188,7 @@ mod tests {
             .with_span_processor(queue)
             .build();
         // This thread does not give way: nothing leaves the queue meanwhile.
-        end_spans(&provider, MOST_WAITING + 10);
+        end_spans(&provider, MAX_WAITING + 10);
         assert_eq!(dropped.load(Ordering::Relaxed), 10);
         exporting.finish(Duration::from_millis(10)).await;
         assert_eq!(exporter.1.load(Ordering::Relaxed), 0);

@@ -24,11 +24,11 @@ const UNSYNCED: &str = "part.unsynced";
 /// First byte and count (8 bytes each, big endian), SHA-1.
 const NOTE: usize = 36;
 /// Notes that are read: a gigabyte in parts of 4 KiB.
-const MOST_NOTES: usize = 1 << 18;
+const MAX_NOTES: usize = 1 << 18;
 /// Bytes that one note may be of.
-const LONGEST_NOTED: u64 = 16 * 1024 * 1024;
+const MAX_NOTED_LENGTH: u64 = 16 * 1024 * 1024;
 /// A record with as many ranges as a swarm has pieces at most.
-const LONGEST_RECORD: u64 = 64 * 1024 * 1024;
+const MAX_RECORD_LENGTH: u64 = 64 * 1024 * 1024;
 
 /// What the bytes are of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,7 +76,7 @@ impl PartFile {
     pub(crate) fn open(dir: &Path, name: &str) -> Option<Self> {
         let mut text = Vec::new();
         let record = File::open(dir.join(RECORD)).ok()?;
-        record.take(LONGEST_RECORD).read_to_end(&mut text).ok()?;
+        record.take(MAX_RECORD_LENGTH).read_to_end(&mut text).ok()?;
         let record: Record = serde_json::from_slice(&text).ok()?;
         let data = OpenOptions::new()
             .read(true)
@@ -137,7 +137,7 @@ impl PartFile {
     fn read_notes(&self) -> io::Result<()> {
         let mut noted = self.lock_noted();
         let mut bytes = Vec::new();
-        let most = (MOST_NOTES * NOTE) as u64;
+        let most = (MAX_NOTES * NOTE) as u64;
         (&noted.file).take(most).read_to_end(&mut bytes)?;
         let content = self.content();
         for note in bytes.as_chunks::<NOTE>().0 {
@@ -255,7 +255,7 @@ fn noted_range(note: &[u8; NOTE], content: &PartContent) -> Option<Range<u64>> {
     let (start, rest) = note.split_first_chunk::<8>()?;
     let (count, _) = rest.split_first_chunk::<8>()?;
     let start = u64::from_be_bytes(*start);
-    let count = Some(u64::from_be_bytes(*count)).filter(|count| *count <= LONGEST_NOTED)?;
+    let count = Some(u64::from_be_bytes(*count)).filter(|count| *count <= MAX_NOTED_LENGTH)?;
     let end = start.checked_add(count)?;
     let is_within = start >= content.start && content.end.is_none_or(|most| end <= most);
     is_within.then_some(start..end)

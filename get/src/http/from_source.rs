@@ -22,16 +22,16 @@ use crate::files::part_file::{PartContent, PartFile};
 use crate::stop::Stop;
 
 /// First pause before the source is asked again; each one is twice the one before.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const MIN_RETRY_INTERVAL: Duration = Duration::from_millis(500);
+const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(30);
 /// A source that changes its content more often than this while it is read is given up.
-const MOST_RESTARTS: u32 = 5;
+const MAX_RESTARTS: u32 = 5;
 /// Bytes that are written together: a write costs a turn of another thread.
 const WRITE: usize = 256 * 1024;
 /// What is lost at most when the host loses power, besides what is on its way: whichever of
 /// these comes first.
 const SYNC_BYTES: u64 = 4 * 1024 * 1024;
-const SYNC_EVERY: Duration = Duration::from_secs(1);
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
 /// One content at its source.
 pub(crate) struct FromSource<'a> {
@@ -122,7 +122,7 @@ impl FromSource<'_> {
                     self.reporter.restarted(reason);
                     (part, answers) = (None, 0);
                     restarts += 1;
-                    if restarts > MOST_RESTARTS {
+                    if restarts > MAX_RESTARTS {
                         return Err(
                             self.fault(format!("fails {restarts} times in a row: {reason}"))
                         );
@@ -150,8 +150,8 @@ impl FromSource<'_> {
         let factor = 1_u32
             .checked_shl(failures.saturating_sub(1))
             .unwrap_or(u32::MAX);
-        let pause = after.unwrap_or(FIRST_PAUSE.saturating_mul(factor));
-        let pause = pause.min(LONGEST_PAUSE);
+        let pause = after.unwrap_or(MIN_RETRY_INTERVAL.saturating_mul(factor));
+        let pause = pause.min(MAX_RETRY_INTERVAL);
         self.reporter.tell(&GetEvent::Retrying {
             reason,
             seconds: pause.as_secs_f64(),
@@ -427,7 +427,7 @@ impl PartWriter {
         if self.buffer.len() >= WRITE {
             self.write().await?;
         }
-        let due = self.unsynced >= SYNC_BYTES || self.synced.elapsed() >= SYNC_EVERY;
+        let due = self.unsynced >= SYNC_BYTES || self.synced.elapsed() >= SYNC_INTERVAL;
         if due && self.unsynced + self.waiting() > 0 {
             self.write().await?;
             self.wait_for_sync().await?;

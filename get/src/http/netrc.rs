@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// More than a file of logins has.
-const MOST_BYTES: u64 = 1024 * 1024;
+const MAX_BYTES: u64 = 1024 * 1024;
 
 /// A name and a password.
 #[derive(Clone, PartialEq, Eq)]
@@ -43,9 +43,9 @@ impl Netrc {
     pub fn read(path: &Path) -> std::io::Result<Self> {
         use std::io::Read as _;
         let mut text = Vec::new();
-        let mut file = std::fs::File::open(path)?.take(MOST_BYTES + 1);
+        let mut file = std::fs::File::open(path)?.take(MAX_BYTES + 1);
         file.read_to_end(&mut text)?;
-        if text.len() as u64 > MOST_BYTES {
+        if text.len() as u64 > MAX_BYTES {
             return Err(std::io::Error::other("larger than 1 MiB"));
         }
         Ok(Self::parse(&String::from_utf8_lossy(&text)))

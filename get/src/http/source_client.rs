@@ -16,7 +16,7 @@ use crate::error::GetError;
 /// A source that sends nothing for so long has broken the connection.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// More redirects than these are a loop; curl stops at 50, wget at 20, browsers at 20.
-const MOST_REDIRECTS: usize = 10;
+const MAX_REDIRECTS: usize = 10;
 
 /// How sources are asked.
 ///
@@ -150,7 +150,7 @@ impl SourceClient {
         wanted: Wanted<'_>,
     ) -> Result<SourceReply, SourceFailure> {
         let (mut url, mut headers) = self.first_headers(url);
-        for _ in 0..=MOST_REDIRECTS {
+        for _ in 0..=MAX_REDIRECTS {
             let reply = self.send(&url, &headers, wanted).await?;
             if !matches!(reply.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return answer(url, reply);
@@ -170,7 +170,7 @@ impl SourceClient {
         }
         Err(final_failure(
             &url,
-            format!("more than {MOST_REDIRECTS} redirects, most likely a loop"),
+            format!("more than {MAX_REDIRECTS} redirects, most likely a loop"),
         ))
     }
 

@@ -5,7 +5,7 @@ use std::path::{Component, Path};
 use url::Url;
 
 /// Longest file name of Linux's file systems, in bytes.
-const LONGEST_NAME: usize = 255;
+const MAX_NAME_LENGTH: usize = 255;
 /// Room for what is put around the name while the file is made.
 const RESERVED: usize = 16;
 
@@ -27,7 +27,7 @@ pub(crate) fn safe_name(encoded: &str) -> Option<String> {
         (components.next(), components.next()),
         (Some(Component::Normal(only)), None) if only == name.as_str()
     );
-    let short = name.len() <= LONGEST_NAME - RESERVED;
+    let short = name.len() <= MAX_NAME_LENGTH - RESERVED;
     let printable = !name.chars().any(char::is_control);
     (plain && short && printable).then_some(name)
 }

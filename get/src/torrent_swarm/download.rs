@@ -19,7 +19,7 @@ use flotilla_torrents::{InfoHash, Magnet, MagnetError, Metainfo, MetainfoError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{LOOK, Participation, ParticipationError, SwarmOptions, stay};
+use super::{POLL_INTERVAL, Participation, ParticipationError, SwarmOptions, stay};
 
 /// Which torrent.
 #[derive(Clone, Debug)]
@@ -354,7 +354,7 @@ impl Download<'_> {
                         return Err(DownloadError::Void("the swarm has ended".to_owned()));
                     }
                 }
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(POLL_INTERVAL) => {}
             }
             if let Some(patience) = self.options.patience
                 && swarm.idle_for() > patience

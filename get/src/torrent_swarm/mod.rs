@@ -168,7 +168,7 @@ async fn stay(swarm: &RunningSwarm, length: u64, time: Option<Duration>, ratio: 
         let uploaded = &swarm.counters().uploaded;
         #[expect(clippy::cast_precision_loss, reason = "a ratio")]
         while (uploaded.load(std::sync::atomic::Ordering::Relaxed) as f64) < ratio * length as f64 {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     };
     match (time, ratio) {
@@ -181,4 +181,4 @@ async fn stay(swarm: &RunningSwarm, length: u64, time: Option<Duration>, ratio: 
 }
 
 /// How often counters are looked at.
-const LOOK: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Peers that are remembered; the swarm connects to fewer.
-const MOST_KNOWN: usize = 500;
+const MAX_KNOWN: usize = 500;
 /// Peers asked for in one announce.
 const NUMWANT: u32 = 100;
 /// Announces of a download that has no peer come so soon after each other, whatever the tracker
@@ -24,12 +24,12 @@ const HUNGRY_INTERVAL: Duration = Duration::from_secs(60);
 const INTERVALS: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(3600);
 /// The pause after trackers that do not answer, which doubles.
-const FIRST_RETRY: Duration = Duration::from_secs(2);
-const LAST_RETRY: Duration = Duration::from_secs(120);
+const MIN_RETRY_INTERVAL: Duration = Duration::from_secs(2);
+const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(120);
 /// The trackers are told of the end, but not waited for longer than this.
-const FAREWELL: Duration = Duration::from_secs(3);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often the known peers are named to a swarm, which dials those that it may.
-const NAME_AGAIN_AFTER: Duration = Duration::from_secs(3);
+const REOFFER_INTERVAL: Duration = Duration::from_secs(3);
 
 /// The peers that are known, for everybody who wants to watch them grow.
 pub(crate) type KnownPeers = watch::Sender<BTreeSet<SocketAddr>>;
@@ -69,7 +69,7 @@ impl Announcer {
         }
         let mut event = Some(AnnounceEvent::Started);
         let mut was_whole = self.is_whole();
-        let mut retry = FIRST_RETRY;
+        let mut retry = MIN_RETRY_INTERVAL;
         let mut announced = false;
         while !stop.is_cancelled() {
             let request = self.request(event);
@@ -81,7 +81,7 @@ impl Announcer {
                 Ok(response) => {
                     announced = true;
                     event = None;
-                    retry = FIRST_RETRY;
+                    retry = MIN_RETRY_INTERVAL;
                     trouble.send_replace(None);
                     remember(&known, response.peers);
                     let mut interval = Duration::from_secs(response.interval.into());
@@ -96,7 +96,7 @@ impl Announcer {
                 Err(error) => {
                     report(&error, &trouble);
                     let pause = retry;
-                    retry = retry.saturating_mul(2).min(LAST_RETRY);
+                    retry = retry.saturating_mul(2).min(MAX_RETRY_INTERVAL);
                     pause
                 }
             };
@@ -116,7 +116,8 @@ impl Announcer {
             let events = [AnnounceEvent::Completed, AnnounceEvent::Stopped];
             for event in events.into_iter().skip(usize::from(!untold)) {
                 let request = self.request(Some(event));
-                let _ = tokio::time::timeout(FAREWELL, self.trackers.announce(&request)).await;
+                let _ =
+                    tokio::time::timeout(SHUTDOWN_TIMEOUT, self.trackers.announce(&request)).await;
             }
         }
     }
@@ -203,7 +204,7 @@ pub(crate) fn remember(known: &KnownPeers, peers: impl IntoIterator<Item = Socke
     known.send_if_modified(|known| {
         let before = known.len();
         for peer in peers {
-            if known.len() < MOST_KNOWN && peer.port() != 0 && !peer.ip().is_unspecified() {
+            if known.len() < MAX_KNOWN && peer.port() != 0 && !peer.ip().is_unspecified() {
                 known.insert(peer);
             }
         }
@@ -229,7 +230,7 @@ pub(crate) async fn feed(
                     return stop.cancelled().await;
                 }
             }
-            () = tokio::time::sleep(NAME_AGAIN_AFTER) => {}
+            () = tokio::time::sleep(REOFFER_INTERVAL) => {}
         }
     }
 }

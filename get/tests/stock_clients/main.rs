@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Every wait of these tests ends by then; stock clients look around every few seconds.
 const DEADLINE: Duration = Duration::from_secs(120);
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Debian's own interpreter has Debian's libtorrent; another one on PATH has not.
 const PYTHON: &str = "/usr/bin/python3";
 
@@ -153,7 +153,7 @@ fn qbittorrent_settings(port: u16, directory: &Path) -> String {
 async fn until(what: &str, holds: impl AsyncFn() -> bool) {
     let wait = async {
         while !holds().await {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     };
     let waited = tokio::time::timeout(DEADLINE, wait).await;

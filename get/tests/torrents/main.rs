@@ -33,7 +33,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// What a test that expects a failure waits for.
-const SHORT_PATIENCE: Duration = Duration::from_secs(3);
+const SHORT_TIMEOUT: Duration = Duration::from_secs(3);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_directory_arrives_whole_by_its_torrent_file() {
@@ -207,7 +207,7 @@ async fn a_web_seed_that_does_not_answer_ranges_is_dropped_and_peers_bring_the_r
         let target = tempfile::tempdir().unwrap();
         let mut alone = options(by_file(&content.torrent), target.path(), Vec::new());
         alone.swarm.web_seeds = vec![server.url()];
-        alone.patience = Some(SHORT_PATIENCE);
+        alone.patience = Some(SHORT_TIMEOUT);
         let stalled = run(alone.clone()).await;
         assert!(
             matches!(stalled, Err(DownloadError::Stalled { .. })),
@@ -237,7 +237,7 @@ async fn a_lie_about_the_metainfo_is_refused_and_an_honest_peer_heard() {
     }
     let source = || content.torrent.magnet().to_string().parse().unwrap();
     let mut alone = options(source(), target.path(), liars.clone());
-    alone.patience = Some(SHORT_PATIENCE);
+    alone.patience = Some(SHORT_TIMEOUT);
     let refused = run(alone).await;
     assert!(
         matches!(refused, Err(DownloadError::Stalled { .. })),

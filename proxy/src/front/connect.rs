@@ -20,7 +20,7 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(4);
 /// Without a byte in either direction: what is spoken inside, and how long it pauses, is not
 /// known here, but an hour is more than connections survive in most NATs.
-const TUNNEL_IDLE: Duration = Duration::from_secs(3600);
+const TUNNEL_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 const BUFFER: usize = 64 * 1024;
 
 /// A tunnel cannot be opened.
@@ -70,7 +70,7 @@ pub(crate) async fn tunnel(request: Request<Incoming>, mut server: TcpStream) {
     let mut client = activity.of_stream(TokioIo::new(client));
     let copying =
         tokio::io::copy_bidirectional_with_sizes(&mut client, &mut server, BUFFER, BUFFER);
-    match activity.limit(TUNNEL_IDLE, copying).await {
+    match activity.limit(TUNNEL_IDLE_TIMEOUT, copying).await {
         Ok(Ok((sent, received))) => tracing::debug!(sent, received, "tunnel closed"),
         Ok(Err(error)) => tracing::debug!(%error, "tunnel broke"),
         Err(idle) => tracing::debug!(%idle, "tunnel ended"),

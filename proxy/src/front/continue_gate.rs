@@ -18,7 +18,7 @@ use tokio::time::Timeout;
 use crate::body::{BodyError, ProxyBody, boxed, streamed};
 
 /// A registry that says nothing for this long does not know the expectation.
-const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
+const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The request with its body held back, if it expects `100-continue`.
 pub(crate) fn hold_back(request: Request<Incoming>) -> Request<ProxyBody> {
@@ -31,7 +31,7 @@ pub(crate) fn hold_back(request: Request<Incoming>) -> Request<ProxyBody> {
     }
     let (wanted, answer) = oneshot::channel();
     let wanted = Mutex::new(Some(wanted));
-    let gate = Box::pin(tokio::time::timeout(CONTINUE_PATIENCE, answer));
+    let gate = Box::pin(tokio::time::timeout(CONTINUE_TIMEOUT, answer));
     let mut request = request.map(|body| {
         boxed(HeldBody {
             gate: Some(gate),

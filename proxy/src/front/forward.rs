@@ -17,9 +17,9 @@ use crate::pushes::tee::Tee;
 
 /// While no byte of the request moves: a registry copies a whole layer before it answers the
 /// `PUT` that finishes an upload. Harbor's own nginx waits as long.
-const HEAD_PATIENCE: Duration = Duration::from_secs(15 * 60);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// Between two bytes of the answer. Stores pause for seconds; engines give up earlier.
-pub(crate) const BODY_PATIENCE: Duration = Duration::from_secs(5 * 60);
+pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 /// Sends `request` to `target`; its body also to `tee`. Its own extensions carry the case of the
 /// header names.
@@ -45,7 +45,7 @@ pub(crate) async fn forward(
         Some(tee) => tee.of_body(body),
         None => body,
     });
-    let sent = activity.limit(HEAD_PATIENCE, upstream.send(request)).await;
+    let sent = activity.limit(HEAD_TIMEOUT, upstream.send(request)).await;
     let host = host.unwrap_or_default();
     match sent.unwrap_or(Err(UpstreamError::TimedOut { host })) {
         Ok(response) if response.status() == StatusCode::RANGE_NOT_SATISFIABLE && !is_head => {
@@ -75,7 +75,7 @@ fn unsatisfiable(received: &HeaderMap) -> Response<ProxyBody> {
 }
 
 fn returned(response: Response<Incoming>, activity: &Activity) -> Response<ProxyBody> {
-    let mut response = response.map(|body| activity.limit_body(BODY_PATIENCE, streamed(body)));
+    let mut response = response.map(|body| activity.limit_body(BODY_TIMEOUT, streamed(body)));
     *response.headers_mut() = header_rules::end_to_end(response.headers());
     // The proxy's own version, not that of the next hop: RFC 9110 section 2.5.
     *response.version_mut() = Version::HTTP_11;

@@ -35,26 +35,26 @@ use crate::stats::ProxyStats;
 use crate::tls::interception::{InterceptConfig, Interception};
 
 /// Harbor's tokens for many repositories have 16 KiB, signed URLs 2 KiB more.
-pub(crate) const LARGEST_HEAD: usize = 256 * 1024;
-pub(crate) const MOST_HEADERS: usize = 256;
+pub(crate) const MAX_HEAD_BYTES: usize = 256 * 1024;
+pub(crate) const MAX_HEADERS: usize = 256;
 /// An idle or half-written request head; engines keep connections for minutes.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// Connections of clients, and the tunnels that they became.
-const MOST_CONNECTIONS: usize = 4096;
+const MAX_CONNECTIONS: usize = 4096;
 /// Without a byte to or from the client, whatever it waits for or does not read. Longer than
 /// all that has a limit and an answer of its own: this one just closes.
-const CONNECTION_IDLE: Duration = Duration::from_secs(20 * 60);
+const CONNECTION_IDLE_TIMEOUT: Duration = Duration::from_secs(20 * 60);
 /// What a response under way may still take after the shutdown has begun.
-const DRAIN_GRACE: Duration = Duration::from_secs(10);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// After an accept that failed, most likely for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How often uploads that nobody goes on with are looked for.
-const FORGET_EVERY: Duration = Duration::from_secs(60);
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
 /// Pushed layers hashed and given away at the same time.
-const MOST_KEEPING: usize = 2;
+const MAX_KEEPING: usize = 2;
 
-/// One of [`MOST_CONNECTIONS`]; shared by a connection and its tunnel.
+/// One of [`MAX_CONNECTIONS`]; shared by a connection and its tunnel.
 #[derive(Clone, Debug)]
 pub(crate) struct Permit(
     #[expect(dead_code, reason = "given back on drop")] Arc<OwnedSemaphorePermit>,
@@ -111,7 +111,7 @@ impl Proxy {
             upstream,
             stats,
             names: names.clone(),
-            keeping: Semaphore::new(MOST_KEEPING),
+            keeping: Semaphore::new(MAX_KEEPING),
         });
         let uploads = config
             .seed_pushed
@@ -155,7 +155,7 @@ impl Proxy {
         shutdown: CancellationToken,
     ) -> anyhow::Result<()> {
         let connections = TaskTracker::new();
-        let permits = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         if let Some(uploads) = self.dispatch.uploads.clone() {
             let forgetting = forget_abandoned(uploads);
             tokio::spawn(shutdown.clone().run_until_cancelled_owned(forgetting));
@@ -185,7 +185,7 @@ impl Proxy {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "accepting a client failed");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    tokio::time::sleep(ACCEPT_RETRY_INTERVAL).await;
                 }
             }
         }
@@ -208,7 +208,7 @@ impl Proxy {
             connections.wait().await;
             tunnels.wait().await;
         };
-        if tokio::time::timeout(DRAIN_GRACE, drained).await.is_err() {
+        if tokio::time::timeout(DRAIN_TIMEOUT, drained).await.is_err() {
             let (connections, tunnels) = (connections.len(), tunnels.len());
             tracing::warn!(connections, tunnels, "closing what has not ended in time");
             self.dispatch.closed.cancel();
@@ -218,7 +218,7 @@ impl Proxy {
 }
 
 async fn forget_abandoned(uploads: Arc<Uploads>) {
-    let mut ticks = tokio::time::interval(FORGET_EVERY);
+    let mut ticks = tokio::time::interval(EXPIRY_INTERVAL);
     loop {
         ticks.tick().await;
         uploads.forget_abandoned(Instant::now());
@@ -250,8 +250,8 @@ pub(crate) async fn serve_client<S>(
     let activity = Activity::new();
     let connection = http1::Builder::new()
         .preserve_header_case(true)
-        .max_buf_size(LARGEST_HEAD)
-        .max_headers(MOST_HEADERS)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .max_headers(MAX_HEADERS)
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .serve_connection(TokioIo::new(activity.of_stream(stream)), service)
@@ -266,7 +266,7 @@ pub(crate) async fn serve_client<S>(
             }
         }
     };
-    match activity.limit(CONNECTION_IDLE, serving).await {
+    match activity.limit(CONNECTION_IDLE_TIMEOUT, serving).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(client.addr = %client, %error, "connection ended"),
         Err(idle) => tracing::debug!(client.addr = %client, %idle, "connection ended"),

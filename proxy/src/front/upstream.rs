@@ -17,7 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use crate::body::{self, ProxyBody};
 use crate::front::link_local;
 use crate::front::link_local::{GuardedResolver, LinkLocal};
-use crate::front::server::{LARGEST_HEAD, MOST_HEADERS};
+use crate::front::server::{MAX_HEAD_BYTES, MAX_HEADERS};
 use crate::mirror::hosts::default_port;
 use crate::oci_error::Refusal;
 
@@ -27,7 +27,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Below the keep-alive of the servers in use (nginx 75 s, Go none), so that they do not
 /// close a connection just as it is used again.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
-const MOST_IDLE: usize = 16;
+const MAX_IDLE: usize = 16;
 
 /// Sends requests, to each registry as its TLS settings say.
 #[derive(Clone, Debug)]
@@ -86,11 +86,11 @@ impl Clients {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .set_host(false)
             .http1_preserve_header_case(true)
-            .http1_max_buf_size(LARGEST_HEAD)
-            .http1_max_headers(MOST_HEADERS);
+            .http1_max_buf_size(MAX_HEAD_BYTES)
+            .http1_max_headers(MAX_HEADERS);
         Self {
             kept: builder
-                .pool_max_idle_per_host(MOST_IDLE)
+                .pool_max_idle_per_host(MAX_IDLE)
                 .build(connector.clone()),
             fresh: builder.pool_max_idle_per_host(0).build(connector),
         }

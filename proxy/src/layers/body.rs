@@ -20,12 +20,12 @@ use crate::stats::ProxyStats;
 
 /// The swarm reports its own stalls, the slowest after 15 seconds; this guards against a
 /// reader that does not.
-const SWARM_SILENCE: Duration = Duration::from_secs(20);
+const SWARM_TIMEOUT: Duration = Duration::from_secs(20);
 /// Failures in a row, without a byte in between, before the response is given up. With the
 /// pauses between them a registry that restarts has about six seconds.
-const MOST_FAILURES: u32 = 12;
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+const MAX_FAILURES: u32 = 12;
+const MIN_RETRY_INTERVAL: Duration = Duration::from_millis(100);
+const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Why bytes come from the registry although the swarm is well.
 const AHEAD: &str = "a lazy reader wants bytes that the swarm gets last";
@@ -133,7 +133,7 @@ impl LayerBody {
         let room = usize::try_from(self.end - self.position).unwrap_or(usize::MAX);
         match &mut self.source {
             Source::Swarm(reader) => {
-                let read = tokio::time::timeout(SWARM_SILENCE, reader.next()).await;
+                let read = tokio::time::timeout(SWARM_TIMEOUT, reader.next()).await;
                 let read = read.map_err(|_| SourceFailure::SwarmSilent)?;
                 let mut bytes = read.ok_or(SourceFailure::SwarmShort)??;
                 bytes.truncate(room);
@@ -155,7 +155,7 @@ impl LayerBody {
     async fn change_source(&mut self, failure: SourceFailure) -> Result<(), LayerLost> {
         self.failures += 1;
         let (position, end) = (self.position, self.end);
-        if self.failures > MOST_FAILURES {
+        if self.failures > MAX_FAILURES {
             tracing::warn!(position, end, reason = %failure, "layer given up, closing the connection");
             return Err(LayerLost);
         }
@@ -184,6 +184,8 @@ impl LayerBody {
     fn pause(&self) -> Duration {
         // Each round fails twice: at the swarm and at the registry.
         let doubled = 2_u32.saturating_pow((self.failures / 2).saturating_sub(1));
-        FIRST_PAUSE.saturating_mul(doubled).min(LONGEST_PAUSE)
+        MIN_RETRY_INTERVAL
+            .saturating_mul(doubled)
+            .min(MAX_RETRY_INTERVAL)
     }
 }

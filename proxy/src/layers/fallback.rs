@@ -20,9 +20,9 @@ use crate::front::upstream::{Upstream, UpstreamError};
 use crate::spans as traced;
 
 /// A registry with a store behind it redirects once, a proxy before it once more.
-const MOST_REDIRECTS: usize = 5;
+const MAX_REDIRECTS: usize = 5;
 /// Silence after which a registry's answer, or its body, is given up and asked for again.
-const SILENCE: Duration = Duration::from_secs(30);
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) const AGENT: HeaderValue =
     HeaderValue::from_static(concat!("flotilla/", env!("CARGO_PKG_VERSION")));
 
@@ -80,7 +80,7 @@ impl RegistryBlob {
             .map_err(|_| FallbackError::OtherBytes("no range"))?;
         let mut url = self.url.clone();
         let mut authorization = self.authorization.clone();
-        for _ in 0..=MOST_REDIRECTS {
+        for _ in 0..=MAX_REDIRECTS {
             let response = self.get(&url, authorization.as_ref(), &range).await?;
             if !is_redirect(response.status()) {
                 let skip = self.bytes_before(first, &response)?;
@@ -129,7 +129,7 @@ impl RegistryBlob {
             headers.insert(AUTHORIZATION, authorization.clone());
         }
         let span = traced::to_registry(request.method(), url);
-        let sent = tokio::time::timeout(SILENCE, self.upstream.send(request)).await;
+        let sent = tokio::time::timeout(READ_TIMEOUT, self.upstream.send(request)).await;
         let status = match &sent {
             Ok(Ok(response)) => Ok(response.status().as_u16()),
             Ok(Err(_)) => Err("unreachable"),
@@ -185,7 +185,7 @@ impl RegistryBytes {
     /// The next bytes of the range, never more than it has. Ending early is an error.
     pub(crate) async fn next(&mut self) -> Result<Bytes, FallbackError> {
         loop {
-            let frame = tokio::time::timeout(SILENCE, self.body.frame()).await;
+            let frame = tokio::time::timeout(READ_TIMEOUT, self.body.frame()).await;
             let frame = frame
                 .map_err(|_| FallbackError::Silent)?
                 .ok_or(FallbackError::Short)??;

@@ -11,7 +11,7 @@ use http::{HeaderMap, Method, Uri};
 use crate::layers::range::single_range;
 
 /// Registries take names up to 255 characters, host included.
-const LONGEST_NAME: usize = 255;
+const MAX_NAME_LENGTH: usize = 255;
 
 /// `GET /v2/<name>/blobs/<digest>`: OCI distribution-spec, section "Pulling blobs".
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +82,7 @@ fn single<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<Optio
 /// The spec's grammar:
 /// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*`.
 pub(crate) fn is_repository_name(name: &str) -> bool {
-    name.len() <= LONGEST_NAME && name.split('/').all(is_path_component)
+    name.len() <= MAX_NAME_LENGTH && name.split('/').all(is_path_component)
 }
 
 fn is_path_component(component: &str) -> bool {

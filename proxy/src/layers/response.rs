@@ -36,10 +36,10 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest range of a lazy reader (estargz, zstd:chunked, SOCI): programs wait for just these
 /// bytes, which may be the layer's last ones. Whoever asks for more reads all of it, and had better
 /// wait for the swarm than have the registry send it twice. As long as SOCI's spans.
-const LONGEST_LAZY: u64 = 4 * 1024 * 1024;
+const MAX_LAZY_LENGTH: u64 = 4 * 1024 * 1024;
 /// For a lazily read range to be published, before the registry is asked for it: about what
 /// asking takes, so that what is just arriving is not sent twice.
-const LAZY_PATIENCE: Duration = Duration::from_millis(250);
+const LAZY_TIMEOUT: Duration = Duration::from_millis(250);
 
 const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
@@ -102,7 +102,7 @@ impl Layers {
         let registry =
             RegistryBlob::new(self.upstream.clone(), target.clone(), authorization, length);
         let is_lazy = blob.range.is_some_and(|range| range.has_end())
-            && range.end - range.start <= LONGEST_LAZY;
+            && range.end - range.start <= MAX_LAZY_LENGTH;
         let ahead = if is_lazy {
             bytes_ahead(layer.as_ref(), &range, &registry).await
         } else {
@@ -171,7 +171,7 @@ async fn bytes_ahead(
     registry: &RegistryBlob,
 ) -> Option<RegistryBytes> {
     let mut published = pin!(layer.published(range.clone()));
-    let arriving = tokio::time::timeout(LAZY_PATIENCE, published.as_mut());
+    let arriving = tokio::time::timeout(LAZY_TIMEOUT, published.as_mut());
     if arriving.await.is_ok() {
         return None;
     }

@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use flotilla_torrents::Digest;
 
 /// Images that are remembered, the latest.
-const MOST_IMAGES: usize = 256;
+const MAX_IMAGES: usize = 256;
 /// Manifests and layers of one image, for all its platforms.
-const MOST_CONTENTS: usize = 512;
+const MAX_CONTENTS: usize = 512;
 /// Names of one layer.
-const MOST_NAMES: usize = 8;
+const MAX_NAMES: usize = 8;
 
 /// What is known so far. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +29,7 @@ struct Image {
 
 impl Image {
     fn add(&mut self, contents: &[Digest]) {
-        let room = MOST_CONTENTS.saturating_sub(self.contents.len());
+        let room = MAX_CONTENTS.saturating_sub(self.contents.len());
         self.contents.extend(contents.iter().take(room).cloned());
     }
 }
@@ -49,7 +49,7 @@ impl ImageNames {
             tag: tag.to_owned(),
             contents: manifest.cloned().into_iter().collect(),
         });
-        if images.len() >= MOST_IMAGES {
+        if images.len() >= MAX_IMAGES {
             images.pop_front();
         }
         images.push_back(image);
@@ -84,7 +84,7 @@ impl ImageNames {
             .rev()
             .filter(|image| image.repository == repository && image.contents.contains(content));
         let names = holding.map(|image| format!("{repository}:{}", image.tag));
-        names.take(MOST_NAMES).collect()
+        names.take(MAX_NAMES).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Image>> {
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn the_images_that_were_asked_for_last_are_remembered() {
         let names = ImageNames::default();
-        for number in 0..MOST_IMAGES + 10 {
+        for number in 0..MAX_IMAGES + 10 {
             names.note_tag(REPOSITORY, &number.to_string(), Some(&digest(number)));
         }
         assert!(names.of(REPOSITORY, &digest(9)).is_empty());
@@ -132,17 +132,17 @@ mod tests {
             names.of(REPOSITORY, &digest(10)),
             [format!("{REPOSITORY}:10")]
         );
-        for number in 0..MOST_NAMES + 1 {
+        for number in 0..MAX_NAMES + 1 {
             let tag = number.to_string();
             names.note_tag(REPOSITORY, &tag, None);
             names.note_contents_of_tag(REPOSITORY, &tag, &[digest(0)]);
         }
         let of_many = names.of(REPOSITORY, &digest(0));
-        assert_eq!(of_many.len(), MOST_NAMES);
-        assert_eq!(of_many[0], format!("{REPOSITORY}:{MOST_NAMES}"));
-        let many: Vec<Digest> = (0..MOST_CONTENTS + 10).map(digest).collect();
+        assert_eq!(of_many.len(), MAX_NAMES);
+        assert_eq!(of_many[0], format!("{REPOSITORY}:{MAX_NAMES}"));
+        let many: Vec<Digest> = (0..MAX_CONTENTS + 10).map(digest).collect();
         names.note_tag(REPOSITORY, "many", None);
         names.note_contents_of_tag(REPOSITORY, "many", &many);
-        assert_eq!(names.lock().back().unwrap().contents.len(), MOST_CONTENTS);
+        assert_eq!(names.lock().back().unwrap().contents.len(), MAX_CONTENTS);
     }
 }

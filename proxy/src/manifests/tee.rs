@@ -20,7 +20,7 @@ use crate::layers::request::is_repository_name;
 use crate::manifests::image_names::ImageNames;
 
 /// Registries take manifests of up to this (OCI distribution-spec, "Pushing manifests").
-const LARGEST_MANIFEST: usize = 4 * 1024 * 1024;
+const MAX_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
 /// Manifests that are read along at the same time; those beyond pass all the same.
 const AT_ONCE: usize = 16;
 /// Bytes that are parsed at once, in some 100 µs: an engine asks for the layers as soon as it has
@@ -132,7 +132,7 @@ impl ManifestTee {
 fn is_readable(headers: &HeaderMap) -> bool {
     let is_plain =
         text(headers, CONTENT_ENCODING.as_str()).is_none_or(|coding| coding == "identity");
-    is_plain && length(headers).is_none_or(|length| length <= LARGEST_MANIFEST)
+    is_plain && length(headers).is_none_or(|length| length <= MAX_MANIFEST_BYTES)
 }
 
 fn length(headers: &HeaderMap) -> Option<usize> {
@@ -157,7 +157,7 @@ struct Copied {
 impl Copied {
     /// False: it is larger than any manifest.
     fn add(&mut self, bytes: &[u8]) -> bool {
-        let fits = self.bytes.len() + bytes.len() <= LARGEST_MANIFEST;
+        let fits = self.bytes.len() + bytes.len() <= MAX_MANIFEST_BYTES;
         if fits {
             self.bytes.extend_from_slice(bytes);
         }

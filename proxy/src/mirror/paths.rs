@@ -22,7 +22,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use url::form_urlencoded;
 
 use crate::body::{self, ProxyBody, streamed};
-use crate::front::forward::BODY_PATIENCE;
+use crate::front::forward::BODY_TIMEOUT;
 use crate::front::header_rules;
 use crate::front::idle::Activity;
 use crate::front::target::{TOKEN_PATH, host_header, host_of_component, is_host, is_host_and_port};
@@ -39,7 +39,7 @@ const NOBODY_S: &str = "login";
 /// A registry that is read without logging in.
 const ANONYMOUS: &str = "anonymous";
 /// A token service asks a directory at most; nothing is copied for a token.
-const TOKEN_PATIENCE: Duration = Duration::from_secs(60);
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(60);
 /// Seconds; it is the client's own credential, so it does not matter much.
 const WRAPPED_LIFETIME: u32 = 3600;
 
@@ -114,7 +114,7 @@ impl MirrorTokens<'_> {
                 let response = self.get(realm, authorization).await?;
                 let headers = header_rules::end_to_end(response.headers());
                 let mut response =
-                    response.map(|body| Activity::new().limit_body(BODY_PATIENCE, streamed(body)));
+                    response.map(|body| Activity::new().limit_body(BODY_TIMEOUT, streamed(body)));
                 *response.headers_mut() = headers;
                 Ok(response)
             }
@@ -187,7 +187,7 @@ impl MirrorTokens<'_> {
         }
         let host = uri.authority().map(ToString::to_string);
         *request.uri_mut() = uri;
-        let sent = tokio::time::timeout(TOKEN_PATIENCE, self.upstream.send(request)).await;
+        let sent = tokio::time::timeout(TOKEN_TIMEOUT, self.upstream.send(request)).await;
         let host = host.unwrap_or_default();
         Ok(sent.unwrap_or(Err(UpstreamError::TimedOut { host }))?)
     }

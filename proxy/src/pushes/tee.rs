@@ -15,7 +15,7 @@ use crate::body::{BodyError, ProxyBody, boxed};
 
 /// Bytes of all uploads that wait for the disk. A disk that is further behind than this is slower
 /// than the uploads: one of them is not kept.
-const MOST_WAITING: usize = 64 * 1024 * 1024;
+const MAX_WAITING: usize = 64 * 1024 * 1024;
 /// Parts written in one go, away from the reactor.
 const PARTS_AT_ONCE: usize = 64;
 
@@ -26,7 +26,7 @@ pub(crate) struct Backlog(Arc<AtomicUsize>);
 impl Backlog {
     fn enter(&self, bytes: usize) -> bool {
         let before = self.0.fetch_add(bytes, Ordering::Relaxed);
-        let has_room = before.saturating_add(bytes) <= MOST_WAITING;
+        let has_room = before.saturating_add(bytes) <= MAX_WAITING;
         if !has_room {
             self.leave(bytes);
         }

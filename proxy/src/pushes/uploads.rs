@@ -20,9 +20,9 @@ use crate::pushes::completion::{completed_upload, is_start};
 use crate::pushes::tee::{Backlog, Kept, Progress, Tee};
 
 /// Uploads between two requests. Docker has five at once; a registry keeps them for days.
-const MOST_WAITING: usize = 1024;
+const MAX_WAITING: usize = 1024;
 /// Clients go on at once, or not at all.
-const ABANDONED_AFTER: Duration = Duration::from_secs(15 * 60);
+const ABANDON_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
 /// The uploads of all clients.
 pub(crate) struct Uploads {
@@ -183,7 +183,7 @@ impl Uploads {
     /// Forgets the uploads with which nobody has gone on.
     pub(crate) fn forget_abandoned(&self, now: Instant) {
         let is_awaited =
-            |upload: &Upload| now.saturating_duration_since(upload.since) < ABANDONED_AFTER;
+            |upload: &Upload| now.saturating_duration_since(upload.since) < ABANDON_TIMEOUT;
         self.lock_waiting().retain(|_, upload| is_awaited(upload));
     }
 
@@ -197,7 +197,7 @@ impl Uploads {
 
     fn wait(&self, place: Place, upload: Upload) {
         let mut waiting = self.lock_waiting();
-        if waiting.len() < MOST_WAITING {
+        if waiting.len() < MAX_WAITING {
             let since = Instant::now();
             waiting.insert(place, Upload { since, ..upload });
         }
@@ -409,7 +409,7 @@ mod tests {
         uploads.wait(place("http://reg.test/v2/a/blobs/uploads/1"), upload);
         uploads.forget_abandoned(Instant::now());
         assert_eq!(uploads.lock_waiting().len(), 1);
-        uploads.forget_abandoned(Instant::now() + ABANDONED_AFTER);
+        uploads.forget_abandoned(Instant::now() + ABANDON_TIMEOUT);
         assert!(uploads.lock_waiting().is_empty());
     }
 }

@@ -24,8 +24,8 @@ use crate::tls::authority::CertificateAuthority;
 /// Engines give a handshake ten seconds.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Certificates live for a month.
-const LEAF_KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
-const MOST_LEAVES: u64 = 1000;
+const LEAF_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
+const MAX_LEAVES: u64 = 1000;
 
 /// Which registries to intercept, and where to keep the certificate authority for it.
 #[derive(Clone, Debug)]
@@ -70,8 +70,8 @@ impl Interception {
         let authority = CertificateAuthority::open(&config.ca_dir, &config.registries)
             .context("certificate authority for interception")?;
         let leaves = Cache::builder()
-            .max_capacity(MOST_LEAVES)
-            .time_to_live(LEAF_KEPT_FOR)
+            .max_capacity(MAX_LEAVES)
+            .time_to_live(LEAF_TTL)
             .build();
         Ok(Self {
             registries: config.registries.clone(),

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use super::logins::Logins;
 
 /// A file of credentials for a thousand registries has 200 KiB.
-const LARGEST: u64 = 1024 * 1024;
+const MAX_BYTES: u64 = 1024 * 1024;
 
 /// The file does not give credentials.
 #[derive(Debug, thiserror::Error)]
@@ -112,8 +112,8 @@ fn read(path: &Path, version: u64) -> Result<(Stamp, Logins), AuthFileError> {
         source,
     };
     let stamp = stamp(path).map_err(unreadable)?;
-    if stamp.1 > LARGEST {
-        let reason = format!("it has more than {LARGEST} bytes");
+    if stamp.1 > MAX_BYTES {
+        let reason = format!("it has more than {MAX_BYTES} bytes");
         return Err(AuthFileError::Malformed {
             path: path.to_owned(),
             reason,

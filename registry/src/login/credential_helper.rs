@@ -12,10 +12,10 @@ use tokio::process::Command;
 use super::logins::Credentials;
 
 /// Those of clouds ask a server of their cloud.
-const TIME_LIMIT: Duration = Duration::from_secs(30);
+const HELPER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Tokens of clouds have a few KiB.
-const LARGEST_ANSWER: u64 = 128 * 1024;
-const LONGEST_NAME: usize = 64;
+const MAX_ANSWER_BYTES: u64 = 128 * 1024;
+const MAX_NAME_LENGTH: usize = 64;
 /// What a helper answers, and Docker's clients look for, when it has nothing for a registry.
 const NOT_FOUND: &str = "credentials not found";
 /// The user name that goes with an identity token.
@@ -80,12 +80,12 @@ impl CredentialHelper {
     /// `name` is none.
     pub(super) fn new(name: &str) -> Result<Self, HelperError> {
         let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        if name.is_empty() || name.len() > LONGEST_NAME || !name.bytes().all(is_safe) {
+        if name.is_empty() || name.len() > MAX_NAME_LENGTH || !name.bytes().all(is_safe) {
             return Err(HelperError::Name(name.to_owned()));
         }
         Ok(Self {
             program: format!("docker-credential-{name}"),
-            time_limit: TIME_LIMIT,
+            time_limit: HELPER_TIMEOUT,
         })
     }
 
@@ -107,7 +107,7 @@ impl CredentialHelper {
                 Err(self.answered("failed"))
             };
         }
-        if answer.len() as u64 > LARGEST_ANSWER {
+        if answer.len() as u64 > MAX_ANSWER_BYTES {
             return Err(self.answered("answered too much"));
         }
         let answer: Answer = serde_json::from_slice(&answer)
@@ -150,11 +150,11 @@ impl CredentialHelper {
         if let Some(stdout) = child.stdout.take() {
             // One byte more than it may have: that is how too much is noticed. What is left unread
             // ends it by a broken pipe.
-            let mut stdout = stdout.take(LARGEST_ANSWER + 1);
+            let mut stdout = stdout.take(MAX_ANSWER_BYTES + 1);
             stdout.read_to_end(&mut answer).await.map_err(failed)?;
         }
         let status = child.wait().await.map_err(failed)?;
-        let is_cut = answer.len() as u64 > LARGEST_ANSWER;
+        let is_cut = answer.len() as u64 > MAX_ANSWER_BYTES;
         Ok((status.success() || is_cut, answer))
     }
 
@@ -180,7 +180,7 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
         CredentialHelper {
             program: path.to_str().unwrap().to_owned(),
-            time_limit: TIME_LIMIT,
+            time_limit: HELPER_TIMEOUT,
         }
     }
 

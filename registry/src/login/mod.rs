@@ -29,11 +29,11 @@ use crate::source::{Source, SourceError};
 
 /// A login with a password itself is asked for anew after this: a credential helper may know
 /// another one by then.
-const BASIC_KEPT_FOR: Duration = Duration::from_secs(5 * 60);
+const BASIC_TTL: Duration = Duration::from_secs(5 * 60);
 /// A registry that wanted no login may want one after this.
-const OPEN_KEPT_FOR: Duration = Duration::from_secs(60);
+const ANONYMOUS_TTL: Duration = Duration::from_secs(60);
 /// Logins kept; each is a token of a few KiB.
-const MOST_KEPT: u64 = 1000;
+const MAX_KEPT: u64 = 1000;
 
 /// Which registries the supernode turns to in its own name, and as whom.
 ///
@@ -138,7 +138,7 @@ impl RegistryLogins {
             file,
             listed: config.registries.clone(),
             kept: Cache::builder()
-                .max_capacity(MOST_KEPT)
+                .max_capacity(MAX_KEPT)
                 .expire_after(Lifetime)
                 .build(),
         })))
@@ -214,7 +214,7 @@ impl RegistryLogins {
         if status != http::StatusCode::UNAUTHORIZED {
             return Ok(Login {
                 authorization: None,
-                lifetime: OPEN_KEPT_FOR,
+                lifetime: ANONYMOUS_TTL,
             });
         }
         let name = || registry.to_string();
@@ -234,7 +234,7 @@ impl RegistryLogins {
                 let basic = credentials.and_then(|credentials| credentials.basic());
                 return Ok(Login {
                     authorization: Some(basic.ok_or_else(|| LoginError::NoCredentials(name()))?),
-                    lifetime: BASIC_KEPT_FOR,
+                    lifetime: BASIC_TTL,
                 });
             }
         };

@@ -13,14 +13,14 @@ use crate::challenge::token_url;
 use crate::source::{Source, SourceError};
 
 /// Harbor's tokens for many repositories reach 16 KiB.
-const LARGEST_ANSWER: usize = 128 * 1024;
+const MAX_ANSWER_BYTES: usize = 128 * 1024;
 /// What a token lives when its service does not say (Token Authentication Specification).
 const USUAL_LIFETIME: u64 = 60;
 /// No token is used for longer without asking again.
-const LONGEST_LIFETIME: u64 = 60 * 60;
+const MAX_LIFETIME: u64 = 60 * 60;
 /// A token is not used in the last part of its life, a tenth, but no more than this: requests
 /// take time and clocks differ.
-const MOST_SPARED: u64 = 30;
+const MAX_SPARED: u64 = 30;
 /// What we call ourselves where OAuth2 wants a name.
 const CLIENT_ID: &str = "flotilla";
 
@@ -79,7 +79,7 @@ impl TokenRequest {
         let answered = match credentials {
             Some(Credentials::IdentityToken(token)) => {
                 let form = self.refresh_form(token);
-                source.post_form(&self.realm, form, LARGEST_ANSWER).await
+                source.post_form(&self.realm, form, MAX_ANSWER_BYTES).await
             }
             credentials => {
                 let basic = credentials.and_then(Credentials::basic);
@@ -89,7 +89,7 @@ impl TokenRequest {
                     .collect();
                 let scopes = self.scope.split_ascii_whitespace();
                 let url = token_url(self.realm.clone(), self.service.as_deref(), scopes);
-                source.fetch(&url, &headers, LARGEST_ANSWER).await
+                source.fetch(&url, &headers, MAX_ANSWER_BYTES).await
             }
         };
         let (status, body) = answered.map_err(TokenError::Source)?;
@@ -125,8 +125,8 @@ fn read(body: &[u8]) -> Option<Token> {
         return None;
     }
     let lives = answer.expires_in.filter(|seconds| *seconds > 0);
-    let lives = lives.unwrap_or(USUAL_LIFETIME).min(LONGEST_LIFETIME);
-    let spared = (lives / 10).clamp(1, MOST_SPARED);
+    let lives = lives.unwrap_or(USUAL_LIFETIME).min(MAX_LIFETIME);
+    let spared = (lives / 10).clamp(1, MAX_SPARED);
     Some(Token {
         value,
         lifetime: Duration::from_secs(lives.saturating_sub(spared)),

@@ -39,11 +39,11 @@ use crate::swarms::Openings;
 use crate::swarms::offers::NotTaken;
 
 /// An open request carries credentials of up to 16 KiB each.
-const LARGEST_REQUEST: usize = 64 * 1024;
+const MAX_REQUEST_BYTES: usize = 64 * 1024;
 /// A node takes a supernode for dead that is silent for 2.5 of these.
-const HEARTBEAT: Duration = Duration::from_secs(1);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// White space in front of an answer that waits for the source.
-const STILL_THERE: Duration = Duration::from_millis(500);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_millis(500);
 const TICKET: &str = "x-flotilla-ticket";
 
 /// What the handlers share.
@@ -119,7 +119,7 @@ pub(crate) fn router(api: &Arc<Api>) -> Router {
         .route("/v1/hello", get(hello))
         .route(
             "/v1/swarms",
-            post(open).layer(DefaultBodyLimit::max(LARGEST_REQUEST)),
+            post(open).layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES)),
         )
         .route("/v1/swarms/{swarm}/events", get(events))
         .route("/v1/swarms/{swarm}/content", get(content).put(take))
@@ -193,7 +193,7 @@ async fn open(
     }));
     let body = stream::unfold(Some(opening), |opening| async {
         let mut opening = opening?;
-        match tokio::time::timeout(STILL_THERE, &mut opening).await {
+        match tokio::time::timeout(KEEPALIVE_INTERVAL, &mut opening).await {
             Ok(Ok(answer)) => Some((Ok::<_, std::io::Error>(Bytes::from(answer)), None)),
             Ok(Err(error)) => Some((Err(std::io::Error::other(error)), None)),
             Err(_) => Some((Ok(Bytes::from_static(b" ")), Some(opening))),
@@ -265,7 +265,7 @@ fn event_stream(handle: SwarmHandle) -> impl Stream<Item = SwarmEvent> + Send {
     let status = handle.watch();
     stream::unfold(Some((handle, status, 0_u32)), |state| async {
         let (handle, mut status, mut told) = state?;
-        let beat = tokio::time::Instant::now() + HEARTBEAT;
+        let beat = tokio::time::Instant::now() + HEARTBEAT_INTERVAL;
         loop {
             let now = status.borrow_and_update().clone();
             if let SwarmState::Void(reason) = now.state {

@@ -26,11 +26,11 @@ use tokio_util::task::TaskTracker;
 /// A request head that is not complete by then, or a connection that rests for so long. Nodes
 /// close a connection that they do not need after 90 seconds, before this.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
-const MOST_STRANGERS: usize = 512;
+const MAX_STRANGERS: usize = 512;
 /// Time that running answers have to end when the supernode stops.
-const DRAIN: Duration = Duration::from_secs(3);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 /// After an accept that failed, most likely for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Serves a router, within limits.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl ApiServer {
             listener,
             router,
             head_timeout: HEAD_TIMEOUT,
-            strangers: Strangers::new(MOST_STRANGERS),
+            strangers: Strangers::new(MAX_STRANGERS),
         }
     }
 
@@ -78,14 +78,14 @@ impl ApiServer {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "connection not accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    tokio::time::sleep(ACCEPT_RETRY_INTERVAL).await;
                 }
             }
         }
         drop(self.listener);
         connections.close();
         // Event streams go on for as long as their swarms do: they are cut.
-        if tokio::time::timeout(DRAIN, connections.wait())
+        if tokio::time::timeout(DRAIN_TIMEOUT, connections.wait())
             .await
             .is_err()
         {

@@ -17,9 +17,9 @@ use url::Url;
 use crate::public::repositories::{OpenRepository, Repository};
 
 /// Most layers that are remembered: as many as a supernode holds.
-const MOST_LAYERS: usize = 100_000;
+const MAX_LAYERS: usize = 100_000;
 /// Repositories that are remembered for a layer; one would do, while it is listed.
-const MOST_REPOSITORIES: usize = 8;
+const MAX_REPOSITORIES: usize = 8;
 
 /// One line of the record.
 #[derive(Serialize, Deserialize)]
@@ -104,12 +104,12 @@ impl OpenLayers {
     /// Whether it is news.
     fn remember(&self, content: &ContentId, repository: &Repository) -> bool {
         let mut layers = self.lock();
-        if layers.len() >= MOST_LAYERS && !layers.contains_key(content) {
+        if layers.len() >= MAX_LAYERS && !layers.contains_key(content) {
             tracing::warn!(%content, "not opened: there are too many open layers");
             return false;
         }
         let known = layers.entry(content.clone()).or_default();
-        known.len() < MOST_REPOSITORIES && known.insert(repository.clone())
+        known.len() < MAX_REPOSITORIES && known.insert(repository.clone())
     }
 
     /// Whether everybody may have the layer.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 /// OCI distribution-spec: clients may limit host and name to 255 characters.
-const MOST_NAME_BYTES: usize = 255;
+const MAX_NAME_BYTES: usize = 255;
 
 /// One repository of one registry, `HOST[:PORT]/REPOSITORY`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -45,7 +45,7 @@ fn is_name(name: &str) -> bool {
                 .all(|byte| at_end(Some(byte)) || b"._-".contains(byte))
             && !component.contains("..")
     };
-    name.len() <= MOST_NAME_BYTES && name.split('/').all(is_component)
+    name.len() <= MAX_NAME_BYTES && name.split('/').all(is_component)
 }
 
 /// Repositories that the operator lists: `HOST[:PORT]/REPOSITORY`, or with `/*` after it all below

@@ -15,9 +15,9 @@ use flotilla_tracker::{Admission, Gate};
 use crate::stats::Statistics;
 
 /// Torrents that members have registered; each takes about 100 bytes.
-const MOST_REGISTERED: usize = 10_000;
+const MAX_REGISTERED: usize = 10_000;
 /// A registered torrent that nobody seeds is forgotten after a day.
-const KEPT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+const REGISTRATION_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Cheap to clone.
 #[derive(Clone, Debug)]
@@ -44,9 +44,9 @@ impl OpenSwarms {
     /// Lets strangers into the swarm of a member's torrent. False: there are too many.
     pub(crate) fn register(&self, now: Instant, swarm: InfoHash) -> bool {
         let mut registered = self.lock_registered();
-        if registered.len() >= MOST_REGISTERED && !registered.contains_key(&swarm) {
-            registered.retain(|_, seen| now.saturating_duration_since(*seen) < KEPT_FOR);
-            if registered.len() >= MOST_REGISTERED {
+        if registered.len() >= MAX_REGISTERED && !registered.contains_key(&swarm) {
+            registered.retain(|_, seen| now.saturating_duration_since(*seen) < REGISTRATION_TTL);
+            if registered.len() >= MAX_REGISTERED {
                 return false;
             }
         }
@@ -72,7 +72,7 @@ impl OpenSwarms {
         let Some(seen) = registered.get_mut(swarm) else {
             return false;
         };
-        if now.saturating_duration_since(*seen) >= KEPT_FOR {
+        if now.saturating_duration_since(*seen) >= REGISTRATION_TTL {
             registered.remove(swarm);
             return false;
         }
@@ -215,11 +215,11 @@ mod tests {
         let now = Instant::now();
         assert!(!open.is_registered(now, &SWARM, true));
         assert!(open.register(now, SWARM) && open.register(now, SWARM));
-        let later = now + KEPT_FOR - Duration::from_secs(1);
+        let later = now + REGISTRATION_TTL - Duration::from_secs(1);
         assert!(open.is_registered(later, &SWARM, true));
-        let next_day = later + KEPT_FOR - Duration::from_secs(1);
+        let next_day = later + REGISTRATION_TTL - Duration::from_secs(1);
         assert!(open.is_registered(next_day, &SWARM, false));
-        assert!(!open.is_registered(later + KEPT_FOR, &SWARM, true));
+        assert!(!open.is_registered(later + REGISTRATION_TTL, &SWARM, true));
         open.register(now, SWARM);
         assert!(open.unregister(&SWARM) && !open.unregister(&SWARM));
         assert!(!open.is_registered(now, &SWARM, false));
@@ -235,11 +235,11 @@ mod tests {
             bytes[..8].copy_from_slice(&number.to_be_bytes());
             InfoHash::from_bytes(bytes)
         };
-        for number in 0..MOST_REGISTERED {
+        for number in 0..MAX_REGISTERED {
             assert!(open.register(now, name(number)));
         }
-        assert!(!open.register(now, name(MOST_REGISTERED)));
+        assert!(!open.register(now, name(MAX_REGISTERED)));
         assert!(open.register(now, name(0)));
-        assert!(open.register(now + KEPT_FOR, name(MOST_REGISTERED)));
+        assert!(open.register(now + REGISTRATION_TTL, name(MAX_REGISTERED)));
     }
 }

@@ -18,11 +18,11 @@ use url::Url;
 use crate::api::{Api, refusal, sealed_torrent};
 
 /// A layer that takes longer is opened when somebody asks for its torrent.
-const LONGEST_INGEST: Duration = Duration::from_secs(60 * 60);
+const MAX_INGEST: Duration = Duration::from_secs(60 * 60);
 
 /// For members: strangers are let into the swarms of their torrents.
 pub(crate) fn members_routes() -> Router<Arc<Api>> {
-    let register = post(register).layer(DefaultBodyLimit::max(Metainfo::MOST_BYTES));
+    let register = post(register).layer(DefaultBodyLimit::max(Metainfo::MAX_BYTES));
     Router::new()
         .route("/v1/torrents", register)
         .route("/v1/torrents/{info_hash}", delete(unregister))
@@ -136,7 +136,7 @@ pub(crate) async fn note_open(api: &Arc<Api>, request: &OpenRequest, answer: &Op
                 .wait_for(|status| status.complete || matches!(status.state, SwarmState::Void(_)));
             is_settled.await.is_ok()
         };
-        if tokio::time::timeout(LONGEST_INGEST, settled).await == Ok(true) {
+        if tokio::time::timeout(MAX_INGEST, settled).await == Ok(true) {
             open(&api, &digest).await;
         }
     });

@@ -29,7 +29,7 @@ use crate::api::server::Visit;
 /// A working day.
 const LOGIN_LASTS: Duration = Duration::from_secs(12 * 3600);
 pub(super) const COOKIE: &str = "flotilla_stats";
-const LARGEST_LOGIN: usize = 4096;
+const MAX_LOGIN_BYTES: usize = 4096;
 /// Set by proxies: whoever comes through one is not on this machine. nginx sets none of them, but
 /// speaks HTTP/1.0, which browsers do not, unless it is told otherwise.
 const FORWARDED: [&str; 3] = ["forwarded", "x-forwarded-for", "via"];
@@ -156,7 +156,7 @@ pub(crate) fn login_routes() -> Router<Arc<Web>> {
         "/login",
         get(async || page::secured(Html(page::login(false)).into_response()))
             .post(login)
-            .layer(DefaultBodyLimit::max(LARGEST_LOGIN)),
+            .layer(DefaultBodyLimit::max(MAX_LOGIN_BYTES)),
     )
 }
 

@@ -25,10 +25,10 @@ use super::view::{SpanChoice, View, ViewError};
 use crate::api::refusal;
 
 /// Streams at the same time.
-const MOST_STREAMS: usize = 64;
-const EVERY: Duration = Duration::from_secs(1);
+const MAX_STREAMS: usize = 64;
+const UPDATE_INTERVAL: Duration = Duration::from_secs(1);
 /// A stream takes less than this many bytes a second, whatever it shows.
-const MOST_BYTES_PER_SECOND: u64 = 80_000;
+const MAX_BYTES_PER_SECOND: u64 = 80_000;
 
 /// The streams of one supernode.
 pub(crate) struct Events {
@@ -39,7 +39,7 @@ pub(crate) struct Events {
 impl Events {
     pub(crate) fn new(shutdown: CancellationToken) -> Self {
         Self {
-            free: Arc::new(Semaphore::new(MOST_STREAMS)),
+            free: Arc::new(Semaphore::new(MAX_STREAMS)),
             shutdown,
         }
     }
@@ -50,7 +50,7 @@ struct Streaming {
     view: View,
     shutdown: CancellationToken,
     next: tokio::time::Instant,
-    /// One of [`MOST_STREAMS`].
+    /// One of [`MAX_STREAMS`].
     _permit: OwnedSemaphorePermit,
 }
 
@@ -133,8 +133,8 @@ impl Streaming {
         let work = move || event(&web, &view, Instant::now());
         let text = tokio::task::spawn_blocking(work).await.unwrap_or_default();
         let size = u64::try_from(text.len()).unwrap_or(u64::MAX);
-        let pause = Duration::from_millis(size.saturating_mul(1000) / MOST_BYTES_PER_SECOND);
-        self.next = tokio::time::Instant::now() + pause.max(EVERY);
+        let pause = Duration::from_millis(size.saturating_mul(1000) / MAX_BYTES_PER_SECOND);
+        self.next = tokio::time::Instant::now() + pause.max(UPDATE_INTERVAL);
         text.into()
     }
 }

@@ -18,9 +18,9 @@ use crate::preheat::jobs::{JobId, JobRecord, Jobs, Outcome};
 use crate::preheat::orders::Deliveries;
 
 /// Images of a job that its row names.
-const MOST_IMAGES: usize = 8;
+const MAX_IMAGES: usize = 8;
 /// Of a name or a cause in a row, in characters.
-const LONGEST_TEXT: usize = 255;
+const MAX_TEXT_LENGTH: usize = 255;
 
 /// One job of many.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -99,7 +99,7 @@ impl JobRow {
             id: record.id,
             images: Images {
                 asked: Arc::clone(asked),
-                most: MOST_IMAGES,
+                most: MAX_IMAGES,
             },
             image_count: asked.names().len(),
             nodes: asked
@@ -131,7 +131,7 @@ fn state_text(state: JobState) -> &'static str {
 }
 
 fn shortened(text: &str) -> &str {
-    let end = text.char_indices().nth(LONGEST_TEXT);
+    let end = text.char_indices().nth(MAX_TEXT_LENGTH);
     end.and_then(|(end, _)| text.get(..end)).unwrap_or(text)
 }
 

@@ -21,9 +21,9 @@ use super::history_file::HistoryFile;
 use super::rows::Rows;
 
 /// How often the supernode looks at itself.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// A supernode that is killed forgets the traffic of this time at most.
-const SAVE_EVERY: Duration = Duration::from_secs(60);
+const SAVE_INTERVAL: Duration = Duration::from_secs(60);
 /// However many look, the rows are made only so often.
 pub(super) const ROWS_LIVE: Duration = Duration::from_millis(500);
 
@@ -149,7 +149,7 @@ pub(crate) async fn watch_engine(
     shutdown: CancellationToken,
 ) {
     let mut saved = Instant::now();
-    let mut ticks = tokio::time::interval(LOOK_EVERY);
+    let mut ticks = tokio::time::interval(POLL_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
         let counters = source.counters();
@@ -176,7 +176,7 @@ pub(crate) async fn watch_engine(
         });
         let swarms = swarms.collect();
         statistics.with(|book| book.handle_own(Instant::now(), own, swarms));
-        if saved.elapsed() >= SAVE_EVERY {
+        if saved.elapsed() >= SAVE_INTERVAL {
             statistics.save(&file).await;
             saved = Instant::now();
         }

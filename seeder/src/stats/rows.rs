@@ -13,7 +13,7 @@ use super::openapi::Id;
 use super::traffic::TrafficBytes;
 
 /// Who serves whom, at most.
-const MOST_EDGES: usize = 200;
+const MAX_EDGES: usize = 200;
 
 /// Where a swarm is on the supernode that answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
@@ -332,7 +332,7 @@ pub(crate) fn edges(book: &Book, swarm: &SwarmEntry, own: &PeerId) -> Vec<Edge> 
         members.flat_map(|(to, member)| member.part.served_by.iter().map(move |s| (to, s)));
     let mut served: Vec<_> = served.collect();
     served.sort_unstable_by_key(|(to, served)| (std::cmp::Reverse(served.bytes), **to));
-    served.truncate(MOST_EDGES);
+    served.truncate(MAX_EDGES);
     let edges = served.into_iter().map(|(to, served)| Edge {
         from: served.peer,
         from_name: if served.peer == *own {

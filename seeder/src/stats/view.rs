@@ -20,7 +20,7 @@ use super::traffic::{Chart, Span, TrafficBytes, TrafficRate};
 use crate::preheat::jobs::JobId;
 
 /// Supernodes that are shown at most: what members report is bounded, what all of them say is not.
-const MOST_SUPERNODES: usize = 64;
+const MAX_SUPERNODES: usize = 64;
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -313,7 +313,7 @@ fn cluster(statistics: &Statistics, now: Instant) -> Cluster {
         let mut seen: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
         let nodes = book.nodes.values().filter(|node| !node.is_silent(now));
         for supernode in nodes.flat_map(|node| &node.host.supernodes) {
-            if seen.len() < MOST_SUPERNODES || seen.contains_key(supernode.url.as_str()) {
+            if seen.len() < MAX_SUPERNODES || seen.contains_key(supernode.url.as_str()) {
                 let (reached, missed) = seen.entry(&supernode.url).or_default();
                 *if supernode.reachable { reached } else { missed } += 1;
             }

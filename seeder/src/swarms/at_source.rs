@@ -73,7 +73,7 @@ impl Openings {
                 ContentId::url(named.as_str(), &body.validator, total)
             }
         };
-        if request.digest.is_some() && total <= InlineContent::LONGEST {
+        if request.digest.is_some() && total <= InlineContent::MAX_LENGTH {
             return self.read_small(content, geometry, url, request, body).await;
         }
         let known = self.run(&origin_of(url), &content, geometry).await?;

@@ -24,7 +24,7 @@ const BACKOFF: [Duration; 5] = [
     Duration::from_secs(4),
 ];
 /// Callers whose credentials are kept for the case that the connection breaks.
-const MOST_CALLERS: usize = 8;
+const MAX_CALLERS: usize = 8;
 /// Bytes read back at a time when an earlier run's pieces are hashed again.
 const READ_BACK: usize = 1024 * 1024;
 /// Bytes whose hash takes less time than handing them to another thread: some 20 µs.
@@ -161,7 +161,7 @@ impl Ingest {
             url: url.clone(),
             headers: headers.to_vec(),
         });
-        callers.truncate(MOST_CALLERS);
+        callers.truncate(MAX_CALLERS);
     }
 
     /// Whether it reads from the source of `url`: another one's credentials are not for it.

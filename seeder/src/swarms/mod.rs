@@ -32,9 +32,9 @@ use crate::swarms::ingest::Ingest;
 use crate::swarms::offers::{NotTaken, Offers, Wanted};
 
 /// Content below this is not worth a swarm.
-const LEAST_SWARM: u64 = 1024 * 1024;
+const MIN_SWARM: u64 = 1024 * 1024;
 /// Bytes of small blobs kept in memory.
-const MOST_SMALL: u64 = 32 * 1024 * 1024;
+const MAX_SMALL: u64 = 32 * 1024 * 1024;
 /// Long enough to connect to every peer of a large download, short enough that a node that
 /// lost its right cannot join for long. Nodes ask again for a new one.
 const TICKET_LIFETIME: Duration = Duration::from_secs(15 * 60);
@@ -101,7 +101,7 @@ impl Openings {
             peer_port,
             offers: Offers::new(),
             small: Cache::builder()
-                .max_capacity(MOST_SMALL)
+                .max_capacity(MAX_SMALL)
                 .weigher(|key: &String, small: &SmallContent| {
                     u32::try_from(key.len() + small.bytes().len()).unwrap_or(u32::MAX)
                 })
@@ -138,7 +138,7 @@ impl Openings {
                 handle, validator, ..
             })) => {
                 let geometry = handle.geometry();
-                let inline = if geometry.length() <= InlineContent::LONGEST {
+                let inline = if geometry.length() <= InlineContent::MAX_LENGTH {
                     short_content(&handle).await
                 } else {
                     None
@@ -333,7 +333,7 @@ impl Openings {
             content: content.clone(),
             length: geometry.length(),
             piece_length: geometry.piece_length(),
-            delivery: if geometry.length() < LEAST_SWARM {
+            delivery: if geometry.length() < MIN_SWARM {
                 Delivery::Whole
             } else {
                 Delivery::Pieces

@@ -16,14 +16,14 @@ use tokio::sync::Semaphore;
 use url::Url;
 
 /// Offers that may be answered; each takes some 500 bytes.
-const MOST_WANTED: u64 = 10_000;
+const MAX_WANTED: u64 = 10_000;
 /// Nodes give at once; an offer that waited for longer is made again.
-const WANTED_FOR: Duration = Duration::from_secs(60);
+const OFFER_TTL: Duration = Duration::from_secs(60);
 /// Blobs taken at the same moment. Nodes to which this says no have the supernode read the blob
 /// from the registry.
-const MOST_AT_ONCE: usize = 8;
+const MAX_AT_ONCE: usize = 8;
 /// A node that sends nothing for so long has gone away.
-const SILENCE: Duration = Duration::from_secs(30);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes written at a time, away from the reactor.
 const WRITTEN_AT_ONCE: usize = 1024 * 1024;
 
@@ -48,7 +48,7 @@ pub(crate) enum NotTaken {
     NotOffered,
     #[error("enough blobs are being taken")]
     Busy,
-    #[error("the node sends nothing for {SILENCE:?}")]
+    #[error("the node sends nothing for {IDLE_TIMEOUT:?}")]
     Silent,
     #[error("the node broke off: {0}")]
     BrokeOff(axum::Error),
@@ -69,11 +69,11 @@ impl From<StoreError> for NotTaken {
 impl Offers {
     pub(crate) fn new() -> Self {
         let wanted = Cache::builder()
-            .max_capacity(MOST_WANTED)
-            .time_to_live(WANTED_FOR);
+            .max_capacity(MAX_WANTED)
+            .time_to_live(OFFER_TTL);
         Self {
             wanted: wanted.build(),
-            at_once: Semaphore::new(MOST_AT_ONCE),
+            at_once: Semaphore::new(MAX_AT_ONCE),
         }
     }
 
@@ -114,7 +114,7 @@ async fn receive(
     let mut waiting = Vec::new();
     let mut received: u64 = 0;
     loop {
-        let next = tokio::time::timeout(SILENCE, bytes.next()).await;
+        let next = tokio::time::timeout(IDLE_TIMEOUT, bytes.next()).await;
         let next = next.map_err(|_| NotTaken::Silent)?.transpose();
         let next = next.map_err(NotTaken::BrokeOff)?;
         let is_end = next.is_none();

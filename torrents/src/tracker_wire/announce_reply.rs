@@ -10,9 +10,9 @@ use crate::bencode::{self, BencodeError, DictWriter};
 use crate::{PeerId, compact_peers};
 
 /// Longest reply that is read: some thousand peers.
-const MOST_BYTES: usize = 64 * 1024;
+const MAX_BYTES: usize = 64 * 1024;
 /// Longest failure reason that is kept, in characters.
-const MOST_REASON: usize = 512;
+const MAX_REASON: usize = 512;
 
 /// A reply that cannot be read; the tracker's fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -118,11 +118,11 @@ impl AnnounceReply {
     /// # Errors
     /// Not such a reply.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, AnnounceReplyError> {
-        let (wire, _): (Wire, _) = bencode::decode(bytes, MOST_BYTES)?;
+        let (wire, _): (Wire, _) = bencode::decode(bytes, MAX_BYTES)?;
         if let Some(reason) = wire.failure_reason {
             let reason = String::from_utf8_lossy(&reason)
                 .chars()
-                .take(MOST_REASON)
+                .take(MAX_REASON)
                 .collect();
             return Ok(Self::Failure(reason));
         }
@@ -236,10 +236,7 @@ mod tests {
         }
         let far = b"d8:intervali5e5:peersld2:ip7:1.2.3.44:porti65536eeee";
         assert_eq!(refused(far), E::Peer);
-        assert!(matches!(
-            refused(&vec![b'l'; MOST_BYTES + 1]),
-            E::Bencode(_)
-        ));
+        assert!(matches!(refused(&vec![b'l'; MAX_BYTES + 1]), E::Bencode(_)));
     }
 
     #[test]

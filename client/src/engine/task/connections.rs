@@ -26,17 +26,17 @@ use crate::swarm::PeerKey;
 const OUTGOING_QUEUE: usize = 8192;
 /// Connections that this host opens per swarm. Simulated: 40 neighbours bring the makespan
 /// within 3 % of the bound; twenty-node clusters are fully connected.
-const MOST_DIALS: usize = 40;
+const MAX_DIALS: usize = 40;
 /// Connections per swarm, incoming ones included.
-const MOST_PEERS: usize = 200;
+const MAX_PEERS: usize = 200;
 /// Connections of strangers that a protected swarm has beside those.
-const MOST_STRANGERS: usize = 100;
+const MAX_STRANGERS: usize = 100;
 /// An address that failed is not dialled again before this; among strangers the pause doubles with
 /// each failure, since trackers name the dead for hours.
-pub(super) const REDIAL_AFTER: Duration = Duration::from_secs(2);
-const MOST_REDIAL_AFTER: Duration = Duration::from_secs(240);
+pub(super) const REDIAL_INTERVAL: Duration = Duration::from_secs(2);
+const MAX_REDIAL_INTERVAL: Duration = Duration::from_secs(240);
 /// How often it is looked whether a peer is due to be told of others.
-const EXCHANGE_EVERY: Duration = Duration::from_secs(1);
+const EXCHANGE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl SwarmTask {
     pub(super) fn connected(&mut self, now: Instant, connection: PeerConnection) {
@@ -160,7 +160,7 @@ impl SwarmTask {
         if now < self.next_exchange {
             return;
         }
-        self.next_exchange = now + EXCHANGE_EVERY;
+        self.next_exchange = now + EXCHANGE_INTERVAL;
         let connected = self.peers.len();
         self.handle.0.status.send_if_modified(|status| {
             std::mem::replace(&mut status.peers, connected) != connected
@@ -197,9 +197,9 @@ impl SwarmTask {
             .filter(|p| p.extensions.is_some())
             .count();
         match (&new.torrent, &self.handle.0.torrent) {
-            (Some(_), None) => strangers < MOST_STRANGERS,
-            (None, None) => self.peers.len() - strangers < MOST_PEERS,
-            (_, Some(_)) => self.peers.len() < MOST_PEERS,
+            (Some(_), None) => strangers < MAX_STRANGERS,
+            (None, None) => self.peers.len() - strangers < MAX_PEERS,
+            (_, Some(_)) => self.peers.len() < MAX_PEERS,
         }
     }
 
@@ -234,7 +234,7 @@ impl SwarmTask {
         if let Some(peer) = self.peers.remove(&key) {
             peer.closing.cancel();
             if let Some(remote) = peer.remote.filter(|_| peer.dialled) {
-                self.dial_later(now, remote, REDIAL_AFTER);
+                self.dial_later(now, remote, REDIAL_INTERVAL);
             }
             self.swarm.handle_disconnected(now, key);
         }
@@ -243,7 +243,7 @@ impl SwarmTask {
     pub(super) fn dial_later(&mut self, now: Instant, remote: SocketAddr, least: Duration) {
         let known = self.redials.get(&remote);
         let pause = match known.filter(|_| self.handle.0.torrent.is_some()) {
-            Some(known) => known.pause.saturating_mul(2).min(MOST_REDIAL_AFTER),
+            Some(known) => known.pause.saturating_mul(2).min(MAX_REDIAL_INTERVAL),
             None => least,
         };
         let pause = pause.max(least);
@@ -330,7 +330,7 @@ impl SwarmTask {
                 && !self.dialling.contains(remote)
                 && named.insert(*remote)
         });
-        let room = MOST_DIALS.saturating_sub(dials);
+        let room = MAX_DIALS.saturating_sub(dials);
         if self.handle.0.torrent.is_none() {
             // A supernode has chosen them.
             peers.truncate(room);

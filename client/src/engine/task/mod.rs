@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::connections::REDIAL_AFTER;
+use self::connections::REDIAL_INTERVAL;
 use crate::engine::EngineShared;
 use crate::engine::piece_storage::PieceStorage;
 use crate::engine::swarm_handle::{RunningSwarm, SwarmState};
@@ -59,9 +59,9 @@ pub(crate) enum PieceCheck {
 }
 
 /// Nor is one with which there was nothing to exchange before this.
-const REDIAL_SEEDER_AFTER: Duration = Duration::from_secs(600);
+const SEEDER_REDIAL_INTERVAL: Duration = Duration::from_secs(600);
 /// Written pieces become durable at the latest after this.
-const SYNC_EVERY: Duration = Duration::from_secs(2);
+const SYNC_INTERVAL: Duration = Duration::from_secs(2);
 
 struct Connected {
     peer_id: PeerId,
@@ -158,7 +158,7 @@ impl SwarmTask {
                 .swarm
                 .poll_timeout()
                 .map(tokio::time::Instant::from_std);
-            let quiet = tokio::time::Instant::now() + SYNC_EVERY;
+            let quiet = tokio::time::Instant::now() + SYNC_INTERVAL;
             tokio::select! {
                 () = self.shutdown.cancelled() => break,
                 input = self.input.recv() => {
@@ -219,7 +219,7 @@ impl SwarmTask {
             Input::DialFailed(remote, error) => {
                 tracing::debug!(peer.addr = %remote, %error, "not connected");
                 self.dialling.remove(&remote);
-                self.dial_later(now, remote, REDIAL_AFTER);
+                self.dial_later(now, remote, REDIAL_INTERVAL);
             }
             Input::PieceChecked(piece, check) => self.piece_checked(now, piece, check),
             Input::Published(piece) => {
@@ -401,7 +401,7 @@ impl SwarmTask {
                         let remote = self.peers.get(&key).and_then(|peer| peer.remote);
                         self.disconnect(now, key);
                         if let (Farewell::NothingToExchange, Some(remote)) = (farewell, remote) {
-                            self.dial_later(now, remote, REDIAL_SEEDER_AFTER);
+                            self.dial_later(now, remote, SEEDER_REDIAL_INTERVAL);
                         }
                     }
                 }
@@ -444,7 +444,7 @@ impl SwarmTask {
     }
 
     fn sync_when_due(&mut self) {
-        if self.synced.elapsed() < SYNC_EVERY || self.storage.unsynced_bytes() == 0 {
+        if self.synced.elapsed() < SYNC_INTERVAL || self.storage.unsynced_bytes() == 0 {
             return;
         }
         self.synced = Instant::now();

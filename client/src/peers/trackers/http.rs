@@ -13,8 +13,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The whole exchange; busy public trackers take some seconds.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest answer that is read: more than ten thousand compact peers.
-const LARGEST_REPLY: usize = 64 * 1024;
-const MOST_REDIRECTS: usize = 5;
+const MAX_REPLY_BYTES: usize = 64 * 1024;
+const MAX_REDIRECTS: usize = 5;
 
 /// Announces to the tracker at `url`. `http` is made when it is needed first.
 pub(super) async fn announce(
@@ -35,9 +35,9 @@ pub(super) async fn announce(
         .await
         .map_err(|e| Failure::Unreachable(root_cause(&e)))?
     {
-        if bytes.len() + part.len() > LARGEST_REPLY {
+        if bytes.len() + part.len() > MAX_REPLY_BYTES {
             return Err(Failure::Malformed(format!(
-                "an answer of more than {LARGEST_REPLY} bytes"
+                "an answer of more than {MAX_REPLY_BYTES} bytes"
             )));
         }
         bytes.extend_from_slice(&part);
@@ -63,7 +63,7 @@ fn client() -> reqwest::Result<reqwest::Client> {
 /// A redirect stays with its scheme: https is not given up, and nothing else is asked.
 fn follow(attempt: Attempt<'_>) -> reqwest::redirect::Action {
     let from = attempt.previous().last().map(Url::scheme);
-    if attempt.previous().len() > MOST_REDIRECTS {
+    if attempt.previous().len() > MAX_REDIRECTS {
         attempt.error("too many redirects")
     } else if from != Some(attempt.url().scheme()) {
         attempt.error("a redirect to another scheme")

@@ -13,7 +13,7 @@ use rand::seq::SliceRandom as _;
 use url::Url;
 
 /// Most trackers that are asked: torrents list dozens of dead ones.
-const MOST_TRACKERS: usize = 64;
+const MAX_TRACKERS: usize = 64;
 
 /// A tracker's answer, or why there is none.
 #[derive(Debug, thiserror::Error)]
@@ -118,7 +118,7 @@ impl TrackerTiers {
     /// The trackers with these URLs, each tier in random order (BEP 12). URLs that are none, or of
     /// another scheme than http, https and udp, are left out, as is what exceeds 64.
     pub fn new(tiers: &[Vec<String>]) -> Self {
-        let mut room = MOST_TRACKERS;
+        let mut room = MAX_TRACKERS;
         let mut kept = Vec::new();
         for tier in tiers {
             let mut tier: Vec<Tracker> = tier
@@ -135,7 +135,7 @@ impl TrackerTiers {
         Self {
             tiers: kept,
             http: None,
-            udp_wait: udp::FIRST_WAIT,
+            udp_wait: udp::FIRST_TIMEOUT,
         }
     }
 
@@ -166,7 +166,7 @@ impl TrackerTiers {
                     Tracker::Http(url) => http::announce(&mut self.http, url, request).await,
                     Tracker::Udp(tracker) => {
                         // Who is the only one left is asked with patience.
-                        let tries = if left == 0 { udp::MOST_TRIES } else { 1 };
+                        let tries = if left == 0 { udp::MAX_TRIES } else { 1 };
                         tracker.announce(request, self.udp_wait, tries).await
                     }
                 };

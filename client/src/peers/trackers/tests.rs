@@ -308,6 +308,6 @@ async fn urls_that_cannot_be_asked_are_left_out() {
     let capped = TrackerTiers::new(&[many.clone(), many]);
     assert_eq!(
         capped.tiers.iter().map(Vec::len).sum::<usize>(),
-        MOST_TRACKERS
+        MAX_TRACKERS
     );
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use flotilla_torrents::tracker_wire::{
-    AddressFamily, AnnounceRequest, AnnounceResponse, ConnectionId, MOST_DATAGRAM_BYTES,
+    AddressFamily, AnnounceRequest, AnnounceResponse, ConnectionId, MAX_DATAGRAM_BYTES,
     TransactionId, UdpReply, UdpRequest,
 };
 use tokio::net::UdpSocket;
@@ -14,11 +14,11 @@ use url::Url;
 use super::Failure;
 
 /// BEP 15: an answer is waited for 15·2ⁿ s.
-pub(super) const FIRST_WAIT: Duration = Duration::from_secs(15);
+pub(super) const FIRST_TIMEOUT: Duration = Duration::from_secs(15);
 /// BEP 15 goes on for more than an hour; a tracker that is silent for two minutes is dead.
-pub(super) const MOST_TRIES: u32 = 3;
+pub(super) const MAX_TRIES: u32 = 3;
 /// Addresses of one name that are tried: the first of each family, most often.
-const MOST_ADDRESSES: usize = 4;
+const MAX_ADDRESSES: usize = 4;
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One tracker.
@@ -56,7 +56,7 @@ impl UdpTracker {
         let found = tokio::time::timeout(RESOLVE_TIMEOUT, found)
             .await
             .map_err(|_| Failure::Unreachable("its name is not resolved".to_owned()))?;
-        let addresses: Vec<SocketAddr> = found?.take(MOST_ADDRESSES).collect();
+        let addresses: Vec<SocketAddr> = found?.take(MAX_ADDRESSES).collect();
         let mut failure = Failure::Unreachable("its name has no address".to_owned());
         for address in addresses {
             failure = match announce_at(address, request, wait, tries).await {
@@ -158,7 +158,7 @@ impl Exchange {
 
     async fn answer_to(&self, transaction: TransactionId) -> Result<UdpReply, Failure> {
         // One byte more than the longest, so that a longer one is seen to be one.
-        let mut buffer = vec![0; MOST_DATAGRAM_BYTES + 1];
+        let mut buffer = vec![0; MAX_DATAGRAM_BYTES + 1];
         loop {
             let length = self.socket.recv(&mut buffer).await;
             // A refused port is told by ICMP.

@@ -9,7 +9,7 @@ use flotilla_torrents::ContentId;
 use super::table::short_name;
 
 /// Digits that name a layer at least: a slip of the finger shall not.
-const LEAST_DIGITS: usize = 4;
+const MIN_DIGITS: usize = 4;
 
 /// The layers that the names mean, each once.
 ///
@@ -49,7 +49,7 @@ fn is_meant(layer: &LayerReport, name: &str) -> bool {
     let full = layer.content.as_str();
     let digits = full.rsplit_once(':').map_or(full, |(_, digits)| digits);
     let given = name.rsplit_once(':').map_or(name, |(_, digits)| digits);
-    given.len() >= LEAST_DIGITS && (full.starts_with(name) || digits.starts_with(name))
+    given.len() >= MIN_DIGITS && (full.starts_with(name) || digits.starts_with(name))
 }
 
 #[cfg(test)]

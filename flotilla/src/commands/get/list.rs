@@ -8,7 +8,7 @@ use flotilla_get::remote_name;
 use flotilla_get::{ExpectedDigest, GetSource};
 
 /// A list of a million URLs.
-const LONGEST_LIST: u64 = 256 * 1024 * 1024;
+const MAX_LIST_LENGTH: u64 = 256 * 1024 * 1024;
 
 /// One source as it was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,10 +30,12 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Listed>, String> {
     };
     let read = reader
         .by_ref()
-        .take(LONGEST_LIST + 1)
+        .take(MAX_LIST_LENGTH + 1)
         .read_to_string(&mut text);
     match read {
-        Ok(bytes) if bytes as u64 > LONGEST_LIST => Err(format!("{}: more than 256 MiB", shown())),
+        Ok(bytes) if bytes as u64 > MAX_LIST_LENGTH => {
+            Err(format!("{}: more than 256 MiB", shown()))
+        }
         Ok(_) => parse(&text).map_err(|error| format!("{}: {error}", shown())),
         Err(error) => Err(format!("{}: {error}", shown())),
     }

@@ -14,7 +14,7 @@ use indicatif::{
 use crate::sanitize::Shown;
 
 /// How often a line about progress is written where there is no terminal.
-const LINE_EVERY: Duration = Duration::from_secs(5);
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
 const BAR: &str = "{prefix:.bold} {bar:24} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {msg} {eta}";
 const SPINNER: &str = "{prefix:.bold} {spinner} {binary_bytes} {binary_bytes_per_sec} {msg}";
 
@@ -125,7 +125,7 @@ impl Board {
         }
         let (since, before) = shown.line;
         let elapsed = since.elapsed();
-        if elapsed < LINE_EVERY {
+        if elapsed < LINE_INTERVAL {
             return;
         }
         shown.line = (Instant::now(), progress.bytes);

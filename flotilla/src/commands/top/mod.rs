@@ -69,11 +69,11 @@ pub(crate) struct TopArgs {
 /// Faster than this nothing changes at the supernode; slower is no live view.
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(3600);
 /// Keys and answers that wait to be drawn. An answer too many is dropped: the next one is newer.
-const MOST_WAITING: usize = 64;
+const MAX_WAITING: usize = 64;
 /// How often threads look whether to end, and the time that is shown moves on.
-const TICK: Duration = Duration::from_millis(200);
+const TICK_INTERVAL: Duration = Duration::from_millis(200);
 /// For the terminal to take what restores it.
-const FAREWELL: Duration = Duration::from_secs(2);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Shows supernodes until a key or a signal ends it.
 pub(crate) async fn run(args: TopArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
@@ -98,7 +98,7 @@ pub(crate) async fn run(args: TopArgs, shutdown: CancellationToken) -> anyhow::R
     // Ends everything that was started here, also when this future is dropped.
     let ended = shutdown.child_token();
     let _end = ended.clone().drop_guard();
-    let (events, waiting) = mpsc::sync_channel(MOST_WAITING);
+    let (events, waiting) = mpsc::sync_channel(MAX_WAITING);
     let (ask, asked) = watch::channel(state.query());
     tokio::spawn(ended.clone().run_until_cancelled_owned(poller::ask(
         clients,
@@ -115,7 +115,7 @@ pub(crate) async fn run(args: TopArgs, shutdown: CancellationToken) -> anyhow::R
     })?;
     let stopped = async {
         ended.cancelled().await;
-        tokio::time::sleep(FAREWELL).await;
+        tokio::time::sleep(SHUTDOWN_TIMEOUT).await;
     };
     tokio::select! {
         shown = drawn => shown.context("the picture broke off; please report what is above")?,
@@ -132,7 +132,7 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<()>
 /// Reads keys until `end`.
 fn read_keys(events: &SyncSender<Event>, end: &CancellationToken) {
     while !end.is_cancelled() {
-        let read = match crossterm_event::poll(TICK) {
+        let read = match crossterm_event::poll(TICK_INTERVAL) {
             Ok(false) => continue,
             Ok(true) => crossterm_event::read(),
             Err(error) => Err(error),
@@ -169,7 +169,7 @@ fn show(
             }
             differs
         });
-        let first = match events.recv_timeout(TICK) {
+        let first = match events.recv_timeout(TICK_INTERVAL) {
             Ok(event) => event,
             Err(RecvTimeoutError::Timeout) => continue,
             // The others may see the end first.
@@ -177,7 +177,7 @@ fn show(
             Err(RecvTimeoutError::Disconnected) => bail!("nobody reads the terminal any more"),
         };
         // A held key draws once for all that has come meanwhile.
-        for event in std::iter::once(first).chain(events.try_iter().take(MOST_WAITING)) {
+        for event in std::iter::once(first).chain(events.try_iter().take(MAX_WAITING)) {
             match event {
                 Event::Answer(answer) => state.handle_answer(*answer, Instant::now()),
                 Event::Terminal(TerminalEvent::Key(key)) => {

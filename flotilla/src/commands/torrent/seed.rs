@@ -30,10 +30,10 @@ use crate::sanitize::Shown;
 const PEER_LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 6881);
 /// How often the counters are looked at for the progress line.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A supernode that was restarted lets strangers in again after this.
-const REGISTER_EVERY: Duration = Duration::from_secs(5 * 60);
+const REGISTER_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
 const SEED_HELP: &str = "\
 The content is compared with the torrent first; damaged content is not seeded, and what is damaged
@@ -150,7 +150,7 @@ fn announce(seeding: &Seeding, torrent: &Metainfo) -> anyhow::Result<()> {
 /// Registers the torrent again and again: a supernode forgets it when it is restarted.
 async fn keep_registered(supernodes: &[Url], join_token: Option<&str>, torrent: &Metainfo) {
     loop {
-        tokio::time::sleep(REGISTER_EVERY).await;
+        tokio::time::sleep(REGISTER_INTERVAL).await;
         for supernode in supernodes {
             if let Err(error) = register_torrent(supernode, join_token, torrent).await {
                 tracing::warn!(%error, "torrent not registered");
@@ -164,7 +164,7 @@ async fn follow(seeding: &Seeding) {
     let uploaded = &seeding.swarm().counters().uploaded;
     let mut before = 0;
     loop {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
         let now = uploaded.load(std::sync::atomic::Ordering::Relaxed);
         if now != before {
             let peers = seeding.swarm().status().peers;

@@ -16,9 +16,9 @@ use crate::api::refusal;
 use crate::preheat::shown;
 
 /// 256 images with long names.
-const LARGEST_REQUEST: usize = 128 * 1024;
+const MAX_REQUEST_BYTES: usize = 128 * 1024;
 /// Jobs that are listed, the latest.
-const MOST_LISTED: usize = 1000;
+const MAX_LISTED: usize = 1000;
 
 /// The routes; whoever mounts them lets members of the cluster through only.
 pub(crate) fn router(jobs: Jobs) -> Router {
@@ -26,7 +26,7 @@ pub(crate) fn router(jobs: Jobs) -> Router {
         .route("/v1/preheat-jobs", get(list).post(submit))
         .route("/v1/preheat-jobs/{id}", get(show).delete(cancel))
         .route("/v1/preheat-jobs/{id}/events", get(events))
-        .layer(DefaultBodyLimit::max(LARGEST_REQUEST))
+        .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
         .with_state(jobs)
 }
 
@@ -57,7 +57,7 @@ async fn submit(
 }
 
 async fn list(State(jobs): State<Jobs>) -> Response {
-    let latest = jobs.latest(MOST_LISTED).into_iter();
+    let latest = jobs.latest(MAX_LISTED).into_iter();
     Json(latest.map(status_of).collect::<Vec<_>>()).into_response()
 }
 

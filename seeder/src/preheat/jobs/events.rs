@@ -11,9 +11,9 @@ use super::api::status_of;
 use super::{Job, JobId, JobRecord, Jobs};
 
 /// Events kept of all jobs together, 30 MB at most. A job has one for each of its layers.
-const MOST_EVENTS: usize = 100_000;
+const MAX_EVENTS: usize = 100_000;
 /// A caller takes a supernode for dead that is silent for 2.5 of these.
-const HEARTBEAT: Duration = Duration::from_secs(1);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Room for the events of all jobs.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(super) struct Room(AtomicUsize);
 
 impl Default for Room {
     fn default() -> Self {
-        Self(AtomicUsize::new(MOST_EVENTS))
+        Self(AtomicUsize::new(MAX_EVENTS))
     }
 }
 
@@ -96,7 +96,7 @@ impl Follower {
     /// The next event; a heartbeat when there is nothing new. The last one is
     /// [`Finished`](PreheatEvent::Finished). Cancel safe.
     pub(super) async fn next(&mut self) -> PreheatEvent {
-        let beat = tokio::time::Instant::now() + HEARTBEAT;
+        let beat = tokio::time::Instant::now() + HEARTBEAT_INTERVAL;
         loop {
             // Before the log, which grows no more once the job has ended.
             let ended = {

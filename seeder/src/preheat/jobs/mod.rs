@@ -31,14 +31,14 @@ use super::orders::Orders;
 use super::{Preheat, PreheatError, Preheater, Told};
 
 /// A policy of Harbor makes a job of each image of a project.
-const MOST_UNFINISHED: usize = 10_000;
-const MOST_FINISHED: usize = 10_000;
+const MAX_UNFINISHED: usize = 10_000;
+const MAX_FINISHED: usize = 10_000;
 /// Harbor asks for 30 minutes; people ask the next morning.
-const FINISHED_KEPT_FOR: u64 = 24 * 3600;
+const FINISHED_TTL: u64 = 24 * 3600;
 /// Jobs whose layers are read at the same time; all of them together read as many layers as one.
 const JOBS_AT_ONCE: usize = 4;
 /// A job that takes longer has met something that will not end.
-const LONGEST_JOB: Duration = Duration::from_secs(24 * 3600);
+const MAX_JOB: Duration = Duration::from_secs(24 * 3600);
 /// Nodes come back within this after their supernode has started anew.
 const NODES_COME_BACK: Duration = Duration::from_secs(5);
 /// Finished jobs whose events are kept, for those that come for them a little later.
@@ -55,7 +55,7 @@ pub(crate) enum SubmitError {
         "registry {0} is not listed: the supernode's operator does that with --preheat-registry, or with a login in the file of --registry-auth"
     )]
     NotListed(String),
-    #[error("{MOST_UNFINISHED} preheat jobs are unfinished; ask again later, or cancel some")]
+    #[error("{MAX_UNFINISHED} preheat jobs are unfinished; ask again later, or cancel some")]
     Full,
     #[error("the preheat job cannot be recorded: {0}")]
     Disk(io::Error),
@@ -188,7 +188,7 @@ impl Jobs {
                 }
                 return Ok(same.record.borrow().clone());
             }
-            if table.values().filter(|job| !job.is_finished()).count() >= MOST_UNFINISHED {
+            if table.values().filter(|job| !job.is_finished()).count() >= MAX_UNFINISHED {
                 return Err(SubmitError::Full);
             }
             // No id is given twice, not even after the directory was lost.
@@ -267,8 +267,8 @@ impl Jobs {
                 self.deliver(job, selector, layers).await;
             }
         };
-        if tokio::time::timeout(LONGEST_JOB, doing).await.is_err() {
-            let hours = LONGEST_JOB.as_secs() / 3600;
+        if tokio::time::timeout(MAX_JOB, doing).await.is_err() {
+            let hours = MAX_JOB.as_secs() / 3600;
             let cause = format!("not done within {hours} hours");
             return (JobState::Failure, Some(cause));
         }
@@ -373,11 +373,11 @@ impl Jobs {
 
     /// Forgets finished jobs that are old, or too many.
     async fn forget_old(&self) {
-        let outdated = unix_now().saturating_sub(FINISHED_KEPT_FOR);
+        let outdated = unix_now().saturating_sub(FINISHED_TTL);
         let forgotten: Vec<JobId> = {
             let mut table = self.lock();
             let finished = table.values().filter(|job| job.is_finished());
-            let surplus = finished.clone().count().saturating_sub(MOST_FINISHED);
+            let surplus = finished.clone().count().saturating_sub(MAX_FINISHED);
             let old = finished.enumerate().filter_map(|(index, job)| {
                 let record = job.record.borrow();
                 (index < surplus || record.updated < outdated).then_some(record.id)

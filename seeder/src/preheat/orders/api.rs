@@ -19,7 +19,7 @@ use crate::api::{Api, refusal};
 use crate::preheat::jobs::JobId;
 
 /// A node takes a supernode for dead that is silent for 2.5 of these.
-const HEARTBEAT: Duration = Duration::from_secs(1);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// For members.
 pub(crate) fn routes() -> Router<Arc<Api>> {
@@ -58,7 +58,7 @@ async fn take(State(api): State<Arc<Api>>, Json(node): Json<TakeOrders>) -> Resp
 }
 
 async fn next(visit: &mut Visit) -> Option<OrderEvent> {
-    match tokio::time::timeout(HEARTBEAT, visit.events.recv()).await {
+    match tokio::time::timeout(HEARTBEAT_INTERVAL, visit.events.recv()).await {
         Ok(event) => event,
         Err(_) => Some(OrderEvent::Heartbeat {}),
     }

@@ -19,11 +19,11 @@ use tokio::sync::{mpsc, watch};
 use super::jobs::JobId;
 
 /// A node that restarts, or moves to another network, is back by then.
-const GONE_AFTER: Duration = Duration::from_secs(120);
+const OFFLINE_TIMEOUT: Duration = Duration::from_secs(120);
 /// How often nodes that are gone are looked for.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-const MOST_NODES: usize = 10_000;
-const LONGEST_NAME: usize = 255;
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+const MAX_NODES: usize = 10_000;
+const MAX_NAME_LENGTH: usize = 255;
 /// Layers in one line: a few hundred KiB.
 const LAYERS_OF_A_LINE: usize = 1000;
 /// Lines that wait for one node. One that reads more slowly is sent away, and comes back.
@@ -88,9 +88,9 @@ pub(crate) struct Deliveries {
 /// A node is not let in.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotTaken {
-    #[error("a node's name has 1 to {LONGEST_NAME} bytes")]
+    #[error("a node's name has 1 to {MAX_NAME_LENGTH} bytes")]
     Name,
-    #[error("{MOST_NODES} nodes take orders here; no more are taken")]
+    #[error("{MAX_NODES} nodes take orders here; no more are taken")]
     Full,
 }
 
@@ -111,7 +111,7 @@ struct Withdrawal<'a> {
 
 impl Orders {
     pub(crate) fn new() -> Self {
-        Self::giving_up_after(GONE_AFTER)
+        Self::giving_up_after(OFFLINE_TIMEOUT)
     }
 
     fn giving_up_after(gone_after: Duration) -> Self {
@@ -131,11 +131,11 @@ impl Orders {
             node: name,
             peer_id,
         } = node;
-        if name.is_empty() || name.len() > LONGEST_NAME {
+        if name.is_empty() || name.len() > MAX_NAME_LENGTH {
             return Err(NotTaken::Name);
         }
         let mut state = self.lock();
-        if state.nodes.len() >= MOST_NODES && !state.nodes.contains_key(&peer_id) {
+        if state.nodes.len() >= MAX_NODES && !state.nodes.contains_key(&peer_id) {
             return Err(NotTaken::Full);
         }
         let visit = state.next_visit;
@@ -193,7 +193,7 @@ impl Orders {
                 return ended;
             }
             // The sender lives as long as this.
-            let _ = tokio::time::timeout(LOOK_EVERY, changed.changed()).await;
+            let _ = tokio::time::timeout(POLL_INTERVAL, changed.changed()).await;
         }
     }
 

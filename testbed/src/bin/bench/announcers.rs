@@ -12,9 +12,9 @@ use flotilla_torrents::tracker_wire::AnnounceRequest;
 use flotilla_torrents::{InfoHash, PeerId};
 
 /// A supernode that does not answer for this long is broken.
-const PATIENCE: Duration = Duration::from_secs(20);
+const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(20);
 /// An answer without peers is far shorter.
-const LONGEST_ANSWER: usize = 16 * 1024;
+const MAX_ANSWER_LENGTH: usize = 16 * 1024;
 
 /// Some of the nodes, on one connection.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl Announcer {
     ) -> Result<Vec<Self>> {
         let announcers = (0..connections).map(|first| {
             let stream = host.connect(supernode)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_read_timeout(Some(ANNOUNCE_TIMEOUT))?;
             let numbers = (first..nodes).step_by(usize::try_from(connections)?);
             let requests = numbers.map(|node| request(supernode, signer, node, node % swarms));
             Ok(Self {
@@ -75,7 +75,7 @@ impl Announcer {
             let read = self.stream.read(&mut buffer).context("no answer")?;
             ensure!(read > 0, "the supernode hangs up in an announce");
             answer.extend_from_slice(buffer.get(..read).unwrap_or_default());
-            ensure!(answer.len() < LONGEST_ANSWER, "an answer does not end");
+            ensure!(answer.len() < MAX_ANSWER_LENGTH, "an answer does not end");
         }
         let text = String::from_utf8_lossy(&answer);
         let is_granted = text.starts_with("HTTP/1.1 200") && !text.contains("14:failure reason");

@@ -8,8 +8,8 @@ use anyhow::{Context, Result, ensure};
 use flotilla_testbed::Host;
 
 /// The longest wait for bytes before the clock is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-const FIRST_EVENT: Duration = Duration::from_secs(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+const FIRST_EVENT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// One view of one page.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl EventStream {
         view: &str,
     ) -> Result<Self> {
         let mut stream = host.connect(supernode)?;
-        stream.set_read_timeout(Some(FIRST_EVENT))?;
+        stream.set_read_timeout(Some(FIRST_EVENT_TIMEOUT))?;
         let head = format!(
             "GET /api/v1/events?{view} HTTP/1.1\r\nhost: {supernode}\r\n\
              authorization: Bearer {join_token}\r\n\r\n"
@@ -40,7 +40,7 @@ impl EventStream {
             let is_open = read > 0 && seen.starts_with(b"HTTP/1.1 200");
             ensure!(is_open, "the stream of {view} is refused: {text}");
         }
-        stream.set_read_timeout(Some(LOOK_EVERY))?;
+        stream.set_read_timeout(Some(POLL_INTERVAL))?;
         Ok(Self(stream))
     }
 
