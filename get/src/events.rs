@@ -1,10 +1,11 @@
 //! What happens to the files of a `get`, for whoever shows it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use serde::Serialize;
 
 /// Progress is told at most so often for each file.
@@ -141,7 +142,7 @@ impl Reporter {
 
     /// Tells of progress, unless it did a moment ago.
     pub(crate) fn progress(&self, bytes: u64, length: Option<u64>, peers: usize) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.told.lock();
         if told.is_some_and(|told| told.elapsed() < REPORT_INTERVAL) {
             return;
         }

@@ -14,15 +14,6 @@
         clippy::cast_possible_truncation
     )
 )]
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::cast_possible_truncation
-    )
-)]
 
 mod error;
 mod events;

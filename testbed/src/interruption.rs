@@ -1,10 +1,11 @@
 //! SIGINT, SIGTERM and SIGHUP: clear the testbeds of this process, then exit.
 
 use std::process::ExitCode;
+use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, Once, PoisonError};
 use std::thread;
 
+use parking_lot::Mutex;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::sweep::sweep;
@@ -48,7 +49,7 @@ pub(crate) fn release(testbed: &str) {
 }
 
 fn active<T>(change: impl FnOnce(&mut Vec<String>) -> T) -> T {
-    change(&mut ACTIVE.lock().unwrap_or_else(PoisonError::into_inner))
+    change(&mut ACTIVE.lock())
 }
 
 fn watch() {

@@ -1,11 +1,12 @@
 //! What the trackers over HTTP and UDP share.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use flotilla_torrents::tracker_wire::{AnnounceRequest, AnnounceResponse, ScrapeEntry};
 use flotilla_torrents::{InfoHash, PeerId};
+use parking_lot::Mutex;
 
 use crate::Membership;
 use crate::gate::{Admission, Gate, Resident};
@@ -46,12 +47,7 @@ impl Tracker {
 
     /// Looks at, or changes, the membership.
     pub fn with<T>(&self, look: impl FnOnce(&mut Membership) -> T) -> T {
-        look(
-            &mut self
-                .membership
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
+        look(&mut self.membership.lock())
     }
 
     /// The answer to an announce from `remote`, or the reason why it is refused.

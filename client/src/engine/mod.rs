@@ -11,12 +11,13 @@ pub(crate) mod task;
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_cluster::rate_limit::RateLimiter;
 use flotilla_cluster::{SignedTicket, TicketKey, TicketKeys};
 use flotilla_torrents::{ContentId, Geometry, InfoHash, Metainfo, PeerId, PieceMap};
+use parking_lot::{Mutex, RwLock};
 use tempfile::NamedTempFile;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
@@ -183,7 +184,7 @@ impl Engine {
 
     /// Accepts tickets signed with `key` from now on.
     pub fn trust_tickets_of(&self, key: TicketKey) {
-        let mut keys = self.0.keys.write().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = self.0.keys.write();
         if !keys.contains(&key) {
             keys.push(key);
         }
@@ -192,7 +193,7 @@ impl Engine {
     /// Counts `peer` as a supernode's seeder from now on.
     pub(crate) fn note_supernode(&self, peer: PeerId) {
         let supernodes = &self.0.supernodes;
-        let mut supernodes = supernodes.write().unwrap_or_else(PoisonError::into_inner);
+        let mut supernodes = supernodes.write();
         supernodes.insert(peer);
     }
 
@@ -203,14 +204,14 @@ impl Engine {
 
     /// The swarm of every layer that runs here.
     pub fn swarms(&self) -> Vec<SwarmHandle> {
-        let swarms = self.0.lock_swarms();
+        let swarms = self.0.swarms.lock();
         let running = swarms.running.values();
         running.filter_map(|r| r.swarm.as_layer()).collect()
     }
 
     /// The swarm `swarm` of a layer, if it runs here.
     pub fn swarm(&self, swarm: &InfoHash) -> Option<SwarmHandle> {
-        let swarms = self.0.lock_swarms();
+        let swarms = self.0.swarms.lock();
         swarms.running.get(swarm)?.swarm.as_layer()
     }
 
@@ -281,7 +282,7 @@ impl Engine {
         if handle.geometry() != torrent.geometry() || handle.hashes_from(0) != torrent.pieces() {
             return Err(OpenToStrangersError::OtherContent(torrent.info_hash()));
         }
-        let mut swarms = self.0.lock_swarms();
+        let mut swarms = self.0.swarms.lock();
         let running = swarms.running.get(&swarm).and_then(|r| r.swarm.as_layer());
         if !running.is_some_and(|running| running.is_same(handle)) {
             return Err(OpenToStrangersError::NotRunning(swarm));
@@ -294,7 +295,7 @@ impl Engine {
 
     /// Lets nobody in by this info hash any more; who is in stays.
     pub fn close_to_strangers(&self, info_hash: &InfoHash) {
-        self.0.lock_swarms().open.remove(info_hash);
+        self.0.swarms.lock().open.remove(info_hash);
     }
 
     /// Keeps small content on the disk. Returns at once; without room there it is not kept.
@@ -397,7 +398,7 @@ impl Engine {
 
     /// Leaves a swarm; its layer stays on the disk.
     pub fn leave(&self, swarm: &InfoHash) {
-        let left = self.0.lock_swarms().remove(swarm);
+        let left = self.0.swarms.lock().remove(swarm);
         if let Some(running) = left {
             running.stop.cancel();
         }
@@ -478,7 +479,7 @@ impl EngineShared {
         map: PieceMap,
         role: Role,
     ) -> RunningSwarm {
-        let mut swarms = self.lock_swarms();
+        let mut swarms = self.swarms.lock();
         if let Some(running) = swarms.running.get(&swarm) {
             return running.swarm.clone();
         }
@@ -513,7 +514,7 @@ impl EngineShared {
 
     /// A void swarm: nothing is kept of a layer. A torrent's files are the user's.
     pub(crate) fn forget(self: &Arc<Self>, handle: &RunningSwarm) {
-        self.lock_swarms().remove(&handle.swarm());
+        self.swarms.lock().remove(&handle.swarm());
         let Some(layer) = handle.as_layer() else {
             return;
         };
@@ -527,7 +528,7 @@ impl EngineShared {
 
     pub(crate) fn is_supernode(&self, peer: PeerId) -> bool {
         let supernodes = &self.supernodes;
-        let supernodes = supernodes.read().unwrap_or_else(PoisonError::into_inner);
+        let supernodes = supernodes.read();
         supernodes.contains(&peer)
     }
 
@@ -544,7 +545,7 @@ impl EngineShared {
                 listen_port: self.listen.port(),
             },
             None => {
-                let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+                let keys = self.keys.read();
                 Access::Protected {
                     ticket: handle.0.ticket(),
                     keys: TicketKeys(keys.clone()),
@@ -559,12 +560,8 @@ impl EngineShared {
     }
 
     fn named(&self, name: InfoHash) -> Result<(RunningSwarm, Option<Arc<OpenTorrent>>), MeetError> {
-        let named = self.lock_swarms().named(&name);
+        let named = self.swarms.lock().named(&name);
         named.ok_or(MeetError::UnknownSwarm(name))
-    }
-
-    fn lock_swarms(&self) -> std::sync::MutexGuard<'_, Swarms> {
-        self.swarms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

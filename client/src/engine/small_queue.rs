@@ -1,7 +1,8 @@
 //! Small content on its way to the disk, which nobody waits for.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::store::small_content::SmallContent;
 
@@ -48,7 +49,7 @@ impl SmallQueue {
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

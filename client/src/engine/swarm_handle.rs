@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use flotilla_cluster::trace::{PieceTraces, Waiting};
 use flotilla_torrents::{
     ContentId, Digest, Geometry, InfoHash, PeerId, PieceHash, PieceIndex, PieceMap,
 };
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, watch};
 
 use crate::engine::layer_reader::LayerReader;
@@ -315,26 +316,26 @@ impl SwarmHandle {
     /// Notes why the source has to deliver.
     pub fn note_registry_reason(&self, reason: &str) {
         let reason = reason.chars().take(MAX_REASON).collect();
-        self.swarm.0.lock_origins().registry_reason = Some(reason);
+        self.swarm.0.origins.lock().registry_reason = Some(reason);
     }
 
     /// Why the source had to deliver, the last time.
     pub(crate) fn registry_reason(&self) -> Option<String> {
-        self.swarm.0.lock_origins().registry_reason.clone()
+        self.swarm.0.origins.lock().registry_reason.clone()
     }
 
     /// Whether a supernode has heard what was moved here.
     pub(crate) fn is_reported(&self) -> bool {
-        self.swarm.0.lock_origins().reported
+        self.swarm.0.origins.lock().reported
     }
 
     pub(crate) fn note_reported(&self) {
-        self.swarm.0.lock_origins().reported = true;
+        self.swarm.0.origins.lock().reported = true;
     }
 
     /// Who sent most, and how many bytes each.
     pub(crate) fn served_by(&self, most: usize) -> Vec<(PeerId, u64)> {
-        let origins = self.swarm.0.lock_origins();
+        let origins = self.swarm.0.origins.lock();
         let mut by_peer: Vec<_> = origins.by_peer.iter().map(|(p, b)| (*p, *b)).collect();
         drop(origins);
         by_peer.sort_unstable_by_key(|(peer, bytes)| (std::cmp::Reverse(*bytes), *peer));
@@ -406,12 +407,7 @@ impl SwarmHandle {
 
     /// Shows `ticket` to peers from now on.
     pub fn set_ticket(&self, ticket: SignedTicket) {
-        *self
-            .swarm
-            .0
-            .ticket
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = Some(ticket);
+        *self.swarm.0.ticket.write() = Some(ticket);
     }
 
     /// Says whether a supernode follows this swarm.
@@ -475,24 +471,17 @@ impl SwarmHandle {
 }
 
 impl Shared {
-    pub(crate) fn lock_map(&self) -> std::sync::MutexGuard<'_, PieceMap> {
-        self.map.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn lock_map(&self) -> parking_lot::MutexGuard<'_, PieceMap> {
+        self.map.lock()
     }
 
     pub(crate) fn ticket(&self) -> Option<SignedTicket> {
-        self.ticket
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    fn lock_origins(&self) -> std::sync::MutexGuard<'_, Origins> {
-        self.origins.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ticket.read().clone()
     }
 
     /// Counts bytes of a peer.
     pub(crate) fn note_served(&self, peer: PeerId, bytes: u64) {
-        let by_peer = &mut self.lock_origins().by_peer;
+        let by_peer = &mut self.origins.lock().by_peer;
         if by_peer.len() < MAX_ORIGINS || by_peer.contains_key(&peer) {
             let sent = by_peer.entry(peer).or_default();
             *sent = sent.saturating_add(bytes);

@@ -6,8 +6,8 @@ mod session;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use flotilla_cluster::content_url;
 use flotilla_cluster::messages::node_report::{HostReport, NodeReport, SupernodeSeen, SwarmPart};
@@ -20,6 +20,7 @@ use flotilla_cluster::supernode_client::{Supernode, SupernodeError, Supernodes};
 use flotilla_cluster::trace;
 use flotilla_cluster::trace::Waiting;
 use flotilla_torrents::{ContentId, Digest, Geometry, GeometryError};
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -394,7 +395,7 @@ impl NodeShared {
 
     /// Whether anything arrives that somebody pulls.
     pub(crate) fn is_pulling(&self) -> bool {
-        self.lock_followed().values().any(|followed| {
+        self.followed.lock().values().any(|followed| {
             let is_pulled = matches!(*lock_opener(&followed.opener), Opener::Caller(_));
             is_pulled && !followed.swarm.status().complete
         })
@@ -433,7 +434,7 @@ impl NodeShared {
     /// if it was for an order. One that followed an evicted swarm of the same content may still be
     /// about to notice its end.
     fn begin_following(&self, handle: &SwarmHandle, opener: Opener) -> Option<Arc<Mutex<Opener>>> {
-        let mut followed = self.lock_followed();
+        let mut followed = self.followed.lock();
         if let Some(other) = followed.get(handle.content())
             && other.swarm.is_same(handle)
         {
@@ -453,7 +454,7 @@ impl NodeShared {
     }
 
     pub(crate) fn unfollow(&self, handle: &SwarmHandle) {
-        let mut followed = self.lock_followed();
+        let mut followed = self.followed.lock();
         if followed
             .get(handle.content())
             .is_some_and(|other| other.swarm.is_same(handle))
@@ -481,14 +482,10 @@ impl NodeShared {
             OpenError::Unswarmable("the supernode's bytes do not match the digest".to_owned())
         })
     }
-
-    fn lock_followed(&self) -> std::sync::MutexGuard<'_, HashMap<ContentId, Followed>> {
-        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-fn lock_opener(opener: &Mutex<Opener>) -> std::sync::MutexGuard<'_, Opener> {
-    opener.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock_opener(opener: &Mutex<Opener>) -> parking_lot::MutexGuard<'_, Opener> {
+    opener.lock()
 }
 
 fn check_content(descriptor: &SwarmDescriptor, wanted: &ContentId) -> Result<(), OpenError> {

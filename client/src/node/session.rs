@@ -1,8 +1,8 @@
 //! Follows one swarm at the supernodes: takes the piece map as it grows, announces this
 //! node, moves to the next supernode when one fails.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use flotilla_cluster::messages::node_report::{HeldPieces, NodeReport, ServedBy, SwarmPart};
@@ -10,6 +10,7 @@ use flotilla_cluster::messages::swarms::{SwarmDescriptor, SwarmEvent};
 use flotilla_cluster::supernode_client::{Supernode, SupernodeError};
 use flotilla_torrents::tracker_wire::{AnnounceEvent, AnnounceReply, AnnounceRequest};
 use futures_util::StreamExt as _;
+use parking_lot::Mutex;
 
 use crate::engine::swarm_handle::{SwarmHandle, SwarmState};
 use crate::node::{NodeShared, OpenError, Opener};
@@ -208,7 +209,7 @@ impl Session {
 
     fn opener(&self) -> Opener {
         let opener = self.opener.lock();
-        opener.unwrap_or_else(PoisonError::into_inner).clone()
+        opener.clone()
     }
 
     /// What the supernode's operator may see.

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flotilla_torrents::PeerId;
+use parking_lot::Mutex;
 
 /// Long enough to finish any download without the peer, short enough that a repaired host
 /// comes back without an operator.
@@ -60,7 +61,7 @@ impl Bans {
             .count()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Shunned> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, Shunned> {
+        self.0.lock()
     }
 }

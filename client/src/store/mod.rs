@@ -22,9 +22,10 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 
 use flotilla_torrents::{ContentId, Digest, Geometry};
+use parking_lot::{Mutex, RwLock};
 use tempfile::NamedTempFile;
 
 pub use self::audit::LayerAudit;
@@ -357,14 +358,14 @@ impl Store {
     /// From now on the word of each of these sources counts for the layers of all of them.
     pub fn share_origins(&self, origins: impl IntoIterator<Item = String>) {
         let shared = &self.shared_origins;
-        let mut shared = shared.write().unwrap_or_else(PoisonError::into_inner);
+        let mut shared = shared.write();
         shared.extend(origins);
     }
 
     /// Sources that trust each other's word.
     pub fn shared_origins(&self) -> Vec<String> {
         let shared = &self.shared_origins;
-        let shared = shared.read().unwrap_or_else(PoisonError::into_inner);
+        let shared = shared.read();
         shared.iter().cloned().collect()
     }
 
@@ -375,7 +376,7 @@ impl Store {
     /// They are two sources that do not share theirs.
     pub fn check_origin(&self, known: &str, origin: &str) -> Result<(), StoreError> {
         let shared = &self.shared_origins;
-        let shared = shared.read().unwrap_or_else(PoisonError::into_inner);
+        let shared = shared.read();
         if known == origin || (shared.contains(known) && shared.contains(origin)) {
             return Ok(());
         }
@@ -481,8 +482,8 @@ impl Store {
     }
 
     /// Reactor threads ask what is here: large layers are not deleted with it.
-    fn lock(&self) -> std::sync::MutexGuard<'_, Held> {
-        self.layers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, Held> {
+        self.layers.lock()
     }
 
     /// Changes what is held; then what has left is deleted, which others need not wait for. Its room
@@ -496,7 +497,7 @@ impl Store {
     /// Deletes what has left. Blocks on the disk.
     pub(crate) fn delete_dismissed(&self) {
         // Whoever finds nothing to delete waits for who is at it: the room is free when this returns.
-        let _deleting = self.deleting.lock().unwrap_or_else(PoisonError::into_inner);
+        let _deleting = self.deleting.lock();
         let rubbish = self.lock().layers.take_rubbish();
         for dir in rubbish {
             if let Err(error) = std::fs::remove_dir_all(&dir) {

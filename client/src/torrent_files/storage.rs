@@ -6,13 +6,14 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use flotilla_torrents::{
     Bitfield, FileLayout, FileSpan, Geometry, Metainfo, PieceHash, PieceIndex, TorrentFile,
 };
+use parking_lot::Mutex;
 use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
 
 use super::piece_hashing::on_all_cores;
@@ -131,7 +132,7 @@ impl TorrentStorage {
     /// All of it is here and is about to get its own name.
     pub fn note_published(&self) {
         self.is_published.store(true, Ordering::Relaxed);
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.lock();
         open.clear();
     }
 
@@ -373,7 +374,7 @@ impl TorrentStorage {
                 (directory, *writable && !is_published)
             }
         };
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.lock();
         if let Some(at) = open.iter().position(|(known, _)| *known == number) {
             let found = open.remove(at).ok_or(io::ErrorKind::NotFound)?;
             let file = Arc::clone(&found.1);
@@ -398,8 +399,8 @@ impl TorrentStorage {
         Ok(file)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, Inner> {
+        self.inner.lock()
     }
 }
 

@@ -1,8 +1,8 @@
 //! Speaks the cluster API of the supernodes, and knows which of them are healthy.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -10,6 +10,7 @@ use flotilla_torrents::InfoHash;
 use flotilla_torrents::tracker_wire::{AnnounceReply, AnnounceRequest};
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
+use parking_lot::Mutex;
 use reqwest::{StatusCode, header};
 use serde::de::DeserializeOwned;
 use tracing::field::Empty;
@@ -387,7 +388,7 @@ impl Supernode {
 
     /// Whether it failed a moment ago, so that others are asked first.
     pub fn is_avoided(&self) -> bool {
-        let failed = self.0.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = self.0.failed.lock();
         failed
             .as_ref()
             .is_some_and(|failure| failure.since.elapsed() < AVOID_TIME)
@@ -401,7 +402,7 @@ impl Supernode {
             since: Instant::now(),
             reason: reason.clone(),
         };
-        *self.0.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+        *self.0.failed.lock() = Some(failure);
         SupernodeError::Unreachable {
             supernode: self.0.url.clone(),
             reason,
@@ -409,7 +410,7 @@ impl Supernode {
     }
 
     fn last_failure(&self) -> Option<String> {
-        let failed = self.0.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = self.0.failed.lock();
         failed.as_ref().map(|failure| {
             format!(
                 "supernode {} cannot be reached: {}",
@@ -449,7 +450,7 @@ impl Supernode {
             .send()
             .await
             .map_err(|e| self.failed(root_cause(&e)))?;
-        *self.0.failed.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.0.failed.lock() = None;
         match reply.status() {
             StatusCode::OK => Ok(reply),
             StatusCode::UNAUTHORIZED => Err(SupernodeError::NotAMember {

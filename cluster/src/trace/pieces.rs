@@ -1,9 +1,10 @@
 //! Spans of the pieces that arrive while requests wait for them.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use flotilla_torrents::{PeerId, PieceIndex};
+use parking_lot::Mutex;
 use tracing::Span;
 
 use super::TARGET;
@@ -47,7 +48,7 @@ impl PieceTraces {
         if !super::shown(&request).is_some_and(|name| name.is_sampled) {
             return None;
         }
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.lock();
         waiting.retain(|waiting| waiting.strong_count() > 0);
         if waiting.len() >= MAX_WAITING {
             return None;
@@ -66,7 +67,7 @@ impl PieceTraces {
         if !self.has_any.load(Ordering::Relaxed) {
             return PieceArrival::default();
         }
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.lock();
         waiting.retain(|waiting| waiting.strong_count() > 0);
         self.has_any.store(!waiting.is_empty(), Ordering::Relaxed);
         let waiting: Vec<_> = waiting.iter().filter_map(Weak::upgrade).collect();

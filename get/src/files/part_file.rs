@@ -10,9 +10,9 @@ use std::io::{self, Read as _, Write as _};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use flotilla_torrents::PieceHash;
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 
 use super::byte_ranges::ByteRanges;
@@ -135,7 +135,7 @@ impl PartFile {
 
     /// Counts what is noted and there.
     fn read_notes(&self) -> io::Result<()> {
-        let mut noted = self.lock_noted();
+        let mut noted = self.noted.lock();
         let mut bytes = Vec::new();
         let most = (MAX_NOTES * NOTE) as u64;
         (&noted.file).take(most).read_to_end(&mut bytes)?;
@@ -200,7 +200,7 @@ impl PartFile {
             .ok_or_else(|| io::Error::other("before the range"))?;
         self.data.write_all_at(bytes, offset)?;
         let note = note_of(position, bytes);
-        let mut noted = self.lock_noted();
+        let mut noted = self.noted.lock();
         noted.file.write_all(&note)?;
         noted.notes.push(note);
         self.lock()
@@ -216,9 +216,9 @@ impl PartFile {
 
     /// Makes what is written now survive a crash: first the data, then the record.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        let _turn = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.syncing.lock();
         let (text, recorded) = {
-            let noted = self.lock_noted();
+            let noted = self.noted.lock();
             (serde_json::to_vec(&*self.lock())?, noted.notes.len())
         };
         self.data.sync_data()?;
@@ -227,19 +227,15 @@ impl PartFile {
         file.as_file().sync_data()?;
         file.persist(self.dir.join(RECORD))?;
         File::open(&self.dir)?.sync_all()?;
-        let mut noted = self.lock_noted();
+        let mut noted = self.noted.lock();
         noted.notes.drain(..recorded);
         noted.file.set_len(0)?;
         let rest = noted.notes.concat();
         noted.file.write_all(&rest)
     }
 
-    fn lock_noted(&self) -> MutexGuard<'_, Noted> {
-        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn lock(&self) -> MutexGuard<'_, Record> {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+        self.record.lock()
     }
 }
 

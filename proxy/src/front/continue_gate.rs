@@ -4,7 +4,6 @@
 //! the client when the body is first read, so reading waits for the registry's.
 
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use bytes::Bytes;
 use http::header::EXPECT;
 use http::{Request, StatusCode};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Timeout;
 
@@ -41,7 +41,7 @@ pub(crate) fn hold_back(request: Request<Incoming>) -> Request<ProxyBody> {
     // hyper drops the callback with the final response, which closes the gate.
     hyper::ext::on_informational(&mut request, move |response| {
         if response.status() == StatusCode::CONTINUE {
-            let sender = wanted.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let sender = wanted.lock().take();
             sender.map(|sender| sender.send(()));
         }
     });

@@ -4,9 +4,10 @@
 //! pass by, see [`manifest_tee`](crate::manifests::tee).
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use flotilla_torrents::Digest;
+use parking_lot::{Mutex, MutexGuard};
 
 /// Images that are remembered, the latest.
 const MAX_IMAGES: usize = 256;
@@ -88,7 +89,7 @@ impl ImageNames {
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Image>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -6,13 +6,14 @@
 
 use std::collections::HashMap;
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flotilla_torrents::Digest;
 use http::header::{CONTENT_RANGE, LOCATION, RANGE};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Body;
+use parking_lot::Mutex;
 use url::Url;
 
 use crate::layers::source::LayerSource;
@@ -98,7 +99,7 @@ impl Uploads {
     ) -> Option<(Passing, Option<Tee>)> {
         let step = Step::of(request.method(), target)?;
         let completes = completed_upload(request.method(), target);
-        if step != Step::Start && completes.is_none() && self.lock_waiting().is_empty() {
+        if step != Step::Start && completes.is_none() && self.waiting.lock().is_empty() {
             return None;
         }
         let url = Url::parse(&target.to_string()).ok()?;
@@ -108,7 +109,7 @@ impl Uploads {
             Step::Start => (has_body && completes.is_some())
                 .then(|| self.fresh())
                 .flatten(),
-            _ => self.lock_waiting().remove(&Place::of(&url)),
+            _ => self.waiting.lock().remove(&Place::of(&url)),
         };
         if upload.is_none() && completes.is_none() && step != Step::Start {
             return None;
@@ -184,7 +185,7 @@ impl Uploads {
     pub(crate) fn forget_abandoned(&self, now: Instant) {
         let is_awaited =
             |upload: &Upload| now.saturating_duration_since(upload.since) < ABANDON_TIMEOUT;
-        self.lock_waiting().retain(|_, upload| is_awaited(upload));
+        self.waiting.lock().retain(|_, upload| is_awaited(upload));
     }
 
     fn fresh(&self) -> Option<Upload> {
@@ -196,15 +197,11 @@ impl Uploads {
     }
 
     fn wait(&self, place: Place, upload: Upload) {
-        let mut waiting = self.lock_waiting();
+        let mut waiting = self.waiting.lock();
         if waiting.len() < MAX_WAITING {
             let since = Instant::now();
             waiting.insert(place, Upload { since, ..upload });
         }
-    }
-
-    fn lock_waiting(&self) -> MutexGuard<'_, HashMap<Place, Upload>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -408,8 +405,8 @@ mod tests {
         };
         uploads.wait(place("http://reg.test/v2/a/blobs/uploads/1"), upload);
         uploads.forget_abandoned(Instant::now());
-        assert_eq!(uploads.lock_waiting().len(), 1);
+        assert_eq!(uploads.waiting.lock().len(), 1);
         uploads.forget_abandoned(Instant::now() + ABANDON_TIMEOUT);
-        assert!(uploads.lock_waiting().is_empty());
+        assert!(uploads.waiting.lock().is_empty());
     }
 }

@@ -2,8 +2,10 @@
 //! containers-auth.json(5)) write it.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
+
+use parking_lot::Mutex;
 
 use super::logins::Logins;
 
@@ -65,7 +67,7 @@ impl AuthFile {
 
     /// What the file says now; what it said before while it cannot be read.
     pub(super) async fn logins(&self) -> Arc<Logins> {
-        let known = self.lock().clone();
+        let known = self.known.lock().clone();
         let path = self.path.clone();
         let version = known.logins.version + 1;
         // A stat and at most one small file: for a blocking thread nevertheless.
@@ -77,7 +79,7 @@ impl AuthFile {
         let Ok(Some((stamp, found))) = looked.await else {
             return known.logins;
         };
-        let mut current = self.lock();
+        let mut current = self.known.lock();
         match found {
             Ok((stamp, logins)) => {
                 tracing::info!(path = %self.path.display(), "registry credentials read again");
@@ -93,10 +95,6 @@ impl AuthFile {
             }
         }
         Arc::clone(&current.logins)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -7,10 +7,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use flotilla_torrents::{ContentId, Digest};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -92,7 +93,7 @@ impl OpenLayers {
                 content,
                 repository,
             };
-            let mut record = inner.record.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut record = inner.record.lock();
             record.write_all(&bytes_of(&line))
         });
         if let Err(error) = written.await.unwrap_or_else(|e| Err(io::Error::other(e))) {
@@ -132,8 +133,8 @@ impl OpenLayers {
         self.0.listed.iter().any(|listed| listed.has(repository))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ContentId, BTreeSet<Repository>>> {
-        self.0.layers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, HashMap<ContentId, BTreeSet<Repository>>> {
+        self.0.layers.lock()
     }
 }
 

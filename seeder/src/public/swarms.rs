@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flotilla_client::Engine;
@@ -11,6 +11,7 @@ use flotilla_cluster::{SignedTicket, TicketError, TicketKey};
 use flotilla_torrents::InfoHash;
 use flotilla_torrents::tracker_wire::AnnounceRequest;
 use flotilla_tracker::{Admission, Gate};
+use parking_lot::Mutex;
 
 use crate::stats::Statistics;
 
@@ -61,7 +62,7 @@ impl OpenSwarms {
 
     /// This supernode gives the layer in the swarm `inner` to strangers by the name `swarm`.
     pub(crate) fn seed(&self, swarm: InfoHash, inner: InfoHash) {
-        let mut layers = self.lock_layers();
+        let mut layers = self.0.layers.lock();
         layers.retain(|_, inner| self.0.engine.swarm(inner).is_some());
         layers.insert(swarm, inner);
     }
@@ -82,13 +83,9 @@ impl OpenSwarms {
         true
     }
 
-    fn lock_registered(&self) -> std::sync::MutexGuard<'_, HashMap<InfoHash, Instant>> {
+    fn lock_registered(&self) -> parking_lot::MutexGuard<'_, HashMap<InfoHash, Instant>> {
         let registered = &self.0.registered;
-        registered.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lock_layers(&self) -> std::sync::MutexGuard<'_, HashMap<InfoHash, InfoHash>> {
-        self.0.layers.lock().unwrap_or_else(PoisonError::into_inner)
+        registered.lock()
     }
 }
 
@@ -134,7 +131,7 @@ impl Gate for SupernodeGate {
     }
 
     fn is_seeded_here(&self, swarm: &InfoHash) -> bool {
-        let inner = self.open.lock_layers().get(swarm).copied();
+        let inner = self.open.0.layers.lock().get(swarm).copied();
         inner.is_some_and(|inner| self.open.0.engine.swarm(&inner).is_some())
     }
 }

@@ -2,11 +2,12 @@
 
 use std::cmp::Ordering;
 use std::iter;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use flotilla_cluster::messages::preheats::JobState;
 use flotilla_torrents::Digest;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
@@ -278,7 +279,7 @@ impl JobList {
 
     /// All rows, as they were at most half a second ago.
     pub(crate) fn rows(&self, now: Instant) -> Arc<Vec<JobRow>> {
-        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rows = self.rows.lock();
         match rows.as_ref() {
             Some((taken, rows)) if now.saturating_duration_since(*taken) < ROWS_LIVE => {
                 Arc::clone(rows)

@@ -1,8 +1,8 @@
 //! Feeds the [`Book`] and hands out what is in it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use flotilla_client::{Engine, SwarmHandle};
@@ -13,6 +13,7 @@ use flotilla_cluster::unix_now;
 use flotilla_registry::source::Source;
 use flotilla_torrents::tracker_wire::AnnounceRequest;
 use flotilla_torrents::{Geometry, PeerId};
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -70,13 +71,13 @@ impl Statistics {
     }
 
     pub(super) fn with<T>(&self, look: impl FnOnce(&mut Book) -> T) -> T {
-        look(&mut self.0.book.lock().unwrap_or_else(PoisonError::into_inner))
+        look(&mut self.0.book.lock())
     }
 
     /// All rows, as they were at most half a second ago. Takes some ten milliseconds for ten
     /// thousand nodes.
     pub(super) fn rows(&self, now: Instant) -> Arc<Rows> {
-        let mut rows = self.0.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rows = self.0.rows.lock();
         match rows.as_ref() {
             Some(rows) if now.saturating_duration_since(rows.taken) < ROWS_LIVE => Arc::clone(rows),
             _ => {

@@ -2,7 +2,6 @@
 //! arrive.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -13,6 +12,7 @@ use flotilla_registry::pace::{Pace, TooSlow};
 use flotilla_registry::source::{Source, SourceBody, SourceError};
 use flotilla_torrents::{Digest, DigestAlgorithm, DigestHasher};
 use futures_util::StreamExt as _;
+use parking_lot::Mutex;
 use url::Url;
 
 /// Pauses between attempts after the connection to the source broke.
@@ -155,7 +155,7 @@ impl Ingest {
 
     /// Notes a caller that the source let in.
     pub(crate) fn add_caller(&self, url: &Url, headers: &[(String, String)]) {
-        let mut callers = self.lock_callers();
+        let mut callers = self.callers.lock();
         callers.retain(|caller| caller.url != *url || caller.headers != headers);
         callers.push_front(Caller {
             url: url.clone(),
@@ -166,7 +166,7 @@ impl Ingest {
 
     /// Whether it reads from the source of `url`: another one's credentials are not for it.
     pub(crate) fn is_from(&self, url: &Url) -> bool {
-        let callers = self.lock_callers();
+        let callers = self.callers.lock();
         callers
             .front()
             .is_some_and(|caller| caller.url.origin() == url.origin())
@@ -242,7 +242,7 @@ impl Ingest {
     /// Asks as the last caller; as those before him while the source says that it may not be, and
     /// then in the supernode's own name: the callers were let in, but tokens expire.
     async fn open_rest(&self) -> Result<SourceBody, SourceError> {
-        let callers = self.lock_callers().clone();
+        let callers = self.callers.lock().clone();
         let mut refused = SourceError::Url("nobody has asked for it");
         for Caller { url, headers } in &callers {
             match self.source.open(url, headers, self.position()).await {
@@ -284,10 +284,6 @@ impl Ingest {
             }
         }
         refused
-    }
-
-    fn lock_callers(&self) -> MutexGuard<'_, VecDeque<Caller>> {
-        self.callers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Bytes published so far: where the source is asked to go on.

@@ -7,7 +7,7 @@ pub(crate) mod ingest;
 pub(crate) mod offers;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,6 +25,7 @@ use flotilla_registry::token::TokenVerifier;
 use flotilla_torrents::{ContentId, Digest, Geometry, InfoHash, PeerId};
 use futures_util::Stream;
 use moka::future::Cache;
+use parking_lot::Mutex;
 use url::Url;
 
 use crate::public::layers::OpenLayers;
@@ -356,8 +357,8 @@ impl Openings {
 
     fn lock_known(
         &self,
-    ) -> std::sync::MutexGuard<'_, HashMap<String, Arc<tokio::sync::Mutex<Option<Known>>>>> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+    ) -> parking_lot::MutexGuard<'_, HashMap<String, Arc<tokio::sync::Mutex<Option<Known>>>>> {
+        let mut known = self.known.lock();
         // Entries that nobody waits for and whose swarm has ended are of no use.
         if known.len() > 10_000 {
             known.retain(|_, slot| {

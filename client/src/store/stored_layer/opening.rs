@@ -4,10 +4,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-use std::sync::{Mutex, OnceLock};
 
 use flotilla_torrents::{Bitfield, ContentId, Geometry, PieceHash, PieceIndex};
+use parking_lot::Mutex;
 use tempfile::NamedTempFile;
 
 use super::{DATA, FEW_PIECES, Inner, JOURNAL, StoredLayer, UNSYNCED, at};

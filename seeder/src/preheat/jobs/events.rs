@@ -1,10 +1,11 @@
 //! What becomes of each layer of a job, for those that follow it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use flotilla_cluster::messages::preheats::PreheatEvent;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use super::api::status_of;
@@ -62,7 +63,7 @@ impl EventLog {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<PreheatEvent>> {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+        self.events.lock()
     }
 }
 

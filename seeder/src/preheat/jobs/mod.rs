@@ -13,12 +13,13 @@ mod record;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flotilla_cluster::messages::orders::OrderedLayer;
 use flotilla_cluster::messages::preheats::{PreheatEvent, PreheatRequest};
 use glob::Pattern;
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -362,7 +363,7 @@ impl Jobs {
 
     /// Of a job that has just finished; older ones lose theirs.
     fn keep_log(&self, job: Arc<Job>) {
-        let mut logged = self.0.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut logged = self.0.logged.lock();
         logged.push_back(job);
         while logged.len() > LOGS_KEPT {
             if let Some(job) = logged.pop_front() {
@@ -403,8 +404,8 @@ impl Jobs {
         let _ = removing.await;
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<JobId, Arc<Job>>> {
-        self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, BTreeMap<JobId, Arc<Job>>> {
+        self.0.table.lock()
     }
 }
 

@@ -6,7 +6,7 @@
 pub(crate) mod api;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flotilla_cluster::messages::orders::{
@@ -14,6 +14,7 @@ use flotilla_cluster::messages::orders::{
 };
 use flotilla_torrents::{ContentId, PeerId};
 use glob::Pattern;
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
 use super::jobs::JobId;
@@ -301,8 +302,8 @@ impl Orders {
         })
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, State> {
+        self.0.state.lock()
     }
 }
 
