@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use flotilla_torrents::Digest;
 use futures_util::future::BoxFuture;
+use url::Url;
 
 use super::server::Lines;
 use super::{FetchEvent, FetchRequest, FetchedLayer};
@@ -12,7 +13,7 @@ use crate::control::cache::blocking;
 use crate::engine::Engine;
 use crate::engine::swarm_handle::SwarmHandle;
 use crate::engine::task::whole_digest;
-use crate::node::{ContentRequest, Layer, OpenError, origin_of};
+use crate::node::{ContentRequest, Layer, OpenError};
 use crate::store::{Lease, StoredLayer};
 
 /// How often a client hears how far its fetch is.
@@ -23,6 +24,9 @@ pub trait ContentSource: Send + Sync + 'static {
     /// Opens `request`: the answer is a layer only if the source lets this very caller have it,
     /// also when it is on this host already.
     fn open(&self, request: ContentRequest) -> BoxFuture<'_, Result<Layer, OpenError>>;
+
+    /// The source that has what is at `url`, as [`NodeConfig`](crate::NodeConfig) names it.
+    fn origin_of(&self, url: &Url) -> String;
 }
 
 /// Fetches, tells the client, and keeps the layer from being evicted until the client hangs up.
@@ -33,7 +37,7 @@ pub(super) async fn run(
     lines: &Lines,
 ) {
     let wanted = request.digest.clone();
-    let origin = origin_of(&request.url);
+    let origin = source.origin_of(&request.url);
     let opened = source.open(ContentRequest {
         url: request.url,
         headers: request.headers,
