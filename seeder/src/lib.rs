@@ -12,6 +12,8 @@
 )]
 
 mod api;
+#[cfg(test)]
+mod blob_agreement;
 mod preheat;
 mod public;
 mod stats;
