@@ -1,6 +1,7 @@
 //! Registries: who they are, how they are reached, and who may have what from them.
 //!
-//! [`host`] names a registry, [`tls`] says how it is trusted, [`source`] fetches from it,
+//! [`host`] names a registry and [`repository`] what is in it, [`api_path`] and [`blob_url`] read
+//! paths and URLs, [`tls`] says how it is trusted, [`source`] fetches from it,
 //! [`authorization`] asks it whether a caller may have a blob, [`token`] reads what its token service
 //! signed, [`challenge`] what it asks for, and [`login`] holds logins of our own.
 
@@ -14,22 +15,19 @@
     )
 )]
 
-pub mod api_path;
 pub mod authorization;
-pub mod blob_url;
 pub mod challenge;
-pub mod host;
-pub mod image_reference;
 pub mod link_local;
 pub mod login;
+mod names;
 pub mod pace;
-pub mod reference;
-pub mod registry_origin;
-pub mod repository;
-pub mod route;
 pub mod source;
 pub mod tls;
 pub mod token;
+
+pub use self::names::{
+    api_path, blob_url, host, image_reference, reference, registry_origin, repository, route,
+};
 
 pub use self::blob_url::{ApiUrl, BlobUrl, origin_of};
 pub use self::reference::{Reference, Tag};
