@@ -53,6 +53,9 @@ struct Registry {
     probes: AtomicUsize,
 }
 
+/// Where anyone may put files on the registry's host, also one whose path ends as a blob's.
+const PUBLIC_FILES: &str = "/repository/files";
+
 impl Registry {
     fn new(length: usize) -> Self {
         let body = (0..length as u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes());
@@ -76,6 +79,13 @@ impl Registry {
     }
 
     fn answer(&self, path: &str, headers: &HeaderMap) -> Response {
+        if path.starts_with(PUBLIC_FILES) {
+            let told = (
+                header::CONTENT_RANGE,
+                format!("bytes 0-0/{}", self.body.len()),
+            );
+            return (StatusCode::PARTIAL_CONTENT, [told], "x").into_response();
+        }
         let shown = headers.get(header::AUTHORIZATION);
         if shown.is_none_or(|shown| shown != CREDENTIALS && shown != OTHERS_CREDENTIALS) {
             if !self.has_login_page {
@@ -354,6 +364,31 @@ async fn a_registry_of_the_callers_choice_does_not_open_another_registrys_layer(
     for node in [node, cluster.node().await] {
         let opened = node.open(elsewhere.clone()).await;
         assert!(opened.is_err(), "a stranger was let in: {opened:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_on_the_registrys_host_does_not_open_its_layer() {
+    let mut cluster = Cluster::start(Registry::new(3 << 20)).await;
+    let node = cluster.node().await;
+    let root = cluster.blob.path().to_owned();
+    let below = |prefix: &str, credentials| {
+        let mut request = cluster.request(credentials);
+        request.url.set_path(&format!("{prefix}{root}"));
+        request
+    };
+    let own = below("/repository/docker", Some(CREDENTIALS));
+    let file = below(PUBLIC_FILES, None);
+    let digest = cluster.registry.digest();
+    let layer = node.open(own.clone()).await.unwrap();
+    assert!(whole(&layer).await == cluster.registry.body);
+    layer.completed().await.unwrap();
+    assert!(node.local(&digest, &own.url).await.is_some());
+    assert!(node.local(&digest, &file.url).await.is_none());
+    for node in [node, cluster.node().await] {
+        let opened = node.open(file.clone()).await;
+        assert!(opened.is_err(), "a stranger was let in: {opened:?}");
+        assert!(node.open(own.clone()).await.is_ok());
     }
 }
 

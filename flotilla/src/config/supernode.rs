@@ -90,7 +90,8 @@ pub(crate) struct SupernodeOptions {
     /// Registry of the same operator; repeatable
     ///
     /// A layer that several of these registries have is one swarm, and on the disk once. Each
-    /// caller is still authorized at the registry of its own request.
+    /// caller is still authorized at the registry of its own request. A registry below a path of
+    /// its host is written https://HOST/PATH/v2/.
     ///
     /// Example: https://registry.example
     #[arg(
