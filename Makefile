@@ -15,7 +15,7 @@ ifneq ($(ROOT),)
 AS_ROOT := --config 'target."cfg(unix)".runner=["sudo","--preserve-env","env","PATH=$(PATH)"]'
 endif
 
-.PHONY: help setup setup-check build demo demo-stop bench fuzz test check
+.PHONY: help setup setup-check build demo demo-stop bench fuzz lint check test-one test
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -46,12 +46,17 @@ bench: build ## the figures of README: 20 nodes, one node, pushes, 1,000 small i
 fuzz: setup ## ten minutes of each decoder of bytes from elsewhere (SECONDS=N for other times)
 	scripts/fuzz.sh --pack $(or $(SECONDS),600)
 
-check: setup-check ## format, lints, dependencies, unit and property tests
+lint: setup ## format and lints only
 	cargo fmt --all --check
-	scripts/deny.sh
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+check: setup-check lint ## format, lints, dependencies, unit and property tests
+	scripts/deny.sh
 	cargo test --workspace --exclude flotilla-tests --locked
 	cargo test --package flotilla-tests --test tidy --locked
+
+test-one: setup ## the tests whose names contain T, of whichever crate: make test-one T=a_corrupt_peer
+	@scripts/test_one.sh "$(T)"
 
 test: check build ## every check, then end to end with the real programs
 	cargo test --package flotilla-tests --test end_to_end --release --locked --target $(TARGET) $(AS_ROOT) -- --test-threads=1
