@@ -9,9 +9,6 @@ mod columns;
 mod drawing;
 mod event;
 mod listing;
-#[cfg(test)]
-#[path = "../../../tests/pane/mod.rs"]
-mod pane;
 mod poller;
 mod state;
 mod terminal;
