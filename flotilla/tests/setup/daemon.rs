@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::JOIN_TOKEN;
+use super::place::JOIN_TOKEN;
 
 /// Runs until it is dropped.
 pub struct Daemon {
