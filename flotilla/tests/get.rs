@@ -11,14 +11,13 @@
     clippy::cast_possible_truncation
 )]
 
-mod calls;
-mod fake_source;
+mod setup;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use calls::{Place, md5_of};
-use fake_source::{Answer, Certificate, FakeSource, content, served};
+use setup::fake_source::{Answer, Certificate, FakeSource, content, served};
+use setup::{Place, md5_of};
 
 const MB: usize = 1_000_000;
 

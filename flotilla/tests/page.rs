@@ -12,8 +12,7 @@
 )]
 
 mod browser;
-mod calls;
-mod fake_source;
+mod setup;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -21,12 +20,12 @@ use std::path::Path;
 use std::process::Stdio;
 
 use browser::Script;
-use calls::{Background, Place};
-use fake_source::{FakeSource, content, served};
 use flotilla_cluster::messages::node_report::{HostReport, NodeReport, SupernodeSeen, SwarmPart};
 use flotilla_cluster::{Ticket, TicketSigner};
 use flotilla_torrents::tracker_wire::AnnounceRequest;
 use flotilla_torrents::{InfoHash, PeerId};
+use setup::fake_source::{FakeSource, content, served};
+use setup::{Background, Place};
 
 fn address_of(url: &str) -> &str {
     url.trim_start_matches("http://")

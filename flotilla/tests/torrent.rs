@@ -7,12 +7,12 @@
     clippy::indexing_slicing
 )]
 
-mod calls;
+mod setup;
 
 use std::fs;
 use std::path::PathBuf;
 
-use calls::{Daemon, Outcome, Place};
+use setup::{Daemon, Outcome, Place};
 
 const INFO_HASH_OF_DIRECTORY: &str = "63d14fed692092396a7e5d744b1fdf66a6d28ff2";
 const INFO_HASH_OF_PRIVATE_FILE: &str = "119ccffd9c0f1695c5d4dfd540f22424284a0be0";

@@ -1,13 +1,9 @@
 //! A shell in a real terminal, of tmux.
 
-#![allow(dead_code, unreachable_pub)]
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
-/// Every wait ends by then.
-const DEADLINE: Duration = Duration::from_secs(60);
+use super::wait::until;
 
 /// Ends with the test.
 pub struct Pane {
@@ -62,15 +58,10 @@ impl Pane {
     /// Waits until what is to be seen is as it should be; the screen.
     #[track_caller]
     pub fn wait_for(&self, is_it: impl Fn(&str) -> bool) -> String {
-        let began = Instant::now();
-        loop {
-            let screen = self.screen();
-            if is_it(&screen) {
-                return screen;
-            }
-            assert!(began.elapsed() < DEADLINE, "it is not so:\n{screen}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        until(
+            || format!("another screen than\n{}", self.screen()),
+            || Some(self.screen()).filter(|screen| is_it(screen)),
+        )
     }
 
     /// The settings of the terminal, as the shell reads them into a file.
@@ -80,11 +71,10 @@ impl Pane {
             "stty -a > {0}.new; mv {0}.new {0}",
             file.display()
         ));
-        let began = Instant::now();
-        while !file.exists() {
-            assert!(began.elapsed() < DEADLINE, "no shell:\n{}", self.screen());
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        until(
+            || format!("the shell\n{}", self.screen()),
+            || file.exists().then_some(()),
+        );
         let settings = std::fs::read_to_string(file).unwrap();
         std::fs::remove_file(file).unwrap();
         settings

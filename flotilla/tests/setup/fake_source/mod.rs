@@ -1,8 +1,5 @@
 //! A web server that does what a test tells it, counts, and listens on loopback.
 
-// No test needs all of it.
-#![allow(dead_code, unreachable_pub)]
-
 mod certificate;
 
 pub use certificate::Certificate;

@@ -1,23 +1,16 @@
-//! Calls of the real binary in a directory of its own, and its daemons.
-
-// No test needs all of it.
-#![allow(dead_code, unreachable_pub)]
-
-mod daemon;
-
-pub use daemon::Daemon;
+//! Calls of the real binary in a directory of its own.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Every wait ends by then.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+use super::daemon::Daemon;
+use super::wait::{DEADLINE, until};
 
 /// The secret of every cluster here.
 pub const JOIN_TOKEN: &str = "secret-of-these-tests-alone";
@@ -188,14 +181,9 @@ impl Running {
 
     /// Waits for its end; the exit code.
     pub fn exit_code(mut self) -> i32 {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code().unwrap_or(-1);
-            }
-            assert!(Instant::now() < deadline, "it does not end");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        let end = || self.child.try_wait().unwrap();
+        let status = until(|| "the end of the program".to_owned(), end);
+        status.code().unwrap_or(-1)
     }
 
     pub fn kill(mut self) {

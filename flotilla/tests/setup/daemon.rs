@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::JOIN_TOKEN;
+use super::place::JOIN_TOKEN;
 
 /// Runs until it is dropped.
 pub struct Daemon {
