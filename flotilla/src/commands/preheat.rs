@@ -13,7 +13,7 @@ use crate::config::ConfigErrors;
 use crate::config::join_token;
 use crate::config::secrets::SecretFile;
 use crate::config::supernode_urls;
-use crate::sanitize::Shown;
+use crate::sanitize::Sanitized;
 
 macro_rules! examples {
     () => {
@@ -141,7 +141,7 @@ async fn wait_for(jobs: Vec<PreheatJob>) -> anyhow::Result<()> {
         job.finished().await?;
         if job.status.state != JobState::Success {
             let cause = job.status.cause.as_deref().unwrap_or("no reason given");
-            causes.push(format!("job {}: {}", job.status.id, Shown(cause)));
+            causes.push(format!("job {}: {}", job.status.id, Sanitized(cause)));
         }
     }
     if causes.is_empty() {
@@ -175,7 +175,7 @@ async fn bring(
             "{} of {} layers, images and files not preheated: {}",
             summary.failed,
             summary.failed + summary.layers,
-            Shown(&reason)
+            Sanitized(&reason)
         ),
     }
 }
@@ -187,12 +187,12 @@ fn show(event: &PreheatEvent) {
             image,
             digest,
             bytes,
-        } => format!("{} {digest} {bytes} bytes, seeding", Shown(image)),
-        PreheatEvent::File { url, bytes } => format!("{} {bytes} bytes, seeding", Shown(url)),
+        } => format!("{} {digest} {bytes} bytes, seeding", Sanitized(image)),
+        PreheatEvent::File { url, bytes } => format!("{} {bytes} bytes, seeding", Sanitized(url)),
         PreheatEvent::Foreign { image, digest } => {
             format!(
                 "{} {digest} skipped: the registry does not have it",
-                Shown(image)
+                Sanitized(image)
             )
         }
         PreheatEvent::Failed {
@@ -201,7 +201,7 @@ fn show(event: &PreheatEvent) {
             reason,
         } => {
             let digest = digest.as_ref().map(|digest| format!(" {digest}"));
-            let (image, reason) = (Shown(image), Shown(reason));
+            let (image, reason) = (Sanitized(image), Sanitized(reason));
             format!("{image}{} failed: {reason}", digest.unwrap_or_default())
         }
         PreheatEvent::Heartbeat {} | PreheatEvent::Finished { .. } => return,

@@ -16,8 +16,8 @@ use url::Url;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// For one batch.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
-/// An answer says how many spans were rejected, and why.
-const LARGEST_ANSWER: usize = 64 * 1024;
+/// An answer has the number of rejected spans, and the reason.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
 /// What posts batches of spans of `resource` to `url`.
 pub(super) fn exporter(url: &Url, resource: &Resource) -> anyhow::Result<SpanExporter> {
@@ -57,7 +57,7 @@ impl HttpClient for Collector {
             let mut reply = self.0.execute(request.try_into()?).await?;
             let mut bytes = BytesMut::new();
             while let Some(part) = reply.chunk().await? {
-                if bytes.len() + part.len() > LARGEST_ANSWER {
+                if bytes.len() + part.len() > MAX_ANSWER_BYTES {
                     return Err("the collector's answer is too long".into());
                 }
                 bytes.extend_from_slice(&part);

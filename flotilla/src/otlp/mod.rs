@@ -25,7 +25,7 @@ pub(crate) use self::settings::{OtlpEndpoint, TraceRatio};
 use self::span_queue::Exporting;
 
 /// For the last spans to leave at the end.
-const FLUSH: Duration = Duration::from_secs(3);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Traces that are being exported.
 pub(crate) struct Traces {
@@ -74,9 +74,9 @@ impl Traces {
         self.provider.tracer("flotilla")
     }
 
-    /// Sends what waits, and waits for it no longer than [`FLUSH`].
+    /// Sends what waits, and waits for it no longer than [`FLUSH_TIMEOUT`].
     pub(crate) async fn finish(self) {
-        self.exporting.finish(FLUSH).await;
+        self.exporting.finish(FLUSH_TIMEOUT).await;
     }
 }
 

@@ -21,7 +21,7 @@ impl CacheAccess {
     pub(super) async fn of(data_dir: &Path) -> anyhow::Result<Self> {
         match DaemonClient::connect(&data_dir.join(SOCKET)).await {
             Ok(daemon) => return Ok(Self::Daemon(daemon)),
-            Err(ControlError::NotDaemon(_)) => {}
+            Err(ControlError::NotRunning(_)) => {}
             // No daemon can offer one with such a path.
             Err(ControlError::Socket { source, .. })
                 if source.kind() == std::io::ErrorKind::InvalidInput => {}

@@ -3,9 +3,9 @@
 use url::form_urlencoded;
 
 /// Longest search that the API looks at, in characters.
-pub(super) const LONGEST_SEARCH: usize = 255;
+pub(super) const MAX_SEARCH: usize = 255;
 /// Rows on a page, however large the terminal is: such an answer is read whole.
-const MOST_ROWS: u16 = 100;
+const MAX_ROWS: u16 = 100;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum View {
@@ -87,7 +87,7 @@ impl Listing {
             sort: self.sort_key(),
             is_descending: self.is_descending,
             page: self.page,
-            rows: rows.clamp(1, MOST_ROWS),
+            rows: rows.clamp(1, MAX_ROWS),
             search: self.search.trim().to_owned(),
         }
     }
@@ -116,7 +116,7 @@ impl Listing {
             self.row -= 1;
         } else if self.page > 1 {
             self.turn_to(self.page - 1);
-            self.row = usize::from(MOST_ROWS);
+            self.row = usize::from(MAX_ROWS);
         }
     }
 
@@ -140,7 +140,7 @@ impl Listing {
     }
 
     pub(super) fn typed(&mut self, c: char) {
-        if self.search.chars().count() < LONGEST_SEARCH {
+        if self.search.chars().count() < MAX_SEARCH {
             self.search.push(c);
             self.turn_to(1);
         }
@@ -212,6 +212,6 @@ mod tests {
         for _ in 0..1000 {
             list.typed('x');
         }
-        assert_eq!(list.search.len(), LONGEST_SEARCH);
+        assert_eq!(list.search.len(), MAX_SEARCH);
     }
 }

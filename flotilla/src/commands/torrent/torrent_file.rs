@@ -9,15 +9,16 @@ use indicatif::{HumanBytes, HumanCount};
 use crate::config::units::ByteCount;
 
 /// Longest .torrent that is read from the disk; [`Metainfo::from_bytes`] has the same cap.
-const MOST_TORRENT_BYTES: u64 = 24 * 1024 * 1024;
+const MAX_TORRENT_BYTES: u64 = 24 * 1024 * 1024;
 
 pub(super) fn read(path: &Path) -> anyhow::Result<Metainfo> {
     use std::io::Read as _;
     let mut bytes = Vec::new();
     std::fs::File::open(path)
-        .and_then(|file| file.take(MOST_TORRENT_BYTES + 1).read_to_end(&mut bytes))
+        .and_then(|file| file.take(MAX_TORRENT_BYTES + 1).read_to_end(&mut bytes))
         .with_context(|| path.display().to_string())?;
-    Metainfo::from_bytes(&bytes).with_context(|| format!("{} is refused", path.display()))
+    Metainfo::from_bytes(&bytes)
+        .with_context(|| format!("{} is not a usable .torrent", path.display()))
 }
 
 /// What there is of it, in one line.
