@@ -91,6 +91,7 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+    use crate::commands::man::write_pages;
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -222,5 +223,34 @@ mod tests {
             error.contains("--upload-rate") && error.contains("fast"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn every_command_has_a_manual_page_with_its_options() {
+        let dir = tempfile::tempdir().unwrap();
+        let pages = dir.path().join("man1");
+        write_pages(Cli::command(), &pages).unwrap();
+        let page = |name: &str| {
+            let text = std::fs::read_to_string(pages.join(format!("{name}.1")));
+            text.unwrap_or_else(|error| panic!("{name}: {error}"))
+        };
+        let mut root = Cli::command();
+        root.build();
+        let mut waiting = vec![(root.clone(), "flotilla".to_owned())];
+        while let Some((command, name)) = waiting.pop() {
+            let text = page(&name);
+            assert!(text.contains(".TH "), "{name}");
+            for arg in command.get_arguments().filter_map(clap::Arg::get_long) {
+                let flag = format!("\\-\\-{}", arg.replace('-', "\\-"));
+                assert!(text.contains(&flag), "{name}: {flag}");
+            }
+            for sub in command
+                .get_subcommands()
+                .filter(|sub| sub.get_name() != "help")
+            {
+                waiting.push((sub.clone(), format!("{name}-{}", sub.get_name())));
+            }
+        }
+        assert!(page("flotilla-get").contains("resume an interrupted download"));
     }
 }
