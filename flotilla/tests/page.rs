@@ -67,7 +67,7 @@ fn the_page_shows_a_swarm_while_it_arrives_and_the_numbers_of_the_api() {
     let told = "last hour: 19.07 MiB from registries, ";
     assert!(code == 0 && out.contains(told), "{out}");
     assert!(
-        out.contains("image.bin") && out.contains("3 have it, 0 do not"),
+        out.contains("image.bin") && out.contains("3 complete, 0 downloading"),
         "{out}"
     );
 }

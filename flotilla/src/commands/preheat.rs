@@ -15,7 +15,7 @@ use crate::config::ConfigErrors;
 use crate::config::join_token;
 use crate::config::secrets::SecretFile;
 use crate::config::supernode_urls;
-use crate::sanitize::Shown;
+use crate::sanitize::Sanitized;
 
 macro_rules! examples {
     () => {
@@ -124,7 +124,7 @@ pub(crate) async fn run(args: PreheatArgs, shutdown: CancellationToken) -> anyho
         let waiting = wait_for(jobs, args.quiet);
         return match shutdown.run_until_cancelled(waiting).await {
             Some(ended) => ended,
-            None => bail!("interrupted; still at work: {}", names.join(", ")),
+            None => bail!("interrupted; these jobs continue: {}", names.join(", ")),
         };
     }
     if !args.quiet {
@@ -133,7 +133,7 @@ pub(crate) async fn run(args: PreheatArgs, shutdown: CancellationToken) -> anyho
     Ok(())
 }
 
-/// Stays until all jobs have ended, and tells of each layer.
+/// Waits for the end of all jobs, and prints a line for each layer.
 async fn wait_for(jobs: Vec<PreheatJob>, quiet: bool) -> anyhow::Result<()> {
     let mut events = stream::select_all(jobs.into_iter().map(PreheatJob::events));
     let (mut shown, mut here, mut causes) = (0, 0, Vec::new());
@@ -142,8 +142,8 @@ async fn wait_for(jobs: Vec<PreheatJob>, quiet: bool) -> anyhow::Result<()> {
         if let PreheatEvent::Finished(status) = &event {
             here += status.layers;
             if status.state != JobState::Success {
-                let cause = status.cause.as_deref().unwrap_or("it has failed");
-                causes.push(format!("job {}: {}", status.id, Shown(cause)));
+                let cause = status.cause.as_deref().unwrap_or("no reason given");
+                causes.push(format!("job {}: {}", status.id, Sanitized(cause)));
             }
         }
         let is_here = matches!(
@@ -171,12 +171,12 @@ fn show(event: &PreheatEvent) {
             image,
             digest,
             bytes,
-        } => format!("{} {digest} {bytes} bytes, seeding", Shown(image)),
-        PreheatEvent::File { url, bytes } => format!("{} {bytes} bytes, seeding", Shown(url)),
+        } => format!("{} {digest} {bytes} bytes, seeding", Sanitized(image)),
+        PreheatEvent::File { url, bytes } => format!("{} {bytes} bytes, seeding", Sanitized(url)),
         PreheatEvent::Foreign { image, digest } => {
             format!(
                 "{} {digest} skipped: the registry does not have it",
-                Shown(image)
+                Sanitized(image)
             )
         }
         PreheatEvent::Failed {
@@ -185,7 +185,7 @@ fn show(event: &PreheatEvent) {
             reason,
         } => {
             let digest = digest.as_ref().map(|digest| format!(" {digest}"));
-            let (image, reason) = (Shown(image), Shown(reason));
+            let (image, reason) = (Sanitized(image), Sanitized(reason));
             format!("{image}{} failed: {reason}", digest.unwrap_or_default())
         }
         PreheatEvent::Heartbeat {} | PreheatEvent::Finished(_) => return,

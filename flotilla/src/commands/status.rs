@@ -13,7 +13,7 @@ use crate::config::ConfigErrors;
 use crate::config::join_token;
 use crate::config::of_host;
 use crate::config::secrets::SecretFile;
-use crate::sanitize::Shown;
+use crate::sanitize::Sanitized;
 
 const STATUS_EXAMPLES: &str = "\
 Examples:
@@ -94,7 +94,7 @@ fn write(out: &mut dyn Write, totals: &Totals, swarms: &List<Swarm>) -> io::Resu
     writeln!(
         out,
         "version {}, running for {uptime}",
-        Shown(&totals.version)
+        Sanitized(&totals.version)
     )?;
     writeln!(
         out,
@@ -141,8 +141,8 @@ fn line(swarm: &Swarm) -> String {
     });
     format!(
         "{} {}  {}, {:.1} %, {}/s, {} complete, {} downloading{left}",
-        Shown(&swarm.name),
-        Shown(&digest),
+        Sanitized(&swarm.name),
+        Sanitized(&digest),
         BinaryBytes(swarm.size_bytes),
         swarm.progress * 100.0,
         BinaryBytes(swarm.download_bytes_per_second),

@@ -117,8 +117,13 @@ struct CacheCommon {
     /// /var/lib/flotilla/supernode.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Role that keeps the layers
-    #[arg(long, value_name = "ROLE", default_value = "proxy")]
+    /// Whose layers: proxy or supernode
+    #[arg(
+        long,
+        value_name = "ROLE",
+        default_value = "proxy",
+        hide_possible_values = true
+    )]
     role: Role,
     /// Print JSON
     #[arg(long)]

@@ -67,7 +67,7 @@ Exit codes:
 #[command(after_help = examples!(), after_long_help = DETAILS)]
 pub(crate) struct GetArgs {
     /// http and https URLs, magnet: links, .torrent files or their URLs
-    #[arg(value_name = "URL", help_heading = "What")]
+    #[arg(value_name = "URL")]
     pub(crate) urls: Vec<String>,
     /// File with one URL a line, - for standard input; repeatable
     #[arg(short, long, value_name = "LIST", help_heading = "What")]
@@ -152,7 +152,7 @@ pub(crate) struct GetArgs {
     /// The environment variable FLOTILLA_JOIN_TOKEN can hold the secret itself.
     #[arg(long, value_name = "FILE", help_heading = "Swarm")]
     pub(crate) join_token_file: Option<PathBuf>,
-    /// Control socket of this node's proxy [default: DATA-DIR/control.sock]
+    /// Socket of this node's proxy [default: DATA-DIR/control.sock]
     ///
     /// The proxy downloads, its cache keeps the content, and FILE shares the bytes. By default it is
     /// asked when it runs and no other option asks for what it does not do.

@@ -139,7 +139,7 @@ fn read_keys(events: &SyncSender<Event>, end: &CancellationToken) {
         };
         let ends = read.is_err();
         let event = read.map_or_else(Event::Gone, Event::Terminal);
-        // Keys wait for the drawing; when that has ended there is nobody to read for.
+        // Keys wait for the drawing thread; without it there is nothing left to do.
         if events.send(event).is_err() || ends {
             return;
         }

@@ -93,7 +93,7 @@ pub fn served(asked: &Asked, content: &[u8], etag: &str) -> Answer {
 
 /// Bytes that do not repeat.
 pub fn content(length: usize, seed: u32) -> Vec<u8> {
-    let words = (0..length as u32 / 4 + 1)
+    let words = (0..u32::try_from(length).unwrap() / 4 + 1)
         .flat_map(|n| (n ^ seed).wrapping_mul(2_654_435_761).to_be_bytes());
     words.take(length).collect()
 }
