@@ -15,7 +15,7 @@ ifneq ($(ROOT),)
 AS_ROOT := --config 'target."cfg(unix)".runner=["sudo","--preserve-env","env","PATH=$(PATH)"]'
 endif
 
-.PHONY: help setup build demo demo-stop bench fuzz test check
+.PHONY: help setup setup-check build demo demo-stop bench fuzz lint doc check test-one test
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -23,8 +23,11 @@ help: ## list the targets
 setup: ## install missing packages and, if needed, a Rust toolchain
 	@scripts/setup.sh
 
+setup-check:
+	@scripts/setup.sh --check
+
 build: setup ## build the static flotilla binary, the demo and the benchmarks
-	cargo build --release --locked --target $(TARGET) --package flotilla --package flotilla-bench
+	cargo build --release --locked --target $(TARGET) --package flotilla --package flotilla-testbed
 	@echo "built: $(RELEASE)/flotilla"
 
 demo: build ## five nodes pull an image: from the registry, then through the swarm (KEEP=1 leaves it running)
@@ -41,12 +44,27 @@ bench: build ## the figures of README: 20 nodes, one node, pushes, 1,000 small i
 	$(ROOT) $(RELEASE)/flotilla-bench page
 
 fuzz: setup ## ten minutes of each decoder of bytes from elsewhere (SECONDS=N for other times)
-	scripts/fuzz.sh $(or $(SECONDS),600)
+	scripts/fuzz.sh --pack $(or $(SECONDS),600)
 
-check: setup ## format, lints, unit and property tests
+lint: setup ## format and lints only
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+doc: setup ## the documentation of the code, below target/doc: no link may be broken
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
+
+check: setup-check lint ## format, lints, house rules, dependencies, documentation, unit and property tests, fuzzing
+	@scripts/not_checked.sh --begin
+	scripts/deny.sh
 	cargo test --workspace --exclude flotilla-tests --locked
+	cargo test --package flotilla-tests --test tidy --locked
+	$(MAKE) --no-print-directory doc
+	scripts/oldest_rust.sh
+	scripts/fuzz.sh 10
+	@scripts/not_checked.sh --list
+
+test-one: setup ## the tests whose names contain T, of whichever crate: make test-one T=a_corrupt_peer
+	@scripts/test_one.sh "$(T)"
 
 test: check build ## every check, then end to end with the real programs
 	cargo test --package flotilla-tests --test end_to_end --release --locked --target $(TARGET) $(AS_ROOT) -- --test-threads=1

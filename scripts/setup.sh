@@ -1,7 +1,11 @@
 #!/bin/sh
 # Installs what `make demo` and `make test` need on Debian 12+ or Ubuntu 22.04+: system packages and,
-# when there is none or it is too old, a Rust toolchain. Quick and silent when all is there.
+# when there is none or it is too old, a Rust toolchain; with --check also what only `make check` needs.
+# Quick and silent when all is there.
 set -eu
+
+for_checks=no
+[ "${1:-}" != --check ] || for_checks=yes
 
 cd "$(dirname "$0")/.."
 PATH="$HOME/.cargo/bin:$PATH:/usr/sbin:/sbin"
@@ -26,7 +30,7 @@ as_root() {
 # program:package
 NEEDED="dockerd:docker.io docker:docker-cli docker-registry:docker-registry skopeo:skopeo
 podman:podman buildah:buildah htpasswd:apache2-utils nginx:nginx aria2c:aria2 ip:iproute2 tc:iproute2 ss:iproute2
-transmission-cli:transmission-cli nsenter:util-linux setpriv:util-linux umount:mount cc:gcc musl-gcc:musl-tools curl:curl git:git
+transmission-cli:transmission-cli nsenter:util-linux setpriv:util-linux umount:mount cc:gcc c++:g++ musl-gcc:musl-tools curl:curl git:git
 zstd:zstd qbittorrent-nox:qbittorrent-nox promtool:prometheus tmux:tmux"
 # Services that these packages would start; the testbed runs its own copies.
 SERVICES="docker.service docker.socket containerd.service docker-registry.service nginx.service
@@ -180,3 +184,13 @@ for component in fmt clippy; do
         rustup component add "$name" || fail "cargo $component is missing: install the component $name"
     fi
 done
+
+# Unoptimised, it is built in a third of the CPU time, and checks this tree in a second all the same.
+install_cargo_deny() {
+    has cargo-deny && return
+    say "installing cargo-deny"
+    CARGO_PROFILE_DEV_DEBUG=0 cargo install cargo-deny --version 0.20.2 --locked --profile dev --quiet \
+        || fail "cargo could not install cargo-deny: check the network"
+}
+
+[ "$for_checks" = no ] || install_cargo_deny

@@ -10,10 +10,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla_client::cache::Outcome;
+use flotilla_client::control::cache::Outcome;
+use flotilla_client::control::client::{ControlError, FetchError, FetchedFile};
 use flotilla_client::control::{self, ContentSource, SOCKET};
-use flotilla_client::control_client::{ControlError, FetchError, FetchedFile};
-use flotilla_client::placement::place;
+use flotilla_client::store::placement::place;
 use flotilla_client::{
     ContentRequest, DaemonClient, Layer, Node, NodeConfig, OpenError, StoreError, StoredLayer,
 };

@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal as _;
 
-use flotilla_client::trace;
+use flotilla_cluster::trace;
 use opentelemetry_sdk::trace::SdkTracer;
 use tracing::level_filters::LevelFilter;
 use tracing::{Subscriber, subscriber};

@@ -20,9 +20,10 @@ use std::path::Path;
 use std::process::Stdio;
 
 use browser::Script;
-use flotilla_torrents::node_report::{HostReport, NodeReport, SupernodeSeen, SwarmPart};
+use flotilla_cluster::messages::node_report::{HostReport, NodeReport, SupernodeSeen, SwarmPart};
+use flotilla_cluster::{Ticket, TicketSigner};
 use flotilla_torrents::tracker_wire::AnnounceRequest;
-use flotilla_torrents::{InfoHash, PeerId, Ticket, TicketSigner};
+use flotilla_torrents::{InfoHash, PeerId};
 use setup::fake_source::{FakeSource, content, served};
 use setup::{Background, Place};
 

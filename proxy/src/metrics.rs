@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use flotilla_client::Node;
-use flotilla_seeder::exposition::{Exposition, Kind};
+use flotilla_cluster::exposition::{Exposition, Kind};
 
 use crate::stats::ProxyStats;
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use fakes::swarm::{FakeLayer, FakeSwarm, Opening};
 use fakes::{RunningProxy, patterned, proxy};
 use flotilla_proxy::{InterceptConfig, ProxyConfig};
-use flotilla_seeder::registry_tls::RegistryTls;
+use flotilla_registry::tls::RegistryTls;
 use flotilla_torrents::DigestHasher;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};

@@ -4,16 +4,27 @@
 
 mod fakes;
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use axum::Router;
+use axum::body::Body;
+use axum::routing::post;
+use bytes::Bytes;
 use fakes::origin::{Origin, field};
 use fakes::raw_client::{RawResponse, get, get_from_mirror};
 use fakes::registry::{self, ALLOWED, CHALLENGE, Faults, REPOSITORY, UNAUTHORIZED};
 use fakes::swarm::{FakeLayer, FakeSwarm, Opening};
 use fakes::{RunningProxy, mirror_of, patterned, proxy};
+use flotilla_client::{Node, NodeConfig};
 use flotilla_proxy::ProxyConfig;
 use flotilla_torrents::DigestHasher;
+use futures_util::stream;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 const LENGTH: usize = 3_000_017;
 
@@ -273,36 +284,66 @@ async fn when_all_is_lost_the_connection_breaks() {
     assert_same(&response.body, &scene.blob[..1_000_000]);
 }
 
+/// A node whose supernode opens nothing. The directory is the node's.
+async fn node_of_supernode(opens: fn() -> Body) -> (Node, Arc<AtomicUsize>, TempDir) {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&asked);
+    let open = post(async move || {
+        counter.fetch_add(1, Ordering::SeqCst);
+        opens()
+    });
+    let listener = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (api, peers) = (listener().await, listener().await);
+    let supernode = format!("http://{}", api.local_addr().unwrap());
+    let routes = Router::new().route("/v1/swarms", open);
+    tokio::spawn(async move { axum::serve(api, routes).await });
+    let dir = tempfile::tempdir().unwrap();
+    let config = NodeConfig {
+        data_dir: dir.path().to_owned(),
+        supernodes: vec![supernode.parse().unwrap()],
+        join_token: None,
+        node_name: "test".to_owned(),
+        cache_quota: 1 << 30,
+        upload_rate: None,
+        download_rate: None,
+    };
+    let node = Node::start(config, peers, CancellationToken::new()).await;
+    (node.unwrap(), asked, dir)
+}
+
 #[tokio::test]
-async fn a_dead_supernode_delays_a_pull_by_a_second_at_most() {
-    let scene = Scene::new(Faults::default(), |_| {
-        FakeSwarm::opening(Opening::Hangs {
-            supernode_answers: false,
-        })
-    })
-    .await;
+async fn a_silent_supernode_delays_a_pull_by_two_seconds_at_most() {
+    let (node, asked, _dir) =
+        node_of_supernode(|| Body::from_stream(stream::pending::<Result<Bytes, Infallible>>()))
+            .await;
+    let scene = Scene::new(Faults::default(), |_| FakeSwarm::absent()).await;
+    let proxy = proxy(ProxyConfig::default(), node).await;
     let began = Instant::now();
-    let response = scene.get("").await;
-    assert!(
-        began.elapsed() < Duration::from_millis(1500),
-        "{:?}",
-        began.elapsed()
-    );
+    let response = get(proxy.addr, &scene.url, ALLOWED).await;
+    let took = began.elapsed();
+    assert!(took < Duration::from_millis(2500), "{took:?}");
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
     assert_eq!(response.field("x-from"), Some("registry"));
     assert_same(&response.body, &scene.blob);
-    assert_eq!(scene.proxy.stats.counts().passes, 1);
+    assert_eq!(proxy.stats.counts().passes, 1);
 }
 
 #[tokio::test]
 async fn a_supernode_that_waits_for_the_registry_is_waited_for() {
-    let scene = Scene::new(Faults::default(), |_| {
-        FakeSwarm::opening(Opening::Hangs {
-            supernode_answers: true,
-        })
+    let (node, asked, _dir) = node_of_supernode(|| {
+        Body::from_stream(stream::unfold((), async |()| {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            Some((Ok::<_, Infallible>(Bytes::from_static(b" ")), ()))
+        }))
     })
     .await;
-    let early = tokio::time::timeout(Duration::from_secs(3), scene.get("")).await;
+    let scene = Scene::new(Faults::default(), |_| FakeSwarm::absent()).await;
+    let proxy = proxy(ProxyConfig::default(), node).await;
+    let asking = get(proxy.addr, &scene.url, ALLOWED);
+    let early = tokio::time::timeout(Duration::from_secs(3), asking).await;
     assert!(early.is_err(), "given up although the supernode answers");
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
     assert_eq!(scene.registry.seen().len(), 0);
 }
 

@@ -12,28 +12,14 @@
 )]
 
 mod api;
-mod api_server;
-pub mod authorization;
-pub mod exposition;
-mod ingest;
-mod offers;
-mod open_layers;
-pub mod open_repository;
-mod open_swarms;
-mod open_torrents;
-mod openings;
 mod preheat;
-pub mod registry_challenge;
-pub mod registry_host;
-pub mod registry_login;
-pub mod registry_tls;
-pub mod registry_token;
-pub mod source;
-pub mod source_address;
-mod source_pace;
+mod public;
 mod stats;
 mod supernode;
+mod swarms;
 
+pub use self::api::metrics_server::serve_metrics;
 pub use self::preheat::PreheatError;
 pub use self::preheat::triggers::{PreheatTriggers, TriggerLogins, TriggerLoginsError};
+pub use self::public::repositories::{OpenRepository, OpenRepositoryError};
 pub use self::supernode::{Supernode, SupernodeConfig};

@@ -9,30 +9,30 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use flotilla_client::{Engine, EngineConfig, control, origin_of};
-use flotilla_torrents::TicketSigner;
+use flotilla_cluster::TicketSigner;
+use flotilla_registry::login::{LoginConfig, RegistryLogins};
+use flotilla_registry::source::{Source, SourceConfig};
+use flotilla_registry::tls::RegistryTls;
+use flotilla_registry::token::{TokenCertificate, TokenVerifier};
 use flotilla_tracker::{Membership, Resident, Tracker, TrackerConfig};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use crate::api::server::ApiServer;
 use crate::api::{self, Api};
-use crate::api_server::ApiServer;
-use crate::open_layers::OpenLayers;
-use crate::open_repository::OpenRepository;
-use crate::open_swarms::{OpenSwarms, SupernodeGate};
-use crate::open_torrents;
-use crate::openings::Openings;
 use crate::preheat::Preheater;
 use crate::preheat::jobs::Jobs;
 use crate::preheat::triggers::PreheatTriggers;
-use crate::registry_login::{LoginConfig, RegistryLogins};
-use crate::registry_tls::RegistryTls;
-use crate::registry_token::{TokenCertificate, TokenVerifier};
-use crate::source::{Source, SourceConfig};
+use crate::public::layers::OpenLayers;
+use crate::public::repositories::OpenRepository;
+use crate::public::swarms::{OpenSwarms, SupernodeGate};
+use crate::public::torrents as open_torrents;
 use crate::stats::{self, Access, Events, HistoryFile, JobList, Statistics, Web};
+use crate::swarms::Openings;
 
 /// For the statistics to be saved at the end.
-const SAVE_GRACE: Duration = Duration::from_secs(5);
+const SAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a supernode needs to know.
 #[derive(Clone, Debug)]
@@ -227,7 +227,7 @@ impl Supernode {
         }
         self.api.openings.engine.stopped().await;
         // A disk that hangs does not keep it from stopping.
-        match tokio::time::timeout(SAVE_GRACE, watching).await {
+        match tokio::time::timeout(SAVE_TIMEOUT, watching).await {
             Ok(watched) => watched.context("statistics"),
             Err(_) => Ok(()),
         }

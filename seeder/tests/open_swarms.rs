@@ -13,12 +13,11 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::IntoResponse as _;
-use flotilla_client::tracker_client::{TrackerError, TrackerTiers};
-use flotilla_client::{
-    ContentRequest, Node, NodeConfig, register_torrent, tracker_url, unregister_torrent,
-};
-use flotilla_seeder::registry_login::LoginConfig;
-use flotilla_seeder::registry_tls::RegistryTls;
+use flotilla_client::peers::trackers::{TrackerError, TrackerTiers};
+use flotilla_client::{ContentRequest, Node, NodeConfig};
+use flotilla_cluster::{register_torrent, tracker_url, unregister_torrent};
+use flotilla_registry::login::LoginConfig;
+use flotilla_registry::tls::RegistryTls;
 use flotilla_seeder::{Supernode, SupernodeConfig};
 use flotilla_torrents::tracker_wire::{
     AddressFamily, AnnounceEvent, AnnounceRequest, ConnectionId, ScrapeRequest, ScrapeResponse,

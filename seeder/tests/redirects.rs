@@ -5,7 +5,7 @@ use axum::Router;
 use axum::http::HeaderMap;
 use axum::response::Redirect;
 use axum::routing::get;
-use flotilla_seeder::source::{Source, SourceConfig, SourceError};
+use flotilla_registry::source::{Source, SourceConfig, SourceError};
 use futures_util::TryStreamExt as _;
 use tokio::net::TcpListener;
 use url::Url;

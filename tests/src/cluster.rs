@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use flotilla_bench::{
+use flotilla_testbed::{
     DockerEngine, EngineOptions, Flotilla, Host, ImageBuilder, Lifetime, LinkRate, NodeProxy,
     ProxyOptions, Registry, Supernode, Testbed, wait_until,
 };

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// Deepest nesting that any of our messages may have; the deepest of ours has 3.
-pub const MOST_DEPTH: usize = 32;
+pub const MAX_DEPTH: usize = 32;
 
 /// Bytes that are not strict bencode within the caps.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -142,7 +142,7 @@ pub(crate) fn decode<T: serde::de::DeserializeOwned>(
     bytes: &[u8],
     max_len: usize,
 ) -> Result<(T, Guarded), BencodeError> {
-    let guarded = guard(bytes, MOST_DEPTH, max_len)?;
+    let guarded = guard(bytes, MAX_DEPTH, max_len)?;
     let value = serde_bencode::from_bytes(bytes).map_err(|e| BencodeError::Shape(e.to_string()))?;
     Ok((value, guarded))
 }
@@ -274,7 +274,7 @@ mod tests {
     use super::*;
 
     fn check(bytes: &[u8]) -> Result<Guarded, BencodeError> {
-        guard(bytes, MOST_DEPTH, 1 << 20)
+        guard(bytes, MAX_DEPTH, 1 << 20)
     }
 
     #[test]
@@ -334,10 +334,10 @@ mod tests {
     #[test]
     fn nesting_is_capped_without_recursion() {
         let nested = |depth: usize| [b"l".repeat(depth), b"e".repeat(depth)].concat();
-        assert!(check(&nested(MOST_DEPTH)).is_ok());
+        assert!(check(&nested(MAX_DEPTH)).is_ok());
         assert_eq!(
-            check(&nested(MOST_DEPTH + 1)),
-            Err(BencodeError::TooDeep { most: MOST_DEPTH })
+            check(&nested(MAX_DEPTH + 1)),
+            Err(BencodeError::TooDeep { most: MAX_DEPTH })
         );
         assert_eq!(
             guard(&nested(100_000), usize::MAX, usize::MAX),
@@ -348,7 +348,7 @@ mod tests {
     #[test]
     fn the_length_is_capped() {
         let refused = Err(BencodeError::TooLong { most: 1, found: 2 });
-        assert_eq!(guard(b"le", MOST_DEPTH, 1), refused);
+        assert_eq!(guard(b"le", MAX_DEPTH, 1), refused);
     }
 
     #[test]

@@ -4,11 +4,11 @@ use std::fmt;
 use std::ops::Range;
 
 /// Smallest piece length: one block of a stock client (BEP 52 has the same least).
-const LEAST_PIECE_LENGTH: u32 = 16 * 1024;
+const MIN_PIECE_LENGTH: u32 = 16 * 1024;
 /// Largest piece length: a piece is verified in memory.
-const LARGEST_PIECE_LENGTH: u32 = 64 * 1024 * 1024;
+const MAX_PIECE_LENGTH: u32 = 64 * 1024 * 1024;
 /// Most pieces of one swarm: a bitfield of 128 KiB, a piece map of 20 MiB.
-const MOST_PIECES: u32 = 1 << 20;
+const MAX_PIECES: u32 = 1 << 20;
 /// Pieces aimed at: few enough to keep hashes and haves cheap, enough that the log2(N) pieces
 /// which the makespan pays weigh little.
 const PIECES_AIMED_AT: u64 = 512;
@@ -25,11 +25,11 @@ pub enum GeometryError {
     Empty,
     /// The piece length is outside its bounds or no power of two.
     #[error(
-        "piece length {0}, expected a power of two from {LEAST_PIECE_LENGTH} to {LARGEST_PIECE_LENGTH}"
+        "piece length {0}, expected a power of two from {MIN_PIECE_LENGTH} to {MAX_PIECE_LENGTH}"
     )]
     PieceLength(u32),
     /// So many pieces would need more memory than one swarm is worth.
-    #[error("length {length} in pieces of {piece_length} makes more than {MOST_PIECES} pieces")]
+    #[error("length {length} in pieces of {piece_length} makes more than {MAX_PIECES} pieces")]
     TooManyPieces {
         /// Bytes to cut.
         length: u64,
@@ -82,7 +82,7 @@ pub struct Geometry {
 
 impl Geometry {
     /// Most pieces that a geometry has.
-    pub const MOST_PIECES: u32 = MOST_PIECES;
+    pub const MAX_PIECES: u32 = MAX_PIECES;
 
     /// Cuts `length` bytes into pieces of `piece_length`.
     ///
@@ -94,12 +94,12 @@ impl Geometry {
             return Err(GeometryError::Empty);
         }
         if !piece_length.is_power_of_two()
-            || !(LEAST_PIECE_LENGTH..=LARGEST_PIECE_LENGTH).contains(&piece_length)
+            || !(MIN_PIECE_LENGTH..=MAX_PIECE_LENGTH).contains(&piece_length)
         {
             return Err(GeometryError::PieceLength(piece_length));
         }
         match u32::try_from(length.div_ceil(u64::from(piece_length))) {
-            Ok(piece_count) if piece_count <= MOST_PIECES => Ok(Self {
+            Ok(piece_count) if piece_count <= MAX_PIECES => Ok(Self {
                 length,
                 piece_length,
                 piece_count,
@@ -119,17 +119,17 @@ impl Geometry {
     pub fn for_length(length: u64) -> Result<Self, GeometryError> {
         let chosen = length.div_ceil(PIECES_AIMED_AT);
         let chosen = chosen.clamp(CHOSEN_PIECE_LENGTH.start, CHOSEN_PIECE_LENGTH.end);
-        let needed = chosen.max(length.div_ceil(u64::from(MOST_PIECES)));
+        let needed = chosen.max(length.div_ceil(u64::from(MAX_PIECES)));
         let piece_length = needed
             .checked_next_power_of_two()
             .and_then(|p| u32::try_from(p).ok());
         match piece_length {
-            Some(piece_length) if piece_length <= LARGEST_PIECE_LENGTH => {
+            Some(piece_length) if piece_length <= MAX_PIECE_LENGTH => {
                 Self::new(length, piece_length)
             }
             _ => Err(GeometryError::TooManyPieces {
                 length,
-                piece_length: LARGEST_PIECE_LENGTH,
+                piece_length: MAX_PIECE_LENGTH,
             }),
         }
     }
@@ -281,7 +281,7 @@ mod tests {
         fn any_measures_are_taken_or_refused(length: u64, piece_length: u32) {
             let _ = Geometry::new(length, piece_length);
             if let Ok(geometry) = Geometry::for_length(length) {
-                prop_assert!(geometry.piece_count() <= Geometry::MOST_PIECES);
+                prop_assert!(geometry.piece_count() <= Geometry::MAX_PIECES);
             }
         }
 

@@ -23,7 +23,10 @@ pub enum HexError {
 }
 
 /// Decodes exactly `N` bytes, digits of either case.
-pub(crate) fn decode<const N: usize>(text: &str, what: &'static str) -> Result<[u8; N], HexError> {
+///
+/// # Errors
+/// The text has another length, or holds something other than digits.
+pub fn decode<const N: usize>(text: &str, what: &'static str) -> Result<[u8; N], HexError> {
     if text.len() != 2 * N {
         return Err(HexError::Length {
             what,
@@ -39,6 +42,7 @@ pub(crate) fn decode<const N: usize>(text: &str, what: &'static str) -> Result<[
 }
 
 /// Gives a tuple struct around `[u8; $length]` its text form, and serde through that.
+#[macro_export]
 macro_rules! hex_form {
     ($name:ident, $length:expr, $what:literal) => {
         impl $name {
@@ -91,9 +95,10 @@ macro_rules! hex_form {
 }
 
 /// As `hex_form`, for what may appear in logs and can be made from any bytes.
+#[macro_export]
 macro_rules! public_id {
     ($name:ident, $length:expr, $what:literal) => {
-        hex_form!($name, $length, $what);
+        $crate::hex_form!($name, $length, $what);
 
         impl $name {
             /// Takes the bytes as they are.

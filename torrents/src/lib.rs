@@ -15,26 +15,22 @@
 )]
 
 #[macro_use]
-mod hex_form;
+#[doc(hidden)]
+pub mod hex_form;
 
 pub mod bencode;
 mod bitfield;
+mod compact_peers;
 mod content_id;
 mod digest;
 mod geometry;
-mod image_tag;
 mod info_hash;
 mod magnet;
 mod metainfo;
-pub mod node_report;
-pub mod orders_api;
 mod peer_id;
 pub mod peer_wire;
 mod piece_hash;
 mod piece_map;
-pub mod preheat_api;
-pub mod swarm_api;
-mod ticket;
 pub mod tracker_wire;
 
 pub use bitfield::{Bitfield, BitfieldError};
@@ -42,13 +38,9 @@ pub use content_id::{ContentId, ContentIdError};
 pub use digest::{Digest, DigestAlgorithm, DigestError, DigestHasher};
 pub use geometry::{Block, Geometry, GeometryError, PieceIndex};
 pub use hex_form::HexError;
-pub use image_tag::is_image_tag;
 pub use info_hash::InfoHash;
 pub use magnet::{Magnet, MagnetError};
 pub use metainfo::{FileLayout, FileListError, FileSpan, Metainfo, MetainfoError, TorrentFile};
 pub use peer_id::PeerId;
 pub use piece_hash::{PieceHash, PieceHasher};
 pub use piece_map::{PieceMap, PieceMapError, SealError};
-pub use ticket::{
-    SignedTicket, Ticket, TicketError, TicketKey, TicketKeys, TicketSigner, TicketSignerError,
-};

@@ -1,30 +1,31 @@
 //! Magnet links (BEP 9), with web seeds (`ws`) of BEP 19.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-use librqbit_core::magnet::Magnet as LibrqbitMagnet;
+use librqbit_core::Id20;
 use url::Url;
 use url::form_urlencoded::byte_serialize;
 
 use crate::InfoHash;
 
 /// Longest magnet link that is read.
-const MOST_BYTES: usize = 8 * 1024;
+const MAX_BYTES: usize = 8 * 1024;
 /// Most trackers that are kept.
-const MOST_TRACKERS: usize = 64;
+const MAX_TRACKERS: usize = 64;
 /// Most web seeds that are kept.
-const MOST_WEB_SEEDS: usize = 64;
+const MAX_WEB_SEEDS: usize = 64;
 /// Most peers that are kept; further ones are passed over.
-const MOST_PEERS: usize = 64;
+const MAX_PEERS: usize = 64;
 
 /// Text that is no magnet link of a v1 torrent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MagnetError {
     /// Longer than any sensible link.
-    #[error("magnet link of {0} bytes, expected at most {MOST_BYTES}")]
+    #[error("magnet link of {0} bytes, expected at most {MAX_BYTES}")]
     TooLong(usize),
     /// Not a URI of the scheme `magnet`.
     #[error("not a magnet link, expected magnet:?xt=urn:btih:<info hash>")]
@@ -33,10 +34,10 @@ pub enum MagnetError {
     #[error("magnet link without xt=urn:btih: and 40 hexadecimal or 32 base32 digits")]
     InfoHash,
     /// More trackers than the cap.
-    #[error("magnet link with more than {MOST_TRACKERS} trackers")]
+    #[error("magnet link with more than {MAX_TRACKERS} trackers")]
     Trackers,
     /// More web seeds than the cap.
-    #[error("magnet link with more than {MOST_WEB_SEEDS} web seeds")]
+    #[error("magnet link with more than {MAX_WEB_SEEDS} web seeds")]
     WebSeeds,
 }
 
@@ -106,75 +107,58 @@ impl FromStr for Magnet {
     type Err = MagnetError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.len() > MOST_BYTES {
+        if text.len() > MAX_BYTES {
             return Err(MagnetError::TooLong(text.len()));
         }
         let url = Url::parse(text).map_err(|_| MagnetError::NotMagnet)?;
         if url.scheme() != "magnet" {
             return Err(MagnetError::NotMagnet);
         }
-        let safe = without_traps(&url)?;
-        let parsed = LibrqbitMagnet::parse(safe.as_str()).map_err(|_| MagnetError::InfoHash)?;
-        let info_hash = parsed.as_id20().ok_or(MagnetError::InfoHash)?;
-        if parsed.trackers.len() > MOST_TRACKERS {
+        let values = |wanted: &'static str| {
+            let pairs = url.query_pairs();
+            pairs.filter_map(move |(key, value)| (key == wanted).then_some(value))
+        };
+        // Other `xt` name the same torrent for others: BEP 52 its v2, other networks theirs.
+        let mut hashes =
+            values("xt").filter_map(|topic| topic.strip_prefix("urn:btih:").map(info_hash_from));
+        let info_hash = hashes.next().ok_or(MagnetError::InfoHash)??;
+        if hashes.next().is_some() {
+            // Two torrents in one link are not one torrent.
+            return Err(MagnetError::InfoHash);
+        }
+        let owned = |key| values(key).map(Cow::into_owned);
+        let trackers: Vec<String> = owned("tr").take(MAX_TRACKERS + 1).collect();
+        if trackers.len() > MAX_TRACKERS {
             return Err(MagnetError::Trackers);
         }
-        // The library drops them.
-        let web_seeds = url.query_pairs().filter(|(key, _)| key == "ws");
-        let web_seeds: Vec<_> = web_seeds.map(|(_, value)| value.into_owned()).collect();
-        if web_seeds.len() > MOST_WEB_SEEDS {
+        let web_seeds: Vec<String> = owned("ws").take(MAX_WEB_SEEDS + 1).collect();
+        if web_seeds.len() > MAX_WEB_SEEDS {
             return Err(MagnetError::WebSeeds);
         }
-        let peers = url.query_pairs().filter(|(key, _)| key == "x.pe");
-        let peers = peers.filter_map(|(_, value)| value.parse().ok());
-        let info_hash = InfoHash::from_bytes(info_hash.0);
+        let peers = values("x.pe").filter_map(|peer| peer.parse().ok());
         Ok(Self {
             info_hash,
-            name: parsed.name,
-            trackers: parsed.trackers,
+            name: owned("dn").filter(|name| !name.is_empty()).last(),
+            trackers,
             web_seeds,
-            peers: peers.take(MOST_PEERS).collect(),
+            peers: peers.take(MAX_PEERS).collect(),
         })
     }
 }
 
-/// The link with nothing that the library's parser panics or allocates without bound on (seen in
-/// librqbit-core 9.1.0): base32 in `btih` or `btmh` that decodes to another length than a hash has,
-/// ranges in `so`. Unknown `xt` are left out too: it would refuse the whole link for one.
-fn without_traps(url: &Url) -> Result<Url, MagnetError> {
-    let mut safe = Url::parse("magnet:?").map_err(|_| MagnetError::NotMagnet)?;
-    let mut found = false;
-    for (key, value) in url.query_pairs() {
-        let keep = match key.as_ref() {
-            "xt" => match value.strip_prefix("urn:btih:") {
-                Some(hash) if !is_info_hash(hash) => return Err(MagnetError::InfoHash),
-                // The last one would win: two torrents in one link are not one torrent.
-                Some(_) if found => return Err(MagnetError::InfoHash),
-                Some(_) => {
-                    found = true;
-                    true
-                }
-                None => false,
-            },
-            "dn" | "tr" => true,
-            _ => false,
-        };
-        if keep {
-            safe.query_pairs_mut().append_pair(&key, &value);
-        }
+/// Reads 40 hexadecimal or 32 base32 digits. The form is checked before: librqbit-core 9.1.0 panics
+/// on base32 whose padding makes it another length than a hash has.
+fn info_hash_from(text: &str) -> Result<InfoHash, MagnetError> {
+    let is_base32 = |byte| matches!(byte, b'A'..=b'Z' | b'2'..=b'7');
+    if text.len() == 32 && !text.bytes().all(is_base32) {
+        return Err(MagnetError::InfoHash);
     }
-    Ok(safe)
-}
-
-fn is_info_hash(text: &str) -> bool {
-    let hex = text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let base32 = text.len() == 32 && text.bytes().all(|b| matches!(b, b'A'..=b'Z' | b'2'..=b'7'));
-    hex || base32
+    let id: Id20 = text.parse().map_err(|_| MagnetError::InfoHash)?;
+    Ok(InfoHash::from_bytes(id.0))
 }
 
 impl fmt::Display for Magnet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the library's: it writes trackers unescaped and leaves out the name.
         write!(f, "magnet:?xt=urn:btih:{}", self.info_hash)?;
         let name = self.name.iter().map(|name| ("dn", name));
         let trackers = self.trackers.iter().map(|tracker| ("tr", tracker));
@@ -214,9 +198,9 @@ mod tests {
         assert_eq!(base32.info_hash(), read.info_hash());
     }
 
-    /// Each of these makes the library's own parser panic or allocate without bound.
+    /// Each of these makes a parser of librqbit-core 9.1.0 panic or allocate without bound.
     #[test]
-    fn what_breaks_the_librarys_parser_is_kept_from_it() {
+    fn what_breaks_the_librarys_parsers_is_kept_from_them() {
         let padded = format!("{}====", "A".repeat(28));
         assert_eq!(
             refused(&format!("magnet:?xt=urn:btih:{padded}")),
@@ -245,16 +229,16 @@ mod tests {
         assert_eq!(refused(&two), MagnetError::InfoHash);
         let many = format!(
             "magnet:?xt=urn:btih:{HEX}{}",
-            "&tr=a".repeat(MOST_TRACKERS + 1)
+            "&tr=a".repeat(MAX_TRACKERS + 1)
         );
         assert_eq!(refused(&many), MagnetError::Trackers);
         let many = format!(
             "magnet:?xt=urn:btih:{HEX}{}",
-            "&ws=a".repeat(MOST_WEB_SEEDS + 1)
+            "&ws=a".repeat(MAX_WEB_SEEDS + 1)
         );
         assert_eq!(refused(&many), MagnetError::WebSeeds);
         assert!(matches!(
-            refused(&"a".repeat(MOST_BYTES + 1)),
+            refused(&"a".repeat(MAX_BYTES + 1)),
             MagnetError::TooLong(_)
         ));
     }

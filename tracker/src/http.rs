@@ -8,7 +8,7 @@ use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
-use flotilla_torrents::node_report::NodeReport;
+use flotilla_cluster::messages::node_report::NodeReport;
 use flotilla_torrents::tracker_wire::{
     AnnounceReply, AnnounceRequest, ScrapeRequest, ScrapeResponse,
 };

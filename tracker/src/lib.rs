@@ -1,4 +1,4 @@
-//! Announce and scrape over HTTP and UDP, peer hand-out, swarm membership and statistics.
+//! Announce and scrape over HTTP and UDP, peer hand-out, swarm membership.
 
 #![cfg_attr(
     test,
@@ -14,11 +14,9 @@ mod connection_ids;
 mod gate;
 mod http;
 mod membership;
-mod statistics;
 mod tracker;
 mod udp;
 
 pub use self::gate::{Admission, Gate, Resident};
 pub use self::membership::{Membership, TrackerConfig};
-pub use self::statistics::{NodeStatistics, Statistics, SwarmStatistics};
 pub use self::tracker::{HandOut, Tracker};

@@ -13,7 +13,6 @@ use rand::rngs::SmallRng;
 use rand::seq::IteratorRandom as _;
 
 use crate::HandOut;
-use crate::statistics::{NodeStatistics, Statistics, SwarmStatistics};
 
 /// What bounds the tracker, and how often peers come back.
 ///
@@ -64,8 +63,6 @@ struct Member {
     address: SocketAddr,
     trusted: bool,
     left: u64,
-    uploaded: u64,
-    downloaded: u64,
     seen: Instant,
     expires_after: Duration,
 }
@@ -74,9 +71,6 @@ struct Member {
 struct Members {
     peers: HashMap<PeerId, Member>,
     completed: u32,
-    /// Bytes that members who left had sent and received.
-    departed_uploaded: u64,
-    departed_downloaded: u64,
 }
 
 impl Members {
@@ -106,23 +100,9 @@ impl Members {
         }
     }
 
-    fn remove(&mut self, peer: &PeerId) {
-        if let Some(member) = self.peers.remove(peer) {
-            self.departed_uploaded = self.departed_uploaded.saturating_add(member.uploaded);
-            self.departed_downloaded = self.departed_downloaded.saturating_add(member.downloaded);
-        }
-    }
-
     fn expire(&mut self, now: Instant) {
-        let gone: Vec<PeerId> = self
-            .peers
-            .iter()
-            .filter(|(_, member)| now.saturating_duration_since(member.seen) > member.expires_after)
-            .map(|(peer, _)| *peer)
-            .collect();
-        for peer in gone {
-            self.remove(&peer);
-        }
+        self.peers
+            .retain(|_, member| now.saturating_duration_since(member.seen) <= member.expires_after);
     }
 }
 
@@ -131,7 +111,6 @@ impl Members {
 pub struct Membership {
     config: TrackerConfig,
     swarms: HashMap<InfoHash, Members>,
-    names: HashMap<PeerId, String>,
     rng: SmallRng,
 }
 
@@ -141,16 +120,12 @@ impl Membership {
         Self {
             config,
             swarms: HashMap::new(),
-            names: HashMap::new(),
             rng: SmallRng::seed_from_u64(seed),
         }
     }
 
-    /// Notes the name that operators know a node by.
-    pub fn name_node(&mut self, peer: PeerId, name: &str) {
-        if self.names.len() < self.config.swarms_cap {
-            self.names.insert(peer, name.chars().take(255).collect());
-        }
+    pub(crate) fn config(&self) -> &TrackerConfig {
+        &self.config
     }
 
     /// Takes an announce and hands out peers at once: a leecher gets anybody, a seeder gets
@@ -175,7 +150,7 @@ impl Membership {
         let counts = trusted || swarm.may_speak_for(&config, &request.peer_id, source);
         if request.is_stopped() {
             if counts {
-                swarm.remove(&request.peer_id);
+                swarm.peers.remove(&request.peer_id);
             }
             return HandOut {
                 response: response(&config, swarm, trusted, Vec::new()),
@@ -190,8 +165,6 @@ impl Membership {
             address: SocketAddr::new(ip, request.port),
             trusted,
             left: request.left,
-            uploaded: request.uploaded,
-            downloaded: request.downloaded,
             seen: now,
             // Two missed announces and a bit.
             expires_after: if trusted {
@@ -239,45 +212,6 @@ impl Membership {
     /// Forgets a swarm.
     pub fn remove(&mut self, info_hash: &InfoHash) {
         self.swarms.remove(info_hash);
-    }
-
-    /// Everything, for the statistics page.
-    pub fn statistics(&mut self, now: Instant) -> Statistics {
-        let mut nodes: HashMap<PeerId, NodeStatistics> = HashMap::new();
-        let mut swarms = Vec::new();
-        for (info_hash, members) in &mut self.swarms {
-            members.expire(now);
-            let sum = |of: fn(&Member) -> u64| members.peers.values().map(of).sum::<u64>();
-            swarms.push(SwarmStatistics {
-                swarm: *info_hash,
-                seeders: members.seeders(),
-                leechers: members.leechers(),
-                completed: members.completed,
-                uploaded: sum(|member| member.uploaded).saturating_add(members.departed_uploaded),
-                downloaded: sum(|member| member.downloaded)
-                    .saturating_add(members.departed_downloaded),
-            });
-            for (peer, member) in &members.peers {
-                let node = nodes.entry(*peer).or_insert_with(|| NodeStatistics {
-                    peer: *peer,
-                    name: self.names.get(peer).cloned().unwrap_or_default(),
-                    address: member.address,
-                    last_seen_seconds: u64::MAX,
-                    swarms: 0,
-                    uploaded: 0,
-                    downloaded: 0,
-                });
-                node.swarms += 1;
-                node.uploaded = node.uploaded.saturating_add(member.uploaded);
-                node.downloaded = node.downloaded.saturating_add(member.downloaded);
-                let seen = now.saturating_duration_since(member.seen).as_secs();
-                node.last_seen_seconds = node.last_seen_seconds.min(seen);
-            }
-        }
-        swarms.sort_unstable_by_key(|swarm| swarm.swarm);
-        let mut nodes: Vec<NodeStatistics> = nodes.into_values().collect();
-        nodes.sort_unstable_by_key(|node| node.peer);
-        Statistics { swarms, nodes }
     }
 
     /// Drops swarms without members.
@@ -542,21 +476,16 @@ mod tests {
     }
 
     #[test]
-    fn statistics_keep_what_departed_peers_moved() {
+    fn a_completed_download_counts_after_its_peer_left() {
         let (mut tracker, now) = tracker();
-        tracker.name_node(PeerId::from_bytes([1; 20]), "node-1");
         tracker.announce(now, SOURCE, true, &peer(1, 5, None));
-        assert_eq!(tracker.statistics(now).nodes[0].name, "node-1");
-        tracker.announce(
-            now,
-            SOURCE,
-            true,
-            &peer(1, 0, Some(AnnounceEvent::Completed)),
+        for event in [AnnounceEvent::Completed, AnnounceEvent::Stopped] {
+            tracker.announce(now, SOURCE, true, &peer(1, 0, Some(event)));
+        }
+        let counted = tracker.scrape(now, SWARM).unwrap();
+        assert_eq!(
+            (counted.complete, counted.incomplete, counted.downloaded),
+            (0, 0, 1)
         );
-        tracker.announce(now, SOURCE, true, &peer(1, 0, Some(AnnounceEvent::Stopped)));
-        let statistics = tracker.statistics(now);
-        assert_eq!(statistics.swarms[0].downloaded, 20);
-        assert_eq!(statistics.swarms[0].completed, 1);
-        assert!(statistics.nodes.is_empty());
     }
 }

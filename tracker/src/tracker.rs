@@ -1,14 +1,15 @@
 //! What the trackers over HTTP and UDP share.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use flotilla_torrents::tracker_wire::{AnnounceRequest, AnnounceResponse, ScrapeEntry};
 use flotilla_torrents::{InfoHash, PeerId};
+use parking_lot::Mutex;
 
+use crate::Membership;
 use crate::gate::{Admission, Gate, Resident};
-use crate::{Membership, TrackerConfig};
 
 /// A tracker that several tasks share. Cheap to clone.
 #[derive(Clone)]
@@ -46,12 +47,7 @@ impl Tracker {
 
     /// Looks at, or changes, the membership.
     pub fn with<T>(&self, look: impl FnOnce(&mut Membership) -> T) -> T {
-        look(
-            &mut self
-                .membership
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
+        look(&mut self.membership.lock())
     }
 
     /// The answer to an announce from `remote`, or the reason why it is refused.
@@ -71,7 +67,10 @@ impl Tracker {
             self.gate.heard(source, request, report);
         }
         let now = Instant::now();
-        let mut handed_out = self.with(|members| members.hand_out(now, source, trusted, request));
+        let (mut handed_out, most) = self.with(|members| {
+            let handed_out = members.hand_out(now, source, trusted, request);
+            (handed_out, members.config().most_peers)
+        });
         if let Some((peer_id, address)) = self.resident_of(&request.info_hash, source) {
             let response = &mut handed_out.response;
             response.complete = response.complete.saturating_add(1);
@@ -80,7 +79,6 @@ impl Tracker {
                 // It stays, and has the whole: nobody is a better peer.
                 response.peers.insert(0, address);
                 handed_out.peer_ids.insert(0, peer_id);
-                let most = TrackerConfig::default().most_peers;
                 let most = request.numwant.unwrap_or(most).min(most);
                 let most = usize::try_from(most).unwrap_or(usize::MAX);
                 response.peers.truncate(most);
@@ -112,5 +110,82 @@ impl Tracker {
     fn resident_of(&self, swarm: &InfoHash, remote: IpAddr) -> Option<(PeerId, SocketAddr)> {
         let resident = self.resident.filter(|_| self.gate.is_seeded_here(swarm))?;
         Some((resident.peer_id, resident.address_for(remote)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::TrackerConfig;
+
+    const SEEDER: PeerId = PeerId::from_bytes([99; 20]);
+
+    /// Everybody is a member, and every swarm is seeded here.
+    struct OpenHouse;
+
+    impl Gate for OpenHouse {
+        fn admit(&self, _: &AnnounceRequest) -> Admission {
+            Admission::Member
+        }
+
+        fn is_open(&self, _: &InfoHash) -> bool {
+            true
+        }
+
+        fn is_seeded_here(&self, _: &InfoHash) -> bool {
+            true
+        }
+    }
+
+    fn leecher(number: u8, numwant: Option<u32>) -> AnnounceRequest {
+        AnnounceRequest {
+            info_hash: InfoHash::from_bytes([7; 20]),
+            peer_id: PeerId::from_bytes([number; 20]),
+            port: 1000 + u16::from(number),
+            ip: None,
+            uploaded: 0,
+            downloaded: 0,
+            left: 5,
+            event: None,
+            numwant,
+            compact: true,
+            no_peer_id: true,
+            key: None,
+            ticket: None,
+        }
+    }
+
+    #[test]
+    fn the_seeder_of_this_host_is_among_as_many_peers_as_the_config_allows() {
+        let config = TrackerConfig {
+            most_peers: 3,
+            ..TrackerConfig::default()
+        };
+        let resident = Resident {
+            peer_id: SEEDER,
+            listen: SocketAddr::from(([10, 0, 0, 1], 9001)),
+        };
+        let tracker = Tracker::new(
+            Membership::new(config, 1),
+            Arc::new(OpenHouse),
+            Some(resident),
+        );
+        let remote = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9));
+        for number in 0..10 {
+            tracker
+                .announce(remote, &leecher(number, None), None)
+                .unwrap();
+        }
+        for (numwant, expected) in [(None, 3), (Some(100), 3), (Some(2), 2)] {
+            let told = tracker
+                .announce(remote, &leecher(50, numwant), None)
+                .unwrap();
+            assert_eq!(told.response.peers.len(), expected, "{numwant:?}");
+            assert_eq!(told.peer_ids.len(), expected, "{numwant:?}");
+            assert_eq!(told.response.peers[0], resident.listen);
+            assert_eq!(told.peer_ids[0], SEEDER);
+        }
     }
 }

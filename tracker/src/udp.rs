@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use flotilla_torrents::tracker_wire::{
-    AddressFamily, MOST_DATAGRAM_BYTES, UdpReply, UdpRequest, UdpScrapeCounts,
+    AddressFamily, MAX_DATAGRAM_BYTES, UdpReply, UdpRequest, UdpScrapeCounts,
 };
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +29,7 @@ impl Tracker {
     ) -> io::Result<()> {
         let ids = ConnectionIds::new(&rand::random(), Instant::now());
         // One byte more than the longest: what fills it is none.
-        let mut buffer = vec![0; MOST_DATAGRAM_BYTES + 1];
+        let mut buffer = vec![0; MAX_DATAGRAM_BYTES + 1];
         loop {
             let received = tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),

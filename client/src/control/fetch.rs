@@ -8,15 +8,15 @@ use futures_util::future::BoxFuture;
 
 use super::server::Lines;
 use super::{FetchEvent, FetchRequest, FetchedLayer};
-use crate::cache::blocking;
+use crate::control::cache::blocking;
 use crate::engine::Engine;
+use crate::engine::swarm_handle::SwarmHandle;
+use crate::engine::task::whole_digest;
 use crate::node::{ContentRequest, Layer, OpenError, origin_of};
 use crate::store::{Lease, StoredLayer};
-use crate::swarm_handle::SwarmHandle;
-use crate::swarm_task::whole_digest;
 
 /// How often a client hears how far its fetch is.
-const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Where the content comes from that clients of the control socket ask for.
 pub trait ContentSource: Send + Sync + 'static {
@@ -104,7 +104,7 @@ async fn until_complete(swarm: &SwarmHandle, layer: &Layer, lines: &Lines) -> Re
         }
         tokio::select! {
             completed = &mut completed => return completed,
-            () = tokio::time::sleep(PROGRESS_EVERY) => {}
+            () = tokio::time::sleep(PROGRESS_INTERVAL) => {}
         }
         if let Some(reason) = swarm.stalled() {
             return Err(reason.to_owned());

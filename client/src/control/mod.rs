@@ -3,12 +3,14 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET /v1/layers` | a [`CacheReport`](crate::cache::CacheReport) |
+//! | `GET /v1/layers` | a [`CacheReport`](crate::control::cache::CacheReport) |
 //! | `POST /v1/layers/remove` | [`Outcomes`] |
 //! | `POST /v1/layers/pin` | [`Outcomes`] |
-//! | `POST /v1/layers/verify` | a [`LayerAudit`](crate::store::LayerAudit) a line |
+//! | `POST /v1/layers/verify` | a [`LayerAudit`] a line |
 //! | `POST /v1/fetch` | a [`FetchEvent`] a line; the last one is held back from eviction as long as the connection stays open |
 
+pub mod cache;
+pub mod client;
 mod fetch;
 mod server;
 mod socket;
@@ -18,7 +20,7 @@ use std::path::PathBuf;
 use flotilla_torrents::{ContentId, Digest};
 use serde::{Deserialize, Serialize};
 
-use crate::cache::Outcome;
+use crate::control::cache::Outcome;
 use crate::store::LayerAudit;
 
 pub use self::fetch::ContentSource;
@@ -28,7 +30,7 @@ pub use self::socket::SocketError;
 /// The socket's name in the data directory.
 pub const SOCKET: &str = "control.sock";
 /// Layers that one request may name.
-pub(crate) const MOST_NAMED: usize = 1000;
+pub(crate) const MAX_NAMED: usize = 1000;
 
 /// The layers that a request is about.
 #[derive(Debug, Serialize, Deserialize)]

@@ -19,16 +19,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::fetch::{self, ContentSource};
 use super::socket::{self, SocketError};
-use super::{FetchRequest, MOST_NAMED, Named, Outcomes, Pinning, Verified};
-use crate::cache::{Cache, CacheReport, Outcome, blocking};
+use super::{FetchRequest, MAX_NAMED, Named, Outcomes, Pinning, Verified};
+use crate::control::cache::{Cache, CacheReport, Outcome, blocking};
 use crate::engine::Engine;
 
-/// A request with [`MOST_NAMED`] contents has 100 KB; one with Harbor's largest token 20 KB.
-const LARGEST_REQUEST: usize = 512 * 1024;
+/// A request with [`MAX_NAMED`] contents has 100 KB; one with Harbor's largest token 20 KB.
+const MAX_REQUEST_BYTES: usize = 512 * 1024;
 /// Lines that may wait for a client that does not read.
 const LINES_QUEUE: usize = 16;
 /// Time that answers have to end when the host stops.
-const DRAIN: Duration = Duration::from_secs(1);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 struct Control {
@@ -58,7 +58,7 @@ pub fn offer(engine: &Engine, source: Option<Arc<dyn ContentSource>>) -> Result<
         let serving = axum::serve(listener, router).with_graceful_shutdown(stopping);
         let overdue = async {
             overdue.cancelled().await;
-            tokio::time::sleep(DRAIN).await;
+            tokio::time::sleep(DRAIN_TIMEOUT).await;
         };
         tokio::select! {
             served = serving.into_future() => {
@@ -79,7 +79,7 @@ fn router(control: Control) -> Router {
         .route("/v1/layers/pin", post(pin))
         .route("/v1/layers/verify", post(verify))
         .route("/v1/fetch", post(fetch))
-        .layer(DefaultBodyLimit::max(LARGEST_REQUEST))
+        .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
         .with_state(control)
 }
 
@@ -108,7 +108,7 @@ async fn each(
     contents: Vec<ContentId>,
     act: impl Fn(&Cache, &ContentId) -> Outcome + Send + 'static,
 ) -> Response {
-    if contents.len() > MOST_NAMED {
+    if contents.len() > MAX_NAMED {
         return too_many();
     }
     let cache = Cache::of(&control.engine);
@@ -123,7 +123,7 @@ async fn each(
 }
 
 async fn verify(State(control): State<Control>, Json(named): Json<Named>) -> Response {
-    if named.contents.len() > MOST_NAMED {
+    if named.contents.len() > MAX_NAMED {
         return too_many();
     }
     let cache = Cache::of(&control.engine);
@@ -172,7 +172,7 @@ async fn fetch(State(control): State<Control>, Json(request): Json<FetchRequest>
 }
 
 fn too_many() -> Response {
-    let reason = format!("at most {MOST_NAMED} contents in one request");
+    let reason = format!("at most {MAX_NAMED} contents in one request");
     (StatusCode::PAYLOAD_TOO_LARGE, reason).into_response()
 }
 

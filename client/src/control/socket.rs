@@ -10,7 +10,7 @@ use tokio::net::UnixListener;
 use super::SOCKET;
 
 /// Bytes of `sun_path` without its zero (unix(7)).
-const LONGEST_PATH: usize = 107;
+const MAX_PATH_LENGTH: usize = 107;
 
 /// A data directory has no control socket.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +45,7 @@ pub(super) struct SocketFile {
 /// has locked the directory.
 pub(super) fn bind(data_dir: &Path) -> Result<(UnixListener, SocketFile), SocketError> {
     let path = data_dir.join(SOCKET);
-    let excess = path.as_os_str().len().saturating_sub(LONGEST_PATH);
+    let excess = path.as_os_str().len().saturating_sub(MAX_PATH_LENGTH);
     if excess > 0 {
         return Err(SocketError::TooLong { path, excess });
     }

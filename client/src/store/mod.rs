@@ -1,8 +1,8 @@
 //! The piece store: layers on the disk, within a quota.
 //!
 //! `<data-dir>/layers/<content>/` holds `data` (the bytes, sparse until complete), `pieces`
-//! (the [journal](journal)) and `layer.json`. Content that is too small for that is in the
-//! [packs](packs) below `<data-dir>/packs/`. `<data-dir>/spool/` holds bytes that may become
+//! (the [journal]) and `layer.json`. Content that is too small for that is in the
+//! [packs] below `<data-dir>/packs/`. `<data-dir>/spool/` holds bytes that may become
 //! layers, and nothing that outlives the process.
 
 mod audit;
@@ -11,17 +11,21 @@ mod journal;
 mod layer_record;
 mod pack_file;
 mod packs;
+pub mod placement;
+pub mod private_dir;
 mod recorder;
 mod small;
+pub mod small_content;
 mod stored_layer;
 
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 
 use flotilla_torrents::{ContentId, Digest, Geometry};
+use parking_lot::{Mutex, RwLock};
 use tempfile::NamedTempFile;
 
 pub use self::audit::LayerAudit;
@@ -31,8 +35,8 @@ use self::packs::Packs;
 use self::recorder::Recorder;
 pub(crate) use self::small::SmallEntry;
 pub use self::stored_layer::{Lease, StoredLayer};
-use crate::own_directory;
-use crate::spool::Hashes;
+use crate::engine::spool::Hashes;
+use crate::store::private_dir as own_directory;
 
 /// Of the quota, one part in so many may be spooled: what may become a layer must not push out
 /// most of those that are.
@@ -239,7 +243,7 @@ impl Store {
             if let Some(layer) = held.layers.get(content) {
                 self.check_origin(layer.origin(), origin)?;
                 if layer.geometry() != geometry {
-                    // Same content, other cut: an older version's; nobody can use it any more.
+                    // Cut into other pieces, so that its hashes and journal say nothing of these.
                     held.layers.remove(content)?;
                 } else if layer.is_untouched() {
                     return Ok(Arc::clone(layer));
@@ -354,14 +358,14 @@ impl Store {
     /// From now on the word of each of these sources counts for the layers of all of them.
     pub fn share_origins(&self, origins: impl IntoIterator<Item = String>) {
         let shared = &self.shared_origins;
-        let mut shared = shared.write().unwrap_or_else(PoisonError::into_inner);
+        let mut shared = shared.write();
         shared.extend(origins);
     }
 
     /// Sources that trust each other's word.
     pub fn shared_origins(&self) -> Vec<String> {
         let shared = &self.shared_origins;
-        let shared = shared.read().unwrap_or_else(PoisonError::into_inner);
+        let shared = shared.read();
         shared.iter().cloned().collect()
     }
 
@@ -372,7 +376,7 @@ impl Store {
     /// They are two sources that do not share theirs.
     pub fn check_origin(&self, known: &str, origin: &str) -> Result<(), StoreError> {
         let shared = &self.shared_origins;
-        let shared = shared.read().unwrap_or_else(PoisonError::into_inner);
+        let shared = shared.read();
         if known == origin || (shared.contains(known) && shared.contains(origin)) {
             return Ok(());
         }
@@ -478,8 +482,8 @@ impl Store {
     }
 
     /// Reactor threads ask what is here: large layers are not deleted with it.
-    fn lock(&self) -> std::sync::MutexGuard<'_, Held> {
-        self.layers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, Held> {
+        self.layers.lock()
     }
 
     /// Changes what is held; then what has left is deleted, which others need not wait for. Its room
@@ -493,7 +497,7 @@ impl Store {
     /// Deletes what has left. Blocks on the disk.
     pub(crate) fn delete_dismissed(&self) {
         // Whoever finds nothing to delete waits for who is at it: the room is free when this returns.
-        let _deleting = self.deleting.lock().unwrap_or_else(PoisonError::into_inner);
+        let _deleting = self.deleting.lock();
         let rubbish = self.lock().layers.take_rubbish();
         for dir in rubbish {
             if let Err(error) = std::fs::remove_dir_all(&dir) {

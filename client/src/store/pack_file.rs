@@ -17,7 +17,7 @@ const LIVE: u8 = b'+';
 const DEAD: u8 = b'-';
 const HEAD: usize = 5;
 /// The longest record that is believed; what is written has a few hundred bytes.
-const LONGEST_RECORD: usize = 64 * 1024;
+const MAX_RECORD_LENGTH: usize = 64 * 1024;
 /// Read at once when frames are looked for: a head and, usually, its record.
 const READ_AHEAD: usize = 1024;
 
@@ -68,7 +68,7 @@ impl Frame {
         let record = serde_json::to_vec(record)?;
         let length = u32::try_from(record.len())
             .ok()
-            .filter(|_| record.len() <= LONGEST_RECORD)
+            .filter(|_| record.len() <= MAX_RECORD_LENGTH)
             .ok_or_else(|| io::Error::other("the record of this content is too long"))?;
         let mut bytes = Vec::with_capacity(HEAD + record.len() + content.len());
         bytes.push(LIVE);
@@ -165,7 +165,7 @@ fn frame_at(file: &File, start: u64, end: u64) -> io::Result<Option<(u8, LayerRe
     };
     let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
     let is_whole = HEAD.saturating_add(length) <= ahead;
-    if !matches!(state, LIVE | DEAD) || length > LONGEST_RECORD || !is_whole {
+    if !matches!(state, LIVE | DEAD) || length > MAX_RECORD_LENGTH || !is_whole {
         return Ok(None);
     }
     let parsed = match rest.get(..length) {

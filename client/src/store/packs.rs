@@ -20,7 +20,7 @@ use super::layer_record::{self, LayerRecord};
 use super::pack_file::{Frame, PackFile, Place};
 
 /// A file that is longer gets nothing more. What is evicted together.
-const LONGEST_PACK: u64 = 16 * 1024 * 1024;
+const MAX_PACK_LENGTH: u64 = 16 * 1024 * 1024;
 
 /// The packs, and where each content is.
 #[derive(Debug)]
@@ -155,7 +155,7 @@ impl Packs {
     /// Room for `frame`, which is to be written there and then [inserted](Self::insert).
     pub(super) fn reserve(&mut self, frame: &Frame) -> io::Result<Reserved> {
         let newest = self.packs.last_key_value();
-        let filling = newest.filter(|(_, pack)| pack.end < LONGEST_PACK);
+        let filling = newest.filter(|(_, pack)| pack.end < MAX_PACK_LENGTH);
         let number = match filling {
             Some((number, _)) => *number,
             None => self.create()?,
@@ -190,7 +190,7 @@ impl Packs {
             pack.end = if pack.end == at.place.end {
                 at.place.start
             } else {
-                pack.end.max(LONGEST_PACK)
+                pack.end.max(MAX_PACK_LENGTH)
             };
         }
     }

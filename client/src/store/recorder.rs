@@ -4,16 +4,18 @@
 //! disk four flushes, which nobody waits for: a crash before them costs a download. The thread
 //! also notes now and then when layers were last used.
 
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::StoredLayer;
 use super::held::Held;
 
 /// A crash forgets the uses since then; they matter for the order of eviction only.
-const NOTE_USES_EVERY: Duration = Duration::from_secs(60);
+const RECORD_USES_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The thread; it ends with what it was given when this is dropped.
 #[derive(Debug)]
@@ -57,7 +59,7 @@ impl Drop for Recorder {
 
 fn work(jobs: &Receiver<Job>, layers: &Mutex<Held>) {
     loop {
-        match jobs.recv_timeout(NOTE_USES_EVERY) {
+        match jobs.recv_timeout(RECORD_USES_INTERVAL) {
             Ok(Job::Record(layer)) => record(&layer, layers),
             Err(RecvTimeoutError::Timeout) => note_uses(layers),
             Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => return note_uses(layers),
@@ -68,7 +70,7 @@ fn work(jobs: &Receiver<Job>, layers: &Mutex<Held>) {
 fn record(layer: &Arc<StoredLayer>, layers: &Mutex<Held>) {
     // The directory of one that was evicted meanwhile may be another's.
     let is_here = {
-        let held = layers.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = layers.lock();
         held.layers.has(layer)
     };
     if is_here && let Err(error) = layer.record() {
@@ -77,7 +79,7 @@ fn record(layer: &Arc<StoredLayer>, layers: &Mutex<Held>) {
 }
 
 fn note_uses(layers: &Mutex<Held>) {
-    let mut held = layers.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut held = layers.lock();
     held.packs.note_uses();
     let all: Vec<_> = held.layers.values().cloned().collect();
     drop(held);

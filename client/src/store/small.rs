@@ -8,7 +8,7 @@ use super::layer_record::LayerRecord;
 use super::pack_file::Frame;
 use super::packs::PackedContent;
 use super::{LayerAudit, Store, StoreError, StoredLayer};
-use crate::small_content::SmallContent;
+use crate::store::small_content::SmallContent;
 use crate::torrent_files::PieceRanges;
 
 /// What there is to tell of small content without reading it.

@@ -96,7 +96,7 @@ pub struct Swarm {
 
 /// How often late blocks, silent peers and stale offers are looked for. Nothing on a
 /// piece's normal path waits for it.
-const TICK: Duration = Duration::from_millis(50);
+const TICK_INTERVAL: Duration = Duration::from_millis(50);
 
 impl Swarm {
     /// A swarm that holds `held` already. `seed` makes its random choices repeatable.
@@ -120,7 +120,7 @@ impl Swarm {
             latency: BlockLatency::new(),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
-            next_tick: now + TICK,
+            next_tick: now + TICK_INTERVAL,
             rng: SmallRng::seed_from_u64(seed),
         }
     }
@@ -378,7 +378,7 @@ impl Swarm {
         if now < self.next_tick {
             return;
         }
-        self.next_tick = now + TICK;
+        self.next_tick = now + TICK_INTERVAL;
         if let Some(seeder) = &mut self.super_seeder {
             seeder.expire(now, &mut self.peers, &self.picker);
             self.offer(now);

@@ -14,9 +14,9 @@ use super::peer::{Offer, Peer, PeerKey};
 use super::piece_picker::PiecePicker;
 
 /// Pieces shown to a peer ahead of what it has received: one under way, two to follow.
-const LEAST_OFFERS: usize = 3;
+const MIN_OFFERS: usize = 3;
 /// Bounds what one fast peer can hold back from the others.
-const MOST_OFFERS: usize = 64;
+const MAX_OFFERS: usize = 64;
 /// Time at the peer's rate that the offers have to cover.
 const OFFER_TIME: Duration = Duration::from_millis(250);
 /// An offer that was not even asked for within this time goes to somebody else.
@@ -168,8 +168,8 @@ impl SuperSeeder {
 
     fn has_room(&self, peer: &Peer) -> bool {
         let covered = peer.sent.bytes_in(OFFER_TIME) / u64::from(self.piece_length.max(1));
-        let room = LEAST_OFFERS.saturating_add(usize::try_from(covered).unwrap_or(usize::MAX));
-        peer.offers.len() < room.min(MOST_OFFERS)
+        let room = MIN_OFFERS.saturating_add(usize::try_from(covered).unwrap_or(usize::MAX));
+        peer.offers.len() < room.min(MAX_OFFERS)
     }
 }
 

@@ -5,13 +5,14 @@
 //! the piece length nor on the content.
 
 mod local_content;
+pub mod path_filter;
 mod piece_hashing;
 mod selection;
 mod storage;
 mod verification;
 
 pub use self::local_content::{CreateError, LeftOut, LocalContent};
-pub(crate) use self::selection::FileSelection;
+pub use self::selection::FileSelection;
 pub use self::selection::NothingSelectedError;
 pub use self::storage::{TorrentStorage, publish};
 pub use self::verification::{

@@ -2,10 +2,10 @@
 
 use flotilla_torrents::{Bitfield, FileSpan, Metainfo, PieceHash, TorrentFile};
 
-use crate::path_filter::PathFilter;
+use crate::torrent_files::path_filter::PathFilter;
 
 /// Paths that an error names.
-const MOST_SHOWN: usize = 20;
+const MAX_SHOWN: usize = 20;
 
 /// No file is wanted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -14,7 +14,7 @@ pub struct NothingSelectedError(String);
 
 /// Files of one torrent.
 #[derive(Clone, Debug)]
-pub(crate) struct FileSelection {
+pub struct FileSelection {
     /// One for each file; none: all are selected.
     selected: Option<Vec<bool>>,
     wanted: Bitfield,
@@ -23,7 +23,7 @@ pub(crate) struct FileSelection {
 
 impl FileSelection {
     /// All files.
-    pub(crate) fn all(torrent: &Metainfo) -> Self {
+    pub fn all(torrent: &Metainfo) -> Self {
         let geometry = torrent.geometry();
         Self {
             selected: None,
@@ -37,10 +37,7 @@ impl FileSelection {
     ///
     /// # Errors
     /// There is none.
-    pub(crate) fn new(
-        torrent: &Metainfo,
-        filter: &PathFilter,
-    ) -> Result<Self, NothingSelectedError> {
+    pub fn new(torrent: &Metainfo, filter: &PathFilter) -> Result<Self, NothingSelectedError> {
         if filter.is_empty() {
             return Ok(Self::all(torrent));
         }
@@ -79,34 +76,34 @@ impl FileSelection {
     }
 
     /// Whether all files are selected.
-    pub(crate) fn is_all(&self) -> bool {
+    pub fn is_all(&self) -> bool {
         self.selected.is_none()
     }
 
     /// Whether the file of this number is selected.
-    pub(crate) fn has(&self, file: usize) -> bool {
+    pub fn has(&self, file: usize) -> bool {
         let selected = self.selected.as_ref();
         selected.is_none_or(|selected| selected.get(file) == Some(&true))
     }
 
     /// The pieces with bytes of selected files; those at the files' ends have bytes of others too.
-    pub(crate) fn wanted(&self) -> &Bitfield {
+    pub fn wanted(&self) -> &Bitfield {
         &self.wanted
     }
 
     /// Bytes of the selected files.
-    pub(crate) fn length(&self) -> u64 {
+    pub fn length(&self) -> u64 {
         self.length
     }
 
     /// Those of these parts of files that are of selected ones, in bytes.
-    pub(crate) fn bytes_in(&self, spans: impl Iterator<Item = FileSpan>) -> u64 {
+    pub fn bytes_in(&self, spans: impl Iterator<Item = FileSpan>) -> u64 {
         let selected = spans.filter(|span| self.has(span.file));
         selected.map(|span| span.length).sum()
     }
 
     /// Tells this selection from others of the same torrent; none when all files are selected.
-    pub(crate) fn name(&self) -> Option<String> {
+    pub fn name(&self) -> Option<String> {
         let selected = self.selected.as_ref()?;
         let bytes: Vec<u8> = selected
             .iter()
@@ -121,7 +118,7 @@ fn names_of(torrent: &Metainfo) -> String {
     let mut files = files.iter().filter(|file| !file.is_padding());
     let shown: Vec<String> = files
         .by_ref()
-        .take(MOST_SHOWN)
+        .take(MAX_SHOWN)
         .map(|file| match file.path() {
             [] => torrent.name().to_owned(),
             path => path.join("/"),

@@ -6,13 +6,14 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use flotilla_torrents::{
     Bitfield, FileLayout, FileSpan, Geometry, Metainfo, PieceHash, PieceIndex, TorrentFile,
 };
+use parking_lot::Mutex;
 use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
 
 use super::piece_hashing::on_all_cores;
@@ -20,7 +21,7 @@ use super::{FileSelection, Watch};
 use crate::store::Journal;
 
 /// Files kept open; torrents may have a million.
-const MOST_OPEN_FILES: usize = 64;
+const MAX_OPEN_FILES: usize = 64;
 /// Names in the work directory of a download.
 const CONTENT: &str = "content";
 const JOURNAL: &str = "pieces";
@@ -91,7 +92,7 @@ impl TorrentStorage {
     /// # Errors
     /// The directory cannot be written, has a symbolic link where content belongs, or the
     /// comparison was stopped (`Interrupted`).
-    pub(crate) fn arriving(
+    pub fn arriving(
         torrent: Arc<Metainfo>,
         selection: FileSelection,
         work_dir: &Path,
@@ -129,9 +130,9 @@ impl TorrentStorage {
     }
 
     /// All of it is here and is about to get its own name.
-    pub(crate) fn note_published(&self) {
+    pub fn note_published(&self) {
         self.is_published.store(true, Ordering::Relaxed);
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.lock();
         open.clear();
     }
 
@@ -373,7 +374,7 @@ impl TorrentStorage {
                 (directory, *writable && !is_published)
             }
         };
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.lock();
         if let Some(at) = open.iter().position(|(known, _)| *known == number) {
             let found = open.remove(at).ok_or(io::ErrorKind::NotFound)?;
             let file = Arc::clone(&found.1);
@@ -391,15 +392,15 @@ impl TorrentStorage {
             let flags = OFlags::RDONLY | OFlags::CLOEXEC;
             openat(directory, path.relative_path(), flags, Mode::empty())?.into()
         });
-        if open.len() >= MOST_OPEN_FILES {
+        if open.len() >= MAX_OPEN_FILES {
             open.pop_front();
         }
         open.push_back((number, Arc::clone(&file)));
         Ok(file)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, Inner> {
+        self.inner.lock()
     }
 }
 

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::Args;
-use flotilla_client::preheat::{self, PreheatJob, PreheatOptions};
-use flotilla_torrents::preheat_api::{JobState, PreheatEvent};
+use flotilla_cluster::messages::preheats::{JobState, PreheatEvent};
+use flotilla_cluster::preheat_client as preheat;
+use flotilla_cluster::preheat_client::{PreheatJob, PreheatOptions};
+use futures_util::{StreamExt as _, stream};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::ConfigErrors;
@@ -112,72 +114,54 @@ pub(crate) async fn run(args: PreheatArgs, shutdown: CancellationToken) -> anyho
         supernodes,
         join_token: join_token::given(&SecretFile::of_flag(args.join_token_file.as_deref()))?,
     };
-    if args.wait && options.nodes.is_none() {
-        return bring(&options, args.quiet, shutdown).await;
-    }
     let jobs = preheat::submit(&options).await?;
+    let names = jobs.iter().map(|job| {
+        let (id, supernode) = (job.status.id, job.supernode());
+        format!("preheat job {id} at {supernode}")
+    });
+    let names: Vec<String> = names.collect();
+    if args.wait {
+        let waiting = wait_for(jobs, args.quiet);
+        return match shutdown.run_until_cancelled(waiting).await {
+            Some(ended) => ended,
+            None => bail!("interrupted; still at work: {}", names.join(", ")),
+        };
+    }
     if !args.quiet {
-        for job in &jobs {
-            say(&format!(
-                "preheat job {} at {}",
-                job.status.id,
-                job.supernode()
-            ));
-        }
+        names.iter().for_each(|name| say(name));
     }
-    if !args.wait {
-        return Ok(());
-    }
-    let Some(ended) = shutdown.run_until_cancelled(wait_for(jobs)).await else {
-        bail!("interrupted; the jobs continue at the supernodes");
-    };
-    ended
+    Ok(())
 }
 
-/// Waits for the end of all jobs.
-async fn wait_for(jobs: Vec<PreheatJob>) -> anyhow::Result<()> {
-    let mut causes = Vec::new();
-    for mut job in jobs {
-        job.finished().await?;
-        if job.status.state != JobState::Success {
-            let cause = job.status.cause.as_deref().unwrap_or("no reason given");
-            causes.push(format!("job {}: {}", job.status.id, Sanitized(cause)));
+/// Waits for the end of all jobs, and prints a line for each layer.
+async fn wait_for(jobs: Vec<PreheatJob>, quiet: bool) -> anyhow::Result<()> {
+    let mut events = stream::select_all(jobs.into_iter().map(PreheatJob::events));
+    let (mut shown, mut here, mut causes) = (0, 0, Vec::new());
+    while let Some(event) = events.next().await {
+        let event = event?;
+        if let PreheatEvent::Finished(status) = &event {
+            here += status.layers;
+            if status.state != JobState::Success {
+                let cause = status.cause.as_deref().unwrap_or("no reason given");
+                causes.push(format!("job {}: {}", status.id, Sanitized(cause)));
+            }
         }
+        let is_here = matches!(
+            event,
+            PreheatEvent::Layer { .. } | PreheatEvent::File { .. }
+        );
+        shown += u64::from(is_here);
+        if !quiet {
+            show(&event);
+        }
+    }
+    if !quiet && here > shown {
+        say(&format!("{} more layers, seeding", here - shown));
     }
     if causes.is_empty() {
         return Ok(());
     }
     bail!("{}", causes.join("; "))
-}
-
-/// Waits until the supernodes have every layer, and prints a line for each.
-async fn bring(
-    options: &PreheatOptions,
-    quiet: bool,
-    shutdown: CancellationToken,
-) -> anyhow::Result<()> {
-    let mut reason = None;
-    let preheating = preheat::run(options, |event| {
-        if let PreheatEvent::Failed { reason: first, .. } = event {
-            reason.get_or_insert_with(|| first.clone());
-        }
-        if !quiet {
-            show(event);
-        }
-    });
-    let Some(summary) = shutdown.run_until_cancelled(preheating).await else {
-        bail!("interrupted; the supernodes finish the layers that they have begun");
-    };
-    let summary = summary?;
-    match reason {
-        None => Ok(()),
-        Some(reason) => bail!(
-            "{} of {} layers, images and files not preheated: {}",
-            summary.failed,
-            summary.failed + summary.layers,
-            Sanitized(&reason)
-        ),
-    }
 }
 
 /// One line a layer.
@@ -204,7 +188,7 @@ fn show(event: &PreheatEvent) {
             let (image, reason) = (Sanitized(image), Sanitized(reason));
             format!("{image}{} failed: {reason}", digest.unwrap_or_default())
         }
-        PreheatEvent::Heartbeat {} | PreheatEvent::Finished { .. } => return,
+        PreheatEvent::Heartbeat {} | PreheatEvent::Finished(_) => return,
     };
     say(&line);
 }

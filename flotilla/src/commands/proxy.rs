@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use flotilla_client::{Node, NodeConfig, control};
 use flotilla_proxy::{CheckedContent, InterceptConfig, Proxy, ProxyConfig};
-use flotilla_seeder::exposition;
+use flotilla_seeder::serve_metrics;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -88,7 +88,7 @@ pub(super) async fn run(args: ProxyArgs, shutdown: CancellationToken) -> anyhow:
     if let Some(listener) = metrics {
         let (stats, node) = (proxy.stats(), node.clone());
         let text = move || flotilla_proxy::metrics(&stats, &node);
-        tokio::spawn(exposition::serve(listener, text, shutdown.clone()));
+        tokio::spawn(serve_metrics(listener, text, shutdown.clone()));
     }
     ready(&line)?;
     let served = within_grace(proxy.serve(engines, shutdown.clone()), shutdown).await;

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::otlp::Traces;
 
 /// Time that running requests have to end after the first signal.
-const GRACE: Duration = Duration::from_secs(10);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) async fn finish(traces: Option<Traces>) {
     if let Some(traces) = traces {
@@ -60,7 +60,7 @@ pub(super) async fn within_grace(
 ) -> anyhow::Result<()> {
     let overdue = async {
         shutdown.cancelled().await;
-        tokio::time::sleep(GRACE).await;
+        tokio::time::sleep(SHUTDOWN_TIMEOUT).await;
     };
     tokio::select! {
         served = serving => served,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use flotilla_client::statistics_client::{self, List, Swarm, Totals, Traffic};
+use flotilla_cluster::statistics_client::{self, List, Swarm, Totals, Traffic};
 use indicatif::{BinaryBytes, HumanDuration};
 use url::Url;
 

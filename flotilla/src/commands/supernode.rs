@@ -1,7 +1,7 @@
 //! `flotilla supernode`.
 
 use anyhow::Context as _;
-use flotilla_seeder::registry_login::LoginConfig;
+use flotilla_registry::login::LoginConfig;
 use flotilla_seeder::{PreheatTriggers, Supernode, SupernodeConfig};
 use tokio_util::sync::CancellationToken;
 

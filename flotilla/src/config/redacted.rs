@@ -5,7 +5,7 @@ use url::Url;
 /// `text`; of a URL without its user name, password and query.
 pub(crate) fn redacted(text: &str) -> String {
     match Url::parse(text) {
-        Ok(url) if url.has_host() && has_secret(&url) => flotilla_client::redacted(&url),
+        Ok(url) if url.has_host() && has_secret(&url) => flotilla_cluster::redacted(&url),
         _ => text.to_owned(),
     }
 }

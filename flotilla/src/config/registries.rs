@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use flotilla_seeder::registry_host::RegistryHost;
-use flotilla_seeder::registry_tls::{ClientCertificate, RegistryTls};
-use flotilla_seeder::registry_token::TokenCertificate;
+use flotilla_registry::host::RegistryHost;
+use flotilla_registry::tls::{ClientCertificate, RegistryTls};
+use flotilla_registry::token::TokenCertificate;
 
 use super::section::Section;
 

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::Args;
-use flotilla_seeder::open_repository::OpenRepository;
-use flotilla_seeder::registry_login::OwnRegistry;
+use flotilla_registry::login::OwnRegistry;
+use flotilla_seeder::OpenRepository;
 use url::Url;
 
 use super::common::CommonOptions;

@@ -11,7 +11,8 @@ mod span_queue;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use flotilla_client::trace::{self, Carrier, TraceParent};
+use flotilla_cluster::trace;
+use flotilla_cluster::trace::{Carrier, TraceParent};
 use opentelemetry::trace::{
     SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState, TracerProvider as _,
 };

@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -45,18 +46,32 @@ impl Daemon {
         words.find(|word| word.starts_with("http://")).unwrap()
     }
 
-    /// Bytes that it has sent to peers.
+    /// Bytes that it has sent to peers until now. The statistics are a second old at most: two
+    /// equal ones that are further apart hold for the moment of the call.
     pub fn uploaded(&self) -> u64 {
+        let mut before = self.uploaded_lately();
+        loop {
+            std::thread::sleep(Duration::from_millis(1500));
+            let now = self.uploaded_lately();
+            if now == before {
+                return now;
+            }
+            before = now;
+        }
+    }
+
+    fn uploaded_lately(&self) -> u64 {
         let address = self.url().trim_start_matches("http://");
         let mut stream = TcpStream::connect(address).unwrap();
         let login = format!("authorization: Bearer {JOIN_TOKEN}");
-        let request = format!("GET /v1/stats HTTP/1.0\r\nhost: {address}\r\n{login}\r\n\r\n");
+        let path = "/api/v1/cluster";
+        let request = format!("GET {path} HTTP/1.0\r\nhost: {address}\r\n{login}\r\n\r\n");
         stream.write_all(request.as_bytes()).unwrap();
         let mut reply = String::new();
         stream.read_to_string(&mut reply).unwrap();
         let body = reply.split("\r\n\r\n").nth(1).unwrap();
-        let stats: serde_json::Value = serde_json::from_str(body).unwrap();
-        stats["uploaded"].as_u64().unwrap()
+        let cluster: serde_json::Value = serde_json::from_str(body).unwrap();
+        cluster["uploaded_bytes"].as_u64().unwrap()
     }
 
     pub fn kill(&mut self) {

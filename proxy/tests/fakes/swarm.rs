@@ -17,10 +17,6 @@ const PART: usize = 64 * 1024;
 pub enum Opening {
     Layer(FakeLayer),
     Fails,
-    /// Never answers, though a supernode may say that it is alive.
-    Hangs {
-        supernode_answers: bool,
-    },
 }
 
 /// The swarm; what it was asked for stays readable from a clone.
@@ -74,18 +70,7 @@ impl LayerSource for FakeSwarm {
         match self.opening.clone() {
             Opening::Layer(layer) => async { Ok(Box::new(layer) as Box<dyn SwarmLayer>) }.boxed(),
             Opening::Fails => async { Err(NotDelivered("no swarm here".to_owned())) }.boxed(),
-            Opening::Hangs { .. } => std::future::pending().boxed(),
         }
-    }
-
-    fn is_answering(&self) -> BoxFuture<'_, bool> {
-        let answering = !matches!(
-            self.opening,
-            Opening::Hangs {
-                supernode_answers: false
-            }
-        );
-        async move { answering }.boxed()
     }
 }
 

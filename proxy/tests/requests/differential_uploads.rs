@@ -15,10 +15,10 @@ use crate::stack::{LOGIN, MANIFEST, QUOTA, RealRegistry, Stack, push_blob};
 
 const HISTORIES: usize = 60;
 const STEPS: usize = 16;
-const LONGEST_PART: usize = 150_000;
+const MAX_PART_LENGTH: usize = 150_000;
 /// A registry that refuses a body closes without reading it, and its answer may be lost with what
 /// it has not read: such a body has to come with the head.
-const LONGEST_REFUSED: usize = 2000;
+const MAX_REFUSED_LENGTH: usize = 2000;
 
 /// What a client does next.
 #[derive(Clone, Debug)]
@@ -93,7 +93,7 @@ enum DigestForm {
 
 fn part(random: &mut StdRng) -> Part {
     Part {
-        length: *[0, 0, 1, 1000, LONGEST_PART].choose(random).unwrap(),
+        length: *[0, 0, 1, 1000, MAX_PART_LENGTH].choose(random).unwrap(),
         is_chunked: random.random_bool(0.4),
         login: if random.random_bool(0.05) { "" } else { LOGIN },
     }
@@ -181,7 +181,7 @@ impl Side<'_> {
         let answer = match step {
             Step::Start => self.ask("POST", &uploads, LOGIN, &[], false).await,
             Step::StartWith { part, digest } => {
-                let bytes = patterned(part.length.min(LONGEST_REFUSED));
+                let bytes = patterned(part.length.min(MAX_REFUSED_LENGTH));
                 let path = with_digest(&uploads, *digest, &bytes);
                 self.ask("POST", &path, part.login, &bytes, part.is_chunked)
                     .await
@@ -248,9 +248,9 @@ impl Side<'_> {
     fn bytes(&self, part: &Part, to: To, is_wanted: bool) -> Vec<u8> {
         let is_read = self.is_open && is_wanted && matches!(to, To::Current) && part.login == LOGIN;
         let longest = if is_read {
-            LONGEST_PART
+            MAX_PART_LENGTH
         } else {
-            LONGEST_REFUSED
+            MAX_REFUSED_LENGTH
         };
         patterned(part.length.min(longest))
     }

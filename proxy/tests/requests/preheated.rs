@@ -3,13 +3,16 @@
 use std::path::Path;
 
 use data_encoding::BASE64;
-use flotilla_client::preheat::{self, PreheatOptions};
-use flotilla_seeder::registry_login::LoginConfig;
+use flotilla_cluster::messages::preheats::{JobState, JobStatus, PreheatEvent};
+use flotilla_cluster::preheat_client as preheat;
+use flotilla_cluster::preheat_client::PreheatOptions;
+use flotilla_registry::login::LoginConfig;
 use flotilla_torrents::DigestHasher;
-use flotilla_torrents::preheat_api::PreheatEvent;
+use futures_util::StreamExt as _;
 use http::Response;
 use http::request::Parts;
 
+use crate::fakes::DEADLINE;
 use crate::stack::{LOGIN, RealRegistry, Scripted, Stack, push_image};
 
 fn logins(dir: &Path, registry: &str) -> LoginConfig {
@@ -20,6 +23,17 @@ fn logins(dir: &Path, registry: &str) -> LoginConfig {
     LoginConfig {
         auth_file: Some(path),
         registries: vec![format!("http://{registry}").parse().unwrap()],
+    }
+}
+
+/// What becomes of each layer, and the end.
+async fn preheat(options: &PreheatOptions) -> (Vec<PreheatEvent>, JobStatus) {
+    let job = preheat::submit(options).await.unwrap().remove(0);
+    let events = job.events().map(Result::unwrap).collect();
+    let mut events: Vec<PreheatEvent> = tokio::time::timeout(DEADLINE, events).await.unwrap();
+    match events.pop() {
+        Some(PreheatEvent::Finished(ended)) => (events, ended),
+        last => panic!("{last:?} after {events:?}"),
     }
 }
 
@@ -39,10 +53,9 @@ async fn an_image_of_a_registry_with_a_login_is_preheated_and_pulled() {
         join_token: None,
         filter_query: Vec::new(),
     };
-    let mut events = Vec::new();
-    let summary = preheat::run(&options, |event| events.push(event.clone())).await;
-    let summary = summary.unwrap();
-    assert_eq!((summary.layers, summary.failed), (2, 0), "{events:?}");
+    let (events, ended) = preheat(&options).await;
+    assert_eq!(ended.state, JobState::Success, "{ended:?}");
+    assert_eq!((ended.layers, ended.failed), (2, 0), "{events:?}");
     let digest = DigestHasher::sha256_of(&layer);
     let is_layer = |event: &PreheatEvent| matches!(event, PreheatEvent::Layer { digest: own, bytes: 3_000_000, .. } if *own == digest);
     assert!(events.iter().any(is_layer), "{events:?}");
@@ -57,15 +70,14 @@ async fn an_image_of_a_registry_with_a_login_is_preheated_and_pulled() {
         images: vec![format!("{name}/team/app:2.0")],
         ..options
     };
-    let mut reason = String::new();
-    let told = |event: &PreheatEvent| {
-        if let PreheatEvent::Failed { reason: said, .. } = event {
-            reason.clone_from(said);
-        }
+    let (events, ended) = preheat(&options).await;
+    assert_eq!(ended.state, JobState::Failure, "{ended:?}");
+    assert_eq!((ended.layers, ended.failed), (0, 1));
+    let PreheatEvent::Failed { reason, .. } = &events[0] else {
+        panic!("{events:?}");
     };
-    let summary = preheat::run(&options, told).await.unwrap();
-    assert_eq!((summary.layers, summary.failed), (0, 1));
     assert!(reason.contains("404 MANIFEST_UNKNOWN"), "{reason}");
+    assert!(ended.cause.unwrap().contains(reason.as_str()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,9 +92,7 @@ async fn a_supernode_that_does_not_know_the_registry_says_so() {
         join_token: None,
         filter_query: Vec::new(),
     };
-    let mut events = Vec::new();
-    let summary = preheat::run(&options, |event| events.push(event.clone())).await;
-    assert_eq!(summary.unwrap().failed, 1);
-    assert!(format!("{events:?}").contains("not listed"), "{events:?}");
+    let refused = preheat::submit(&options).await.unwrap_err().to_string();
+    assert!(refused.contains("not listed"), "{refused}");
     assert!(registry.seen().is_empty());
 }

@@ -1,16 +1,16 @@
 //! One blob, or one file, on its way to this supernode.
 
 use flotilla_client::{SwarmHandle, SwarmState};
-use flotilla_torrents::preheat_api::PreheatEvent;
-use flotilla_torrents::swarm_api::OpenRequest;
+use flotilla_cluster::messages::preheats::PreheatEvent;
+use flotilla_cluster::messages::swarms::OpenRequest;
+use flotilla_registry::login::LoginHeaders;
+use flotilla_registry::source::SourceError;
 use flotilla_torrents::{ContentId, Digest};
 use url::{Origin, Url};
 
 use super::identity::{IdentityError, LentAuthorization};
 use super::{Brought, Preheat, Preheater, Told};
-use crate::openings::{Opened, Unopened};
-use crate::registry_login::LoginHeaders;
-use crate::source::SourceError;
+use crate::swarms::{Opened, Unopened};
 
 /// One blob, or one file, to bring.
 pub(super) struct Wanted {

@@ -1,12 +1,12 @@
 //! In whose name a registry is read for a preheat.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use flotilla_registry::image_reference::ImageReference;
+use flotilla_registry::login::{LoginError, LoginHeaders, OwnRegistry, RegistryLogins};
+use parking_lot::Mutex;
 use url::Url;
-
-use super::image_reference::ImageReference;
-use crate::registry_login::{LoginError, LoginHeaders, OwnRegistry, RegistryLogins};
 
 const UNAUTHORIZED: u16 = 401;
 const FORBIDDEN: u16 = 403;
@@ -45,8 +45,8 @@ impl LentAuthorization {
         was_lent
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Lent> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, Lent> {
+        self.0.lock()
     }
 }
 

@@ -1,13 +1,11 @@
 //! Preheating: layers are opened in the supernode's own name, and seed before anybody pulls them; so
 //! do files at URLs, without any login, from servers that the operator lists as he does registries.
 //!
-//! [`Preheater::run`] does one request and tells its progress to whoever gave the channel: the
-//! [API](api) streams it to the caller.
+//! [`Preheater::run`] does the work of one of the [`jobs`], and sends what becomes of each layer into
+//! the channel that it is given.
 
-pub(crate) mod api;
 mod bringing;
 mod identity;
-mod image_reference;
 pub(crate) mod jobs;
 mod manifest;
 pub(crate) mod orders;
@@ -19,27 +17,28 @@ pub(crate) mod triggers;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use flotilla_client::content_url;
+use flotilla_cluster::content_url;
+use flotilla_cluster::messages::orders::OpenOrdered;
+use flotilla_cluster::messages::preheats::PreheatEvent;
+use flotilla_cluster::messages::swarms::{OpenRequest, OpenResponse};
+use flotilla_registry::image_reference::ImageReference;
 use flotilla_torrents::ContentId;
-use flotilla_torrents::orders_api::OpenOrdered;
-use flotilla_torrents::preheat_api::PreheatEvent;
-use flotilla_torrents::swarm_api::{OpenRequest, OpenResponse};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::sync::{Semaphore, mpsc};
 use url::Url;
 
 use self::bringing::Wanted;
 use self::identity::{Identity, LentAuthorization};
-use self::image_reference::ImageReference;
 use self::manifest::Blob;
 pub(crate) use self::request::Preheat;
 pub use self::request::PreheatError;
 use self::resolution::{Image, ResolveError};
 pub(crate) use self::target::shown;
+use flotilla_registry::login::{OwnRegistry, RegistryLogins};
+
 use self::target::{FileUrl, Target};
-use crate::openings::Openings;
-use crate::registry_login::{OwnRegistry, RegistryLogins};
 use crate::stats::Statistics;
+use crate::swarms::Openings;
 
 /// Layers read for preheating at the same time, by all requests together: nodes that pull go
 /// beside them, and a registry serves Docker's three of one node as well.
@@ -53,14 +52,6 @@ pub(crate) struct Preheater {
     openings: Arc<Openings>,
     statistics: Statistics,
     slots: Arc<Semaphore>,
-}
-
-/// What became of the layers of one request.
-#[derive(Default)]
-struct Tally {
-    layers: u64,
-    bytes: u64,
-    failed: u64,
 }
 
 /// What a request has come to.
@@ -160,12 +151,10 @@ impl Preheater {
         }
     }
 
-    /// Does what is asked for, and tells of each layer. Ends with
-    /// [`Finished`](PreheatEvent::Finished).
+    /// Does what is asked for, and tells of each layer.
     ///
     /// Cancel safe: layers that were opened already still arrive.
     pub(crate) async fn run(&self, asked: &Preheat, events: &mpsc::Sender<Told>) {
-        let mut tally = Tally::default();
         let mut seen = HashSet::new();
         asked.want_nothing();
         let targets = asked.targets.iter();
@@ -189,24 +178,10 @@ impl Preheater {
         let told = steps.map(|step| self.told_of(step, asked).boxed());
         let mut told = told.buffer_unordered(LAYERS_AT_ONCE);
         while let Some(told) = told.next().await {
-            tally.add(&told.event);
             if events.send(told).await.is_err() {
                 return;
             }
         }
-        let Tally {
-            layers,
-            bytes,
-            failed,
-        } = tally;
-        tracing::info!(layers, bytes, failed, "preheated");
-        let event = PreheatEvent::Finished {
-            layers,
-            bytes,
-            failed,
-        };
-        // Who has left needs no last line.
-        let _ = events.send(Told::of(event)).await;
     }
 
     /// What is to be done for an image or a file at this supernode.
@@ -292,17 +267,4 @@ async fn unlisted_server(logins: &RegistryLogins, file: &FileUrl) -> Option<Stri
     }
     let server = OwnRegistry::of_url(&file.url).map(|server| server.to_string());
     Some(server.unwrap_or_else(|| file.shown.clone()))
-}
-
-impl Tally {
-    fn add(&mut self, event: &PreheatEvent) {
-        match event {
-            PreheatEvent::Layer { bytes, .. } | PreheatEvent::File { bytes, .. } => {
-                self.layers += 1;
-                self.bytes = self.bytes.saturating_add(*bytes);
-            }
-            PreheatEvent::Failed { .. } => self.failed += 1,
-            _ => {}
-        }
-    }
 }

@@ -3,21 +3,21 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use flotilla_client::rendezvous;
-use flotilla_torrents::preheat_api::{PreheatRequest, PreheatShare};
+use flotilla_cluster::messages::preheats::{PreheatRequest, PreheatShare};
+use flotilla_cluster::rendezvous;
 use glob::Pattern;
 
 use super::identity::LentAuthorization;
 use super::manifest::Platform;
 use super::target::Target;
 
-const MOST_IMAGES: usize = 256;
-const MOST_PLATFORMS: usize = 32;
-const MOST_SUPERNODES: usize = 256;
+const MAX_IMAGES: usize = 256;
+const MAX_PLATFORMS: usize = 32;
+const MAX_SUPERNODES: usize = 256;
 /// Query parameters that do not name the content.
-const MOST_FILTERED: usize = 64;
+const MAX_FILTERED: usize = 64;
 /// Bytes of a glob of nodes' names.
-const LONGEST_SELECTOR: usize = 1024;
+const MAX_SELECTOR_LENGTH: usize = 1024;
 
 /// A request is wrong.
 #[derive(Debug, thiserror::Error)]
@@ -51,10 +51,10 @@ impl Preheat {
         } = request;
         let supernodes = share.as_ref().map_or(0, |share| share.supernodes.len());
         for (count, most, what) in [
-            (images.len(), MOST_IMAGES, "images"),
-            (platforms.len(), MOST_PLATFORMS, "platforms"),
-            (supernodes, MOST_SUPERNODES, "supernodes"),
-            (filter_query.len(), MOST_FILTERED, "query parameters"),
+            (images.len(), MAX_IMAGES, "images"),
+            (platforms.len(), MAX_PLATFORMS, "platforms"),
+            (supernodes, MAX_SUPERNODES, "supernodes"),
+            (filter_query.len(), MAX_FILTERED, "query parameters"),
         ] {
             if count > most {
                 let error = format!("{count} {what}; {most} are the most of one request");
@@ -137,8 +137,8 @@ where
 }
 
 fn selector(text: &str) -> Result<Pattern, PreheatError> {
-    if text.is_empty() || text.len() > LONGEST_SELECTOR {
-        let error = format!("a glob of nodes' names has 1 to {LONGEST_SELECTOR} characters");
+    if text.is_empty() || text.len() > MAX_SELECTOR_LENGTH {
+        let error = format!("a glob of nodes' names has 1 to {MAX_SELECTOR_LENGTH} characters");
         return Err(PreheatError(error));
     }
     Pattern::new(text).map_err(|error| PreheatError(format!("nodes {text:?}: {error}")))

@@ -1,27 +1,27 @@
 //! From an image's name to its blobs, at its registry.
 
 use bytes::Bytes;
+use flotilla_registry::image_reference::ImageReference;
+use flotilla_registry::login::OwnRegistry;
+use flotilla_registry::source::{Source, SourceError};
 use flotilla_torrents::{Digest, DigestHasher};
 use http::StatusCode;
 use serde::Deserialize;
 use url::Url;
 
 use super::identity::{Identity, IdentityError};
-use super::image_reference::ImageReference;
 use super::manifest::{Blob, Manifest, ManifestError, Platform};
-use crate::registry_login::OwnRegistry;
-use crate::source::{Source, SourceError};
 
 /// Registries take manifests of up to this (OCI distribution-spec, "Pushing manifests").
-const LARGEST_MANIFEST: usize = 4 * 1024 * 1024;
+const MAX_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
 /// Manifests of one image, for all its platforms.
-const MOST_MANIFESTS: usize = 128;
+const MAX_MANIFESTS: usize = 128;
 /// Indexes in indexes.
 const DEEPEST: usize = 3;
 /// Layers and configurations of one image, for all its platforms.
-const MOST_BLOBS: usize = 8192;
+const MAX_BLOBS: usize = 8192;
 /// Of a registry's own words.
-const LONGEST_REASON: usize = 300;
+const MAX_REASON_LENGTH: usize = 300;
 
 /// What Docker's engine accepts, each in a line of its own, as it does (moby,
 /// distribution/registry.go).
@@ -108,8 +108,8 @@ impl<'a> Image<'a> {
         let mut to_fetch = vec![(self.name.reference.clone(), 0)];
         while let Some((reference, depth)) = to_fetch.pop() {
             fetched += 1;
-            if fetched > MOST_MANIFESTS || depth > DEEPEST {
-                return Err(ResolveError::TooMuch(MOST_MANIFESTS, "manifests"));
+            if fetched > MAX_MANIFESTS || depth > DEEPEST {
+                return Err(ResolveError::TooMuch(MAX_MANIFESTS, "manifests"));
             }
             let document = self.manifest(&reference).await?;
             if let Ok(digest) = reference.parse::<Digest>() {
@@ -130,8 +130,8 @@ impl<'a> Image<'a> {
                     }
                 }
             }
-            if blobs.len() > MOST_BLOBS {
-                return Err(ResolveError::TooMuch(MOST_BLOBS, "layers"));
+            if blobs.len() > MAX_BLOBS {
+                return Err(ResolveError::TooMuch(MAX_BLOBS, "layers"));
             }
         }
         Ok(blobs)
@@ -155,7 +155,7 @@ impl<'a> Image<'a> {
     async fn ask(&self, url: &Url) -> Result<(StatusCode, Bytes), ResolveError> {
         let mut headers = self.identity.headers(url).await?;
         headers.extend(ACCEPTED.map(|accepted| ("Accept".to_owned(), accepted.to_owned())));
-        Ok(self.source.fetch(url, &headers, LARGEST_MANIFEST).await?)
+        Ok(self.source.fetch(url, &headers, MAX_MANIFEST_BYTES).await?)
     }
 }
 
@@ -192,5 +192,5 @@ fn said(body: &[u8]) -> String {
         return String::new();
     };
     let words = format!(" {}: {}", first.code, first.message);
-    words.chars().take(LONGEST_REASON).collect()
+    words.chars().take(MAX_REASON_LENGTH).collect()
 }

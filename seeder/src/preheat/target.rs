@@ -2,14 +2,14 @@
 
 use std::str::FromStr;
 
-use flotilla_client::redacted;
+use flotilla_cluster::redacted;
+use flotilla_registry::image_reference::{ImageReference, ImageReferenceError};
 use url::Url;
 
-use super::image_reference::{ImageReference, ImageReferenceError};
 use super::triggers::{ImageUrlError, image_at};
 
 /// Bytes of a URL.
-const LONGEST_URL: usize = 8 * 1024;
+const MAX_URL_LENGTH: usize = 8 * 1024;
 
 /// Text is neither.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +19,7 @@ pub(crate) enum TargetError {
     #[error(transparent)]
     Manifest(#[from] ImageUrlError),
     #[error(
-        "a file's URL is http[s]://HOST/PATH with at most {LONGEST_URL} bytes, and without a user name or a password"
+        "a file's URL is http[s]://HOST/PATH with at most {MAX_URL_LENGTH} bytes, and without a user name or a password"
     )]
     File,
 }
@@ -77,7 +77,7 @@ fn file_at(text: &str) -> Result<FileUrl, TargetError> {
     let url = Url::parse(text).map_err(|_| TargetError::File)?;
     let has_login = !url.username().is_empty() || url.password().is_some();
     let is_fetched = matches!(url.scheme(), "http" | "https") && url.has_host();
-    if has_login || !is_fetched || text.len() > LONGEST_URL {
+    if has_login || !is_fetched || text.len() > MAX_URL_LENGTH {
         return Err(TargetError::File);
     }
     let shown = redacted(&url);
@@ -128,7 +128,7 @@ mod tests {
             "https://hunter2@f.test/a",
             "https:///a b\u{0}",
             "https://reg.test/v2/a/manifests/1?ns=x",
-            &format!("https://f.test/{}", "a".repeat(LONGEST_URL)),
+            &format!("https://f.test/{}", "a".repeat(MAX_URL_LENGTH)),
         ] {
             let error = text.parse::<Target>().unwrap_err().to_string();
             assert!(!error.contains("hunter2"), "{error}");

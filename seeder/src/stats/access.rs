@@ -15,6 +15,7 @@ use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::get;
 use data_encoding::HEXLOWER;
+use flotilla_cluster::unix_now;
 use ring::hmac;
 use ring::rand::SystemRandom;
 use sha2::{Digest as _, Sha256};
@@ -23,13 +24,12 @@ use url::form_urlencoded;
 use super::api::Web;
 use super::page;
 use crate::api::refusal;
-use crate::api_server::Visit;
-use crate::openings::unix_now;
+use crate::api::server::Visit;
 
 /// A working day.
 const LOGIN_LASTS: Duration = Duration::from_secs(12 * 3600);
-const COOKIE: &str = "flotilla_stats";
-const LARGEST_LOGIN: usize = 4096;
+pub(super) const COOKIE: &str = "flotilla_stats";
+const MAX_LOGIN_BYTES: usize = 4096;
 /// Set by proxies: whoever comes through one is not on this machine. nginx sets none of them, but
 /// speaks HTTP/1.0, which browsers do not, unless it is told otherwise.
 const FORWARDED: [&str; 3] = ["forwarded", "x-forwarded-for", "via"];
@@ -156,7 +156,7 @@ pub(crate) fn login_routes() -> Router<Arc<Web>> {
         "/login",
         get(async || page::secured(Html(page::login(false)).into_response()))
             .post(login)
-            .layer(DefaultBodyLimit::max(LARGEST_LOGIN)),
+            .layer(DefaultBodyLimit::max(MAX_LOGIN_BYTES)),
     )
 }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use flotilla_torrents::node_report::{HostReport, NodeReport, SwarmPart};
+use flotilla_cluster::messages::node_report::{HostReport, NodeReport, SwarmPart};
 use flotilla_torrents::{ContentId, Geometry, InfoHash, PeerId};
 
 use super::traffic::{History, Traffic};
@@ -18,18 +18,18 @@ const LEECHER_EXPIRY: Duration = Duration::from_secs(30);
 const SEEDER_EXPIRY: Duration = Duration::from_secs(150);
 /// A node in no swarm is shown for so long after it was last heard.
 const NODE_EXPIRY: Duration = Duration::from_secs(3600);
-const MOST_NODES: usize = 50_000;
-const MOST_SWARMS: usize = 100_000;
+const MAX_NODES: usize = 50_000;
+const MAX_SWARMS: usize = 100_000;
 /// Parts of nodes in swarms, over all swarms.
-const MOST_MEMBERS: usize = 400_000;
+const MAX_MEMBERS: usize = 400_000;
 /// Different reasons that are kept for a swarm.
-const MOST_REASONS: usize = 8;
+const MAX_REASONS: usize = 8;
 /// Images that a swarm is known to belong to.
-const MOST_IMAGES: usize = 8;
+const MAX_IMAGES: usize = 8;
 /// A rate is of the moment: busy nodes announce themselves three times as often.
 const RATE_EXPIRY: Duration = Duration::from_secs(15);
 /// A rate over less time than this says little.
-const LEAST_RATE_TIME: Duration = Duration::from_millis(500);
+const MIN_RATE_TIME: Duration = Duration::from_millis(500);
 
 /// All of it.
 #[derive(Debug)]
@@ -187,12 +187,12 @@ impl Book {
         swarm.name = shortened(naming.name);
         swarm.content = naming.content.to_string();
         swarm.geometry = naming.geometry.or(swarm.geometry);
-        for image in naming.images.iter().take(MOST_IMAGES).rev() {
+        for image in naming.images.iter().take(MAX_IMAGES).rev() {
             let image = shortened(image);
             swarm.images.retain(|known| *known != image);
             swarm.images.insert(0, image);
         }
-        swarm.images.truncate(MOST_IMAGES);
+        swarm.images.truncate(MAX_IMAGES);
     }
 
     /// A member has announced itself. What it moved since its last announce is counted. Of a member
@@ -205,7 +205,7 @@ impl Book {
             return;
         }
         let is_new = !self.swarm_has(swarm, peer);
-        if self.swarm(swarm).is_none() || (is_new && self.members >= MOST_MEMBERS) {
+        if self.swarm(swarm).is_none() || (is_new && self.members >= MAX_MEMBERS) {
             return;
         }
         let report = announced.report.unwrap_or_default();
@@ -226,7 +226,7 @@ impl Book {
         let (download_rate, upload_rate) = match entry.members.get(&peer) {
             Some(before) => {
                 let passed = now.saturating_duration_since(before.seen);
-                if passed < LEAST_RATE_TIME {
+                if passed < MIN_RATE_TIME {
                     (before.download_rate, before.upload_rate)
                 } else {
                     (per_second(received, passed), per_second(sent, passed))
@@ -236,7 +236,7 @@ impl Book {
         };
         if traffic.bypassed > 0
             && let Some(reason) = &part.registry_reason
-            && (entry.registry_reasons.len() < MOST_REASONS
+            && (entry.registry_reasons.len() < MAX_REASONS
                 || entry.registry_reasons.contains_key(reason))
         {
             *entry.registry_reasons.entry(reason.clone()).or_default() += 1;
@@ -333,12 +333,12 @@ impl Book {
     }
 
     fn swarm(&mut self, swarm: InfoHash) -> Option<&mut SwarmEntry> {
-        let has_room = self.swarms.len() < MOST_SWARMS || self.swarms.contains_key(&swarm);
+        let has_room = self.swarms.len() < MAX_SWARMS || self.swarms.contains_key(&swarm);
         has_room.then(|| self.swarms.entry(swarm).or_default())
     }
 
     fn node(&mut self, now: Instant, peer: PeerId) -> Option<&mut NodeEntry> {
-        if self.nodes.len() >= MOST_NODES && !self.nodes.contains_key(&peer) {
+        if self.nodes.len() >= MAX_NODES && !self.nodes.contains_key(&peer) {
             return None;
         }
         let node = self.nodes.entry(peer).or_insert_with(|| NodeEntry {
@@ -382,7 +382,7 @@ fn per_second(bytes: u64, passed: Duration) -> u64 {
 }
 
 fn shortened(text: &str) -> String {
-    text.chars().take(NodeReport::LONGEST_TEXT).collect()
+    text.chars().take(NodeReport::MAX_TEXT_LENGTH).collect()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! A view again and again, as server-sent events (WHATWG HTML, "Server-sent events").
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,17 +13,22 @@ use futures_util::stream;
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::path::{Parameter, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::{IntoParams, IntoResponses};
 
 use super::api::Web;
+use super::openapi::{Refused, failure, parameter};
 use super::traffic::Span;
-use super::view::{View, ViewError};
+use super::view::{SpanChoice, View, ViewError};
 use crate::api::refusal;
 
 /// Streams at the same time.
-const MOST_STREAMS: usize = 64;
-const EVERY: Duration = Duration::from_secs(1);
+const MAX_STREAMS: usize = 64;
+const UPDATE_INTERVAL: Duration = Duration::from_secs(1);
 /// A stream takes less than this many bytes a second, whatever it shows.
-const MOST_BYTES_PER_SECOND: u64 = 80_000;
+const MAX_BYTES_PER_SECOND: u64 = 80_000;
 
 /// The streams of one supernode.
 pub(crate) struct Events {
@@ -33,7 +39,7 @@ pub(crate) struct Events {
 impl Events {
     pub(crate) fn new(shutdown: CancellationToken) -> Self {
         Self {
-            free: Arc::new(Semaphore::new(MOST_STREAMS)),
+            free: Arc::new(Semaphore::new(MAX_STREAMS)),
             shutdown,
         }
     }
@@ -44,11 +50,24 @@ struct Streaming {
     view: View,
     shutdown: CancellationToken,
     next: tokio::time::Instant,
-    /// One of [`MOST_STREAMS`].
+    /// One of [`MAX_STREAMS`].
     _permit: OwnedSemaphorePermit,
 }
 
-/// `GET /api/v1/events?view=…`: every second `{"totals": …, "view": …}`, each as the API gives it.
+/// A view every second, as server-sent events.
+///
+/// The data of each is {"totals": Totals, "view": …}: the view as its own path gives it, null for
+/// totals. At most 64 streams; under 100 KB/s each.
+#[utoipa::path(
+    get,
+    path = "/api/v1/events",
+    params(Shown, SpanChoice),
+    responses(
+        (status = 200, description = "The answer.", body = String, content_type = "text/event-stream"),
+        Refused,
+        TooMany
+    )
+)]
 pub(crate) async fn stream(State(web): State<Arc<Web>>, uri: Uri) -> Response {
     let view = match View::from_query(&uri) {
         Ok(view) => view,
@@ -77,6 +96,36 @@ pub(crate) async fn stream(State(web): State<Arc<Web>>, uri: Uri) -> Response {
     (headers, Body::from_stream(events)).into_response()
 }
 
+/// What a stream shows.
+struct Shown;
+
+impl IntoParams for Shown {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let text = || ObjectBuilder::new().schema_type(Type::String);
+        vec![
+            parameter(
+                "view",
+                "Totals by default; takes the parameters of its own path as well.",
+                text().enum_values(Some(View::NAMES)).build(),
+            ),
+            parameter(
+                "id",
+                "Of a swarm or node, 40 hexadecimal digits; of a job, its number.",
+                text().pattern(Some("^([0-9a-f]{40}|[0-9]+)$")).build(),
+            ),
+        ]
+    }
+}
+
+/// Why a stream may not begin, besides [`Refused`].
+struct TooMany;
+
+impl IntoResponses for TooMany {
+    fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
+        BTreeMap::from([failure("503", "Too many streams are open.")])
+    }
+}
+
 impl Streaming {
     async fn next(&mut self) -> Bytes {
         tokio::time::sleep_until(self.next).await;
@@ -84,8 +133,8 @@ impl Streaming {
         let work = move || event(&web, &view, Instant::now());
         let text = tokio::task::spawn_blocking(work).await.unwrap_or_default();
         let size = u64::try_from(text.len()).unwrap_or(u64::MAX);
-        let pause = Duration::from_millis(size.saturating_mul(1000) / MOST_BYTES_PER_SECOND);
-        self.next = tokio::time::Instant::now() + pause.max(EVERY);
+        let pause = Duration::from_millis(size.saturating_mul(1000) / MAX_BYTES_PER_SECOND);
+        self.next = tokio::time::Instant::now() + pause.max(UPDATE_INTERVAL);
         text.into()
     }
 }

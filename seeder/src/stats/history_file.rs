@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::traffic::PastTraffic;
 
 /// Some 430 slots of four numbers.
-const LARGEST: u64 = 1024 * 1024;
+const MAX_BYTES: u64 = 1024 * 1024;
 
 /// Where it is kept. Everything here blocks on the disk.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ impl HistoryFile {
     /// What was saved, and how long ago by the clock; none when there is nothing that is understood.
     pub(super) fn load(&self, unix_now: u64) -> Option<(PastTraffic, Duration)> {
         let read = || -> io::Result<Saved> {
-            let file = BufReader::new(File::open(&self.0)?.take(LARGEST));
+            let file = BufReader::new(File::open(&self.0)?.take(MAX_BYTES));
             Ok(serde_json::from_reader(file)?)
         };
         match read() {

@@ -2,12 +2,15 @@
 
 use std::cmp::Ordering;
 use std::iter;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
+use flotilla_cluster::messages::preheats::JobState;
 use flotilla_torrents::Digest;
-use flotilla_torrents::preheat_api::JobState;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize, Serializer};
+use utoipa::ToSchema;
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
 use super::listing::Row;
 use super::observer::ROWS_LIVE;
@@ -16,31 +19,58 @@ use crate::preheat::jobs::{JobId, JobRecord, Jobs, Outcome};
 use crate::preheat::orders::Deliveries;
 
 /// Images of a job that its row names.
-const MOST_IMAGES: usize = 8;
+const MAX_IMAGES: usize = 8;
 /// Of a name or a cause in a row, in characters.
-const LONGEST_TEXT: usize = 255;
+const MAX_TEXT_LENGTH: usize = 255;
 
 /// One job of many.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct JobRow {
+    /// Its number.
+    #[schema(value_type = u64)]
     id: JobId,
+    /// Images and files, as people name them, each with at most 255 characters; in a list the first
+    /// eight.
+    #[schema(value_type = Vec<String>)]
     images: Images,
-    /// All of them.
+    /// All of its images.
     image_count: usize,
     /// The nodes that are to have the layers as well, a glob of their names.
+    #[schema(required)]
     nodes: Option<String>,
+    #[schema(schema_with = job_state)]
     state: JobState,
-    /// Layers and configurations that the supernode has, and their bytes.
+    /// Layers and configurations that the supernode has.
     layers: u64,
+    /// Their bytes.
     bytes: u64,
-    /// Those that it is to have, as far as manifests were read; none when the job does not run.
+    /// Layers that it is to have, as far as manifests were read; null when the job does not run.
+    #[schema(required)]
     wanted_layers: Option<u64>,
-    /// Layers, images and nodes.
+    /// Layers, images and nodes that failed.
     failed: u64,
     /// Seconds since 1970.
     created: u64,
+    /// Seconds since 1970.
     updated: u64,
+    /// Why it failed; in a list its first 255 characters.
+    #[schema(required)]
     cause: Option<String>,
+}
+
+/// The names of [`JobState`], which is not of this crate.
+fn job_state() -> Object {
+    let states = [
+        JobState::Pending,
+        JobState::Running,
+        JobState::Success,
+        JobState::Failure,
+        JobState::Cancelled,
+    ];
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .enum_values(Some(states.map(state_text)))
+        .build()
 }
 
 /// What a job is of; texts are made of those alone that are shown, of ten thousand jobs.
@@ -70,7 +100,7 @@ impl JobRow {
             id: record.id,
             images: Images {
                 asked: Arc::clone(asked),
-                most: MOST_IMAGES,
+                most: MAX_IMAGES,
             },
             image_count: asked.names().len(),
             nodes: asked
@@ -89,24 +119,24 @@ impl JobRow {
                 .map(|cause| shortened(cause).to_owned()),
         }
     }
+}
 
-    fn state_text(&self) -> &'static str {
-        match self.state {
-            JobState::Pending => "pending",
-            JobState::Running => "running",
-            JobState::Success => "success",
-            JobState::Failure => "failure",
-            JobState::Cancelled => "cancelled",
-        }
+fn state_text(state: JobState) -> &'static str {
+    match state {
+        JobState::Pending => "pending",
+        JobState::Running => "running",
+        JobState::Success => "success",
+        JobState::Failure => "failure",
+        JobState::Cancelled => "cancelled",
     }
 }
 
 fn shortened(text: &str) -> &str {
-    let end = text.char_indices().nth(LONGEST_TEXT);
+    let end = text.char_indices().nth(MAX_TEXT_LENGTH);
     end.and_then(|(end, _)| text.get(..end)).unwrap_or(text)
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum JobKey {
     #[default]
@@ -131,7 +161,7 @@ impl Row for JobRow {
         self.images
             .names()
             .chain(more)
-            .chain(iter::once(self.state_text()))
+            .chain(iter::once(state_text(self.state)))
     }
 
     fn id(&self) -> Self::Id {
@@ -150,7 +180,7 @@ impl Row for JobRow {
             JobKey::Updated => by(|row| row.updated),
             JobKey::Images => self.images.names().cmp(other.images.names()),
             JobKey::Nodes => self.nodes.cmp(&other.nodes),
-            JobKey::State => self.state_text().cmp(other.state_text()),
+            JobKey::State => state_text(self.state).cmp(state_text(other.state)),
             JobKey::Layers => by(|row| row.layers),
             JobKey::Bytes => by(|row| row.bytes),
             JobKey::Failed => by(|row| row.failed),
@@ -159,32 +189,42 @@ impl Row for JobRow {
 }
 
 /// One job.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Job)]
 pub(crate) struct JobView {
     /// With all its images, and its whole cause.
     #[serde(flatten)]
     row: JobRow,
-    /// None while nothing goes to nodes.
+    /// How far the nodes are; null while nothing goes to nodes.
+    #[schema(required)]
     deliveries: Option<DeliveriesView>,
-    /// Those that failed first.
+    /// At most 32, those that failed first.
     outcomes: Vec<OutcomeRow>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Deliveries)]
 struct DeliveriesView {
+    /// Nodes that were chosen.
     nodes: usize,
+    /// Those that have every layer, or have failed.
     ended_nodes: usize,
+    /// Over all nodes.
     missing_layers: usize,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Outcome)]
 struct OutcomeRow {
     image: String,
-    /// None: the whole image.
+    /// The layer; null: the whole image.
+    #[schema(required, value_type = Option<String>)]
     digest: Option<Digest>,
-    /// None: the supernode.
+    /// Null: the supernode.
+    #[schema(required)]
     node: Option<String>,
-    /// None: it is where it should be.
+    /// Why it failed; null: it did not.
+    #[schema(required)]
     error: Option<String>,
 }
 
@@ -239,7 +279,7 @@ impl JobList {
 
     /// All rows, as they were at most half a second ago.
     pub(crate) fn rows(&self, now: Instant) -> Arc<Vec<JobRow>> {
-        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rows = self.rows.lock();
         match rows.as_ref() {
             Some((taken, rows)) if now.saturating_duration_since(*taken) < ROWS_LIVE => {
                 Arc::clone(rows)

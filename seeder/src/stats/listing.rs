@@ -4,14 +4,15 @@ use std::cmp::Ordering;
 
 use flotilla_torrents::{InfoHash, PeerId};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::rows::{NodeRow, PartRow, SwarmRow};
 
 /// Rows on a page when none are asked for, and at most.
 const ROWS: usize = 50;
-const MOST_ROWS: usize = 200;
+const MAX_ROWS: usize = 200;
 /// Longest search text that is looked at, in characters.
-const LONGEST_SEARCH: usize = 255;
+const MAX_SEARCH_LENGTH: usize = 255;
 
 /// Which rows of a list.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -26,7 +27,7 @@ pub(crate) struct Choice<K> {
     pub(crate) per_page: Option<usize>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Order {
     #[default]
@@ -35,9 +36,9 @@ pub(crate) enum Order {
 }
 
 /// One page of a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Page<T> {
-    /// Rows that were found, on all pages.
+    /// Rows found, on all pages.
     pub(crate) total: usize,
     pub(crate) page: usize,
     pub(crate) pages: usize,
@@ -66,7 +67,7 @@ pub(crate) trait Row: Clone {
 impl<K: Copy + Default> Choice<K> {
     /// The rows of the chosen page. A page after the last one is the last one.
     pub(crate) fn of<R: Row<Key = K>>(&self, rows: &[R]) -> Page<R> {
-        let search: String = self.q.trim().chars().take(LONGEST_SEARCH).collect();
+        let search: String = self.q.trim().chars().take(MAX_SEARCH_LENGTH).collect();
         let search = search.to_lowercase();
         let finds = |row: &&R| {
             search.is_empty()
@@ -82,7 +83,7 @@ impl<K: Copy + Default> Choice<K> {
             Order::Desc => other.compare(one, key),
         };
         found.sort_by(|one, other| by_key(one, other).then_with(|| one.id().cmp(&other.id())));
-        let per_page = self.per_page.unwrap_or(ROWS).clamp(1, MOST_ROWS);
+        let per_page = self.per_page.unwrap_or(ROWS).clamp(1, MAX_ROWS);
         let pages = found.len().div_ceil(per_page).max(1);
         let page = self.page.unwrap_or(1).clamp(1, pages);
         let items = found.iter().skip((page - 1) * per_page).take(per_page);
@@ -96,7 +97,7 @@ impl<K: Copy + Default> Choice<K> {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum SwarmKey {
     #[default]
@@ -150,7 +151,7 @@ impl Row for SwarmRow {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum NodeKey {
     #[default]
@@ -208,7 +209,7 @@ impl Row for NodeRow {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum PartKey {
     #[default]

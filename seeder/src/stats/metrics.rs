@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
+use flotilla_cluster::exposition::{Exposition, Kind};
+
 use super::Statistics;
 use super::rows::SwarmPhase;
-use crate::exposition::{Exposition, Kind};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 

@@ -1,28 +1,30 @@
 //! Feeds the [`Book`] and hands out what is in it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use flotilla_client::{Engine, SwarmHandle, redacted};
-use flotilla_torrents::node_report::NodeReport;
-use flotilla_torrents::swarm_api::{Delivery, OpenRequest, OpenResponse};
+use flotilla_client::{Engine, SwarmHandle};
+use flotilla_cluster::messages::node_report::NodeReport;
+use flotilla_cluster::messages::swarms::{Delivery, OpenRequest, OpenResponse};
+use flotilla_cluster::redacted;
+use flotilla_cluster::unix_now;
+use flotilla_registry::source::Source;
 use flotilla_torrents::tracker_wire::AnnounceRequest;
 use flotilla_torrents::{Geometry, PeerId};
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::book::{Announced, Book, Naming, Opening, OwnSwarm, OwnTotals};
 use super::history_file::HistoryFile;
 use super::rows::Rows;
-use crate::openings::unix_now;
-use crate::source::Source;
 
 /// How often the supernode looks at itself.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// A supernode that is killed forgets the traffic of this time at most.
-const SAVE_EVERY: Duration = Duration::from_secs(60);
+const SAVE_INTERVAL: Duration = Duration::from_secs(60);
 /// However many look, the rows are made only so often.
 pub(super) const ROWS_LIVE: Duration = Duration::from_millis(500);
 
@@ -69,13 +71,13 @@ impl Statistics {
     }
 
     pub(super) fn with<T>(&self, look: impl FnOnce(&mut Book) -> T) -> T {
-        look(&mut self.0.book.lock().unwrap_or_else(PoisonError::into_inner))
+        look(&mut self.0.book.lock())
     }
 
     /// All rows, as they were at most half a second ago. Takes some ten milliseconds for ten
     /// thousand nodes.
     pub(super) fn rows(&self, now: Instant) -> Arc<Rows> {
-        let mut rows = self.0.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rows = self.0.rows.lock();
         match rows.as_ref() {
             Some(rows) if now.saturating_duration_since(rows.taken) < ROWS_LIVE => Arc::clone(rows),
             _ => {
@@ -148,7 +150,7 @@ pub(crate) async fn watch_engine(
     shutdown: CancellationToken,
 ) {
     let mut saved = Instant::now();
-    let mut ticks = tokio::time::interval(LOOK_EVERY);
+    let mut ticks = tokio::time::interval(POLL_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
         let counters = source.counters();
@@ -175,7 +177,7 @@ pub(crate) async fn watch_engine(
         });
         let swarms = swarms.collect();
         statistics.with(|book| book.handle_own(Instant::now(), own, swarms));
-        if saved.elapsed() >= SAVE_EVERY {
+        if saved.elapsed() >= SAVE_INTERVAL {
             statistics.save(&file).await;
             saved = Instant::now();
         }

@@ -3,18 +3,20 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use flotilla_torrents::node_report::HeldPieces;
+use flotilla_cluster::messages::node_report::HeldPieces;
 use flotilla_torrents::{InfoHash, PeerId};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::book::{Book, Member, NodeEntry, SwarmEntry};
+use super::openapi::Id;
 use super::traffic::TrafficBytes;
 
 /// Who serves whom, at most.
-const MOST_EDGES: usize = 200;
+const MAX_EDGES: usize = 200;
 
 /// Where a swarm is on the supernode that answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum SwarmPhase {
     /// It arrives from the registry.
@@ -26,46 +28,57 @@ pub(crate) enum SwarmPhase {
 }
 
 /// One swarm of many.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct SwarmRow {
+    #[schema(value_type = Id)]
     pub(crate) id: InfoHash,
+    /// Registry and repository, or the URL.
     pub(crate) name: String,
+    /// The images that it was pulled as part of, as people name them, those pulled last first;
+    /// none when it was asked for by digest only.
+    #[schema(max_items = 8)]
     pub(crate) images: Vec<String>,
+    /// Its digest.
     pub(crate) content: String,
     pub(crate) phase: SwarmPhase,
     pub(crate) size_bytes: u64,
     pub(crate) pieces: u32,
     pub(crate) published_pieces: u32,
-    /// Nodes that have everything, the supernode not counted.
+    /// Nodes that have everything; the supernode is not counted.
     pub(crate) seeders: u32,
     pub(crate) leechers: u32,
-    /// Mean over the nodes, 0 to 1.
+    /// Mean over the nodes.
+    #[schema(minimum = 0, maximum = 1)]
     pub(crate) progress: f64,
     /// Copies of the piece that fewest have, the supernode's included.
     pub(crate) rarest_copies: u32,
     pub(crate) download_bytes_per_second: u64,
-    /// Until all nodes have it at this rate; none when nothing is missing or nothing moves.
+    /// Until all nodes have it at this rate; null when nothing is missing or nothing moves.
+    #[schema(required)]
     pub(crate) time_left_seconds: Option<u64>,
     #[serde(flatten)]
     pub(crate) traffic: TrafficBytes,
-    /// Of the bytes from the registry those that the supernode read: the first copy.
+    /// What the supernode read from the registry.
     pub(crate) first_copy_bytes: u64,
-    /// The reason that nodes most often took bytes from the registry for.
+    /// Why nodes most often took bytes from the registry.
+    #[schema(required)]
     pub(crate) registry_reason: Option<String>,
 }
 
 /// One node of many.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct NodeRow {
+    #[schema(value_type = Id)]
     pub(crate) id: PeerId,
     pub(crate) name: String,
+    #[schema(required)]
     pub(crate) address: Option<String>,
     pub(crate) version: String,
-    /// False: it has not announced itself for longer than it should.
+    /// Whether it announces itself as often as it should.
     pub(crate) is_heard: bool,
     pub(crate) last_heard_seconds: u64,
     pub(crate) swarms: u32,
-    /// Of these, those of which something is missing.
+    /// Swarms of which something is missing.
     pub(crate) downloads: u32,
     pub(crate) download_bytes_per_second: u64,
     pub(crate) upload_bytes_per_second: u64,
@@ -78,15 +91,19 @@ pub(crate) struct NodeRow {
 }
 
 /// A node's part in a swarm.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Part)]
 pub(crate) struct PartRow {
+    #[schema(value_type = Id)]
     pub(crate) node: PeerId,
     pub(crate) node_name: String,
+    #[schema(value_type = Id)]
     pub(crate) swarm: InfoHash,
     pub(crate) swarm_name: String,
     pub(crate) content: String,
     pub(crate) size_bytes: u64,
     pub(crate) left_bytes: u64,
+    #[schema(minimum = 0, maximum = 1)]
     pub(crate) progress: f64,
     pub(crate) download_bytes_per_second: u64,
     pub(crate) upload_bytes_per_second: u64,
@@ -97,25 +114,29 @@ pub(crate) struct PartRow {
     pub(crate) wasted_bytes: u64,
     pub(crate) connections: u32,
     pub(crate) last_heard_seconds: u64,
+    #[schema(required)]
     pub(crate) registry_reason: Option<String>,
 }
 
 /// How many hold which part of a layer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = PieceMap)]
 pub(crate) struct PieceMapView {
     /// Pieces that each number of `copies` stands for.
     pub(crate) pieces_per_stretch: u32,
-    /// Stretches that are published.
+    /// Stretches published.
     pub(crate) published: u32,
-    /// Copies, the supernode's included.
+    /// Of each stretch, the supernode's included.
     pub(crate) copies: Vec<u32>,
 }
 
 /// Who has sent how much to whom.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Edge {
+    #[schema(value_type = Id)]
     pub(crate) from: PeerId,
     pub(crate) from_name: String,
+    #[schema(value_type = Id)]
     pub(crate) to: PeerId,
     pub(crate) to_name: String,
     pub(crate) bytes: u64,
@@ -311,7 +332,7 @@ pub(crate) fn edges(book: &Book, swarm: &SwarmEntry, own: &PeerId) -> Vec<Edge> 
         members.flat_map(|(to, member)| member.part.served_by.iter().map(move |s| (to, s)));
     let mut served: Vec<_> = served.collect();
     served.sort_unstable_by_key(|(to, served)| (std::cmp::Reverse(served.bytes), **to));
-    served.truncate(MOST_EDGES);
+    served.truncate(MAX_EDGES);
     let edges = served.into_iter().map(|(to, served)| Edge {
         from: served.peer,
         from_name: if served.peer == *own {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Bytes by origin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,12 +44,17 @@ impl Traffic {
     }
 }
 
-/// [`Traffic`] as the API tells it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+/// Bytes by origin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = Traffic)]
 pub(crate) struct TrafficBytes {
+    /// What registries sent: the supernode's first copy, and what nodes took there themselves.
     pub(crate) from_registry_bytes: u64,
+    /// What nodes received from supernodes.
     pub(crate) from_supernode_bytes: u64,
+    /// What nodes received from each other.
     pub(crate) from_peers_bytes: u64,
+    /// What registries would have sent more if every node had asked them.
     saved_bytes: u64,
 }
 
@@ -63,16 +69,16 @@ impl From<Traffic> for TrafficBytes {
     }
 }
 
-/// [`Traffic`] per second.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+/// Bytes per second by origin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct TrafficRate {
     from_registry_bytes_per_second: u64,
     from_supernode_bytes_per_second: u64,
     from_peers_bytes_per_second: u64,
 }
 
-/// How far back a chart looks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+/// How far back the chart looks; live is ten minutes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Span {
     /// Ten minutes, in slots of five seconds: as often as busy nodes announce themselves.
@@ -86,8 +92,8 @@ pub(crate) enum Span {
     Week,
 }
 
-/// A chart's numbers, oldest first; the last slot is still being filled.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// Bytes a slot, oldest first; the last slot is still being filled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Chart {
     slot_seconds: u64,
     from_registry_bytes: Vec<u64>,

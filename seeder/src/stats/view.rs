@@ -8,17 +8,19 @@ use axum::http::Uri;
 use flotilla_torrents::{InfoHash, PeerId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
 
 use super::api::Web;
 use super::job_rows::{self, JobKey};
 use super::listing::{Choice, NodeKey, Page, PartKey, SwarmKey};
 use super::observer::Statistics;
+use super::openapi::Id;
 use super::rows::{self, Edge, NodeParts, NodeRow, PartRow, PieceMapView, SwarmRow};
 use super::traffic::{Chart, Span, TrafficBytes, TrafficRate};
 use crate::preheat::jobs::JobId;
 
 /// Supernodes that are shown at most: what members report is bounded, what all of them say is not.
-const MOST_SUPERNODES: usize = 64;
+const MAX_SUPERNODES: usize = 64;
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -48,9 +50,12 @@ pub(crate) enum ViewError {
     Unknown,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default)]
-struct SpanChoice {
+#[into_params(parameter_in = Query)]
+pub(super) struct SpanChoice {
+    /// How far back the chart looks; live is ten minutes.
+    #[param(inline)]
     span: Span,
 }
 
@@ -62,6 +67,11 @@ struct Named {
 }
 
 impl View {
+    /// What [`named`](Self::named) understands.
+    pub(crate) const NAMES: [&str; 8] = [
+        "totals", "swarms", "swarm", "nodes", "node", "jobs", "job", "cluster",
+    ];
+
     /// The view that the parameters `view` and `id` name, with its own parameters.
     pub(crate) fn from_query(uri: &Uri) -> Result<Self, ViewError> {
         let Named { view, id } = query(uri)?;
@@ -112,21 +122,22 @@ fn json(answer: &impl Serialize) -> Result<Value, ViewError> {
     serde_json::to_value(answer).map_err(|error| ViewError::Query(error.to_string()))
 }
 
-#[derive(Debug, Serialize)]
-struct Totals {
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Totals {
     version: &'static str,
     uptime_seconds: u64,
     /// Layers on this supernode.
     layers: usize,
     complete_layers: usize,
-    /// Contents so small that they take no swarm, by the answers that held them.
+    /// Contents so small that they came with the answer, by answers.
     small_contents: u64,
     swarms: usize,
     nodes: usize,
+    /// Nodes of the last hour that no longer announce themselves.
     silent_nodes: usize,
     seeders: u64,
     leechers: u64,
-    /// Preheat jobs.
+    /// Preheat jobs that wait or run.
     unfinished_jobs: usize,
     registry_requests: u64,
     cache_bytes: u64,
@@ -173,18 +184,21 @@ fn totals(web: &Web, now: Instant, span: Span) -> Totals {
     })
 }
 
-#[derive(Debug, Serialize)]
-struct SwarmView {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Swarm)]
+pub(super) struct SwarmView {
     #[serde(flatten)]
     row: SwarmRow,
+    /// What this supernode sent of it.
     uploaded_bytes: u64,
     registry_reasons: Vec<Reason>,
     map: PieceMapView,
     peers: Page<PartRow>,
+    /// Who has sent how much to whom; the largest 200.
     edges: Vec<Edge>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Reason {
     reason: String,
     times: u64,
@@ -219,19 +233,22 @@ fn swarm(
     })
 }
 
-#[derive(Debug, Serialize)]
-struct NodeView {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Node)]
+pub(super) struct NodeView {
     #[serde(flatten)]
     row: NodeRow,
     /// Since the node's program started.
     from_registry_since_start_bytes: u64,
+    #[schema(required)]
     upload_limit_bytes_per_second: Option<u64>,
+    #[schema(required)]
     download_limit_bytes_per_second: Option<u64>,
     supernodes: Vec<SupernodeOfNode>,
     pulls: Page<PartRow>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct SupernodeOfNode {
     url: String,
     is_reachable: bool,
@@ -268,9 +285,10 @@ fn node(
     })
 }
 
-#[derive(Debug, Serialize)]
-struct Cluster {
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Cluster {
     version: &'static str,
+    #[schema(value_type = Id)]
     peer_id: PeerId,
     uptime_seconds: u64,
     shunned_peers: u32,
@@ -281,11 +299,12 @@ struct Cluster {
     supernodes: Vec<SupernodeRow>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct SupernodeRow {
     url: String,
-    /// Nodes that it answered the last time, and that it did not.
+    /// Nodes that it answered the last time.
     reached_by: u32,
+    /// Nodes that it did not answer.
     missed_by: u32,
 }
 
@@ -294,7 +313,7 @@ fn cluster(statistics: &Statistics, now: Instant) -> Cluster {
         let mut seen: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
         let nodes = book.nodes.values().filter(|node| !node.is_silent(now));
         for supernode in nodes.flat_map(|node| &node.host.supernodes) {
-            if seen.len() < MOST_SUPERNODES || seen.contains_key(supernode.url.as_str()) {
+            if seen.len() < MAX_SUPERNODES || seen.contains_key(supernode.url.as_str()) {
                 let (reached, missed) = seen.entry(&supernode.url).or_default();
                 *if supernode.reachable { reached } else { missed } += 1;
             }

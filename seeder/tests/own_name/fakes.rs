@@ -15,10 +15,10 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use data_encoding::BASE64;
 use flotilla_client::{Node, NodeConfig};
-use flotilla_seeder::registry_login::LoginConfig;
-use flotilla_seeder::registry_tls::RegistryTls;
+use flotilla_cluster::messages::preheats::PreheatEvent;
+use flotilla_registry::login::LoginConfig;
+use flotilla_registry::tls::RegistryTls;
 use flotilla_seeder::{PreheatTriggers, Supernode, SupernodeConfig};
-use flotilla_torrents::preheat_api::PreheatEvent;
 use flotilla_torrents::{Digest, DigestHasher};
 use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
@@ -355,26 +355,41 @@ impl Cluster {
 
     /// Status and body of a preheat request.
     pub(crate) async fn post(&self, join_token: &str, request: &Value) -> (u16, String) {
-        let url = self.supernode.join("v1/preheats").unwrap();
-        let post = reqwest::Client::new().post(url).bearer_auth(join_token);
-        let asked = async {
-            let reply = post.json(request).send().await.unwrap();
-            (reply.status().as_u16(), reply.text().await.unwrap())
-        };
-        tokio::time::timeout(DEADLINE, asked)
-            .await
-            .expect("in time")
+        let url = self.supernode.join("v1/preheat-jobs").unwrap();
+        let post = reqwest::Client::new().post(url).json(request);
+        answer_to(post.bearer_auth(join_token)).await
     }
 
     /// The events of a preheat, less heartbeats.
     pub(crate) async fn preheat(&self, request: &Value) -> Vec<PreheatEvent> {
         let (status, body) = self.post(JOIN_TOKEN, request).await;
         assert_eq!(status, 200, "{body}");
+        let job: Value = serde_json::from_str(&body).unwrap();
+        self.events(&job["id"]).await
+    }
+
+    /// The events of a job until its end, less heartbeats.
+    pub(crate) async fn events(&self, job: &Value) -> Vec<PreheatEvent> {
+        let path = format!("v1/preheat-jobs/{job}/events");
+        let url = self.supernode.join(&path).unwrap();
+        let get = reqwest::Client::new().get(url).bearer_auth(JOIN_TOKEN);
+        let (status, body) = answer_to(get).await;
+        assert_eq!(status, 200, "{body}");
         let events = body.lines().map(|line| serde_json::from_str(line).unwrap());
         events
             .filter(|event| !matches!(event, PreheatEvent::Heartbeat {}))
             .collect()
     }
+}
+
+async fn answer_to(request: reqwest::RequestBuilder) -> (u16, String) {
+    let asked = async {
+        let reply = request.send().await.unwrap();
+        (reply.status().as_u16(), reply.text().await.unwrap())
+    };
+    tokio::time::timeout(DEADLINE, asked)
+        .await
+        .expect("in time")
 }
 
 impl Drop for Cluster {

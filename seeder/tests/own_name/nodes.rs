@@ -180,7 +180,7 @@ async fn a_node_gets_only_what_was_ordered_of_it() {
     let id = harbor.run(&image).await.unwrap().id;
     let peer_id = serde_json::to_value(node.engine().peer_id()).unwrap();
     for digest in &digests {
-        let asked = json!({"node": "node-1", "peer_id": peer_id, "digest": digest});
+        let asked = json!({"node": "node-1", "peer_id": peer_id, "content": digest});
         let path = format!("v1/orders/{id}/swarms");
         let (_, answer) = cluster.ask(Method::POST, &path, &asked).await;
         assert_eq!(answer["outcome"], "refused", "{answer}");

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use axum::http::Method;
 use flotilla_client::ContentRequest;
+use flotilla_cluster::messages::preheats::{JobState, PreheatEvent};
 use flotilla_torrents::Digest;
-use flotilla_torrents::preheat_api::PreheatEvent;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
@@ -80,12 +80,13 @@ async fn a_preheated_image_is_pulled_without_reading_the_registry_again() {
     assert!(events.contains(&foreign), "{events:?}");
     let last = events.last().unwrap();
     let bytes = (3 << 20) + 700 + 9000;
-    let finished = PreheatEvent::Finished {
-        layers: 3,
-        bytes,
-        failed: 0,
+    let PreheatEvent::Finished(job) = last else {
+        panic!("{events:?}");
     };
-    assert_eq!(*last, finished, "{events:?}");
+    assert_eq!(job.state, JobState::Success, "{events:?}");
+    assert_eq!((job.layers, job.bytes, job.failed), (3, bytes, 0));
+    // Who comes after the end hears the same.
+    assert_eq!(cluster.events(&json!(job.id)).await, events);
 
     let digest = digest_of(&image.layer);
     let url = format!("http://{}/v2/team/app/blobs/{digest}", registry.addr);
@@ -138,15 +139,15 @@ async fn only_members_and_only_listed_registries() {
     let request = json!({"images": [image.name]});
     let (status, _) = cluster.post("another secret of somebody", &request).await;
     assert_eq!(status, 401);
-    for (name, reason) in [
-        ("127.0.0.1:1/a:1", "not listed"),
-        ("docker.io/library/nginx", "not listed"),
-        ("169.254.169.254/latest/meta-data:1", "link-local"),
-    ] {
-        let events = cluster.preheat(&json!({"images": [name]})).await;
-        let reasons = reasons(&events);
-        assert!(reasons[0].contains(reason), "{name}: {events:?}");
+    for name in ["127.0.0.1:1/a:1", "docker.io/library/nginx"] {
+        let request = json!({"images": [name]});
+        let (status, body) = cluster.post(JOIN_TOKEN, &request).await;
+        assert_eq!(status, 403, "{name}: {body}");
+        assert!(body.contains("not listed"), "{name}: {body}");
     }
+    let name = "169.254.169.254/latest/meta-data:1";
+    let events = cluster.preheat(&json!({"images": [name]})).await;
+    assert!(reasons(&events)[0].contains("link-local"), "{events:?}");
     let events = cluster.preheat(&request).await;
     assert_eq!(reasons(&events).len(), 1, "{events:?}");
     let content = registry.lock();

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use flotilla_torrents::node_report::{NodeReport, SwarmPart};
+use flotilla_cluster::messages::node_report::{NodeReport, SwarmPart};
+use flotilla_cluster::{Ticket, TicketSigner};
 use flotilla_torrents::tracker_wire::AnnounceRequest;
-use flotilla_torrents::{InfoHash, PeerId, Ticket, TicketSigner};
+use flotilla_torrents::{InfoHash, PeerId};
 use futures_util::{StreamExt as _, stream};
 
 use crate::cluster::Cluster;
@@ -12,7 +13,7 @@ use crate::cluster::Cluster;
 const NODES: u32 = 10_000;
 const SWARMS: u32 = 1_000;
 /// What a viewer may cost.
-const MOST_BYTES_PER_SECOND: f64 = 100_000.0;
+const MAX_BYTES_PER_SECOND: f64 = 100_000.0;
 
 /// Names that would be something else than text, were they not shown as text.
 fn name(number: u32) -> String {
@@ -111,5 +112,5 @@ async fn a_large_cluster_is_shown_in_small_answers() {
     // Three pauses between four events; slower than that only on a machine that is busy.
     let seconds = began.elapsed().max(Duration::from_secs(3)).as_secs_f64();
     let rate = bytes as f64 * 3.0 / 4.0 / seconds;
-    assert!(rate < MOST_BYTES_PER_SECOND, "{rate} bytes a second");
+    assert!(rate < MAX_BYTES_PER_SECOND, "{rate} bytes a second");
 }

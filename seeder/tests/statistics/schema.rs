@@ -9,6 +9,18 @@ pub(crate) fn faults(document: &Value, schema: &Value, value: &Value, place: &st
         let target = document.pointer(pointer).expect("a $ref leads somewhere");
         return faults(document, target, value, place);
     }
+    if let Some(choices) = schema["oneOf"].as_array() {
+        let choices = choices
+            .iter()
+            .map(|one| faults(document, one, value, place));
+        let choices: Vec<_> = choices.collect();
+        let fitting = choices.iter().filter(|found| found.is_empty()).count();
+        return match fitting {
+            1 => Vec::new(),
+            0 => choices.concat(),
+            more => vec![format!("{place} is {value}, as {more} of one say")],
+        };
+    }
     let mut found = Vec::new();
     let types = match &schema["type"] {
         Value::Array(types) => types.clone(),
@@ -48,6 +60,9 @@ pub(crate) fn faults(document: &Value, schema: &Value, value: &Value, place: &st
                 found.push(format!("{place} has no {name}"));
             }
         }
+        if schema["additionalProperties"] != false {
+            found.push(format!("{place} may have fields that are not described"));
+        }
         for (name, value) in fields {
             match schema["properties"].get(name) {
                 Some(schema) => {
@@ -77,12 +92,29 @@ fn is_a(value: &Value, name: &str) -> bool {
 fn faults_are_found() {
     let document = serde_json::json!({ "s": { "type": ["integer", "null"], "minimum": 1 } });
     let schema = serde_json::json!({
-        "type": "object", "required": ["a", "b"],
-        "properties": { "a": { "$ref": "#/s" }, "e": { "type": "string", "enum": ["x"] } }
+        "type": "object", "required": ["a", "b"], "additionalProperties": false,
+        "properties": {
+            "a": { "$ref": "#/s" },
+            "e": { "type": "string", "enum": ["x"] },
+            "o": { "oneOf": [{ "type": "null" }, { "$ref": "#/s" }] }
+        }
     });
     let faults_of = |value| faults(&document, &schema, &value, "it").len();
     assert_eq!(faults_of(serde_json::json!({ "a": 1, "b": 2 })), 1);
     assert_eq!(faults_of(serde_json::json!({ "a": null })), 1);
     assert_eq!(faults_of(serde_json::json!({ "a": 0, "e": "y" })), 3);
     assert_eq!(faults_of(serde_json::json!([])), 1);
+    for (choice, found) in [("5", 1), ("0", 3), ("null", 2), ("\"5\"", 3)] {
+        let json = format!(r#"{{ "a": 1, "o": {choice} }}"#);
+        assert_eq!(
+            faults_of(serde_json::from_str(&json).unwrap()),
+            found,
+            "{choice}"
+        );
+    }
+    let open = serde_json::json!({ "type": "object", "properties": {} });
+    assert_eq!(
+        faults(&document, &open, &serde_json::json!({}), "it").len(),
+        1
+    );
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use data_encoding::HEXLOWER;
-use flotilla_bench::{Host, random_file};
+use flotilla_testbed::{Host, random_file};
 use flotilla_tests::{Cluster, ClusterPlan};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};

@@ -1,7 +1,7 @@
 //! Who may not have a layer from the registry does not get it from the swarm.
 
 use anyhow::{Context, Result};
-use flotilla_bench::{DockerEngine, EngineOptions, Host};
+use flotilla_testbed::{DockerEngine, EngineOptions, Host};
 use flotilla_tests::{Cluster, ClusterPlan};
 
 use crate::{LAYERS, probes};
@@ -67,7 +67,7 @@ fn a_pull_without_login_is_refused_as_the_registry_refuses_it() -> Result<()> {
 
     // Now the layers are on this node, and its peer has them too.
     cluster.engines[0].login(&registry, cluster.registry.login())?;
-    flotilla_bench::pull_all(&cluster.engines, &reference)?;
+    flotilla_testbed::pull_all(&cluster.engines, &reference)?;
     cluster.engines[0].remove_image(&reference)?;
     cluster.engines[0].logout(&registry)?;
     assert_eq!(

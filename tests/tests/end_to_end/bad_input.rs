@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use flotilla_bench::{Flotilla, Lifetime, NginxOrigin, Supernode, Testbed, random_file};
+use flotilla_testbed::{Flotilla, Lifetime, NginxOrigin, Supernode, Testbed, random_file};
 
 /// A path that not even root can make a directory of.
 const UNWRITABLE: &str = "/dev/null/flotilla";
@@ -40,7 +40,7 @@ fn assert_refused(mut command: Command, named: &[&str]) -> Result<()> {
 struct Place {
     supernode: Supernode,
     origin: NginxOrigin,
-    node: flotilla_bench::Host,
+    node: flotilla_testbed::Host,
     flotilla: Flotilla,
     _testbed: Testbed,
 }

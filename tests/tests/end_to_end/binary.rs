@@ -1,7 +1,7 @@
 //! The binary itself.
 
 use anyhow::{Context, Result, ensure};
-use flotilla_bench::Flotilla;
+use flotilla_testbed::Flotilla;
 
 /// A program header that names the loader of shared libraries.
 const PT_INTERP: usize = 3;

@@ -53,7 +53,7 @@ fn layers_complete_although_a_peer_serves_corrupt_pieces() -> Result<()> {
     let registry_before = cluster.registry.traffic()?;
     let peer_before = cluster.nodes[0].interface_bytes()?;
 
-    flotilla_bench::pull_all(&cluster.engines[1..], &reference)?;
+    flotilla_testbed::pull_all(&cluster.engines[1..], &reference)?;
 
     let expected = cluster.engines[0].image_id(&reference)?;
     for engine in &cluster.engines[1..] {

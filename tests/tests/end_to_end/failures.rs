@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
-use flotilla_bench::{EngineOptions, LinkRate, pull_all};
+use flotilla_testbed::{EngineOptions, LinkRate, pull_all};
 use flotilla_tests::{Cluster, ClusterPlan};
 
 use crate::LAYERS;
@@ -12,7 +12,7 @@ use crate::LAYERS;
 /// Slow enough that a pull has a middle.
 const RATE: u32 = 50;
 /// What a missing supernode may cost, by requirement.
-const GREATEST_DELAY: Duration = Duration::from_secs(2);
+const MAX_DELAY: Duration = Duration::from_secs(2);
 
 fn slow_cluster(nodes: u16, supernodes: u16) -> Result<Cluster> {
     Cluster::start(ClusterPlan {
@@ -87,7 +87,7 @@ fn a_pull_without_the_supernode_goes_at_the_registry_s_speed() -> Result<()> {
     let proxied = cluster.engines[0].pull(&reference)?;
 
     assert!(
-        proxied <= direct + GREATEST_DELAY,
+        proxied <= direct + MAX_DELAY,
         "{proxied:?} through the proxy, {direct:?} without it"
     );
     Ok(())

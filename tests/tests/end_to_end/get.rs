@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use flotilla_bench::{
+use flotilla_testbed::{
     Flotilla, Get, GetOptions, Host, Lifetime, LinkRate, NginxOrigin, NodeProxy, Process,
     ProxyOptions, Supernode, Testbed, random_file, wait_until,
 };

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use flotilla_bench::{DockerEngine, EngineOptions, Image, Process, pull_all, wait_until};
+use flotilla_testbed::{DockerEngine, EngineOptions, Image, Process, pull_all, wait_until};
 use flotilla_tests::{Cluster, ClusterPlan};
 
 use crate::probes;
@@ -16,8 +16,8 @@ const ENGINES: usize = 10;
 const BLOBS: u64 = 2;
 const SLOW_RATE: &str = "1M";
 /// For what a client at that rate has not taken yet, and everybody else's buffers.
-const MOST_MEMORY: u64 = 64 << 20;
-const BEGUN: Duration = Duration::from_secs(30);
+const MAX_MEMORY: u64 = 64 << 20;
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn one_node() -> Result<Cluster> {
     Cluster::start(ClusterPlan {
@@ -102,7 +102,7 @@ fn a_client_at_one_megabyte_a_second_slows_nobody_and_costs_bounded_memory() -> 
     let mut command = curl(&cluster, &second, &taken);
     command.args(["--limit-rate", SLOW_RATE]);
     let mut slow = Process::start("slow-curl", cluster.testbed.directory(), command)?;
-    wait_until("the slow client has its first bytes", BEGUN, || {
+    wait_until("the slow client has its first bytes", START_TIMEOUT, || {
         Ok((length_of(&taken) > 0).then_some(()))
     })?;
     let beside = pull_all(&cluster.engines, &disturbed)?;
@@ -118,7 +118,7 @@ fn a_client_at_one_megabyte_a_second_slows_nobody_and_costs_bounded_memory() -> 
     let grown = proxy.memory()?.saturating_sub(resident);
     let peak = proxy.peak_memory()?.saturating_sub(peak);
     println!("the proxy holds {grown} bytes more, {peak} at its peak");
-    assert!(grown < MOST_MEMORY && peak < MOST_MEMORY, "{grown}, {peak}");
+    assert!(grown < MAX_MEMORY && peak < MAX_MEMORY, "{grown}, {peak}");
 
     // Right so far, too.
     let whole = scratch("whole");
@@ -127,7 +127,11 @@ fn a_client_at_one_megabyte_a_second_slows_nobody_and_costs_bounded_memory() -> 
         cluster.testbed.directory(),
         curl(&cluster, &second, &whole),
     )?;
-    assert!(fast.wait_exit(BEGUN)?.success(), "{}", fast.errors());
+    assert!(
+        fast.wait_exit(START_TIMEOUT)?.success(),
+        "{}",
+        fast.errors()
+    );
     slow.kill()?;
     let (whole, taken) = (fs::read(whole)?, fs::read(taken)?);
     assert_eq!(whole.len() as u64, second.layers[0].size);

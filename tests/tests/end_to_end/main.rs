@@ -22,6 +22,6 @@ mod untouched;
 const LAYERS: [u64; 5] = [12 << 20, 8 << 20, 5 << 20, 2 << 20, 200 << 10];
 
 /// One byte for each layer and node: what authorization may cost at the registry.
-fn probes(nodes: u64, image: &flotilla_bench::Image) -> u64 {
+fn probes(nodes: u64, image: &flotilla_testbed::Image) -> u64 {
     nodes * u64::try_from(image.layers.len() + 1).unwrap()
 }

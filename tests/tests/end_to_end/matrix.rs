@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use flotilla_bench::{
+use flotilla_testbed::{
     Containerd, DockerEngine, EngineOptions, Flotilla, Host, Image, ImageBuilder, Lifetime,
     NodeProxy, ProxyOptions, Registry, RegistryKind, Supernode, Table, Testbed,
 };

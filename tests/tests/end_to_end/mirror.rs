@@ -1,7 +1,7 @@
 //! Engines that use the proxy as their registry's mirror.
 
 use anyhow::Result;
-use flotilla_bench::{Containerd, NodeProxy, ProxyOptions};
+use flotilla_testbed::{Containerd, NodeProxy, ProxyOptions};
 use flotilla_tests::{Cluster, ClusterPlan};
 
 use crate::{LAYERS, probes};

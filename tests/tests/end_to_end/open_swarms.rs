@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use flotilla_bench::{
+use flotilla_testbed::{
     Flotilla, Host, ImageBuilder, Lifetime, NodeProxy, Process, ProxyOptions, Registry, Supernode,
     Testbed, random_file,
 };

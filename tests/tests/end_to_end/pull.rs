@@ -4,13 +4,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use flotilla_bench::{Image, LinkRate, NodeProxy, ProxyOptions, pull_all};
+use flotilla_testbed::{Image, LinkRate, NodeProxy, ProxyOptions, pull_all};
 use flotilla_tests::{Cluster, ClusterPlan};
 
 use crate::{LAYERS, probes};
 
 /// For layers of a few megabytes.
-const SEEDED: Duration = Duration::from_secs(60);
+const SEED_TIMEOUT: Duration = Duration::from_secs(60);
 
 fn assert_all_equal(ids: &[String]) {
     assert!(ids.windows(2).all(|pair| pair[0] == pair[1]), "{ids:?}");
@@ -101,7 +101,7 @@ fn pushed_layers_seed_before_anybody_pulls_them() -> Result<()> {
     let kept = cluster.nodes[0].directory().join("node/layers");
     let given = cluster.supernode_hosts[0].directory();
     let given = given.join("supernode/layers");
-    flotilla_bench::wait_until("node and supernode have the layers", SEEDED, || {
+    flotilla_testbed::wait_until("node and supernode have the layers", SEED_TIMEOUT, || {
         let both = [complete_layers(&kept)?, complete_layers(&given)?];
         Ok((both == [blobs; 2]).then_some(()))
     })?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use flotilla_bench::{Host, InterfaceBytes, pull_all, wait_until};
+use flotilla_testbed::{Host, InterfaceBytes, pull_all, wait_until};
 use flotilla_tests::{Cluster, ClusterPlan};
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ use serde_json::Value;
 const LAYERS: [u64; 4] = [40 << 20, 24 << 20, 12 << 20, 200 << 10];
 /// Nodes tell of their last bytes with the announce that they are complete, and seeders within a
 /// minute.
-const TOLD: Duration = Duration::from_secs(90);
+const REPORT_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// The API's answer, asked on the supernode's own machine.
 fn api(cluster: &Cluster, path: &str) -> Result<Value> {
@@ -69,12 +69,16 @@ fn the_statistics_tell_within_two_hundredths_what_the_links_have_carried() -> Re
 
     let layers = image.layers.len() as u64;
     let all = cluster.nodes.len() as u64 * image.blob_bytes;
-    let totals = wait_until("every node has told of all its bytes", TOLD, || {
-        let totals = api(&cluster, "totals")?;
-        let sum = &totals["since_start"];
-        let delivered = bytes(sum, "from_supernode_bytes") + bytes(sum, "from_peers_bytes");
-        Ok((delivered >= all).then_some(totals))
-    })?;
+    let totals = wait_until(
+        "every node has told of all its bytes",
+        REPORT_TIMEOUT,
+        || {
+            let totals = api(&cluster, "totals")?;
+            let sum = &totals["since_start"];
+            let delivered = bytes(sum, "from_supernode_bytes") + bytes(sum, "from_peers_bytes");
+            Ok((delivered >= all).then_some(totals))
+        },
+    )?;
     let sum = &totals["since_start"];
     let from_peers = bytes(sum, "from_peers_bytes");
     let supernode = cluster.supernode_hosts[0].interface_bytes()?;

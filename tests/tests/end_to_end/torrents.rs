@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use flotilla_bench::{Flotilla, Host, Lifetime, Process, Testbed, random_file, wait_until};
+use flotilla_testbed::{Flotilla, Host, Lifetime, Process, Testbed, random_file, wait_until};
 
 const DEADLINE: Duration = Duration::from_secs(180);
 const SIZE: u64 = 12 << 20;
@@ -173,7 +173,7 @@ pub(crate) fn stock_clients(hosts: &[Host; 3], source: &str) -> Result<Vec<Proce
     let script = libtorrent_host.directory().join("libtorrent_client.py");
     fs::write(
         &script,
-        include_str!("../../../client/tests/stock_clients/libtorrent_client.py"),
+        include_str!("../../../get/tests/stock_clients/libtorrent_client.py"),
     )?;
     let mut libtorrent = libtorrent_host.service(PYTHON);
     libtorrent

@@ -1,7 +1,7 @@
 //! What flotilla has no part in works through its proxy as without it.
 
 use anyhow::Result;
-use flotilla_bench::{
+use flotilla_testbed::{
     DockerEngine, EngineOptions, Flotilla, ImageBuilder, Lifetime, NginxOrigin, NodeProxy,
     ProxyOptions, Registry, RegistryKind, Supernode, Testbed, random_file,
 };

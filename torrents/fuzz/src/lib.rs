@@ -2,19 +2,19 @@
 //! fuzzer's, the test `fuzz_corpus` with those that it has found.
 
 use bytes::{Bytes, BytesMut};
-use flotilla_torrents::bencode::{MOST_DEPTH, guard};
-use flotilla_torrents::node_report::NodeReport;
+use flotilla_cluster::messages::node_report::NodeReport;
+use flotilla_cluster::messages::swarms::{Hello, OpenRequest, OpenResponse, SwarmEvent};
+use flotilla_cluster::{SignedTicket, TicketKey};
+use flotilla_torrents::bencode::{MAX_DEPTH, guard};
 use flotilla_torrents::peer_wire::{
     ExtendedHandshake, Handshake, MessageDecoder, MetadataMessage, PeerExchange,
 };
-use flotilla_torrents::swarm_api::{Hello, OpenRequest, OpenResponse, SwarmEvent};
 use flotilla_torrents::tracker_wire::{
     AddressFamily, AnnounceReply, AnnounceRequest, ScrapeRequest, ScrapeResponse, UdpReply,
     UdpRequest,
 };
 use flotilla_torrents::{
-    Bitfield, ContentId, Digest, Geometry, InfoHash, Magnet, Metainfo, PeerId, SignedTicket,
-    TicketKey,
+    Bitfield, ContentId, Digest, Geometry, InfoHash, Magnet, Metainfo, PeerId,
 };
 
 /// A check of one decoder.
@@ -57,7 +57,7 @@ pub fn announce_response(bytes: &[u8]) {
 
 /// What the guard lets pass must not harm the parser behind it.
 pub fn bencode_guard(bytes: &[u8]) {
-    if guard(bytes, MOST_DEPTH, bytes.len()).is_ok() {
+    if guard(bytes, MAX_DEPTH, bytes.len()).is_ok() {
         let _ = Metainfo::from_bytes(bytes);
     }
 }

@@ -14,17 +14,17 @@ use crate::bencode::{self, BencodeError, DictWriter};
 use crate::{Geometry, GeometryError, InfoHash, Magnet, PieceHash};
 
 /// Largest .torrent that is read: that of 2^20 pieces, and room for trackers.
-const MOST_BYTES: usize = 24 * 1024 * 1024;
+const MAX_BYTES: usize = 24 * 1024 * 1024;
 /// Room for what surrounds the info dictionary: addresses twice, once more in `announce`, comment.
 const OUTER_BYTES: usize = 512 * 1024;
 /// Bytes of a refused name that an error repeats.
 const SHOWN_NAME: usize = 255;
 /// Most trackers and most web seeds that are kept.
-const MOST_URLS: usize = 64;
+const MAX_URLS: usize = 64;
 /// Longest tracker or web seed address that is kept.
-const MOST_URL_BYTES: usize = 2048;
+const MAX_URL_BYTES: usize = 2048;
 /// Longest comment that is kept.
-const MOST_COMMENT_BYTES: usize = 4096;
+const MAX_COMMENT_BYTES: usize = 4096;
 
 /// Bytes or parts that are no torrent this program takes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,15 +61,15 @@ pub enum MetainfoError {
     Name(String),
     /// Too many trackers or web seeds, or too long ones.
     #[error(
-        "more than {MOST_URLS} trackers or web seeds, or one of more than {MOST_URL_BYTES} bytes"
+        "more than {MAX_URLS} trackers or web seeds, or one of more than {MAX_URL_BYTES} bytes"
     )]
     Urls,
     /// The comment is too long.
-    #[error("comment of {0} bytes, expected at most {MOST_COMMENT_BYTES}")]
+    #[error("comment of {0} bytes, expected at most {MAX_COMMENT_BYTES}")]
     Comment(usize),
     /// The whole would be longer than what [`Metainfo::from_bytes`] reads.
     #[error(
-        "torrent of {0} bytes, expected at most {MOST_BYTES}; pack the files or use longer pieces"
+        "torrent of {0} bytes, expected at most {MAX_BYTES}; pack the files or use longer pieces"
     )]
     TooLong(usize),
 }
@@ -95,9 +95,9 @@ pub struct Metainfo {
 
 impl Metainfo {
     /// Longest .torrent file that is read.
-    pub const MOST_BYTES: usize = MOST_BYTES;
+    pub const MAX_BYTES: usize = MAX_BYTES;
     /// Longest info dictionary that is read.
-    pub const MOST_INFO_BYTES: usize = MOST_BYTES - OUTER_BYTES;
+    pub const MAX_INFO_BYTES: usize = MAX_BYTES - OUTER_BYTES;
 
     /// A torrent of one file of these parts; each tracker is a tier of its own (BEP 12).
     /// Empty addresses are left out.
@@ -200,7 +200,7 @@ impl Metainfo {
     /// # Errors
     /// The bytes are no v1 torrent, are unsafe to unpack, or exceed a cap.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, MetainfoError> {
-        let (wire, guarded): (WireMetainfo, _) = bencode::decode(bytes, MOST_BYTES)?;
+        let (wire, guarded): (WireMetainfo, _) = bencode::decode(bytes, MAX_BYTES)?;
         let info = guarded
             .info
             .and_then(|span| bytes.get(span))
@@ -272,7 +272,7 @@ impl Metainfo {
     /// # Errors
     /// The bytes are no info dictionary of a v1 torrent, are unsafe to unpack, or exceed a cap.
     pub fn from_info(info: &[u8]) -> Result<Self, MetainfoError> {
-        if info.len() > Self::MOST_INFO_BYTES {
+        if info.len() > Self::MAX_INFO_BYTES {
             return Err(MetainfoError::TooLong(info.len()));
         }
         Self::from_bytes(&[b"d4:info", info, b"e"].concat())
@@ -287,15 +287,15 @@ impl Metainfo {
         web_seeds: &[String],
         comment: Option<&str>,
     ) -> Result<(), MetainfoError> {
-        let too_many = tiers.len() > MOST_URLS
-            || tiers.iter().map(Vec::len).sum::<usize>() > MOST_URLS
-            || web_seeds.len() > MOST_URLS;
+        let too_many = tiers.len() > MAX_URLS
+            || tiers.iter().map(Vec::len).sum::<usize>() > MAX_URLS
+            || web_seeds.len() > MAX_URLS;
         let mut urls = tiers.iter().flatten().chain(web_seeds);
-        if too_many || urls.any(|url| url.len() > MOST_URL_BYTES) {
+        if too_many || urls.any(|url| url.len() > MAX_URL_BYTES) {
             return Err(MetainfoError::Urls);
         }
         match comment.map_or(0, str::len) {
-            bytes if bytes > MOST_COMMENT_BYTES => Err(MetainfoError::Comment(bytes)),
+            bytes if bytes > MAX_COMMENT_BYTES => Err(MetainfoError::Comment(bytes)),
             _ => Ok(()),
         }
     }
@@ -316,7 +316,7 @@ impl Metainfo {
         Self::check_sources(&self.announce, &self.url_list, self.comment.as_deref())?;
         // What surrounds the info dictionary, generously: the caps above bound it.
         let length = self.info.len().saturating_add(OUTER_BYTES);
-        if length > MOST_BYTES {
+        if length > MAX_BYTES {
             return Err(MetainfoError::TooLong(length));
         }
         Ok(self)

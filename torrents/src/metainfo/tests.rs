@@ -310,13 +310,13 @@ fn too_many_or_too_long_addresses_and_comments_are_refused() {
         Metainfo::check_sources(tiers, seeds, Some(comment))
     };
     let urls = |count| vec!["u".to_owned(); count];
-    let long = vec!["u".repeat(MOST_URL_BYTES + 1)];
-    assert_eq!(check(&[urls(MOST_URLS)], &urls(MOST_URLS), "c"), Ok(()));
-    assert_eq!(check(&[urls(MOST_URLS), urls(1)], &[], ""), Err(E::Urls));
-    assert_eq!(check(&[], &urls(MOST_URLS + 1), ""), Err(E::Urls));
+    let long = vec!["u".repeat(MAX_URL_BYTES + 1)];
+    assert_eq!(check(&[urls(MAX_URLS)], &urls(MAX_URLS), "c"), Ok(()));
+    assert_eq!(check(&[urls(MAX_URLS), urls(1)], &[], ""), Err(E::Urls));
+    assert_eq!(check(&[], &urls(MAX_URLS + 1), ""), Err(E::Urls));
     assert_eq!(check(&[], &long, ""), Err(E::Urls));
     assert_eq!(check(std::slice::from_ref(&long), &[], ""), Err(E::Urls));
-    let comment = "c".repeat(MOST_COMMENT_BYTES + 1);
+    let comment = "c".repeat(MAX_COMMENT_BYTES + 1);
     assert_eq!(check(&[], &[], &comment), Err(E::Comment(comment.len())));
 }
 

@@ -9,11 +9,11 @@ use serde::Deserialize;
 use crate::bencode::{self, DictWriter};
 
 /// Longest file name (the limit of Linux's file systems).
-const MOST_NAME_BYTES: usize = 255;
+const MAX_NAME_BYTES: usize = 255;
 /// Longest path below the torrent's directory (`PATH_MAX` of Linux).
-const MOST_PATH_BYTES: usize = 4096;
+const MAX_PATH_BYTES: usize = 4096;
 /// Most files: what the longest .torrent has room for, and not much less than a file system's.
-const MOST_FILES: usize = 1 << 20;
+const MAX_FILES: usize = 1 << 20;
 /// Bytes of a refused path that an error repeats.
 const SHOWN_PATH: usize = 255;
 
@@ -22,15 +22,15 @@ const SHOWN_PATH: usize = 255;
 #[non_exhaustive]
 pub enum FileListError {
     /// No files, or too many.
-    #[error("torrent of {0} files, expected 1 to {MOST_FILES}")]
+    #[error("torrent of {0} files, expected 1 to {MAX_FILES}")]
     Count(usize),
     /// A component is empty, `.` or `..`, too long, no UTF-8, or has a separator or NUL in it.
     #[error(
-        "unsafe path {0:?} in the torrent, expected plain file names of at most {MOST_NAME_BYTES} bytes"
+        "unsafe path {0:?} in the torrent, expected plain file names of at most {MAX_NAME_BYTES} bytes"
     )]
     Unsafe(String),
     /// There are no components, or too long ones in all.
-    #[error("path of {0} bytes in the torrent, expected 1 to {MOST_PATH_BYTES}")]
+    #[error("path of {0} bytes in the torrent, expected 1 to {MAX_PATH_BYTES}")]
     PathLength(usize),
     /// Two files have the same path.
     #[error("path {0:?} is twice in the torrent")]
@@ -66,7 +66,7 @@ impl TorrentFile {
     /// There is no component, or one that is no plain file name.
     pub fn new(path: Vec<String>, length: u64) -> Result<Self, FileListError> {
         let bytes = path.iter().map(|name| name.len().saturating_add(1)).sum();
-        if !(1..=MOST_PATH_BYTES).contains(&bytes) {
+        if !(1..=MAX_PATH_BYTES).contains(&bytes) {
             return Err(FileListError::PathLength(bytes));
         }
         if !path.iter().all(|name| is_file_name(name)) {
@@ -170,7 +170,7 @@ impl TryFrom<WireFile> for TorrentFile {
 /// Whether `name` is one path component that names a file.
 pub(super) fn is_file_name(name: &str) -> bool {
     let reserved = matches!(name, "" | "." | "..");
-    !reserved && name.len() <= MOST_NAME_BYTES && !name.contains(['/', '\\', '\0'])
+    !reserved && name.len() <= MAX_NAME_BYTES && !name.contains(['/', '\\', '\0'])
 }
 
 /// Bytes of all files.
@@ -189,7 +189,7 @@ pub(super) fn total_length(files: &[TorrentFile]) -> Result<u64, FileListError> 
 
 /// Checks what only shows in the whole list.
 pub(super) fn check(files: &[TorrentFile], expected: u64) -> Result<(), FileListError> {
-    if !(1..=MOST_FILES).contains(&files.len()) {
+    if !(1..=MAX_FILES).contains(&files.len()) {
         return Err(FileListError::Count(files.len()));
     }
     let found = total_length(files)?;

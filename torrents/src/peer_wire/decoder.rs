@@ -139,10 +139,10 @@ mod tests {
     use super::super::encode_piece_header;
     use super::*;
 
-    const MOST: u32 = 16 * 1024 + 9;
+    const MAX: u32 = 16 * 1024 + 9;
 
     fn decode_all(bytes: &[u8]) -> Result<Vec<Message>, PeerWireError> {
-        let mut decoder = MessageDecoder::new(MOST);
+        let mut decoder = MessageDecoder::new(MAX);
         let mut received = BytesMut::from(bytes);
         std::iter::from_fn(|| decoder.decode(&mut received).transpose()).collect()
     }
@@ -221,11 +221,11 @@ mod tests {
     fn a_length_beyond_the_cap_is_refused_before_anything_is_reserved() {
         let mut received = BytesMut::from(&b"\xff\xff\xff\xff"[..]);
         let capacity = received.capacity();
-        let refused = MessageDecoder::new(MOST).decode(&mut received);
+        let refused = MessageDecoder::new(MAX).decode(&mut received);
         assert_eq!(
             refused,
             Err(PeerWireError::TooLong {
-                most: MOST,
+                most: MAX,
                 found: u32::MAX
             })
         );
@@ -258,7 +258,7 @@ mod tests {
     fn the_data_of_a_block_is_not_copied() {
         let mut received = BytesMut::from(&b"\0\0\0\x0b\x07\0\0\0\x01\0\0\x40\0xy"[..]);
         let at = received[13..].as_ptr();
-        let message = MessageDecoder::new(MOST).decode(&mut received).unwrap();
+        let message = MessageDecoder::new(MAX).decode(&mut received).unwrap();
         assert!(matches!(message, Some(Message::Piece { data, .. }) if data.as_ptr() == at));
     }
 
@@ -312,7 +312,7 @@ mod tests {
         ) {
             let mut bytes = BytesMut::new();
             sent.iter().for_each(|message| message.encode(&mut bytes));
-            let mut decoder = MessageDecoder::new(MOST);
+            let mut decoder = MessageDecoder::new(MAX);
             let mut received = BytesMut::new();
             let mut seen = Vec::new();
             for part in bytes.chunks(step) {

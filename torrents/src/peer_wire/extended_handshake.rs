@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::bencode::{self, BencodeError, DictWriter};
 
 /// Longest extended handshake that is read; stock clients send some hundred bytes.
-const MOST_BYTES: usize = 8 * 1024;
+const MAX_BYTES: usize = 8 * 1024;
 
 /// A peer whose extended handshake cannot be read: drop it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,7 +33,7 @@ pub struct ExtendedHandshake {
     pub metadata_size: Option<u32>,
     /// The receiver's address as the sender sees it.
     pub yourip: Option<IpAddr>,
-    /// A [`crate::SignedTicket`] (our own key).
+    /// A [`flotilla_cluster::SignedTicket`] (our own key).
     pub fl_ticket: Option<Vec<u8>>,
     /// The longest block in bytes that the sender serves (our own key). Stock clients serve 16 KiB.
     pub fl_block: Option<u32>,
@@ -83,7 +83,7 @@ impl ExtendedHandshake {
     /// # Errors
     /// Not strict bencode, or not a dictionary with these keys.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ExtendedHandshakeError> {
-        let (wire, _): (Wire, _) = bencode::decode(bytes, MOST_BYTES)?;
+        let (wire, _): (Wire, _) = bencode::decode(bytes, MAX_BYTES)?;
         let extension = |(name, id): (serde_bytes::ByteBuf, i64)| {
             Some((
                 String::from_utf8(name.into_vec()).ok()?,
@@ -217,7 +217,7 @@ mod tests {
         fn round_trip(handshake in handshakes()) {
             let bytes = handshake.to_bytes();
             // Random maps of long strings may pass the cap.
-            prop_assume!(bytes.len() <= MOST_BYTES);
+            prop_assume!(bytes.len() <= MAX_BYTES);
             prop_assert_eq!(ExtendedHandshake::from_bytes(&bytes), Ok(handshake));
         }
 

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use crate::bencode::{self, BencodeError, DictWriter};
 
 /// Longest dictionary before the data; stock clients send some fifty bytes.
-const MOST_DICT_BYTES: usize = 1024;
+const MAX_DICT_BYTES: usize = 1024;
 
 /// A message that cannot be read: pass it over, BEP 9 has room for new ones.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -80,10 +80,10 @@ impl MetadataMessage {
     /// # Errors
     /// Not such a message, or one of a later version of the extension.
     pub fn from_bytes(payload: &Bytes) -> Result<Self, MetadataMessageError> {
-        let head = payload.get(..payload.len().min(MOST_DICT_BYTES));
+        let head = payload.get(..payload.len().min(MAX_DICT_BYTES));
         let length = dict_length(head.unwrap_or_default())?;
         let dict = payload.get(..length).unwrap_or_default();
-        let (wire, _): (Wire, _) = bencode::decode(dict, MOST_DICT_BYTES)?;
+        let (wire, _): (Wire, _) = bencode::decode(dict, MAX_DICT_BYTES)?;
         let number = |value: i64| {
             let out_of_range = || BencodeError::Shape(format!("{value} is no u32"));
             u32::try_from(value).map_err(|_| out_of_range())
@@ -111,7 +111,7 @@ impl MetadataMessage {
 
 /// Bytes of the dictionary at the beginning.
 fn dict_length(head: &[u8]) -> Result<usize, BencodeError> {
-    match bencode::guard(head, bencode::MOST_DEPTH, MOST_DICT_BYTES) {
+    match bencode::guard(head, bencode::MAX_DEPTH, MAX_DICT_BYTES) {
         Ok(_) => Ok(head.len()),
         Err(BencodeError::Trailing(at)) => Ok(at),
         Err(error) => Err(error),

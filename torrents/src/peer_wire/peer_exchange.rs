@@ -1,17 +1,15 @@
 //! Peers that tell each other of further peers (BEP 11 `ut_pex`).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use serde::Deserialize;
 use serde_bytes::ByteBuf;
 
 use crate::bencode::{self, BencodeError, DictWriter};
+use crate::compact_peers::{lists, v4, v6};
 
 /// Longest message that is read: 50 peers of each kind need less than 3 KiB.
-const MOST_BYTES: usize = 16 * 1024;
-/// Bytes of a compact address and port (BEP 23, BEP 7).
-const COMPACT_V4: usize = 6;
-const COMPACT_V6: usize = 18;
+const MAX_BYTES: usize = 16 * 1024;
 
 /// A message that cannot be read: pass it over.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,16 +30,16 @@ impl PeerExchange {
     /// The extension's name in the extended handshake.
     pub const NAME: &str = "ut_pex";
     /// Most peers in each list of one message; what a message has beyond that is passed over.
-    pub const MOST_PEERS: usize = 50;
+    pub const MAX_PEERS: usize = 50;
     /// Flag of a peer that only uploads.
     pub const SEED: u8 = 0x02;
     /// Flag of a peer that was reached by dialling it.
     pub const REACHABLE: u8 = 0x10;
 
-    /// The payload of the message; at most [`Self::MOST_PEERS`] of each kind.
+    /// The payload of the message; at most [`Self::MAX_PEERS`] of each kind.
     pub fn to_bytes(&self) -> Vec<u8> {
         let (mut flags, mut flags6) = (Vec::new(), Vec::new());
-        for (address, flag) in self.added.iter().take(Self::MOST_PEERS) {
+        for (address, flag) in self.added.iter().take(Self::MAX_PEERS) {
             if address.is_ipv4() {
                 flags.push(*flag);
             } else {
@@ -49,9 +47,9 @@ impl PeerExchange {
             }
         }
         let added = self.added.iter().map(|(address, _)| *address);
-        let (added, added6) = compact(added.take(Self::MOST_PEERS));
+        let (added, added6) = lists(added.take(Self::MAX_PEERS));
         let dropped = self.dropped.iter().copied();
-        let (dropped, dropped6) = compact(dropped.take(Self::MOST_PEERS));
+        let (dropped, dropped6) = lists(dropped.take(Self::MAX_PEERS));
         let mut dict = DictWriter::default();
         dict.string("added", added)
             .string("added.f", flags)
@@ -68,7 +66,7 @@ impl PeerExchange {
     /// # Errors
     /// Not such a message.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, PeerExchangeError> {
-        let (wire, _): (Wire, _) = bencode::decode(bytes, MOST_BYTES)?;
+        let (wire, _): (Wire, _) = bencode::decode(bytes, MAX_BYTES)?;
         let added = v4(&wire.added).zip(with_default(&wire.added_f));
         let added6 = v6(&wire.added6).zip(with_default(&wire.added6_f));
         let added = added.chain(added6);
@@ -76,45 +74,11 @@ impl PeerExchange {
         Ok(Self {
             added: added
                 .filter(|(address, _)| address.port() != 0)
-                .take(Self::MOST_PEERS)
+                .take(Self::MAX_PEERS)
                 .collect(),
-            dropped: dropped.take(Self::MOST_PEERS).collect(),
+            dropped: dropped.take(Self::MAX_PEERS).collect(),
         })
     }
-}
-
-fn compact(addresses: impl Iterator<Item = SocketAddr>) -> (Vec<u8>, Vec<u8>) {
-    let (mut v4, mut v6) = (Vec::new(), Vec::new());
-    for address in addresses {
-        let list = match address.ip() {
-            IpAddr::V4(ip) => {
-                v4.extend_from_slice(&ip.octets());
-                &mut v4
-            }
-            IpAddr::V6(ip) => {
-                v6.extend_from_slice(&ip.octets());
-                &mut v6
-            }
-        };
-        list.extend_from_slice(&address.port().to_be_bytes());
-    }
-    (v4, v6)
-}
-
-fn v4(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> {
-    let (peers, _) = bytes.as_chunks::<COMPACT_V4>();
-    peers.iter().map(|[a, b, c, d, port @ ..]| {
-        SocketAddr::from((Ipv4Addr::new(*a, *b, *c, *d), u16::from_be_bytes(*port)))
-    })
-}
-
-fn v6(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> {
-    let (peers, _) = bytes.as_chunks::<COMPACT_V6>();
-    peers.iter().filter_map(|peer| {
-        let (ip, port) = peer.split_first_chunk::<16>()?;
-        let port = u16::from_be_bytes(port.try_into().ok()?);
-        Some(SocketAddr::from((Ipv6Addr::from(*ip), port)))
-    })
 }
 
 fn with_default(flags: &[u8]) -> impl Iterator<Item = u8> {
@@ -139,6 +103,8 @@ struct Wire {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -162,7 +128,7 @@ mod tests {
         added.push(10);
         let mut dict = DictWriter::default();
         let read = PeerExchange::from_bytes(&dict.string("added", added).finish()).unwrap();
-        assert_eq!(read.added.len(), PeerExchange::MOST_PEERS);
+        assert_eq!(read.added.len(), PeerExchange::MAX_PEERS);
         assert!(
             read.added
                 .iter()

@@ -1,22 +1,18 @@
 //! What the tracker answers.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use serde::Deserialize;
 use serde_bencode::value::Value;
 use serde_bytes::ByteBuf;
 
-use crate::PeerId;
 use crate::bencode::{self, BencodeError, DictWriter};
+use crate::{PeerId, compact_peers};
 
 /// Longest reply that is read: some thousand peers.
-const MOST_BYTES: usize = 64 * 1024;
+const MAX_BYTES: usize = 64 * 1024;
 /// Longest failure reason that is kept, in characters.
-const MOST_REASON: usize = 512;
-/// BEP 23: address and port.
-const COMPACT_V4: usize = 6;
-/// BEP 7: address and port.
-const COMPACT_V6: usize = 18;
+const MAX_REASON: usize = 512;
 
 /// A reply that cannot be read; the tracker's fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,19 +50,7 @@ pub struct AnnounceResponse {
 impl AnnounceResponse {
     /// The bencoded reply with compact peer lists (BEP 23, BEP 7).
     pub fn to_bytes(&self) -> Vec<u8> {
-        let (mut v4, mut v6) = (Vec::new(), Vec::new());
-        for peer in &self.peers {
-            match peer {
-                SocketAddr::V4(peer) => {
-                    v4.extend_from_slice(&peer.ip().octets());
-                    v4.extend_from_slice(&peer.port().to_be_bytes());
-                }
-                SocketAddr::V6(peer) => {
-                    v6.extend_from_slice(&peer.ip().octets());
-                    v6.extend_from_slice(&peer.port().to_be_bytes());
-                }
-            }
-        }
+        let (v4, v6) = compact_peers::lists(self.peers.iter().copied());
         let mut dict = self.counts();
         dict.string("peers", v4);
         if !v6.is_empty() {
@@ -134,30 +118,24 @@ impl AnnounceReply {
     /// # Errors
     /// Not such a reply.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, AnnounceReplyError> {
-        let (wire, _): (Wire, _) = bencode::decode(bytes, MOST_BYTES)?;
+        let (wire, _): (Wire, _) = bencode::decode(bytes, MAX_BYTES)?;
         if let Some(reason) = wire.failure_reason {
             let reason = String::from_utf8_lossy(&reason)
                 .chars()
-                .take(MOST_REASON)
+                .take(MAX_REASON)
                 .collect();
             return Ok(Self::Failure(reason));
         }
         let mut peers = match wire.peers {
             None => Vec::new(),
-            Some(Value::Bytes(compact)) => compact_v4(&compact)?,
+            Some(Value::Bytes(list)) => {
+                compact_peers::v4(whole(&list, compact_peers::V4)?).collect()
+            }
             Some(Value::List(full)) => in_full(&full)?,
             Some(Value::Int(_) | Value::Dict(_)) => return Err(AnnounceReplyError::Peer),
         };
         let peers6 = wire.peers6.unwrap_or_default();
-        let (v6, rest) = peers6.as_chunks::<COMPACT_V6>();
-        if !rest.is_empty() {
-            return Err(AnnounceReplyError::Peers(peers6.len()));
-        }
-        peers.extend(v6.iter().filter_map(|peer| {
-            let (ip, port) = peer.split_first_chunk::<16>()?;
-            let port = u16::from_be_bytes(port.try_into().ok()?);
-            Some(SocketAddr::from((Ipv6Addr::from(*ip), port)))
-        }));
+        peers.extend(compact_peers::v6(whole(&peers6, compact_peers::V6)?));
         Ok(Self::Peers(AnnounceResponse {
             interval: wire.interval.ok_or(AnnounceReplyError::NoInterval)?,
             min_interval: wire.min_interval,
@@ -168,15 +146,13 @@ impl AnnounceReply {
     }
 }
 
-fn compact_v4(peers: &[u8]) -> Result<Vec<SocketAddr>, AnnounceReplyError> {
-    let (whole, rest) = peers.as_chunks::<COMPACT_V4>();
-    if !rest.is_empty() {
-        return Err(AnnounceReplyError::Peers(peers.len()));
+/// The list, if it is not cut short.
+fn whole(list: &[u8], peer: usize) -> Result<&[u8], AnnounceReplyError> {
+    if list.len().is_multiple_of(peer) {
+        Ok(list)
+    } else {
+        Err(AnnounceReplyError::Peers(list.len()))
     }
-    let address = |[a, b, c, d, port @ ..]: &[u8; COMPACT_V4]| {
-        SocketAddr::from((Ipv4Addr::new(*a, *b, *c, *d), u16::from_be_bytes(*port)))
-    };
-    Ok(whole.iter().map(address).collect())
 }
 
 fn in_full(peers: &[Value]) -> Result<Vec<SocketAddr>, AnnounceReplyError> {
@@ -214,6 +190,8 @@ struct Wire {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use proptest::prelude::*;
 
     use super::*;
@@ -258,10 +236,7 @@ mod tests {
         }
         let far = b"d8:intervali5e5:peersld2:ip7:1.2.3.44:porti65536eeee";
         assert_eq!(refused(far), E::Peer);
-        assert!(matches!(
-            refused(&vec![b'l'; MOST_BYTES + 1]),
-            E::Bencode(_)
-        ));
+        assert!(matches!(refused(&vec![b'l'; MAX_BYTES + 1]), E::Bencode(_)));
     }
 
     #[test]

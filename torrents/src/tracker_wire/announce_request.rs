@@ -8,9 +8,9 @@ use super::query::{self, Parameter, QueryError};
 use crate::{InfoHash, PeerId};
 
 /// Longest announce query that is read; one of ours with a ticket has about 600 bytes.
-const MOST_BYTES: usize = 4096;
+const MAX_BYTES: usize = 4096;
 /// Longest `key` and longest `ticket`.
-const MOST_TEXT_BYTES: usize = 1024;
+const MAX_TEXT_BYTES: usize = 1024;
 
 /// A query that is no announce; the peer's fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,7 +79,7 @@ pub struct AnnounceRequest {
     pub no_peer_id: bool,
     /// Proves that it is the same peer at another address (BEP 7).
     pub key: Option<String>,
-    /// A [`crate::SignedTicket`] in text form (our own parameter).
+    /// A [`flotilla_cluster::SignedTicket`] in text form (our own parameter).
     pub ticket: Option<String>,
 }
 
@@ -92,7 +92,7 @@ impl AnnounceRequest {
     /// A parameter is malformed or repeated, or one of `info_hash`, `peer_id`, `port`, `left` is
     /// missing.
     pub fn from_query(query: &str) -> Result<Self, AnnounceRequestError> {
-        let parameters = Parameters(query::parse(query, MOST_BYTES)?);
+        let parameters = Parameters(query::parse(query, MAX_BYTES)?);
         Ok(Self {
             info_hash: parameters.bytes("info_hash")?,
             peer_id: parameters.bytes("peer_id")?,
@@ -207,7 +207,7 @@ impl Parameters {
     fn key(&self) -> Result<Option<String>, AnnounceRequestError> {
         match self.value("key")? {
             None | Some([]) => Ok(None),
-            Some(key) if key.len() > MOST_TEXT_BYTES => Err(AnnounceRequestError::Malformed("key")),
+            Some(key) if key.len() > MAX_TEXT_BYTES => Err(AnnounceRequestError::Malformed("key")),
             Some(key) => Ok(Some(String::from_utf8_lossy(key).into_owned())),
         }
     }
@@ -216,7 +216,7 @@ impl Parameters {
     fn text(&self, name: &'static str) -> Result<Option<String>, AnnounceRequestError> {
         match self.value(name)? {
             None | Some([]) => Ok(None),
-            Some(value) if value.len() > MOST_TEXT_BYTES => {
+            Some(value) if value.len() > MAX_TEXT_BYTES => {
                 Err(AnnounceRequestError::Malformed(name))
             }
             Some(value) => match String::from_utf8(value.to_vec()) {
@@ -284,7 +284,7 @@ mod tests {
         );
         assert_eq!(refused(format!("{STOCK}&left=1")), E::Twice("left"));
         assert!(matches!(
-            refused("a".repeat(MOST_BYTES + 1)),
+            refused("a".repeat(MAX_BYTES + 1)),
             E::Query(QueryError::TooLong { .. })
         ));
         assert_eq!(

@@ -14,6 +14,6 @@ pub use scrape::{
     ScrapeEntry, ScrapeRequest, ScrapeRequestError, ScrapeResponse, ScrapeResponseError,
 };
 pub use udp::{
-    AddressFamily, ConnectionId, MOST_DATAGRAM_BYTES, MOST_SCRAPED, TransactionId, UdpMessageError,
+    AddressFamily, ConnectionId, MAX_DATAGRAM_BYTES, MAX_SCRAPED, TransactionId, UdpMessageError,
     UdpReply, UdpRequest, UdpScrapeCounts,
 };

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 /// Most parameters of one query: 74 info hashes (the most that a UDP scrape has, BEP 15) and others.
-const MOST_PARAMETERS: usize = 128;
+const MAX_PARAMETERS: usize = 128;
 
 /// A query string beyond the caps or malformed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,7 +19,7 @@ pub enum QueryError {
         found: usize,
     },
     /// More parameters than the cap.
-    #[error("query with more than {MOST_PARAMETERS} parameters")]
+    #[error("query with more than {MAX_PARAMETERS} parameters")]
     TooManyParameters,
     /// `%` without two hexadecimal digits.
     #[error("malformed percent encoding in the query")]
@@ -44,7 +44,7 @@ pub(super) fn parse(query: &str, most: usize) -> Result<Vec<Parameter>, QueryErr
     }
     let mut parameters = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        if parameters.len() == MOST_PARAMETERS {
+        if parameters.len() == MAX_PARAMETERS {
             return Err(QueryError::TooManyParameters);
         }
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -125,7 +125,7 @@ mod tests {
                 "{query}"
             );
         }
-        let many = "a&".repeat(MOST_PARAMETERS + 1);
+        let many = "a&".repeat(MAX_PARAMETERS + 1);
         assert_eq!(parse(&many, 1000), Err(QueryError::TooManyParameters));
     }
 

@@ -10,11 +10,11 @@ use crate::InfoHash;
 use crate::bencode::{self, BencodeError, DictWriter};
 
 /// Most swarms of one scrape: as many as a UDP scrape has (BEP 15).
-const MOST_SWARMS: usize = 74;
+const MAX_SWARMS: usize = 74;
 /// Longest scrape query that is read: 74 info hashes of 60 encoded bytes and their names.
-const MOST_QUERY_BYTES: usize = 8 * 1024;
+const MAX_QUERY_BYTES: usize = 8 * 1024;
 /// Longest scrape reply that is read.
-const MOST_BYTES: usize = 64 * 1024;
+const MAX_BYTES: usize = 64 * 1024;
 
 /// A query that is no scrape; the peer's fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,7 +27,7 @@ pub enum ScrapeRequestError {
     #[error("scrape with malformed info_hash")]
     InfoHash,
     /// More swarms than the cap.
-    #[error("scrape of more than {MOST_SWARMS} swarms")]
+    #[error("scrape of more than {MAX_SWARMS} swarms")]
     TooMany,
 }
 
@@ -53,14 +53,14 @@ impl ScrapeRequest {
     /// # Errors
     /// Malformed, or more than that.
     pub fn from_query(query: &str) -> Result<Self, ScrapeRequestError> {
-        let parameters = query::parse(query, MOST_QUERY_BYTES)?;
+        let parameters = query::parse(query, MAX_QUERY_BYTES)?;
         let values = parameters
             .iter()
             .filter(|parameter| parameter.name == b"info_hash");
         let hashes = values.map(|parameter| InfoHash::try_from(parameter.value.as_slice()));
         let hashes = hashes.collect::<Result<Vec<_>, _>>();
         let hashes = hashes.map_err(|_| ScrapeRequestError::InfoHash)?;
-        if hashes.len() > MOST_SWARMS {
+        if hashes.len() > MAX_SWARMS {
             Err(ScrapeRequestError::TooMany)
         } else {
             Ok(Self(hashes))
@@ -117,7 +117,7 @@ impl ScrapeResponse {
     /// # Errors
     /// Not such a reply.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ScrapeResponseError> {
-        let (wire, _): (Wire, _) = bencode::decode(bytes, MOST_BYTES)?;
+        let (wire, _): (Wire, _) = bencode::decode(bytes, MAX_BYTES)?;
         let entries = wire.files.into_iter().map(|(key, counts)| {
             let info_hash = InfoHash::try_from(key.as_slice())
                 .map_err(|_| ScrapeResponseError::InfoHash(key.len()))?;
@@ -175,7 +175,7 @@ mod tests {
     fn info_hashes_of_another_length_and_too_many_are_refused() {
         let refused = |query: &str| ScrapeRequest::from_query(query).unwrap_err();
         assert_eq!(refused("info_hash=abc"), ScrapeRequestError::InfoHash);
-        let many = ScrapeRequest(vec![InfoHash::from_bytes([b'a'; 20]); MOST_SWARMS + 1]);
+        let many = ScrapeRequest(vec![InfoHash::from_bytes([b'a'; 20]); MAX_SWARMS + 1]);
         assert_eq!(refused(&many.to_query()), ScrapeRequestError::TooMany);
         let reply = b"d5:filesd1:ad8:completei0e10:incompletei0eeee";
         assert_eq!(
@@ -186,7 +186,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn requests_round_trip(hashes in prop::collection::vec(any::<[u8; 20]>(), 0..=MOST_SWARMS)) {
+        fn requests_round_trip(hashes in prop::collection::vec(any::<[u8; 20]>(), 0..=MAX_SWARMS)) {
             let request = ScrapeRequest(hashes.into_iter().map(InfoHash::from_bytes).collect());
             prop_assert_eq!(ScrapeRequest::from_query(&request.to_query()), Ok(request));
         }

@@ -1,16 +1,16 @@
 //! The messages between peers and a UDP tracker (BEP 15). Integers are in network byte order.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::{AnnounceEvent, AnnounceRequest, AnnounceResponse};
-use crate::{InfoHash, PeerId};
+use crate::{InfoHash, PeerId, compact_peers};
 
 /// Longest datagram that is read. Other trackers send some hundred peers in fragments.
-pub const MOST_DATAGRAM_BYTES: usize = 8 * 1024;
+pub const MAX_DATAGRAM_BYTES: usize = 8 * 1024;
 /// Longest reply that is written: one Ethernet frame's worth over IPv6, so that none is fragmented.
-const MOST_REPLY_BYTES: usize = 1452;
+const MAX_REPLY_BYTES: usize = 1452;
 /// Most swarms of one scrape.
-pub const MOST_SCRAPED: usize = 74;
+pub const MAX_SCRAPED: usize = 74;
 /// BEP 15: what a connect request has in place of a connection id.
 const PROTOCOL: u64 = 0x0417_2710_1980;
 const CONNECT: u32 = 0;
@@ -18,7 +18,7 @@ const ANNOUNCE: u32 = 1;
 const SCRAPE: u32 = 2;
 const ERROR: u32 = 3;
 /// Longest error message that is kept or sent, in characters.
-const MOST_MESSAGE: usize = 512;
+const MAX_MESSAGE: usize = 512;
 const COUNTS_BYTES: usize = 12;
 
 /// A datagram that is no message of this protocol; the sender's fault.
@@ -26,7 +26,7 @@ const COUNTS_BYTES: usize = 12;
 #[non_exhaustive]
 pub enum UdpMessageError {
     /// More bytes than any message has.
-    #[error("datagram of {0} bytes, expected at most {MOST_DATAGRAM_BYTES}")]
+    #[error("datagram of {0} bytes, expected at most {MAX_DATAGRAM_BYTES}")]
     TooLong(usize),
     /// It ends inside a message.
     #[error("datagram of {0} bytes ends inside a message")]
@@ -73,14 +73,14 @@ impl AddressFamily {
 
     const fn peer_bytes(self) -> usize {
         match self {
-            Self::V4 => 6,
-            Self::V6 => 18,
+            Self::V4 => compact_peers::V4,
+            Self::V6 => compact_peers::V6,
         }
     }
 
     /// Peers that fit into one reply.
     pub const fn most_peers(self) -> usize {
-        (MOST_REPLY_BYTES - 20) / self.peer_bytes()
+        (MAX_REPLY_BYTES - 20) / self.peer_bytes()
     }
 }
 
@@ -113,7 +113,7 @@ impl UdpRequest {
             }
             Self::Scrape(connection, transaction, swarms) => {
                 head(connection.0, SCRAPE, *transaction);
-                for swarm in swarms.iter().take(MOST_SCRAPED) {
+                for swarm in swarms.iter().take(MAX_SCRAPED) {
                     out.extend_from_slice(swarm.as_bytes());
                 }
             }
@@ -139,7 +139,7 @@ impl UdpRequest {
             }
             SCRAPE => {
                 let (hashes, rest) = reader.rest.as_chunks::<20>();
-                if hashes.is_empty() || !rest.is_empty() || hashes.len() > MOST_SCRAPED {
+                if hashes.is_empty() || !rest.is_empty() || hashes.len() > MAX_SCRAPED {
                     return Err(UdpMessageError::List(reader.rest.len()));
                 }
                 let hashes = hashes.iter().copied().map(InfoHash::from_bytes).collect();
@@ -235,7 +235,7 @@ impl UdpReply {
             }
             Self::Scrape(transaction, counts) => {
                 head(SCRAPE, *transaction);
-                for counts in counts.iter().take(MOST_SCRAPED) {
+                for counts in counts.iter().take(MAX_SCRAPED) {
                     for count in [counts.seeders, counts.completed, counts.leechers] {
                         out.extend_from_slice(&count.to_be_bytes());
                     }
@@ -246,11 +246,11 @@ impl UdpReply {
                 out.extend(
                     message
                         .chars()
-                        .take(MOST_MESSAGE)
+                        .take(MAX_MESSAGE)
                         .collect::<String>()
                         .bytes(),
                 );
-                out.truncate(MOST_REPLY_BYTES);
+                out.truncate(MAX_REPLY_BYTES);
             }
         }
         out
@@ -281,7 +281,7 @@ impl UdpReply {
             }
             SCRAPE => {
                 let entries = reader.rest.len() / COUNTS_BYTES;
-                if !reader.rest.len().is_multiple_of(COUNTS_BYTES) || entries > MOST_SCRAPED {
+                if !reader.rest.len().is_multiple_of(COUNTS_BYTES) || entries > MAX_SCRAPED {
                     return Err(UdpMessageError::List(reader.rest.len()));
                 }
                 let counts = (0..entries).map(|_| reader.counts());
@@ -289,7 +289,7 @@ impl UdpReply {
             }
             ERROR => {
                 let message = String::from_utf8_lossy(reader.rest);
-                let message = message.chars().take(MOST_MESSAGE).collect();
+                let message = message.chars().take(MAX_MESSAGE).collect();
                 Ok(Self::Error(transaction, message))
             }
             other => Err(UdpMessageError::Action(other)),
@@ -302,11 +302,8 @@ fn put_peers(out: &mut Vec<u8>, peers: &[SocketAddr], family: AddressFamily) {
         .iter()
         .filter(|peer| AddressFamily::of(peer.ip()) == family);
     for peer in of_family.take(family.most_peers()) {
-        match peer.ip().to_canonical() {
-            IpAddr::V4(ip) => out.extend_from_slice(&ip.octets()),
-            IpAddr::V6(ip) => out.extend_from_slice(&ip.octets()),
-        }
-        out.extend_from_slice(&peer.port().to_be_bytes());
+        let canonical = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        compact_peers::put(out, canonical);
     }
 }
 
@@ -318,7 +315,7 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(bytes: &'a [u8]) -> Result<Self, UdpMessageError> {
-        if bytes.len() > MOST_DATAGRAM_BYTES {
+        if bytes.len() > MAX_DATAGRAM_BYTES {
             return Err(UdpMessageError::TooLong(bytes.len()));
         }
         Ok(Self {
@@ -380,19 +377,15 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn peers(&mut self, family: AddressFamily) -> Result<Vec<SocketAddr>, UdpMessageError> {
+    fn peers(&self, family: AddressFamily) -> Result<Vec<SocketAddr>, UdpMessageError> {
         let size = family.peer_bytes();
         if !self.rest.len().is_multiple_of(size) {
             return Err(UdpMessageError::List(self.rest.len()));
         }
-        let peers = (0..self.rest.len() / size).map(|_| {
-            let ip = match family {
-                AddressFamily::V4 => IpAddr::V4(Ipv4Addr::from(self.take::<4>()?)),
-                AddressFamily::V6 => IpAddr::V6(Ipv6Addr::from(self.take::<16>()?)),
-            };
-            Ok(SocketAddr::new(ip, self.u16()?))
-        });
-        peers.collect()
+        Ok(match family {
+            AddressFamily::V4 => compact_peers::v4(self.rest).collect(),
+            AddressFamily::V6 => compact_peers::v6(self.rest).collect(),
+        })
     }
 
     fn counts(&mut self) -> Result<UdpScrapeCounts, UdpMessageError> {

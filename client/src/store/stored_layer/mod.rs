@@ -8,15 +8,16 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use flotilla_cluster::redacted;
 use flotilla_torrents::{Bitfield, ContentId, Digest, Geometry, InfoHash, PieceHash, PieceIndex};
+use parking_lot::{Mutex, MutexGuard};
 use url::Url;
 
 use super::journal::Journal;
 use super::layer_record::{self, now_millis};
-use crate::without_secrets::redacted;
 
 const DATA: &str = "data";
 const JOURNAL: &str = "pieces";
@@ -164,10 +165,7 @@ impl StoredLayer {
     /// Writes the whole of a small layer, as [`write_piece`](Self::write_piece) does, and seals
     /// it, unless that was done before. Returns whether it was done now.
     pub(super) fn complete(&self, bytes: &[u8], sha256: Digest) -> io::Result<bool> {
-        let _once = self
-            .completing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let _once = self.completing.lock();
         if self.sealed().is_some() {
             return Ok(false);
         }
@@ -292,11 +290,11 @@ impl StoredLayer {
 
     /// Reactor threads ask: nothing that touches the disk is done with it.
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 
     fn noted(&self) -> MutexGuard<'_, Option<Journal>> {
-        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+        self.noted.lock()
     }
 }
 

@@ -4,10 +4,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-use std::sync::{Mutex, OnceLock};
 
 use flotilla_torrents::{Bitfield, ContentId, Geometry, PieceHash, PieceIndex};
+use parking_lot::Mutex;
 use tempfile::NamedTempFile;
 
 use super::{DATA, FEW_PIECES, Inner, JOURNAL, StoredLayer, UNSYNCED, at};
@@ -82,7 +83,7 @@ impl StoredLayer {
         let written = match (&sealed, record.written) {
             (None, _) => 0,
             (Some(_), Some(written)) => written,
-            // An earlier version's.
+            // It could not be read when the layer was sealed.
             (Some(_), None) => {
                 layer_record::written(&data).map_err(|e| StoreError::io(&path, e))?
             }

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use flotilla_torrents::Digest;
@@ -27,7 +26,7 @@ impl StoredLayer {
 
     /// `beforehand` is done between the data and the journal's entries, if there are any.
     fn record_pieces(&self, beforehand: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut journal = self.journal.lock();
         let written = std::mem::take(&mut self.lock().unsynced);
         if written.is_empty() {
             return Ok(());
@@ -99,10 +98,7 @@ impl StoredLayer {
 
     /// Writes the record, unless it is known to survive a crash already and not to be `anew`.
     pub(super) fn settle_record(&self, anew: bool) -> io::Result<()> {
-        let mut is_settled = self
-            .is_settled
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut is_settled = self.is_settled.lock();
         if self.is_dismissed.load(Ordering::Relaxed) {
             return Ok(());
         }

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use flotilla_client::DaemonClient;
-use flotilla_client::cache::{Cache, CacheReport, Outcome};
 use flotilla_client::control::SOCKET;
-use flotilla_client::control_client::ControlError;
+use flotilla_client::control::cache::{Cache, CacheReport, Outcome};
+use flotilla_client::control::client::ControlError;
 use flotilla_client::store::{LayerAudit, StoreError};
 use flotilla_torrents::ContentId;
 use tokio_util::sync::CancellationToken;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
-use flotilla_client::cache::{CacheReport, Outcome};
+use flotilla_client::control::cache::{CacheReport, Outcome};
 use flotilla_client::store::LayerAudit;
 use flotilla_torrents::ContentId;
 use indicatif::BinaryBytes;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use anyhow::bail;
-use flotilla_client::cache::{CacheReport, LayerReport};
+use flotilla_client::control::cache::{CacheReport, LayerReport};
 use flotilla_torrents::ContentId;
 
 use super::table::short_name;

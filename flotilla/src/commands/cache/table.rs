@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use flotilla_client::cache::{CacheReport, LayerReport};
+use flotilla_client::control::cache::{CacheReport, LayerReport};
 use indicatif::{BinaryBytes, HumanDuration};
 
 use crate::sanitize::Sanitized;

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
-use flotilla_client::get::{ByteRange, ExpectedDigest};
+use flotilla_get::{ByteRange, ExpectedDigest};
 
 use crate::config::units::{Rate, Time};
 

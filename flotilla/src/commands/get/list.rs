@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
 
-use flotilla_client::get::{ExpectedDigest, GetSource, remote_name};
+use flotilla_get::remote_name;
+use flotilla_get::{ExpectedDigest, GetSource};
 
 /// A list of a million URLs.
 const MAX_LIST_BYTES: u64 = 256 * 1024 * 1024;

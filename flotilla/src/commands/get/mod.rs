@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use flotilla_client::control::SOCKET;
-use flotilla_client::get::{
-    self, GetError, GetFile, GetOptions, GetSource, IndexError, IndexOptions, Login, MinRate,
-    Netrc, Seeding, SourceClient, SourceOptions,
-};
 use flotilla_client::{DaemonClient, PathFilter};
+use flotilla_get as get;
+use flotilla_get::{
+    GetError, GetFile, GetOptions, GetSource, IndexError, IndexOptions, Login, MinRate, Netrc,
+    Seeding, SourceClient, SourceOptions,
+};
 use glob::Pattern;
 use tokio_util::sync::CancellationToken;
 use url::Url;

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use flotilla_client::get::{GetEvent, Observer, Progress, share};
+use flotilla_get::{GetEvent, Observer, Progress, share};
 use indicatif::{
     BinaryBytes, HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle,
 };
+use parking_lot::Mutex;
 
 use crate::sanitize::Sanitized;
 
@@ -106,7 +107,7 @@ impl Board {
     }
 
     fn progress(&self, file: &Path, progress: &Progress) {
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut files = self.files.lock();
         let shown = files.entry(file.to_owned()).or_insert_with(|| FileOnBoard {
             bar: self.new_bar(file),
             line: (Instant::now(), progress.bytes),
@@ -144,7 +145,7 @@ impl Board {
     }
 
     fn forget(&self, file: &Path) {
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut files = self.files.lock();
         if let Some(shown) = files.remove(file) {
             shown.bar.finish_and_clear();
             self.bars.remove(&shown.bar);

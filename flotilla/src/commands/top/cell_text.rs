@@ -5,14 +5,14 @@ use unicode_width::UnicodeWidthChar as _;
 use crate::sanitize;
 
 /// Longest text that is looked at: no terminal has more columns to spare.
-const LONGEST: usize = 300;
+const MAX_LENGTH: usize = 300;
 
 /// The text with escapes for all that would not take the cells that are counted for it: besides what
 /// controls the terminal, what joins with its neighbours (terminals differ in how wide that is) and
 /// what is written from right to left (some terminals turn the whole line round).
 pub(super) fn cell_text(text: &str) -> String {
     let mut shown = String::new();
-    for c in text.chars().take(LONGEST) {
+    for c in text.chars().take(MAX_LENGTH) {
         if sanitize::controls(c) || joins(c) || is_right_to_left(c) {
             shown.extend(c.escape_unicode());
         } else {
@@ -77,6 +77,6 @@ mod tests {
 
     #[test]
     fn no_name_is_longer_than_a_line() {
-        assert_eq!(cell_text(&"x".repeat(100_000)).len(), LONGEST);
+        assert_eq!(cell_text(&"x".repeat(100_000)).len(), MAX_LENGTH);
     }
 }

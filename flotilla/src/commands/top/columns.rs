@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flotilla_client::statistics_client::{Node, Swarm};
+use flotilla_cluster::statistics_client::{Node, Swarm};
 use indicatif::BinaryBytes;
 
 use super::cell_text::cell_text;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use flotilla_client::statistics_client::{Chart, Totals};
+use flotilla_cluster::statistics_client::{Chart, Totals};
 use ratatui::Frame;
 use ratatui::layout::{Alignment, Constraint, Layout, Rect, Size};
 use ratatui::style::{Modifier, Style};

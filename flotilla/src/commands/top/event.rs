@@ -2,7 +2,7 @@
 
 use std::io;
 
-use flotilla_client::statistics_client::{List, Node, Swarm, Totals};
+use flotilla_cluster::statistics_client::{List, Node, Swarm, Totals};
 use ratatui::crossterm::event::Event as TerminalEvent;
 
 use super::listing::Query;

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use flotilla_client::statistics_client::StatisticsClient;
+use flotilla_cluster::statistics_client::StatisticsClient;
 use ratatui::crossterm::event::{self as crossterm_event, Event as TerminalEvent};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -73,7 +73,7 @@ const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(500)..=Duratio
 /// Keys and answers that wait to be drawn. An answer too many is dropped: the next one is newer.
 const MAX_QUEUED: usize = 64;
 /// How often threads look whether to end, and the time that is shown moves on.
-const TICK: Duration = Duration::from_millis(200);
+const TICK_INTERVAL: Duration = Duration::from_millis(200);
 /// For the terminal to take what restores it.
 const RESTORE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -93,7 +93,7 @@ pub(crate) async fn run(args: TopArgs, shutdown: CancellationToken) -> anyhow::R
         .iter()
         .map(|supernode| StatisticsClient::new(supernode, token.as_deref()));
     let clients = clients.collect::<Result<Vec<_>, _>>()?;
-    let state = State::new(supernodes.iter().map(flotilla_client::redacted).collect());
+    let state = State::new(supernodes.iter().map(flotilla_cluster::redacted).collect());
 
     // Ends everything that was started here, also when this future is dropped.
     let ended = shutdown.child_token();
@@ -132,7 +132,7 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<()>
 /// Reads keys until `end`.
 fn read_keys(events: &SyncSender<Event>, end: &CancellationToken) {
     while !end.is_cancelled() {
-        let read = match crossterm_event::poll(TICK) {
+        let read = match crossterm_event::poll(TICK_INTERVAL) {
             Ok(false) => continue,
             Ok(true) => crossterm_event::read(),
             Err(error) => Err(error),
@@ -169,7 +169,7 @@ fn show(
             }
             differs
         });
-        let first = match events.recv_timeout(TICK) {
+        let first = match events.recv_timeout(TICK_INTERVAL) {
             Ok(event) => event,
             Err(RecvTimeoutError::Timeout) => continue,
             // The others may see the end first.

@@ -3,8 +3,8 @@
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
-use flotilla_client::SupernodeError;
-use flotilla_client::statistics_client::{StatisticsClient, Totals};
+use flotilla_cluster::SupernodeError;
+use flotilla_cluster::statistics_client::{StatisticsClient, Totals};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -12,7 +12,7 @@ use super::event::{Answer, Event, Rows};
 use super::listing::{Query, View};
 
 /// Keys that follow each other make one question.
-const PAUSE_AFTER_KEYS: Duration = Duration::from_millis(100);
+const KEY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Asks what `asked` says, at once when that changes and every `interval`, until the receiver is gone.
 pub(super) async fn ask(
@@ -39,7 +39,7 @@ pub(super) async fn ask(
                 if changed.is_err() {
                     return;
                 }
-                sleep(PAUSE_AFTER_KEYS).await;
+                sleep(KEY_PAUSE).await;
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use flotilla_client::statistics_client::Totals;
+use flotilla_cluster::statistics_client::Totals;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use super::columns;
@@ -185,7 +185,7 @@ impl State {
 pub(super) mod tests {
     use std::time::Duration;
 
-    use flotilla_client::statistics_client::{List, Node, Swarm};
+    use flotilla_cluster::statistics_client::{List, Node, Swarm};
 
     use super::*;
 

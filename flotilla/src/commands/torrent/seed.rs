@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use anyhow::bail;
 use clap::Args;
-use flotilla_client::torrent_swarm::{self, SeedError, SeedOptions, Seeding, SwarmOptions};
-use flotilla_client::{register_torrent, tracker_url};
+use flotilla_cluster::{register_torrent, tracker_url};
+use flotilla_get::torrent_swarm;
+use flotilla_get::torrent_swarm::{SeedError, SeedOptions, Seeding, SwarmOptions};
 use flotilla_torrents::Metainfo;
 use tokio_util::sync::CancellationToken;
 use url::Url;

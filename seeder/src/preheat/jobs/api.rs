@@ -1,28 +1,32 @@
 //! Jobs for members of the cluster: `/v1/preheat-jobs`.
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, Json, Path, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use flotilla_torrents::preheat_api::{JobStatus, PreheatRequest};
+use bytes::Bytes;
+use flotilla_cluster::messages::preheats::{JobStatus, PreheatEvent, PreheatRequest};
+use futures_util::{StreamExt as _, stream};
 
 use super::{JobId, JobRecord, Jobs, SubmitError};
 use crate::api::refusal;
 use crate::preheat::shown;
 
 /// 256 images with long names.
-const LARGEST_REQUEST: usize = 128 * 1024;
+const MAX_REQUEST_BYTES: usize = 128 * 1024;
 /// Jobs that are listed, the latest.
-const MOST_LISTED: usize = 1000;
+const MAX_LISTED: usize = 1000;
 
 /// The routes; whoever mounts them lets members of the cluster through only.
 pub(crate) fn router(jobs: Jobs) -> Router {
     Router::new()
         .route("/v1/preheat-jobs", get(list).post(submit))
         .route("/v1/preheat-jobs/{id}", get(show).delete(cancel))
-        .layer(DefaultBodyLimit::max(LARGEST_REQUEST))
+        .route("/v1/preheat-jobs/{id}/events", get(events))
+        .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
         .with_state(jobs)
 }
 
@@ -53,12 +57,35 @@ async fn submit(
 }
 
 async fn list(State(jobs): State<Jobs>) -> Response {
-    let latest = jobs.latest(MOST_LISTED).into_iter();
+    let latest = jobs.latest(MAX_LISTED).into_iter();
     Json(latest.map(status_of).collect::<Vec<_>>()).into_response()
 }
 
 async fn show(State(jobs): State<Jobs>, Path(id): Path<String>) -> Response {
     told(id.parse().ok().and_then(|id| jobs.get(JobId(id))))
+}
+
+/// Lines of JSON: what has become of each layer, what becomes of the others, and the end.
+async fn events(State(jobs): State<Jobs>, Path(id): Path<String>) -> Response {
+    let Some(follower) = id.parse().ok().and_then(|id| jobs.follow(JobId(id))) else {
+        return unknown();
+    };
+    let lines = stream::unfold(Some(follower), async |follower| {
+        let mut follower = follower?;
+        let event = follower.next().await;
+        let goes_on = !matches!(event, PreheatEvent::Finished(_));
+        let mut line = serde_json::to_vec(&event).unwrap_or_default();
+        line.push(b'\n');
+        let line = Ok::<_, std::io::Error>(Bytes::from(line));
+        Some((line, goes_on.then_some(follower)))
+    });
+    // Stopping waits for answers that go on.
+    let lines = lines.take_until(jobs.shutdown().clone().cancelled_owned());
+    (
+        [(header::CONTENT_TYPE, "application/x-ndjson")],
+        Body::from_stream(lines),
+    )
+        .into_response()
 }
 
 async fn cancel(State(jobs): State<Jobs>, Path(id): Path<String>) -> Response {
@@ -71,11 +98,15 @@ async fn cancel(State(jobs): State<Jobs>, Path(id): Path<String>) -> Response {
 fn told(record: Option<JobRecord>) -> Response {
     match record {
         Some(record) => Json(status_of(record)).into_response(),
-        None => refusal(StatusCode::NOT_FOUND, "no such preheat job"),
+        None => unknown(),
     }
 }
 
-fn status_of(record: JobRecord) -> JobStatus {
+fn unknown() -> Response {
+    refusal(StatusCode::NOT_FOUND, "no such preheat job")
+}
+
+pub(super) fn status_of(record: JobRecord) -> JobStatus {
     JobStatus {
         id: record.id.0,
         state: record.state,

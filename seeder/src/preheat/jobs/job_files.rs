@@ -11,7 +11,7 @@ use tempfile::NamedTempFile;
 use super::record::{JobId, JobRecord};
 
 /// A job has 256 images at most, few outcomes, and 10,000 nodes whose names have up to 255 bytes.
-const LARGEST: u64 = 8 * 1024 * 1024;
+const MAX_BYTES: u64 = 8 * 1024 * 1024;
 const ENDING: &str = "json";
 
 /// The directory of all jobs. Everything here blocks on the disk.
@@ -70,7 +70,7 @@ impl JobFiles {
 
 fn read(path: &Path) -> io::Result<JobRecord> {
     let mut text = Vec::new();
-    File::open(path)?.take(LARGEST).read_to_end(&mut text)?;
+    File::open(path)?.take(MAX_BYTES).read_to_end(&mut text)?;
     let record: JobRecord = serde_json::from_slice(&text)?;
     let stem = path.file_stem().and_then(OsStr::to_str);
     if stem == Some(record.id.to_string().as_str()) {
@@ -84,7 +84,7 @@ fn read(path: &Path) -> io::Result<JobRecord> {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
-    use flotilla_torrents::preheat_api::PreheatRequest;
+    use flotilla_cluster::messages::preheats::PreheatRequest;
 
     use super::*;
 

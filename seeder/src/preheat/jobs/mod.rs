@@ -5,39 +5,45 @@
 //! finished when it stops are run again by the next one in the same directory.
 
 pub(crate) mod api;
+mod events;
 mod glances;
 mod job_files;
 mod record;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use flotilla_torrents::orders_api::OrderedLayer;
-use flotilla_torrents::preheat_api::{PreheatEvent, PreheatRequest};
+use flotilla_cluster::messages::orders::OrderedLayer;
+use flotilla_cluster::messages::preheats::{PreheatEvent, PreheatRequest};
 use glob::Pattern;
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::events::{EventLog, Room};
 use self::job_files::JobFiles;
 pub(crate) use self::record::{JobId, JobRecord, JobState, Outcome};
+use flotilla_cluster::unix_now;
+
 use super::orders::Orders;
 use super::{Preheat, PreheatError, Preheater, Told};
-use crate::openings::unix_now;
 
 /// A policy of Harbor makes a job of each image of a project.
-const MOST_UNFINISHED: usize = 10_000;
-const MOST_FINISHED: usize = 10_000;
+const MAX_UNFINISHED: usize = 10_000;
+const MAX_FINISHED: usize = 10_000;
 /// Harbor asks for 30 minutes; people ask the next morning.
-const FINISHED_KEPT_FOR: u64 = 24 * 3600;
+const FINISHED_TTL: u64 = 24 * 3600;
 /// Jobs whose layers are read at the same time; all of them together read as many layers as one.
 const JOBS_AT_ONCE: usize = 4;
 /// A job that takes longer has met something that will not end.
-const LONGEST_JOB: Duration = Duration::from_secs(24 * 3600);
+const MAX_JOB: Duration = Duration::from_secs(24 * 3600);
 /// Nodes come back within this after their supernode has started anew.
 const NODES_COME_BACK: Duration = Duration::from_secs(5);
+/// Finished jobs whose events are kept, for those that come for them a little later.
+const LOGS_KEPT: usize = 64;
 /// Events that wait to be noted.
 const QUEUE: usize = 64;
 
@@ -50,7 +56,7 @@ pub(crate) enum SubmitError {
         "registry {0} is not listed: the supernode's operator does that with --preheat-registry, or with a login in the file of --registry-auth"
     )]
     NotListed(String),
-    #[error("{MOST_UNFINISHED} preheat jobs are unfinished; ask again later, or cancel some")]
+    #[error("{MAX_UNFINISHED} preheat jobs are unfinished; ask again later, or cancel some")]
     Full,
     #[error("the preheat job cannot be recorded: {0}")]
     Disk(io::Error),
@@ -64,6 +70,10 @@ struct Shared {
     files: JobFiles,
     preheater: Preheater,
     table: Mutex<BTreeMap<JobId, Arc<Job>>>,
+    /// Room for the events of all jobs.
+    room: Arc<Room>,
+    /// Finished jobs that still have their events, the latest last.
+    logged: Mutex<VecDeque<Arc<Job>>>,
     turns: Semaphore,
     orders: Orders,
     started: Instant,
@@ -73,17 +83,19 @@ struct Shared {
 struct Job {
     record: watch::Sender<JobRecord>,
     asked: Arc<Preheat>,
+    log: EventLog,
     cancelled: CancellationToken,
 }
 
 impl Job {
-    fn new(record: JobRecord, asked: Preheat) -> Self {
+    fn new(record: JobRecord, asked: Preheat, room: &Arc<Room>) -> Self {
         if let Some(lent) = &record.authorization {
             asked.lend(lent.0.clone());
         }
         Self {
             record: watch::Sender::new(record),
             asked: Arc::new(asked),
+            log: EventLog::new(Arc::clone(room)),
             cancelled: CancellationToken::new(),
         }
     }
@@ -105,11 +117,11 @@ impl Jobs {
         shutdown: CancellationToken,
     ) -> io::Result<Self> {
         let (files, records) = JobFiles::open(dir)?;
-        let mut table = BTreeMap::new();
+        let (mut table, room) = (BTreeMap::new(), Arc::default());
         for record in records {
             match Preheat::of_request(record.request.clone()) {
                 Ok(asked) => {
-                    table.insert(record.id, Arc::new(Job::new(record, asked)));
+                    table.insert(record.id, Arc::new(Job::new(record, asked, &room)));
                 }
                 Err(error) => {
                     tracing::warn!(job = %record.id, %error, "a preheat job is dropped");
@@ -121,6 +133,8 @@ impl Jobs {
             files,
             preheater,
             table: Mutex::new(table),
+            room,
+            logged: Mutex::default(),
             turns: Semaphore::new(JOBS_AT_ONCE),
             orders: Orders::new(),
             started: Instant::now(),
@@ -175,14 +189,14 @@ impl Jobs {
                 }
                 return Ok(same.record.borrow().clone());
             }
-            if table.values().filter(|job| !job.is_finished()).count() >= MOST_UNFINISHED {
+            if table.values().filter(|job| !job.is_finished()).count() >= MAX_UNFINISHED {
                 return Err(SubmitError::Full);
             }
             // No id is given twice, not even after the directory was lost.
             let next = table.last_key_value().map_or(0, |(last, _)| last.0 + 1);
             let (id, now) = (JobId(next.max(unix_now())), unix_now());
-            let job = Job::new(JobRecord::new(id, request, authorization, now), asked);
-            let job = Arc::new(job);
+            let record = JobRecord::new(id, request, authorization, now);
+            let job = Arc::new(Job::new(record, asked, &self.0.room));
             table.insert(id, Arc::clone(&job));
             job
         };
@@ -233,9 +247,10 @@ impl Jobs {
         if let Err(error) = self.save(&record).await {
             tracing::warn!(job = %id, %error, "a finished preheat job is not recorded: it runs again after a restart");
         }
-        let (layers, cause) = (record.layers, record.cause.clone());
-        tracing::info!(job = %id, ?state, layers, cause, "preheat ends");
+        let (layers, bytes, cause) = (record.layers, record.bytes, record.cause.clone());
+        tracing::info!(job = %id, ?state, layers, bytes, cause, "preheat ends");
         job.record.send_replace(record);
+        self.keep_log(job);
         self.forget_old().await;
     }
 
@@ -253,8 +268,8 @@ impl Jobs {
                 self.deliver(job, selector, layers).await;
             }
         };
-        if tokio::time::timeout(LONGEST_JOB, doing).await.is_err() {
-            let hours = LONGEST_JOB.as_secs() / 3600;
+        if tokio::time::timeout(MAX_JOB, doing).await.is_err() {
+            let hours = MAX_JOB.as_secs() / 3600;
             let cause = format!("not done within {hours} hours");
             return (JobState::Failure, Some(cause));
         }
@@ -276,6 +291,7 @@ impl Jobs {
                         content: brought.content.clone(),
                     });
                 }
+                job.log.push(told.event.clone());
                 job.record.send_modify(|record| note(record, told));
             }
             layers
@@ -345,13 +361,24 @@ impl Jobs {
         saved.map_err(io::Error::other)?
     }
 
+    /// Of a job that has just finished; older ones lose theirs.
+    fn keep_log(&self, job: Arc<Job>) {
+        let mut logged = self.0.logged.lock();
+        logged.push_back(job);
+        while logged.len() > LOGS_KEPT {
+            if let Some(job) = logged.pop_front() {
+                job.log.clear();
+            }
+        }
+    }
+
     /// Forgets finished jobs that are old, or too many.
     async fn forget_old(&self) {
-        let outdated = unix_now().saturating_sub(FINISHED_KEPT_FOR);
+        let outdated = unix_now().saturating_sub(FINISHED_TTL);
         let forgotten: Vec<JobId> = {
             let mut table = self.lock();
             let finished = table.values().filter(|job| job.is_finished());
-            let surplus = finished.clone().count().saturating_sub(MOST_FINISHED);
+            let surplus = finished.clone().count().saturating_sub(MAX_FINISHED);
             let old = finished.enumerate().filter_map(|(index, job)| {
                 let record = job.record.borrow();
                 (index < surplus || record.updated < outdated).then_some(record.id)
@@ -377,8 +404,8 @@ impl Jobs {
         let _ = removing.await;
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<JobId, Arc<Job>>> {
-        self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, BTreeMap<JobId, Arc<Job>>> {
+        self.0.table.lock()
     }
 }
 
@@ -405,8 +432,6 @@ fn note(record: &mut JobRecord, told: Told) {
             node: None,
             error: Some(reason),
         }),
-        PreheatEvent::Foreign { .. }
-        | PreheatEvent::Heartbeat {}
-        | PreheatEvent::Finished { .. } => {}
+        PreheatEvent::Foreign { .. } | PreheatEvent::Heartbeat {} | PreheatEvent::Finished(_) => {}
     }
 }

@@ -3,20 +3,20 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+pub(crate) use flotilla_cluster::messages::preheats::JobState;
+use flotilla_cluster::messages::preheats::PreheatRequest;
 use flotilla_torrents::Digest;
-pub(crate) use flotilla_torrents::preheat_api::JobState;
-use flotilla_torrents::preheat_api::PreheatRequest;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::preheat::shown;
 
 /// Outcomes kept of one job, those that failed first.
-pub(super) const MOST_OUTCOMES: usize = 32;
+pub(super) const MAX_OUTCOMES: usize = 32;
 /// Of a reason, in characters.
-const LONGEST_REASON: usize = 500;
+const MAX_REASON_LENGTH: usize = 500;
 /// Reasons that a cause quotes.
-const MOST_QUOTED: usize = 3;
+const MAX_QUOTED: usize = 3;
 
 /// Names a job, for as long as it is kept; larger than those of all jobs before. A number, since
 /// Harbor reads nothing else.
@@ -144,14 +144,14 @@ impl JobRecord {
     pub(super) fn add(&mut self, outcome: Outcome) {
         if let Some(error) = &outcome.error {
             self.failed += 1;
-            let error: String = error.chars().take(LONGEST_REASON).collect();
+            let error: String = error.chars().take(MAX_REASON_LENGTH).collect();
             let failures = self.outcomes.iter().filter(|o| o.error.is_some()).count();
             let error = Some(error);
             self.outcomes.insert(failures, Outcome { error, ..outcome });
         } else {
             self.outcomes.push(outcome);
         }
-        self.outcomes.truncate(MOST_OUTCOMES);
+        self.outcomes.truncate(MAX_OUTCOMES);
     }
 
     /// The end; its state is told by what failed, unless `state` says more.
@@ -177,7 +177,7 @@ impl JobRecord {
             let (digest, node) = (digest.unwrap_or_default(), node.unwrap_or_default());
             Some(format!("{}{digest}{node}: {error}", outcome.image))
         });
-        let quoted: Vec<String> = failures.take(MOST_QUOTED).collect();
+        let quoted: Vec<String> = failures.take(MAX_QUOTED).collect();
         let more = self.failed.saturating_sub(quoted.len() as u64);
         match (quoted.is_empty(), more) {
             (true, _) => None,
@@ -222,7 +222,7 @@ mod tests {
             job.add(failure(number));
         }
         assert_eq!((job.layers, job.bytes, job.failed), (100, 700, 5));
-        assert_eq!(job.outcomes.len(), MOST_OUTCOMES);
+        assert_eq!(job.outcomes.len(), MAX_OUTCOMES);
         let cause = job.cause_of_failures().unwrap();
         let expected = "reg.test/a:1: reason 0; reg.test/a:1 at node node-1: reason 1; \
                         reg.test/a:1 at node node-2: reason 2; and 2 more";

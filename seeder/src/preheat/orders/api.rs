@@ -10,8 +10,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use bytes::Bytes;
-use flotilla_torrents::orders_api::{OpenOrdered, OrderEvent, OrderOutcome, TakeOrders};
-use flotilla_torrents::swarm_api::OpenResponse;
+use flotilla_cluster::messages::orders::{OpenOrdered, OrderEvent, OrderOutcome, TakeOrders};
+use flotilla_cluster::messages::swarms::OpenResponse;
 use futures_util::{StreamExt as _, stream};
 
 use super::{NotTaken, Visit};
@@ -19,7 +19,7 @@ use crate::api::{Api, refusal};
 use crate::preheat::jobs::JobId;
 
 /// A node takes a supernode for dead that is silent for 2.5 of these.
-const HEARTBEAT: Duration = Duration::from_secs(1);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// For members.
 pub(crate) fn routes() -> Router<Arc<Api>> {
@@ -58,7 +58,7 @@ async fn take(State(api): State<Arc<Api>>, Json(node): Json<TakeOrders>) -> Resp
 }
 
 async fn next(visit: &mut Visit) -> Option<OrderEvent> {
-    match tokio::time::timeout(HEARTBEAT, visit.events.recv()).await {
+    match tokio::time::timeout(HEARTBEAT_INTERVAL, visit.events.recv()).await {
         Ok(event) => event,
         Err(_) => Some(OrderEvent::Heartbeat {}),
     }
@@ -74,8 +74,6 @@ async fn open(
         let status = StatusCode::NOT_FOUND.as_u16();
         return Json(OpenResponse::Refused { status, reason }).into_response();
     };
-    api.tracker
-        .with(|members| members.name_node(asked.peer_id, &asked.node));
     let filter_query = api
         .jobs
         .glance(JobId(job), |_, job| job.filter_query().to_vec());

@@ -6,24 +6,25 @@
 pub(crate) mod api;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use flotilla_torrents::orders_api::{
+use flotilla_cluster::messages::orders::{
     OpenOrdered, OrderEvent, OrderOutcome, OrderedLayer, TakeOrders,
 };
 use flotilla_torrents::{ContentId, PeerId};
 use glob::Pattern;
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
 use super::jobs::JobId;
 
 /// A node that restarts, or moves to another network, is back by then.
-const GONE_AFTER: Duration = Duration::from_secs(120);
+const OFFLINE_TIMEOUT: Duration = Duration::from_secs(120);
 /// How often nodes that are gone are looked for.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-const MOST_NODES: usize = 10_000;
-const LONGEST_NAME: usize = 255;
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+const MAX_NODES: usize = 10_000;
+const MAX_NAME_LENGTH: usize = 255;
 /// Layers in one line: a few hundred KiB.
 const LAYERS_OF_A_LINE: usize = 1000;
 /// Lines that wait for one node. One that reads more slowly is sent away, and comes back.
@@ -51,7 +52,6 @@ struct State {
 struct Present {
     name: String,
     visit: u64,
-    takes_files: bool,
     orders: mpsc::Sender<OrderEvent>,
 }
 
@@ -73,16 +73,6 @@ impl Part {
     fn has_ended(&self) -> bool {
         self.missing.is_empty()
     }
-
-    /// The node knows layers only.
-    fn give_up_files(&mut self) {
-        let before = self.missing.len();
-        self.missing.retain(|content| content.digest().is_some());
-        if self.missing.len() < before {
-            let error = "it runs a version that takes no preheats of files: upgrade it";
-            self.error.get_or_insert_with(|| error.to_owned());
-        }
-    }
 }
 
 /// How far a job is at the nodes.
@@ -99,9 +89,9 @@ pub(crate) struct Deliveries {
 /// A node is not let in.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotTaken {
-    #[error("a node's name has 1 to {LONGEST_NAME} bytes")]
+    #[error("a node's name has 1 to {MAX_NAME_LENGTH} bytes")]
     Name,
-    #[error("{MOST_NODES} nodes take orders here; no more are taken")]
+    #[error("{MAX_NODES} nodes take orders here; no more are taken")]
     Full,
 }
 
@@ -122,7 +112,7 @@ struct Withdrawal<'a> {
 
 impl Orders {
     pub(crate) fn new() -> Self {
-        Self::giving_up_after(GONE_AFTER)
+        Self::giving_up_after(OFFLINE_TIMEOUT)
     }
 
     fn giving_up_after(gone_after: Duration) -> Self {
@@ -141,13 +131,12 @@ impl Orders {
         let TakeOrders {
             node: name,
             peer_id,
-            takes_files,
         } = node;
-        if name.is_empty() || name.len() > LONGEST_NAME {
+        if name.is_empty() || name.len() > MAX_NAME_LENGTH {
             return Err(NotTaken::Name);
         }
         let mut state = self.lock();
-        if state.nodes.len() >= MOST_NODES && !state.nodes.contains_key(&peer_id) {
+        if state.nodes.len() >= MAX_NODES && !state.nodes.contains_key(&peer_id) {
             return Err(NotTaken::Full);
         }
         let visit = state.next_visit;
@@ -162,16 +151,12 @@ impl Orders {
         for (job, delivery) in &mut state.deliveries {
             if let Some(part) = delivery.parts.get_mut(&name) {
                 part.gone_since = None;
-                if !takes_files {
-                    part.give_up_files();
-                }
                 let _ = tell(*job, &delivery.layers, part, &orders);
             }
         }
         let present = Present {
             name: name.clone(),
             visit,
-            takes_files,
             orders,
         };
         state.nodes.insert(peer_id, present);
@@ -209,7 +194,7 @@ impl Orders {
                 return ended;
             }
             // The sender lives as long as this.
-            let _ = tokio::time::timeout(LOOK_EVERY, changed.changed()).await;
+            let _ = tokio::time::timeout(POLL_INTERVAL, changed.changed()).await;
         }
     }
 
@@ -280,9 +265,6 @@ impl Orders {
             let Some(part) = delivery.parts.get_mut(&node.name) else {
                 return true;
             };
-            if !node.takes_files {
-                part.give_up_files();
-            }
             let is_told = tell(job, &delivery.layers, part, &node.orders);
             part.gone_since = (!is_told).then_some(now);
             is_told
@@ -320,8 +302,8 @@ impl Orders {
         })
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, State> {
+        self.0.state.lock()
     }
 }
 

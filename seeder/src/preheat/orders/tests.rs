@@ -6,7 +6,6 @@ fn node(number: u8) -> TakeOrders {
     TakeOrders {
         node: format!("node-{number}"),
         peer_id: PeerId::from_bytes([number; 20]),
-        takes_files: true,
     }
 }
 
@@ -68,7 +67,6 @@ async fn a_node_that_comes_back_is_told_what_it_lacks() {
     let as_other = TakeOrders {
         node: one.node.clone(),
         peer_id: two.peer_id,
-        takes_files: true,
     };
     assert!(
         orders
@@ -121,31 +119,6 @@ async fn nodes_that_fail_or_are_gone_are_told_of_and_not_waited_for() {
         error("node-3").contains("2 layers are missing"),
         "{ended:?}"
     );
-}
-
-#[tokio::test]
-async fn a_node_of_an_earlier_version_gets_the_layers_and_is_not_waited_for_with_files() {
-    let orders = Orders::new();
-    let earlier = TakeOrders {
-        takes_files: false,
-        ..node(1)
-    };
-    let mut visit = orders.enter(earlier.clone()).unwrap();
-    let file = OrderedLayer {
-        url: "http://f.test/a".to_owned(),
-        content: ContentId::url("http://f.test/a", "1", 7),
-    };
-    let layers = [file, layer(1)];
-    let delivery = deliver(&orders, &layers, &[&earlier]);
-    let understood = OrderEvent::Layers {
-        job: 7,
-        layers: vec![layers[1].clone()],
-    };
-    assert_eq!(next(&mut visit).await, Some(understood));
-    orders.note(JobId(7), outcome(&earlier, &layers[1], None));
-    let ended = tokio::time::timeout(DEADLINE, delivery).await.unwrap();
-    let error = ended.unwrap()["node-1"].clone().unwrap();
-    assert!(error.contains("upgrade"), "{error}");
 }
 
 #[tokio::test]

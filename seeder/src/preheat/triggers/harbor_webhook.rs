@@ -13,7 +13,7 @@ use super::TriggerError;
 use crate::api::Api;
 
 /// Harbor names one.
-const MOST_RESOURCES: usize = 100;
+const MAX_RESOURCES: usize = 100;
 
 #[derive(Deserialize)]
 struct Event {
@@ -62,9 +62,9 @@ fn images_of(body: &[u8]) -> Result<Vec<String>, TriggerError> {
         _ => None,
     };
     let resources = data.and_then(|data| data.resources).unwrap_or_default();
-    if resources.len() > MOST_RESOURCES {
+    if resources.len() > MAX_RESOURCES {
         let error = format!(
-            "{} resources; {MOST_RESOURCES} are the most",
+            "{} resources; {MAX_RESOURCES} are the most",
             resources.len()
         );
         return Err(TriggerError::Malformed(error));

@@ -10,12 +10,12 @@ use url::Url;
 use super::TriggerError;
 
 /// A token of Harbor has 1 to 16 KiB.
-const LONGEST_AUTHORIZATION: usize = 32 * 1024;
+const MAX_AUTHORIZATION_LENGTH: usize = 32 * 1024;
 const HTTP_PORT: u16 = 80;
 const HTTPS_PORT: u16 = 443;
 
 /// Of a URL that is none, in characters.
-const LONGEST_QUOTED: usize = 200;
+const MAX_QUOTED_LENGTH: usize = 200;
 
 /// A URL is not an image's.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +28,7 @@ pub(in crate::preheat) fn image_at(
     url: &str,
     digest: Option<&str>,
 ) -> Result<String, ImageUrlError> {
-    let malformed = || ImageUrlError(url.chars().take(LONGEST_QUOTED).collect());
+    let malformed = || ImageUrlError(url.chars().take(MAX_QUOTED_LENGTH).collect());
     let parsed = Url::parse(url).map_err(|_| malformed())?;
     let (repository, reference) = parsed
         .path()
@@ -76,7 +76,7 @@ pub(super) fn authorization_of(
     if value.is_empty() {
         return Ok(None);
     }
-    if value.len() > LONGEST_AUTHORIZATION || HeaderValue::from_str(&value).is_err() {
+    if value.len() > MAX_AUTHORIZATION_LENGTH || HeaderValue::from_str(&value).is_err() {
         let error = "the Authorization among the headers is no value of a header";
         return Err(TriggerError::Malformed(error.to_owned()));
     }
@@ -86,7 +86,7 @@ pub(super) fn authorization_of(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::preheat::image_reference::ImageReference;
+    use flotilla_registry::image_reference::ImageReference;
 
     #[test]
     fn a_manifest_s_url_names_an_image() {

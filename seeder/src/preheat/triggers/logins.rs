@@ -8,7 +8,7 @@ use data_encoding::BASE64;
 use sha2::{Digest as _, Sha256};
 
 /// A shorter secret can be guessed.
-const LEAST_SECRET: usize = 16;
+const MIN_SECRET: usize = 16;
 
 /// Logins that are taken from triggers, a line each: `bearer TOKEN`, `basic USER:PASSWORD`,
 /// `harbor-basic USER:PASSWORD`, `header NAME: VALUE`, or `none` to let in everybody. Lines that
@@ -121,8 +121,8 @@ fn user_and_password(pair: &str) -> Result<(&str, &str), String> {
 }
 
 fn long_enough(secret: &str, what: &str) -> Result<(), String> {
-    if secret.len() < LEAST_SECRET {
-        return Err(format!("{what} has fewer than {LEAST_SECRET} characters"));
+    if secret.len() < MIN_SECRET {
+        return Err(format!("{what} has fewer than {MIN_SECRET} characters"));
     }
     Ok(())
 }

@@ -19,17 +19,17 @@ use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use flotilla_torrents::preheat_api::PreheatRequest;
+use flotilla_cluster::messages::preheats::PreheatRequest;
 
 pub(super) use self::image_url::{ImageUrlError, image_at};
 pub use self::logins::{TriggerLogins, TriggerLoginsError};
 use super::jobs::{JobId, JobRecord, SubmitError};
 use super::{Preheat, PreheatError};
+use crate::api::server::Visit;
 use crate::api::{Api, refusal};
-use crate::api_server::Visit;
 
 /// A registry collects events of a moment; each has a few KiB.
-const LARGEST_REQUEST: usize = 1024 * 1024;
+const MAX_REQUEST_BYTES: usize = 1024 * 1024;
 
 /// Who may ask for preheats without being a member of the cluster, and what is understood where
 /// their requests do not say it.
@@ -86,7 +86,7 @@ pub(crate) fn router(api: &Arc<Api>) -> Router {
         )
         .route("/registry/notifications", post(notifications::take))
         .route("/webhooks/harbor", post(harbor_webhook::take))
-        .layer(DefaultBodyLimit::max(LARGEST_REQUEST))
+        .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
         .layer(middleware::from_fn_with_state(
             Arc::clone(api),
             admitted_only,

@@ -24,7 +24,7 @@ use crate::preheat::jobs::{JobId, JobState, SubmitError};
 const NOTIFICATIONS: &str = "application/vnd.docker.distribution.events.v1+json";
 /// Harbor waits for 30 seconds.
 const KRAKEN_WAITS: Duration = Duration::from_secs(20);
-const MOST_EVENTS: usize = 1000;
+const MAX_EVENTS: usize = 1000;
 
 /// An image, or why the event names none.
 type Named = Result<String, ImageUrlError>;
@@ -121,8 +121,8 @@ fn images_of(body: &[u8]) -> Result<Vec<Named>, TriggerError> {
     let document: Value = serde_json::from_slice(body).map_err(malformed)?;
     let envelope: Envelope = serde_json::from_value(in_lower_case(document)).map_err(malformed)?;
     let events = envelope.events.unwrap_or_default();
-    if events.len() > MOST_EVENTS {
-        let error = format!("{} events; {MOST_EVENTS} are the most", events.len());
+    if events.len() > MAX_EVENTS {
+        let error = format!("{} events; {MAX_EVENTS} are the most", events.len());
         return Err(TriggerError::Malformed(error));
     }
     let pushes = events
@@ -209,7 +209,7 @@ mod tests {
         ] {
             assert!(images_of(body.as_bytes()).unwrap().is_empty(), "{body}");
         }
-        let many = format!(r#"{{"events": [{}{{}}]}}"#, "{},".repeat(MOST_EVENTS));
+        let many = format!(r#"{{"events": [{}{{}}]}}"#, "{},".repeat(MAX_EVENTS));
         assert!(images_of(many.as_bytes()).is_err());
     }
 }

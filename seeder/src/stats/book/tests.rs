@@ -1,4 +1,4 @@
-use flotilla_torrents::node_report::ServedBy;
+use flotilla_cluster::messages::node_report::ServedBy;
 use proptest::prelude::*;
 
 use super::super::rows::{Rows, SwarmPhase, edges, piece_map, swarm_row};
@@ -46,13 +46,13 @@ fn own(published: u32) -> OwnSwarm {
     }
 }
 
-fn held(pieces: &[u32]) -> flotilla_torrents::node_report::HeldPieces {
+fn held(pieces: &[u32]) -> flotilla_cluster::messages::node_report::HeldPieces {
     let geometry = own(4).geometry;
     let mut held = flotilla_torrents::Bitfield::empty(&geometry);
     for piece in pieces {
         held.set(geometry.piece(*piece).unwrap());
     }
-    flotilla_torrents::node_report::HeldPieces::of(&held)
+    flotilla_cluster::messages::node_report::HeldPieces::of(&held)
 }
 
 fn book() -> (Book, Instant) {
@@ -186,7 +186,7 @@ fn why_bytes_came_from_the_registry_is_kept_with_the_swarm() {
         book.handle_announce(start + seconds(number), with(number, &number.to_string()));
     }
     let reasons = &book.swarms[&SWARM].registry_reasons;
-    assert_eq!(reasons.len(), MOST_REASONS);
+    assert_eq!(reasons.len(), MAX_REASONS);
     assert_eq!(book.history.since_start().bypassed, 99);
 }
 
@@ -243,7 +243,7 @@ fn an_opening_names_the_swarm_and_a_small_content_counts_with_its_bytes() {
     };
     book.handle_opening(now, &opening(None));
     assert_eq!(book.swarms[&SWARM].name, "reg.test/app");
-    assert_eq!(book.nodes[&peer(1)].name.len(), NodeReport::LONGEST_TEXT);
+    assert_eq!(book.nodes[&peer(1)].name.len(), NodeReport::MAX_TEXT_LENGTH);
     book.swarms.clear();
     book.handle_opening(now, &opening(Some(30)));
     assert!(book.swarms.is_empty());
@@ -277,7 +277,7 @@ fn a_swarm_keeps_the_names_of_few_images_and_no_long_ones() {
     let many: Vec<String> = (10..30).map(tag).collect();
     assert_eq!(name(&many), many[..8]);
     let after = name(&["n".repeat(10_000)]);
-    assert_eq!(after[0].len(), NodeReport::LONGEST_TEXT);
+    assert_eq!(after[0].len(), NodeReport::MAX_TEXT_LENGTH);
     assert_eq!(after[1..], many[..7]);
 }
 

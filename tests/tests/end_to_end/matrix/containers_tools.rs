@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use data_encoding::BASE64;
-use flotilla_bench::{Host, Registry};
+use flotilla_testbed::{Host, Registry};
 use serde_json::{Value, json};
 
 /// The program.

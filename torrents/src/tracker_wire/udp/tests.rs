@@ -1,3 +1,5 @@
+use std::net::Ipv6Addr;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -62,7 +64,7 @@ fn malformed_datagrams_are_refused_with_the_reason() {
     assert_eq!(request(b""), E::Truncated(0));
     assert_eq!(request(&[0; 15]), E::Truncated(15));
     assert_eq!(request(&[0; 16]), E::Protocol);
-    assert_eq!(request(&[0; MOST_DATAGRAM_BYTES + 1]), E::TooLong(8193));
+    assert_eq!(request(&[0; MAX_DATAGRAM_BYTES + 1]), E::TooLong(8193));
     assert_eq!(request(b"\0\0\0\0\0\0\0\0\0\0\0\x04\0\0\0\0"), E::Action(4));
     let announce = |length: usize| {
         let mut bytes = vec![0; length];
@@ -109,7 +111,7 @@ fn a_reply_has_peers_of_one_family_and_fits_into_a_frame() {
     for (family, most) in [(AddressFamily::V4, 238), (AddressFamily::V6, 79)] {
         assert_eq!(family.most_peers(), most);
         let bytes = UdpReply::Announce(TRANSACTION, response.clone()).to_bytes(family);
-        assert!(bytes.len() <= MOST_REPLY_BYTES);
+        assert!(bytes.len() <= MAX_REPLY_BYTES);
         let Ok(UdpReply::Announce(_, read)) = UdpReply::from_bytes(&bytes, family) else {
             panic!("no announce reply");
         };
@@ -149,7 +151,7 @@ fn announces() -> impl Strategy<Value = AnnounceRequest> {
 fn requests() -> impl Strategy<Value = UdpRequest> {
     let hashes = prop::collection::vec(
         any::<[u8; 20]>().prop_map(InfoHash::from_bytes),
-        1..=MOST_SCRAPED,
+        1..=MAX_SCRAPED,
     );
     let ids = || any::<(u64, u32)>().prop_map(|(c, t)| (ConnectionId(c), TransactionId(t)));
     prop_oneof![
@@ -192,7 +194,7 @@ fn replies() -> impl Strategy<Value = (UdpReply, AddressFamily)> {
         announce,
         (
             transaction(),
-            prop::collection::vec(counts, 0..=MOST_SCRAPED)
+            prop::collection::vec(counts, 0..=MAX_SCRAPED)
         )
             .prop_map(move |(t, counts)| v4(UdpReply::Scrape(t, counts))),
         (transaction(), "\\PC{0,100}").prop_map(move |(t, why)| v4(UdpReply::Error(t, why))),

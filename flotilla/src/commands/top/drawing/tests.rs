@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flotilla_client::statistics_client::{List, Node, Rates, Swarm, Traffic};
+use flotilla_cluster::statistics_client::{List, Node, Rates, Swarm, Traffic};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::KeyCode;

@@ -1,0 +1,162 @@
+//! Reads a layer in order while it arrives.
+
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use futures_util::stream::{self, BoxStream};
+use tokio::sync::watch;
+
+use crate::engine::swarm_handle::{SwarmHandle, SwarmState, SwarmStatus};
+use crate::store::Lease;
+
+/// Bytes handed out at a time.
+const PART: u64 = 256 * 1024;
+/// The swarm moves, yet this reader's piece does not come.
+const STARVATION_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often a waiting reader looks at the clock.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Why a reader ends before its range does. The caller goes on at
+/// [`LayerReader::position`] from the source.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The missing pieces do not come.
+    #[error("the swarm stalled: {0}")]
+    Stalled(&'static str),
+    /// The content cannot be delivered by the swarm.
+    #[error("the swarm is void: {0}")]
+    Void(String),
+    /// The disk failed.
+    #[error("reading the layer: {0}")]
+    Disk(#[from] std::io::Error),
+}
+
+/// A stream of the verified bytes of a range, in order.
+pub struct LayerReader {
+    position: u64,
+    parts: BoxStream<'static, Result<Bytes, ReadError>>,
+}
+
+impl std::fmt::Debug for LayerReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LayerReader")
+            .field("position", &self.position)
+            .finish_non_exhaustive()
+    }
+}
+
+impl LayerReader {
+    pub(crate) fn new(swarm: SwarmHandle, range: Range<u64>) -> Self {
+        let end = range.end.min(swarm.geometry().length());
+        let cursor = Cursor {
+            number: swarm.reader_number(),
+            status: swarm.watch(),
+            _lease: swarm.layer().lease(),
+            swarm,
+            position: range.start,
+            end,
+        };
+        let parts = stream::try_unfold(cursor, |mut cursor| async move {
+            Ok(cursor.next().await?.map(|part| (part, cursor)))
+        });
+        Self {
+            position: range.start,
+            parts: Box::pin(parts),
+        }
+    }
+
+    /// Reads what is in memory.
+    pub(crate) fn of_bytes(bytes: &Bytes, range: Range<u64>) -> Self {
+        let at = |offset| usize::try_from(offset).map_or(bytes.len(), |at| at.min(bytes.len()));
+        let (start, end) = (at(range.start), at(range.end));
+        let part = bytes.slice(start..end.max(start));
+        let parts = (!part.is_empty()).then_some(Ok(part));
+        Self {
+            position: range.start,
+            parts: Box::pin(stream::iter(parts)),
+        }
+    }
+
+    /// Offset of the next byte.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+}
+
+impl Stream for LayerReader {
+    type Item = Result<Bytes, ReadError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let polled = self.parts.as_mut().poll_next(context);
+        if let Poll::Ready(Some(Ok(part))) = &polled {
+            self.position += part.len() as u64;
+        }
+        polled
+    }
+}
+
+struct Cursor {
+    swarm: SwarmHandle,
+    status: watch::Receiver<SwarmStatus>,
+    number: u64,
+    position: u64,
+    end: u64,
+    _lease: Lease,
+}
+
+impl Cursor {
+    async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
+        if self.position >= self.end {
+            return Ok(None);
+        }
+        let geometry = self.swarm.geometry();
+        let Some(piece) = geometry.piece_at(self.position) else {
+            return Ok(None);
+        };
+        let layer = Arc::clone(self.swarm.layer());
+        if !layer.has(piece) {
+            self.swarm.reader_at(self.number, Some(piece));
+            let starving = tokio::time::Instant::now() + STARVATION_TIMEOUT;
+            loop {
+                let status = self.status.borrow_and_update().clone();
+                if let SwarmState::Void(reason) = status.state {
+                    return Err(ReadError::Void(reason));
+                }
+                if layer.has(piece) {
+                    break;
+                }
+                if let Some(reason) = self.swarm.stalled() {
+                    return Err(ReadError::Stalled(reason));
+                }
+                if tokio::time::Instant::now() > starving {
+                    return Err(ReadError::Stalled("the next piece does not come"));
+                }
+                let _ = tokio::time::timeout(POLL_INTERVAL, self.status.changed()).await;
+            }
+        }
+        let part = geometry
+            .piece_range(piece)
+            .end
+            .min(self.end)
+            .min(self.position + PART)
+            - self.position;
+        let offset = self.position;
+        let length = usize::try_from(part).unwrap_or(usize::MAX);
+        let read = tokio::task::spawn_blocking(move || layer.read(offset, length));
+        let bytes = read.await.map_err(std::io::Error::other)??;
+        self.position += part;
+        Ok(Some(bytes))
+    }
+}
+
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        self.swarm.reader_at(self.number, None);
+    }
+}

@@ -1,0 +1,657 @@
+//! The part that nodes and supernodes have in common: a peer listener, the swarms, the
+//! store, the host's rate limits.
+
+pub mod layer_reader;
+pub(crate) mod piece_storage;
+mod small_queue;
+pub mod spool;
+pub mod swarm_handle;
+pub(crate) mod task;
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flotilla_cluster::rate_limit::RateLimiter;
+use flotilla_cluster::{SignedTicket, TicketKey, TicketKeys};
+use flotilla_torrents::{ContentId, Geometry, InfoHash, Metainfo, PeerId, PieceMap};
+use parking_lot::{Mutex, RwLock};
+use tempfile::NamedTempFile;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::control::cache::blocking;
+use crate::engine::piece_storage::PieceStorage;
+use crate::engine::small_queue::SmallQueue;
+use crate::engine::spool::{Hashes, Spool};
+use crate::engine::swarm_handle::{RunningSwarm, SwarmCounters, SwarmHandle};
+use crate::engine::task::{Input, SwarmTask};
+use crate::peers::bans::Bans;
+use crate::peers::connection as peer_connection;
+use crate::peers::connection::{Access, Introduction, MeetError};
+use crate::peers::open_torrent::OpenTorrent;
+use crate::store::small_content::SmallContent;
+use crate::store::{Store, StoreError, StoredLayer};
+use crate::swarm::Role;
+use crate::torrent_files::TorrentStorage;
+
+/// Inputs that may wait for one swarm before its connections have to.
+const INPUT_QUEUE: usize = 1024;
+/// Incoming connections in their handshakes at the same moment.
+const MAX_HANDSHAKES: usize = 256;
+/// Time that swarms have to record their pieces when the host stops.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What an [`Engine`] needs to know.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Where layers are kept.
+    pub data_dir: PathBuf,
+    /// Bytes that the layers may take.
+    pub cache_quota: u64,
+    /// Limit on bytes per second sent to peers.
+    pub upload_rate: Option<u64>,
+    /// Limit on bytes per second received from peers.
+    pub download_rate: Option<u64>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Limits {
+    pub(crate) upload: RateLimiter,
+    pub(crate) download: RateLimiter,
+}
+
+/// The swarms of one host. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Engine(pub(crate) Arc<EngineShared>);
+
+#[derive(Debug)]
+pub(crate) struct EngineShared {
+    pub(crate) peer_id: PeerId,
+    pub(crate) limits: Limits,
+    pub(crate) bans: Bans,
+    counters: Arc<SwarmCounters>,
+    pub(crate) listen: SocketAddr,
+    pub(crate) store: Store,
+    small_queue: SmallQueue,
+    keys: RwLock<Vec<TicketKey>>,
+    /// Peers that are seeders of supernodes.
+    supernodes: RwLock<HashSet<PeerId>>,
+    swarms: Mutex<Swarms>,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+#[derive(Debug, Default)]
+struct Swarms {
+    running: HashMap<InfoHash, Running>,
+    /// Names under which everybody is welcome, and the swarms that they lead to.
+    open: HashMap<InfoHash, Opened>,
+}
+
+#[derive(Debug)]
+struct Running {
+    swarm: RunningSwarm,
+    stop: CancellationToken,
+}
+
+#[derive(Clone, Debug)]
+struct Opened {
+    swarm: InfoHash,
+    torrent: Arc<OpenTorrent>,
+}
+
+impl Swarms {
+    fn remove(&mut self, swarm: &InfoHash) -> Option<Running> {
+        self.open.retain(|_, opened| opened.swarm != *swarm);
+        self.running.remove(swarm)
+    }
+
+    /// The swarm that a peer names, and the torrent in whose name it may come without a ticket.
+    fn named(&self, name: &InfoHash) -> Option<(RunningSwarm, Option<Arc<OpenTorrent>>)> {
+        let opened = self.open.get(name);
+        let running = self
+            .running
+            .get(opened.map_or(name, |opened| &opened.swarm))?;
+        let torrent = opened.map(|opened| Arc::clone(&opened.torrent));
+        Some((running.swarm.clone(), torrent))
+    }
+}
+
+impl Engine {
+    /// Opens the store and accepts peers on `listener` until `shutdown`.
+    ///
+    /// # Errors
+    /// The store cannot be opened, or the listener has no address.
+    pub fn start(
+        config: &EngineConfig,
+        listener: TcpListener,
+        shutdown: CancellationToken,
+    ) -> Result<Self, EngineError> {
+        let store = Store::open(&config.data_dir, config.cache_quota)?;
+        let engine = Self(Arc::new(EngineShared {
+            peer_id: PeerId::from_random(rand::random()),
+            limits: Limits {
+                upload: RateLimiter::new(config.upload_rate),
+                download: RateLimiter::new(config.download_rate),
+            },
+            bans: Bans::default(),
+            counters: Arc::default(),
+            listen: listener.local_addr()?,
+            store,
+            small_queue: SmallQueue::default(),
+            keys: RwLock::new(Vec::new()),
+            supernodes: RwLock::default(),
+            swarms: Mutex::default(),
+            tasks: TaskTracker::new(),
+            shutdown: shutdown.clone(),
+        }));
+        engine
+            .0
+            .tasks
+            .spawn(accept_peers(engine.clone(), listener, shutdown));
+        Ok(engine)
+    }
+
+    /// This host's name on the wire.
+    pub fn peer_id(&self) -> PeerId {
+        self.0.peer_id
+    }
+
+    /// Where peers connect to.
+    pub fn listen_addr(&self) -> SocketAddr {
+        self.0.listen
+    }
+
+    /// The layers on the disk.
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// Bytes that went through all swarms since the start.
+    pub fn counters(&self) -> &SwarmCounters {
+        &self.0.counters
+    }
+
+    /// Peers shunned at the moment.
+    pub fn shunned(&self) -> usize {
+        self.0.bans.count()
+    }
+
+    /// Accepts tickets signed with `key` from now on.
+    pub fn trust_tickets_of(&self, key: TicketKey) {
+        let mut keys = self.0.keys.write();
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
+
+    /// Counts `peer` as a supernode's seeder from now on.
+    pub(crate) fn note_supernode(&self, peer: PeerId) {
+        let supernodes = &self.0.supernodes;
+        let mut supernodes = supernodes.write();
+        supernodes.insert(peer);
+    }
+
+    /// The host's limit on what it receives.
+    pub fn download_limit(&self) -> RateLimiter {
+        self.0.limits.download.clone()
+    }
+
+    /// The swarm of every layer that runs here.
+    pub fn swarms(&self) -> Vec<SwarmHandle> {
+        let swarms = self.0.swarms.lock();
+        let running = swarms.running.values();
+        running.filter_map(|r| r.swarm.as_layer()).collect()
+    }
+
+    /// The swarm `swarm` of a layer, if it runs here.
+    pub fn swarm(&self, swarm: &InfoHash) -> Option<SwarmHandle> {
+        let swarms = self.0.swarms.lock();
+        swarms.running.get(swarm)?.swarm.as_layer()
+    }
+
+    /// Joins a swarm as a node: pieces come from the peers. Pieces of an earlier run count
+    /// once the published hash agrees with the recorded one.
+    ///
+    /// # Errors
+    /// The layer cannot be stored.
+    pub async fn join(
+        &self,
+        content: &ContentId,
+        geometry: Geometry,
+        origin: &str,
+    ) -> Result<SwarmHandle, EngineError> {
+        self.open(content, geometry, origin, Role::Node).await
+    }
+
+    /// Opens a swarm as its origin: pieces come from the source, by
+    /// [`SwarmHandle::begin_ingest`]. The pieces that an earlier run stored are published
+    /// already.
+    ///
+    /// # Errors
+    /// The layer cannot be stored.
+    pub async fn create_origin(
+        &self,
+        content: &ContentId,
+        geometry: Geometry,
+        origin: &str,
+        own_ticket: Option<SignedTicket>,
+    ) -> Result<SwarmHandle, EngineError> {
+        let handle = self.open(content, geometry, origin, Role::Origin).await?;
+        if let Some(ticket) = own_ticket {
+            handle.set_ticket(ticket);
+        }
+        Ok(handle)
+    }
+
+    /// Joins the standard swarm of a torrent, into and out of its files: peers of any make are
+    /// welcome. A torrent that runs here already stays as it is.
+    pub fn join_torrent(&self, storage: Arc<TorrentStorage>) -> RunningSwarm {
+        let torrent = Arc::new(OpenTorrent::new(storage.torrent()));
+        let swarm = torrent.info_hash;
+        let mut map = PieceMap::new(storage.geometry());
+        for hash in storage.torrent().pieces() {
+            // As many hashes as pieces: Metainfo has checked it.
+            let _ = map.push(*hash);
+        }
+        let storage = PieceStorage::Files(storage);
+        let engine = Arc::clone(&self.0);
+        engine.run_swarm(swarm, storage, Some(torrent), map, Role::Node)
+    }
+
+    /// Lets everybody into a running swarm who asks for it by the info hash of `torrent`, which is
+    /// the standard torrent of its layer: without a ticket, and told nothing of the swarm's own
+    /// name. Ends with the swarm, or with [`close_to_strangers`](Self::close_to_strangers).
+    ///
+    /// # Errors
+    /// The swarm does not run here, is not whole, or its pieces are not those of the torrent.
+    pub fn open_to_strangers(
+        &self,
+        handle: &SwarmHandle,
+        torrent: &Metainfo,
+    ) -> Result<(), OpenToStrangersError> {
+        let swarm = handle.swarm();
+        if !handle.status().complete {
+            return Err(OpenToStrangersError::Incomplete(swarm));
+        }
+        if handle.geometry() != torrent.geometry() || handle.hashes_from(0) != torrent.pieces() {
+            return Err(OpenToStrangersError::OtherContent(torrent.info_hash()));
+        }
+        let mut swarms = self.0.swarms.lock();
+        let running = swarms.running.get(&swarm).and_then(|r| r.swarm.as_layer());
+        if !running.is_some_and(|running| running.is_same(handle)) {
+            return Err(OpenToStrangersError::NotRunning(swarm));
+        }
+        let torrent = Arc::new(OpenTorrent::new(torrent));
+        let opened = swarms.open.entry(torrent.info_hash);
+        opened.insert_entry(Opened { swarm, torrent });
+        Ok(())
+    }
+
+    /// Lets nobody in by this info hash any more; who is in stays.
+    pub fn close_to_strangers(&self, info_hash: &InfoHash) {
+        self.0.swarms.lock().open.remove(info_hash);
+    }
+
+    /// Keeps small content on the disk. Returns at once; without room there it is not kept.
+    pub fn keep(&self, small: SmallContent, origin: &str) {
+        if self.0.small_queue.push(small, origin.to_owned()) {
+            let engine = self.clone();
+            self.0.tasks.spawn_blocking(move || {
+                while let Some((small, origin)) = engine.0.small_queue.next() {
+                    if let Err(error) = engine.keep_now(&small, &origin) {
+                        tracing::warn!(content = %small.content(), %error, "not kept");
+                    }
+                }
+            });
+        }
+    }
+
+    /// As [`keep`](Self::keep), at once. Blocks on the disk.
+    pub(crate) fn keep_now(&self, small: &SmallContent, origin: &str) -> Result<(), StoreError> {
+        let kept = self.0.store.keep(small, origin);
+        self.leave_evicted();
+        kept
+    }
+
+    /// Small content that was kept, for a caller of `origin`; `None`: it is not here.
+    ///
+    /// # Errors
+    /// It came from another source.
+    pub async fn small(
+        &self,
+        content: &ContentId,
+        origin: &str,
+    ) -> Result<Option<SmallContent>, StoreError> {
+        if !self.0.store.has_small(content) {
+            return Ok(None);
+        }
+        let (engine, content, origin) = (self.clone(), content.clone(), origin.to_owned());
+        blocking(move || engine.0.store.small(&content, &origin)).await
+    }
+
+    /// Makes a layer of small content that was kept; `None`: it is not here. Blocks on the disk.
+    ///
+    /// # Errors
+    /// There is no room for it, or the disk refused.
+    pub fn unpack(&self, content: &ContentId) -> Result<Option<Arc<StoredLayer>>, StoreError> {
+        let unpacked = self.0.store.unpack(content);
+        self.leave_evicted();
+        unpacked
+    }
+
+    /// Makes a layer of small content, kept or not. Blocks on the disk.
+    pub(crate) fn write_small(
+        &self,
+        small: &SmallContent,
+        origin: &str,
+    ) -> Result<Arc<StoredLayer>, StoreError> {
+        if let Some(layer) = self.unpack(small.content())? {
+            return Ok(layer);
+        }
+        let store = &self.0.store;
+        let layer = store.layer_or_create(small.content(), small.geometry(), origin);
+        self.leave_evicted();
+        let layer = layer?;
+        store.complete(&layer, small.bytes(), small.sha256().clone())?;
+        Ok(layer)
+    }
+
+    /// A place for bytes that may become a layer.
+    pub fn spool(&self) -> Spool {
+        Spool::new(self.clone())
+    }
+
+    /// Sets aside room for spooled bytes.
+    pub(crate) fn reserve_spooled(&self, bytes: u64) -> Result<(), StoreError> {
+        let reserved = self.0.store.reserve_spooled(bytes);
+        self.leave_evicted();
+        reserved
+    }
+
+    /// Makes `file`, whose bytes have these `hashes`, a layer.
+    pub(crate) fn adopt(
+        &self,
+        file: NamedTempFile,
+        content: &ContentId,
+        geometry: Geometry,
+        origin: &str,
+        hashes: Hashes,
+    ) -> Result<Arc<StoredLayer>, StoreError> {
+        let store = &self.0.store;
+        let adopted = store.adopt(file, content, geometry, origin, hashes);
+        self.leave_evicted();
+        adopted
+    }
+
+    /// Leaves the swarms of layers that were evicted, also for what could not be kept after all.
+    fn leave_evicted(&self) {
+        for layer in self.0.store.take_evicted() {
+            self.leave(&layer.swarm());
+        }
+    }
+
+    /// Leaves a swarm; its layer stays on the disk.
+    pub fn leave(&self, swarm: &InfoHash) {
+        let left = self.0.swarms.lock().remove(swarm);
+        if let Some(running) = left {
+            running.stop.cancel();
+        }
+    }
+
+    /// The bytes of `layer` are damaged: nobody is given anything of it any more, and who reads
+    /// it goes on from elsewhere. Returns whether the disk let it go.
+    pub(crate) async fn condemn(
+        &self,
+        layer: &Arc<StoredLayer>,
+        reason: &'static str,
+    ) -> Result<(), StoreError> {
+        let (engine, damaged) = (self.clone(), Arc::clone(layer));
+        let condemned = blocking(move || engine.0.store.condemn(&damaged)).await;
+        tracing::error!(content = %layer.content(), reason, "layer removed");
+        if let Some(swarm) = self.swarm(&layer.swarm())
+            && Arc::ptr_eq(swarm.layer(), layer)
+        {
+            swarm.void(reason.to_owned()).await;
+        }
+        condemned
+    }
+
+    /// Cancelled when the host stops.
+    pub(crate) fn shutdown(&self) -> &CancellationToken {
+        &self.0.shutdown
+    }
+
+    /// Runs `task` as a part of the engine: [`stopped`](Self::stopped) waits for it.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.tasks.spawn(task);
+    }
+
+    /// Waits until every swarm has recorded its pieces after `shutdown`, or a grace period
+    /// is over.
+    pub async fn stopped(&self) {
+        self.0.tasks.close();
+        let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, self.0.tasks.wait()).await;
+    }
+
+    async fn open(
+        &self,
+        content: &ContentId,
+        geometry: Geometry,
+        origin: &str,
+        role: Role,
+    ) -> Result<SwarmHandle, EngineError> {
+        let swarm = InfoHash::of_swarm(content, &geometry);
+        if let Some(handle) = self.swarm(&swarm) {
+            self.0.store.check_origin(handle.layer().origin(), origin)?;
+            return Ok(handle);
+        }
+        let engine = self.clone();
+        let (wanted, source) = (content.clone(), origin.to_owned());
+        let opened = tokio::task::spawn_blocking(move || {
+            engine.0.store.layer_or_create(&wanted, geometry, &source)
+        });
+        let opened = opened.await;
+        self.leave_evicted();
+        let layer = match opened {
+            Ok(opened) => opened?,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
+        let map = published_so_far(&layer, role);
+        let storage = PieceStorage::Layer(Arc::clone(&layer));
+        let running = self.0.clone().run_swarm(swarm, storage, None, map, role);
+        // The name is that of a layer and its geometry: no torrent has it.
+        running.as_layer().ok_or(EngineError::NameTaken(swarm))
+    }
+}
+
+impl EngineShared {
+    fn run_swarm(
+        self: Arc<Self>,
+        swarm: InfoHash,
+        storage: PieceStorage,
+        torrent: Option<Arc<OpenTorrent>>,
+        map: PieceMap,
+        role: Role,
+    ) -> RunningSwarm {
+        let mut swarms = self.swarms.lock();
+        if let Some(running) = swarms.running.get(&swarm) {
+            return running.swarm.clone();
+        }
+        let (input, inputs) = mpsc::channel(INPUT_QUEUE);
+        let handle = RunningSwarm::new(
+            swarm,
+            storage,
+            torrent.clone(),
+            map,
+            input,
+            Arc::clone(&self.counters),
+        );
+        let stop = self.shutdown.child_token();
+        let task = SwarmTask::new(
+            handle.clone(),
+            Arc::clone(&self),
+            role,
+            inputs,
+            stop.clone(),
+        );
+        self.tasks.spawn(task.run());
+        if let Some(torrent) = torrent {
+            swarms.open.insert(swarm, Opened { swarm, torrent });
+        }
+        let running = Running {
+            swarm: handle.clone(),
+            stop,
+        };
+        swarms.running.insert(swarm, running);
+        handle
+    }
+
+    /// A void swarm: nothing is kept of a layer. A torrent's files are the user's.
+    pub(crate) fn forget(self: &Arc<Self>, handle: &RunningSwarm) {
+        self.swarms.lock().remove(&handle.swarm());
+        let Some(layer) = handle.as_layer() else {
+            return;
+        };
+        if let Err(error) = self.store.dismiss(layer.layer()) {
+            tracing::error!(%error, "void layer not removed");
+        }
+        let engine = Arc::clone(self);
+        self.tasks
+            .spawn_blocking(move || engine.store.delete_dismissed());
+    }
+
+    pub(crate) fn is_supernode(&self, peer: PeerId) -> bool {
+        let supernodes = &self.supernodes;
+        let supernodes = supernodes.read();
+        supernodes.contains(&peer)
+    }
+
+    /// How this host shows itself in a swarm: in the name of the torrent, or with a ticket.
+    pub(crate) fn introduction(
+        &self,
+        handle: &RunningSwarm,
+        torrent: Option<&Arc<OpenTorrent>>,
+    ) -> Introduction {
+        let access = match torrent {
+            Some(torrent) => Access::Open {
+                torrent: Some(Arc::clone(torrent)),
+                complete: handle.status().complete,
+                listen_port: self.listen.port(),
+            },
+            None => {
+                let keys = self.keys.read();
+                Access::Protected {
+                    ticket: handle.0.ticket(),
+                    keys: TicketKeys(keys.clone()),
+                }
+            }
+        };
+        Introduction {
+            swarm: torrent.map_or(handle.swarm(), |torrent| torrent.info_hash),
+            peer_id: self.peer_id,
+            access,
+        }
+    }
+
+    fn named(&self, name: InfoHash) -> Result<(RunningSwarm, Option<Arc<OpenTorrent>>), MeetError> {
+        let named = self.swarms.lock().named(&name);
+        named.ok_or(MeetError::UnknownSwarm(name))
+    }
+}
+
+/// The piece map that an earlier run's records give. An origin's pieces are a prefix of the
+/// layer, and its own records are the authority; a sealed layer is one whole such prefix.
+/// A node's partial layer waits for the supernode's map.
+fn published_so_far(layer: &StoredLayer, role: Role) -> PieceMap {
+    let geometry = layer.geometry();
+    let mut map = PieceMap::new(geometry);
+    if role == Role::Node && layer.sealed().is_none() {
+        return map;
+    }
+    for piece in geometry.pieces() {
+        let Some(hash) = layer.hash(piece) else { break };
+        if map.push(hash).is_err() {
+            break;
+        }
+    }
+    map
+}
+
+async fn accept_peers(engine: Engine, listener: TcpListener, shutdown: CancellationToken) {
+    let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    loop {
+        let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else {
+            return;
+        };
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, remote)) => {
+                let engine = engine.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = welcome(&engine, stream, remote).await {
+                        tracing::debug!(peer.addr = %remote, %error, "peer refused");
+                    }
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                // Out of file descriptors, most likely: wait for some to come back.
+                tracing::warn!(%error, "peer not accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn welcome(engine: &Engine, stream: TcpStream, remote: SocketAddr) -> Result<(), MeetError> {
+    let introduce = async |swarm: InfoHash, peer: PeerId| {
+        if engine.0.bans.is_shunned(peer) {
+            return Err(MeetError::Shunned(peer));
+        }
+        let (handle, torrent) = engine.0.named(swarm)?;
+        Ok(engine.0.introduction(&handle, torrent.as_ref()))
+    };
+    let (connection, swarm) = peer_connection::answer(stream, remote, introduce).await?;
+    let (handle, _) = engine.0.named(swarm)?;
+    handle.send(Input::Connected(Box::new(connection))).await;
+    Ok(())
+}
+
+/// The engine could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The store refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The listener failed.
+    #[error("peer listener: {0}")]
+    Listener(#[from] std::io::Error),
+    /// A torrent runs under the name that the layer's swarm has.
+    #[error("swarm {0} is that of a torrent")]
+    NameTaken(InfoHash),
+}
+
+/// A swarm cannot be opened to strangers.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenToStrangersError {
+    /// It does not run here any more.
+    #[error("swarm {0} does not run here")]
+    NotRunning(InfoHash),
+    /// It is not whole and compared with its digest.
+    #[error("swarm {0} is not complete")]
+    Incomplete(InfoHash),
+    /// Its pieces are others than those of the torrent.
+    #[error("torrent {0} is that of other content")]
+    OtherContent(InfoHash),
+}

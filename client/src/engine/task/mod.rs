@@ -1,0 +1,485 @@
+//! Drives one [`Swarm`] with tokio: a single task owns the state machine; connections,
+//! readers and the supernode session send it [`Input`].
+
+mod connections;
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use flotilla_cluster::trace::PieceArrival;
+use flotilla_torrents::peer_wire::Message;
+use flotilla_torrents::{Block, Digest, DigestHasher, PeerId, PieceHash, PieceIndex};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::connections::REDIAL_INTERVAL;
+use crate::engine::EngineShared;
+use crate::engine::piece_storage::PieceStorage;
+use crate::engine::swarm_handle::{RunningSwarm, SwarmState};
+use crate::peers::connection::{MeetError, PeerConnection};
+use crate::peers::extensions::PeerExtensions;
+use crate::peers::io::Outgoing;
+use crate::peers::web_seed::WebSeed;
+use crate::store::{Lease, StoredLayer};
+use crate::swarm::{BlockOutcome, Event, Farewell, PeerKey, Role, Swarm, SwarmConfig, Transmit};
+
+/// What happens to a swarm.
+#[derive(Debug)]
+pub(crate) enum Input {
+    Connected(Box<PeerConnection>),
+    Message(PeerKey, Message),
+    BlockSent(PeerKey, Block),
+    Closed {
+        peer: PeerKey,
+        misbehaved: bool,
+    },
+    DialFailed(SocketAddr, MeetError),
+    PieceChecked(PieceIndex, PieceCheck),
+    /// The whole is what it should be; of a layer, its SHA-256.
+    Verified(Result<Option<Digest>, String>),
+    Published(PieceIndex),
+    HashesKnown(u32),
+    Sealed(Digest),
+    Void(String),
+    Peers(Vec<SocketAddr>),
+    WebSeed(Box<WebSeed>),
+    Reader(u64, Option<PieceIndex>),
+}
+
+/// What came of comparing a piece with its hash.
+#[derive(Debug)]
+pub(crate) enum PieceCheck {
+    Stored,
+    Corrupt,
+    Disk(std::io::Error),
+}
+
+/// Nor is one with which there was nothing to exchange before this.
+const SEEDER_REDIAL_INTERVAL: Duration = Duration::from_secs(600);
+/// Written pieces become durable at the latest after this.
+const SYNC_INTERVAL: Duration = Duration::from_secs(2);
+
+struct Connected {
+    peer_id: PeerId,
+    /// None of a web seed.
+    remote: Option<SocketAddr>,
+    dialled: bool,
+    is_supernode: bool,
+    outgoing: mpsc::Sender<Outgoing>,
+    closing: CancellationToken,
+    /// Of a peer that came without a ticket, in the name of a torrent.
+    extensions: Option<PeerExtensions>,
+}
+
+/// An address that is left alone for a while. It is forgotten when the pause has passed twice.
+struct Redial {
+    not_before: Instant,
+    pause: Duration,
+}
+
+struct PieceBuffer {
+    data: BytesMut,
+    arrival: PieceArrival,
+}
+
+pub(crate) struct SwarmTask {
+    handle: RunningSwarm,
+    storage: PieceStorage,
+    engine: Arc<EngineShared>,
+    swarm: Swarm,
+    role: Role,
+    input: mpsc::Receiver<Input>,
+    peers: HashMap<PeerKey, Connected>,
+    buffers: HashMap<PieceIndex, PieceBuffer>,
+    dialling: HashSet<SocketAddr>,
+    redials: HashMap<SocketAddr, Redial>,
+    next_key: u64,
+    synced: Instant,
+    next_exchange: Instant,
+    verifying: bool,
+    sealed: Option<Digest>,
+    /// Held while pieces arrive or leave, so that the layer is not evicted under them.
+    lease: Option<Lease>,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+impl SwarmTask {
+    pub(crate) fn new(
+        handle: RunningSwarm,
+        engine: Arc<EngineShared>,
+        role: Role,
+        input: mpsc::Receiver<Input>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let now = Instant::now();
+        let storage = handle.0.storage.clone();
+        let mut swarm = Swarm::new(
+            SwarmConfig::default(),
+            role,
+            handle.geometry(),
+            storage.held(),
+            rand::random(),
+            now,
+        )
+        .wanting(&storage.wanted());
+        swarm.handle_hashes_known(now, handle.status().known);
+        let sealed = storage.sealed();
+        let lease = storage.lease();
+        Self {
+            handle,
+            storage,
+            engine,
+            swarm,
+            role,
+            input,
+            peers: HashMap::new(),
+            buffers: HashMap::new(),
+            dialling: HashSet::new(),
+            redials: HashMap::new(),
+            next_key: 0,
+            synced: now,
+            next_exchange: now,
+            verifying: false,
+            sealed,
+            lease,
+            tasks: TaskTracker::new(),
+            shutdown,
+        }
+    }
+
+    pub(crate) async fn run(mut self) {
+        loop {
+            let timeout = self
+                .swarm
+                .poll_timeout()
+                .map(tokio::time::Instant::from_std);
+            let quiet = tokio::time::Instant::now() + SYNC_INTERVAL;
+            tokio::select! {
+                () = self.shutdown.cancelled() => break,
+                input = self.input.recv() => {
+                    let Some(input) = input else { break };
+                    self.handle(input);
+                    // Whatever else waits: one look at the outputs for all of it.
+                    for _ in 0..64 {
+                        let Ok(input) = self.input.try_recv() else { break };
+                        self.handle(input);
+                    }
+                }
+                () = tokio::time::sleep_until(timeout.unwrap_or(quiet)) => {
+                    self.swarm.handle_timeout(Instant::now());
+                }
+            }
+            self.drain_outputs();
+            self.sync_when_due();
+            self.exchange_peers();
+            self.hold_lease();
+        }
+        for peer in self.peers.values() {
+            peer.closing.cancel();
+        }
+        self.peers.clear();
+        self.tasks.close();
+        let storage = self.storage.clone();
+        let _ = tokio::task::spawn_blocking(move || storage.sync()).await;
+    }
+
+    fn handle(&mut self, input: Input) {
+        let now = Instant::now();
+        match input {
+            Input::Message(key, Message::Piece { index, begin, data }) => {
+                self.handle_block(now, key, index, begin, &data);
+            }
+            Input::Message(key, Message::Extended { id, payload }) => {
+                self.handle_extended(now, key, id, &payload);
+            }
+            Input::Message(key, message) => {
+                if matches!(message, Message::Have(_) | Message::Bitfield(_)) {
+                    self.handle.progressed();
+                }
+                self.swarm.handle_message(now, key, &message);
+            }
+            Input::BlockSent(key, block) => {
+                let bytes = u64::from(block.length);
+                let counters = self.handle.counters();
+                counters.count(|counters| &counters.uploaded, bytes);
+                self.swarm.handle_block_sent(now, key, block);
+            }
+            Input::Connected(connection) => self.connected(now, *connection),
+            Input::Closed { peer, misbehaved } => {
+                if misbehaved {
+                    self.shun(peer);
+                }
+                self.disconnect(now, peer);
+            }
+            Input::DialFailed(remote, error) => {
+                tracing::debug!(peer.addr = %remote, %error, "not connected");
+                self.dialling.remove(&remote);
+                self.dial_later(now, remote, REDIAL_INTERVAL);
+            }
+            Input::PieceChecked(piece, check) => self.piece_checked(now, piece, check),
+            Input::Published(piece) => {
+                self.swarm.handle_piece_stored(now, piece);
+                let known = piece.get() + 1;
+                self.update(|status| {
+                    status.known = known;
+                    status.held = status.held.max(known);
+                });
+            }
+            Input::HashesKnown(known) => {
+                self.swarm.handle_hashes_known(now, known);
+                self.update(|status| status.known = known);
+            }
+            Input::Sealed(sha256) => {
+                self.sealed = Some(sha256.clone());
+                self.update(|status| status.state = SwarmState::Sealed(sha256));
+                self.finish_when_whole();
+            }
+            Input::Verified(outcome) => self.verified(outcome),
+            Input::Void(reason) => self.void(reason),
+            Input::Peers(peers) => self.dial(now, peers),
+            Input::WebSeed(web_seed) => self.add_web_seed(now, *web_seed),
+            Input::Reader(reader, next) => self.swarm.handle_reader(now, reader, next),
+        }
+    }
+
+    fn handle_block(&mut self, now: Instant, key: PeerKey, index: u32, begin: u32, data: &Bytes) {
+        let geometry = self.handle.geometry();
+        let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
+        let Some(block) = geometry.block(index, begin, length) else {
+            self.shun(key);
+            return self.disconnect(now, key);
+        };
+        match self.swarm.handle_block(now, key, block) {
+            BlockOutcome::Keep => {
+                self.handle.progressed();
+                self.count_received(key, u64::from(length));
+                let size = usize::try_from(geometry.piece_size(block.piece)).unwrap_or(0);
+                let sender = self.sender(key);
+                let traces = &self.handle.0.traces;
+                let buffer = self
+                    .buffers
+                    .entry(block.piece)
+                    .or_insert_with(|| PieceBuffer {
+                        data: BytesMut::zeroed(size),
+                        arrival: traces.begin(
+                            block.piece,
+                            geometry.piece_size(block.piece),
+                            sender,
+                        ),
+                    });
+                buffer.arrival.goes_on(sender);
+                let start = usize::try_from(begin).unwrap_or(usize::MAX);
+                if let Some(target) = buffer.data.get_mut(start..start.saturating_add(data.len())) {
+                    target.copy_from_slice(data);
+                }
+            }
+            BlockOutcome::Discard => {
+                let counters = self.handle.counters();
+                counters.count(|counters| &counters.wasted, u64::from(length));
+            }
+        }
+    }
+
+    fn piece_checked(&mut self, now: Instant, piece: PieceIndex, check: PieceCheck) {
+        let size = u64::from(self.handle.geometry().piece_size(piece));
+        match check {
+            PieceCheck::Stored => {
+                let counters = self.handle.counters();
+                counters.count(|counters| &counters.downloaded, size);
+                self.handle.progressed();
+                self.swarm.handle_piece_stored(now, piece);
+                let held = self.swarm.held().count();
+                self.update(|status| status.held = held);
+                self.finish_when_whole();
+            }
+            PieceCheck::Corrupt => {
+                tracing::debug!(%piece, "corrupt piece");
+                let counters = self.handle.counters();
+                counters.count(|counters| &counters.wasted, size);
+                self.swarm.handle_piece_corrupt(now, piece);
+            }
+            PieceCheck::Disk(error) => {
+                tracing::error!(%error, "piece not stored");
+                self.void(format!("the pieces cannot be stored: {error}"));
+            }
+        }
+    }
+
+    /// Once all wanted pieces are here and the supernode has sealed the map, the whole is compared
+    /// with its digest on this host too. A torrent's pieces are all there is to compare.
+    fn finish_when_whole(&mut self) {
+        let whole = self.swarm.is_complete() && !self.verifying;
+        if !whole || self.handle.status().complete {
+            return;
+        }
+        let layer = match &self.storage {
+            PieceStorage::Layer(layer) => Arc::clone(layer),
+            files @ PieceStorage::Files(_) => {
+                let files = files.clone();
+                return self.verify(move || files.sync().map(|()| None).map_err(|e| e.to_string()));
+            }
+        };
+        let Some(sealed) = self.sealed.clone() else {
+            return;
+        };
+        if self.role == Role::Origin {
+            if layer.sealed().is_none() {
+                self.engine.store.seal(&layer, sealed);
+            }
+            return self.update(|status| status.complete = true);
+        }
+        self.verify(move || {
+            let expected = layer.content().digest().unwrap_or_else(|| sealed.clone());
+            let found = whole_digest(&layer, &expected).map_err(|e| e.to_string())?;
+            if found != expected {
+                return Err(format!("the bytes are {found}, not {expected}"));
+            }
+            Ok(Some(sealed))
+        });
+    }
+
+    /// Runs the last check away from the reactor.
+    fn verify(&mut self, check: impl FnOnce() -> Result<Option<Digest>, String> + Send + 'static) {
+        self.verifying = true;
+        let input = self.handle.0.input.clone();
+        self.tasks.spawn(async move {
+            let outcome = tokio::task::spawn_blocking(check).await;
+            let outcome = outcome.unwrap_or_else(|e| Err(e.to_string()));
+            let _ = input.send(Input::Verified(outcome)).await;
+        });
+    }
+
+    fn verified(&mut self, outcome: Result<Option<Digest>, String>) {
+        self.verifying = false;
+        match outcome {
+            Ok(sha256) => {
+                if let (PieceStorage::Layer(layer), Some(sha256)) = (&self.storage, sha256) {
+                    self.engine.store.seal(layer, sha256);
+                }
+                self.update(|status| status.complete = true);
+                tracing::info!(content = %self.name(), "complete");
+            }
+            Err(reason) => self.void(reason),
+        }
+    }
+
+    /// What logs call it.
+    fn name(&self) -> String {
+        match &self.storage {
+            PieceStorage::Layer(layer) => layer.content().to_string(),
+            PieceStorage::Files(files) => files.torrent().info_hash().to_string(),
+        }
+    }
+
+    fn void(&mut self, reason: String) {
+        tracing::warn!(content = %self.name(), reason, "swarm void");
+        self.update(|status| status.state = SwarmState::Void(reason));
+        self.engine.forget(&self.handle);
+        self.shutdown.cancel();
+    }
+
+    fn update(&self, change: impl FnOnce(&mut crate::SwarmStatus)) {
+        self.handle.0.status.send_modify(change);
+    }
+
+    fn drain_outputs(&mut self) {
+        let now = Instant::now();
+        loop {
+            while let Some(event) = self.swarm.poll_event() {
+                match event {
+                    Event::PieceReceived(piece) => self.check(piece),
+                    Event::Disconnect(key, farewell) => {
+                        tracing::debug!(peer = key.0, ?farewell, "parting");
+                        if matches!(farewell, Farewell::CorruptPiece | Farewell::Misbehaved(_)) {
+                            self.shun(key);
+                        }
+                        let remote = self.peers.get(&key).and_then(|peer| peer.remote);
+                        self.disconnect(now, key);
+                        if let (Farewell::NothingToExchange, Some(remote)) = (farewell, remote) {
+                            self.dial_later(now, remote, SEEDER_REDIAL_INTERVAL);
+                        }
+                    }
+                }
+            }
+            let Some(transmit) = self.swarm.poll_transmit(now) else {
+                return;
+            };
+            let (key, outgoing) = match transmit {
+                Transmit::Message(key, message) => (key, Outgoing::Message(message)),
+                Transmit::Block(key, block) => (key, Outgoing::Block(block)),
+            };
+            self.transmit(now, key, outgoing);
+        }
+    }
+
+    /// Compares a piece with its hash and stores it, away from the reactor.
+    fn check(&mut self, piece: PieceIndex) {
+        let Some(PieceBuffer { data, arrival }) = self.buffers.remove(&piece) else {
+            return;
+        };
+        let expected = self.handle.0.lock_map().hash(piece);
+        let storage = self.storage.clone();
+        let input = self.handle.0.input.clone();
+        self.tasks.spawn(async move {
+            let checked = tokio::task::spawn_blocking(move || {
+                let hash = PieceHash::of(&data);
+                if expected != Some(hash) {
+                    return PieceCheck::Corrupt;
+                }
+                match storage.write_piece(piece, hash, &data) {
+                    Ok(()) => PieceCheck::Stored,
+                    Err(error) => PieceCheck::Disk(error),
+                }
+            });
+            if let Ok(check) = checked.await {
+                arrival.checked(matches!(check, PieceCheck::Stored));
+                let _ = input.send(Input::PieceChecked(piece, check)).await;
+            }
+        });
+    }
+
+    fn sync_when_due(&mut self) {
+        if self.synced.elapsed() < SYNC_INTERVAL || self.storage.unsynced_bytes() == 0 {
+            return;
+        }
+        self.synced = Instant::now();
+        let (storage, content) = (self.storage.clone(), self.name());
+        self.tasks.spawn_blocking(move || {
+            if let Err(error) = storage.sync() {
+                tracing::error!(%error, content, "pieces not recorded");
+            }
+        });
+    }
+
+    fn hold_lease(&mut self) {
+        let busy = !self.handle.status().complete || self.swarm.is_uploading();
+        match (&self.lease, busy) {
+            (None, true) => self.lease = self.storage.lease(),
+            (Some(_), false) => self.lease = None,
+            _ => {}
+        }
+    }
+}
+
+/// Bytes hashed at a time when a whole layer is read back.
+const READ_BACK: usize = 1024 * 1024;
+
+/// The digest of a complete layer, of the algorithm of `like`.
+pub(crate) fn whole_digest(layer: &StoredLayer, like: &Digest) -> std::io::Result<Digest> {
+    let mut hasher = DigestHasher::new(like.algorithm());
+    let length = layer.geometry().length();
+    let mut offset = 0;
+    while offset < length {
+        let part = usize::try_from(length - offset)
+            .unwrap_or(READ_BACK)
+            .min(READ_BACK);
+        hasher.update(&layer.read(offset, part)?);
+        offset += part as u64;
+    }
+    Ok(hasher.finish())
+}

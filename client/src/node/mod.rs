@@ -1,0 +1,632 @@
+//! A node of the cluster: an engine, the supernodes it asks, and the layers it has.
+
+mod orders;
+mod session;
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use flotilla_cluster::content_url;
+use flotilla_cluster::messages::node_report::{HostReport, NodeReport, SupernodeSeen, SwarmPart};
+use flotilla_cluster::messages::orders::OpenOrdered;
+use flotilla_cluster::messages::swarms::{
+    Delivery, InlineContent, OpenRequest, OpenResponse, SwarmDescriptor,
+};
+use flotilla_cluster::redacted;
+use flotilla_cluster::supernode_client::{Supernode, SupernodeError, Supernodes};
+use flotilla_cluster::trace;
+use flotilla_cluster::trace::Waiting;
+use flotilla_torrents::{ContentId, Digest, Geometry, GeometryError};
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use crate::engine::layer_reader::LayerReader;
+use crate::engine::swarm_handle::{SwarmHandle, SwarmState};
+use crate::engine::{Engine, EngineConfig, EngineError};
+use crate::node::session as supernode_session;
+use crate::store::small_content::SmallContent;
+
+/// What a [`Node`] needs to know.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Where layers are kept.
+    pub data_dir: PathBuf,
+    /// The supernodes, in any order.
+    pub supernodes: Vec<Url>,
+    /// The cluster's secret, when it has one.
+    pub join_token: Option<String>,
+    /// The name that operators see.
+    pub node_name: String,
+    /// Bytes that the layers may take.
+    pub cache_quota: u64,
+    /// Limit on bytes per second sent to peers.
+    pub upload_rate: Option<u64>,
+    /// Limit on bytes per second received from peers.
+    pub download_rate: Option<u64>,
+}
+
+/// What to deliver, and in whose name.
+#[derive(Clone, Debug)]
+pub struct ContentRequest {
+    /// Where the source has it.
+    pub url: Url,
+    /// The caller's credentials for the source.
+    pub headers: Vec<(String, String)>,
+    /// Its digest, when the URL names a blob or the caller knows it.
+    pub digest: Option<Digest>,
+    /// Query parameters that do not name the content, such as signatures; only without digest.
+    pub filter_query: Vec<String>,
+}
+
+/// In whose name a swarm is opened, and opened again when its supernode is lost.
+#[derive(Clone, Debug)]
+pub(crate) enum Opener {
+    /// Somebody who pulls.
+    Caller(ContentRequest),
+    /// A supernode that wants the layer to be here before anybody pulls it.
+    Order(Order),
+}
+
+/// A supernode's order of one layer.
+#[derive(Clone, Debug)]
+pub(crate) struct Order {
+    pub(crate) supernode: Supernode,
+    pub(crate) job: u64,
+    pub(crate) content: ContentId,
+}
+
+/// Why the swarm does not deliver; every one of them means: go to the source.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The source refuses this caller.
+    #[error("the source refuses: {status} {reason}")]
+    Refused {
+        /// Its HTTP status.
+        status: u16,
+        /// What it said.
+        reason: String,
+    },
+    /// The content does not fit into a swarm.
+    #[error("not for the swarm: {0}")]
+    Unswarmable(String),
+    /// The supernodes cannot help.
+    #[error(transparent)]
+    Supernode(#[from] SupernodeError),
+    /// The supernode described something impossible.
+    #[error("supernode described an impossible layer: {0}")]
+    Geometry(#[from] GeometryError),
+    /// The supernode described something else than what was asked for.
+    #[error("supernode answered with {found} instead of {wanted}")]
+    OtherContent {
+        /// What was asked for.
+        wanted: ContentId,
+        /// What was described.
+        found: ContentId,
+    },
+    /// This host cannot store it.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// A node. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Node(pub(crate) Arc<NodeShared>);
+
+#[derive(Debug)]
+pub(crate) struct NodeShared {
+    pub(crate) engine: Engine,
+    pub(crate) supernodes: Supernodes,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) node_name: String,
+    /// Swarms with a session that follows them.
+    followed: Mutex<HashMap<ContentId, Followed>>,
+}
+
+#[derive(Debug)]
+struct Followed {
+    swarm: SwarmHandle,
+    opener: Arc<Mutex<Opener>>,
+}
+
+impl Node {
+    /// Starts the engine and greets the supernodes. A supernode that cannot be reached now
+    /// is greeted when it is needed.
+    ///
+    /// # Errors
+    /// The engine cannot start, or a supernode says that this node is not a member.
+    pub async fn start(
+        config: NodeConfig,
+        peers: TcpListener,
+        shutdown: CancellationToken,
+    ) -> Result<Self, StartError> {
+        let supernodes = Supernodes::new(&config.supernodes, config.join_token.as_deref())?;
+        let engine = Engine::start(
+            &EngineConfig {
+                data_dir: config.data_dir,
+                cache_quota: config.cache_quota,
+                upload_rate: config.upload_rate,
+                download_rate: config.download_rate,
+            },
+            peers,
+            shutdown.clone(),
+        )?;
+        let node = Self(Arc::new(NodeShared {
+            engine,
+            supernodes,
+            shutdown,
+            node_name: config.node_name,
+            followed: Mutex::new(HashMap::new()),
+        }));
+        for supernode in node.0.supernodes.all() {
+            match node.0.greet(supernode).await {
+                Ok(()) => {}
+                Err(error @ SupernodeError::NotAMember { .. }) => return Err(error.into()),
+                Err(error) => tracing::warn!(%error, "not greeted"),
+            }
+        }
+        Ok(node)
+    }
+
+    /// The swarms and the store of this node.
+    pub fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+
+    /// The supernodes that it knows, and whether each answered the last time.
+    pub fn supernodes(&self) -> Vec<SupernodeSeen> {
+        self.0.supernodes_seen()
+    }
+
+    /// Asks the cluster for `request`; the answer comes as soon as the length is known. The
+    /// caller is authorized at the source by the supernode.
+    ///
+    /// # Errors
+    /// The swarm does not deliver; the caller goes to the source. Cancel safe.
+    pub async fn open(&self, request: ContentRequest) -> Result<Layer, OpenError> {
+        self.open_for(request, &[]).await
+    }
+
+    /// The same of a layer that belongs to these images, as people name them; supernodes show them.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open). Cancel safe.
+    pub async fn open_for(
+        &self,
+        request: ContentRequest,
+        images: &[String],
+    ) -> Result<Layer, OpenError> {
+        let (supernode, answer) = self.0.ask(&request, None, images).await?;
+        let (supernode, descriptor) = opened(supernode, answer)?;
+        if let Some(wanted) = &request.digest {
+            check_content(&descriptor, &ContentId::blob(wanted))?;
+        }
+        if descriptor.delivery == Delivery::Whole {
+            let small = self.0.small_content(&supernode, descriptor).await?;
+            // Behind the answer's back.
+            self.0.engine.keep(small.clone(), &origin_of(&request.url));
+            return Ok(Layer::new(Content::Small(small)));
+        }
+        let url = request.url.clone();
+        let opener = Opener::Caller(request);
+        self.0.follow(supernode, descriptor, &url, opener).await
+    }
+
+    /// Offers a blob that is complete on this node, in the caller's name: a supernode takes it
+    /// from here instead of from the source, and then it seeds, and so does this node.
+    ///
+    /// # Errors
+    /// The blob is not here, the source refuses this caller, or no supernode takes it.
+    pub async fn offer(&self, request: ContentRequest) -> Result<(), OpenError> {
+        let local = match &request.digest {
+            Some(digest) => self.local(digest, &request.url).await,
+            None => None,
+        };
+        let local = local.ok_or_else(|| OpenError::Unswarmable("it is not here".to_owned()))?;
+        let length = local.length();
+        let (supernode, answer) = self.0.ask(&request, Some(length), &[]).await?;
+        if let OpenResponse::Wanted { swarm, ticket } = &answer {
+            let limit = &self.0.engine.0.limits.upload;
+            supernode
+                .give(*swarm, ticket, local.read(0..length), limit)
+                .await?;
+        }
+        let (supernode, descriptor) = match answer {
+            OpenResponse::Wanted { .. } => self.0.open_anywhere(&request).await?,
+            answer => opened(supernode, answer)?,
+        };
+        if descriptor.delivery == Delivery::Pieces {
+            let url = request.url.clone();
+            let opener = Opener::Caller(request);
+            self.0.follow(supernode, descriptor, &url, opener).await?;
+        }
+        Ok(())
+    }
+
+    /// The layer, if it is complete and verified on this node's disk and came from the
+    /// source of `url`.
+    pub async fn local(&self, digest: &Digest, url: &Url) -> Option<Layer> {
+        self.held(&ContentId::blob(digest), url).await
+    }
+
+    /// The same of any content.
+    pub(crate) async fn held(&self, content: &ContentId, url: &Url) -> Option<Layer> {
+        if let Ok(Some(small)) = self.0.engine.small(content, &origin_of(url)).await {
+            return Some(Layer::new(Content::Small(small)));
+        }
+        let layer = self.0.engine.store().layer(content)?;
+        layer.sealed()?;
+        if !layer.is_untouched() {
+            let condemned = self.0.engine.condemn(&layer, "written by somebody else");
+            if let Err(error) = condemned.await {
+                tracing::error!(%error, "damaged layer not removed");
+            }
+            return None;
+        }
+        let joined = self
+            .0
+            .engine
+            .join(layer.content(), layer.geometry(), &origin_of(url))
+            .await;
+        joined.ok().map(|swarm| Layer::new(Content::Swarm(swarm)))
+    }
+}
+
+impl NodeShared {
+    /// Learns whose tickets to trust, and which registries share their layers.
+    pub(crate) async fn greet(&self, supernode: &Supernode) -> Result<(), SupernodeError> {
+        let hello = supernode.hello().await?;
+        self.engine.trust_tickets_of(hello.ticket_key);
+        self.engine.note_supernode(hello.peer_id);
+        self.engine.store().share_origins(hello.shared_origins);
+        Ok(())
+    }
+
+    /// What supernodes are told of this host.
+    pub(crate) fn report(&self) -> NodeReport {
+        let (store, limits) = (self.engine.store(), &self.engine.0.limits);
+        let counters = self.engine.counters();
+        NodeReport {
+            node: self.node_name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            swarm: SwarmPart::default(),
+            host: HostReport {
+                from_registry: counters.from_registry.load(Ordering::Relaxed),
+                cache: store.bytes(),
+                cache_quota: store.quota(),
+                upload_rate: limits.upload.rate(),
+                download_rate: limits.download.rate(),
+                shunned: u32::try_from(self.engine.shunned()).unwrap_or(u32::MAX),
+                supernodes: self.supernodes_seen(),
+            },
+        }
+    }
+
+    fn supernodes_seen(&self) -> Vec<SupernodeSeen> {
+        let supernodes = self.supernodes.all().iter();
+        let seen = supernodes.map(|supernode| SupernodeSeen {
+            url: redacted(supernode.url()),
+            reachable: !supernode.is_avoided(),
+        });
+        seen.collect()
+    }
+
+    /// Opens at the responsible supernode, or at its first healthy successor.
+    pub(crate) async fn open_anywhere(
+        &self,
+        request: &ContentRequest,
+    ) -> Result<(Supernode, SwarmDescriptor), OpenError> {
+        let (supernode, answer) = self.ask(request, None, &[]).await?;
+        opened(supernode, answer)
+    }
+
+    /// The answer of the first healthy supernode. `offered`: bytes of the blob, if this node would
+    /// give it.
+    async fn ask(
+        &self,
+        request: &ContentRequest,
+        offered: Option<u64>,
+        images: &[String],
+    ) -> Result<(Supernode, OpenResponse), OpenError> {
+        let key = request.digest.as_ref().map_or_else(
+            || content_url(&request.url, &request.filter_query).to_string(),
+            ToString::to_string,
+        );
+        let message = OpenRequest {
+            url: request.url.to_string(),
+            headers: request.headers.clone(),
+            digest: request.digest.clone(),
+            filter_query: request.filter_query.clone(),
+            peer_id: self.engine.peer_id(),
+            node: self.node_name.clone(),
+            offered,
+            images: images.to_vec(),
+        };
+        let mut last = None;
+        for supernode in self.supernodes.for_key(&key) {
+            match supernode.open(&message).await {
+                Ok(answer) => return Ok((supernode.clone(), answer)),
+                Err(error) => {
+                    tracing::warn!(%error, "asking the next supernode");
+                    last = Some(error);
+                }
+            }
+        }
+        Err(last
+            .unwrap_or_else(|| self.supernodes.none_healthy())
+            .into())
+    }
+
+    /// Opens for an order, at the supernode that gave it.
+    pub(crate) async fn open_order(
+        &self,
+        order: &Order,
+    ) -> Result<(Supernode, SwarmDescriptor), OpenError> {
+        let Order {
+            supernode,
+            job,
+            content,
+        } = order;
+        let asked = OpenOrdered {
+            node: self.node_name.clone(),
+            peer_id: self.engine.peer_id(),
+            content: content.clone(),
+        };
+        let answer = supernode.open_ordered(*job, &asked).await?;
+        let (supernode, descriptor) = opened(supernode.clone(), answer)?;
+        check_content(&descriptor, content)?;
+        Ok((supernode, descriptor))
+    }
+
+    pub(crate) async fn open_again(
+        &self,
+        opener: &Opener,
+    ) -> Result<(Supernode, SwarmDescriptor), OpenError> {
+        match opener {
+            Opener::Caller(request) => self.open_anywhere(request).await,
+            Opener::Order(order) => self.open_order(order).await,
+        }
+    }
+
+    /// Whether anything arrives that somebody pulls.
+    pub(crate) fn is_pulling(&self) -> bool {
+        self.followed.lock().values().any(|followed| {
+            let is_pulled = matches!(*lock_opener(&followed.opener), Opener::Caller(_));
+            is_pulled && !followed.swarm.status().complete
+        })
+    }
+
+    pub(crate) async fn follow(
+        self: &Arc<Self>,
+        supernode: Supernode,
+        descriptor: SwarmDescriptor,
+        url: &Url,
+        opener: Opener,
+    ) -> Result<Layer, OpenError> {
+        let geometry = Geometry::new(descriptor.length, descriptor.piece_length)?;
+        let origin = &origin_of(url);
+        let handle = self
+            .engine
+            .join(&descriptor.content, geometry, origin)
+            .await?;
+        handle.layer().note_url(url);
+        handle.set_ticket(descriptor.ticket.clone());
+        let layer = Layer {
+            content: Content::Swarm(handle.clone()),
+            validator: descriptor.validator.clone(),
+            // Before the first piece can come.
+            _waiting: handle.trace_pieces(trace::current()),
+        };
+        if let Some(opener) = self.begin_following(&handle, opener) {
+            let node = Arc::clone(self);
+            let session = supernode_session::follow(node, handle, supernode, descriptor, opener);
+            tokio::spawn(session);
+        }
+        Ok(layer)
+    }
+
+    /// None when a session follows this very swarm already; from then on in the name of who pulls,
+    /// if it was for an order. One that followed an evicted swarm of the same content may still be
+    /// about to notice its end.
+    fn begin_following(&self, handle: &SwarmHandle, opener: Opener) -> Option<Arc<Mutex<Opener>>> {
+        let mut followed = self.followed.lock();
+        if let Some(other) = followed.get(handle.content())
+            && other.swarm.is_same(handle)
+        {
+            let mut other = lock_opener(&other.opener);
+            if matches!((&*other, &opener), (Opener::Order(_), Opener::Caller(_))) {
+                *other = opener;
+            }
+            return None;
+        }
+        let opener = Arc::new(Mutex::new(opener));
+        let new = Followed {
+            swarm: handle.clone(),
+            opener: Arc::clone(&opener),
+        };
+        followed.insert(handle.content().clone(), new);
+        Some(opener)
+    }
+
+    pub(crate) fn unfollow(&self, handle: &SwarmHandle) {
+        let mut followed = self.followed.lock();
+        if followed
+            .get(handle.content())
+            .is_some_and(|other| other.swarm.is_same(handle))
+        {
+            followed.remove(handle.content());
+        }
+    }
+
+    /// Content that is not worth a swarm: the supernode hands it out whole.
+    pub(crate) async fn small_content(
+        &self,
+        supernode: &Supernode,
+        descriptor: SwarmDescriptor,
+    ) -> Result<SmallContent, OpenError> {
+        let geometry = Geometry::new(descriptor.length, descriptor.piece_length)?;
+        let bytes = match descriptor.inline {
+            Some(InlineContent(bytes)) => bytes.into(),
+            None => {
+                supernode
+                    .content(descriptor.swarm, &descriptor.ticket, descriptor.length)
+                    .await?
+            }
+        };
+        SmallContent::verify(descriptor.content, geometry, bytes).ok_or_else(|| {
+            OpenError::Unswarmable("the supernode's bytes do not match the digest".to_owned())
+        })
+    }
+}
+
+fn lock_opener(opener: &Mutex<Opener>) -> parking_lot::MutexGuard<'_, Opener> {
+    opener.lock()
+}
+
+fn check_content(descriptor: &SwarmDescriptor, wanted: &ContentId) -> Result<(), OpenError> {
+    if descriptor.content == *wanted {
+        return Ok(());
+    }
+    Err(OpenError::OtherContent {
+        wanted: wanted.clone(),
+        found: descriptor.content.clone(),
+    })
+}
+
+fn opened(
+    supernode: Supernode,
+    answer: OpenResponse,
+) -> Result<(Supernode, SwarmDescriptor), OpenError> {
+    match answer {
+        OpenResponse::Open(descriptor) => Ok((supernode, descriptor)),
+        OpenResponse::Refused { status, reason } => Err(OpenError::Refused { status, reason }),
+        OpenResponse::Unswarmable { reason } => Err(OpenError::Unswarmable(reason)),
+        OpenResponse::Wanted { .. } => {
+            let reason = "the supernode wants what was not offered";
+            Err(OpenError::Unswarmable(reason.to_owned()))
+        }
+    }
+}
+
+/// Scheme, host and port.
+pub fn origin_of(url: &Url) -> String {
+    url.origin().ascii_serialization()
+}
+
+/// A layer that arrives, or has arrived. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    content: Content,
+    validator: Option<String>,
+    /// The request that it is for is told of its pieces.
+    _waiting: Option<Arc<Waiting>>,
+}
+
+#[derive(Clone, Debug)]
+enum Content {
+    /// From peers or from the disk.
+    Swarm(SwarmHandle),
+    /// Whole and verified.
+    Small(SmallContent),
+}
+
+impl Layer {
+    fn new(content: Content) -> Self {
+        Self {
+            content,
+            validator: None,
+            _waiting: None,
+        }
+    }
+
+    /// The source's `ETag`, else its `Last-Modified`, of a layer that has no digest; when the
+    /// supernode tells.
+    pub fn validator(&self) -> Option<&str> {
+        self.validator.as_deref()
+    }
+
+    /// Its length in bytes.
+    pub fn length(&self) -> u64 {
+        match &self.content {
+            Content::Swarm(swarm) => swarm.geometry().length(),
+            Content::Small(small) => small.bytes().len() as u64,
+        }
+    }
+
+    /// The swarm that brings it; none for small content, which comes whole.
+    pub fn swarm(&self) -> Option<&SwarmHandle> {
+        match &self.content {
+            Content::Swarm(swarm) => Some(swarm),
+            Content::Small(_) => None,
+        }
+    }
+
+    /// The bytes, when it is small content.
+    pub(crate) fn small(&self) -> Option<&SmallContent> {
+        match &self.content {
+            Content::Swarm(_) => None,
+            Content::Small(small) => Some(small),
+        }
+    }
+
+    /// Whether it is complete and verified on this node.
+    pub fn is_complete(&self) -> bool {
+        self.swarm().is_none_or(|swarm| swarm.status().complete)
+    }
+
+    /// Returns once the whole of `range` is published, see [`SwarmHandle::published`].
+    pub fn published(&self, range: &Range<u64>) -> impl Future<Output = ()> + Send + use<> {
+        let published = self.swarm().map(|swarm| swarm.published(range));
+        async move {
+            if let Some(published) = published {
+                published.await;
+            }
+        }
+    }
+
+    /// The verified bytes of `range`, in order, as they come.
+    pub fn read(&self, range: Range<u64>) -> LayerReader {
+        match &self.content {
+            Content::Swarm(swarm) => swarm.read(range),
+            Content::Small(small) => LayerReader::of_bytes(small.bytes(), range),
+        }
+    }
+
+    /// Waits until the layer is complete and verified.
+    ///
+    /// # Errors
+    /// The swarm is void; the reason.
+    pub async fn completed(&self) -> Result<(), String> {
+        let Some(swarm) = self.swarm() else {
+            return Ok(());
+        };
+        let mut status = swarm.watch();
+        let settled = status
+            .wait_for(|status| status.complete || matches!(status.state, SwarmState::Void(_)));
+        match settled.await.map(|status| status.state.clone()) {
+            Ok(SwarmState::Void(reason)) => Err(reason),
+            Ok(_) => Ok(()),
+            Err(_) => Err("the node stops".to_owned()),
+        }
+    }
+}
+
+/// A node cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The engine cannot start.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A supernode does not accept this node.
+    #[error(transparent)]
+    Supernode(#[from] SupernodeError),
+    /// The HTTP client cannot be made.
+    #[error("HTTP client: {0}")]
+    Http(#[from] reqwest::Error),
+}

@@ -1,0 +1,269 @@
+//! Follows one swarm at the supernodes: takes the piece map as it grows, announces this
+//! node, moves to the next supernode when one fails.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use flotilla_cluster::messages::node_report::{HeldPieces, NodeReport, ServedBy, SwarmPart};
+use flotilla_cluster::messages::swarms::{SwarmDescriptor, SwarmEvent};
+use flotilla_cluster::supernode_client::{Supernode, SupernodeError};
+use flotilla_torrents::tracker_wire::{AnnounceEvent, AnnounceReply, AnnounceRequest};
+use futures_util::StreamExt as _;
+use parking_lot::Mutex;
+
+use crate::engine::swarm_handle::{SwarmHandle, SwarmState};
+use crate::node::{NodeShared, OpenError, Opener};
+
+/// Pause between attempts to find a supernode for a swarm that lost its own.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+/// Attempts before a swarm without supernode is left to its peers.
+const RETRIES: u32 = 240;
+/// Announce interval when the tracker names none.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// Peers asked for: enough for a random graph of small diameter (40 neighbours, simulated).
+const NUMWANT: u32 = 50;
+
+/// Runs until the node stops or the swarm is void.
+pub(crate) async fn follow(
+    node: Arc<NodeShared>,
+    swarm: SwarmHandle,
+    supernode: Supernode,
+    descriptor: SwarmDescriptor,
+    opener: Arc<Mutex<Opener>>,
+) {
+    let handle = swarm.clone();
+    let session = Session {
+        node: Arc::clone(&node),
+        swarm,
+        opener,
+    };
+    node.shutdown
+        .clone()
+        .run_until_cancelled(session.run(supernode, descriptor))
+        .await;
+    node.unfollow(&handle);
+}
+
+struct Session {
+    node: Arc<NodeShared>,
+    swarm: SwarmHandle,
+    /// Whoever has asked for it last.
+    opener: Arc<Mutex<Opener>>,
+}
+
+impl Session {
+    async fn run(&self, mut supernode: Supernode, mut descriptor: SwarmDescriptor) {
+        loop {
+            let outcome = self.attend(&supernode, &descriptor).await;
+            if self.is_over() {
+                return;
+            }
+            self.swarm.set_supernode_alive(false);
+            if let Err(error) = outcome {
+                tracing::warn!(content = %self.swarm.content(), %error, "supernode lost");
+            }
+            match self.reopen().await {
+                Some((next, described)) => (supernode, descriptor) = (next, described),
+                None => return,
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.swarm.status().state, SwarmState::Void(_)) || self.swarm.is_closed()
+    }
+
+    /// Follows the events and announces, both until one of them fails.
+    async fn attend(
+        &self,
+        supernode: &Supernode,
+        descriptor: &SwarmDescriptor,
+    ) -> Result<(), SupernodeError> {
+        if !supernode.is_greeted() {
+            self.node.greet(supernode).await?;
+        }
+        self.swarm.set_ticket(descriptor.ticket.clone());
+        self.swarm.set_supernode_alive(true);
+        if let Some(origin) = supernode.peer_address(descriptor.peer_port).await {
+            self.swarm.add_peers(vec![origin]).await;
+        }
+        tokio::select! {
+            followed = self.take_events(supernode, descriptor) => followed,
+            () = self.announce_until_closed(supernode, descriptor) => Ok(()),
+        }
+    }
+
+    async fn take_events(
+        &self,
+        supernode: &Supernode,
+        descriptor: &SwarmDescriptor,
+    ) -> Result<(), SupernodeError> {
+        let mut events = supernode
+            .events(self.swarm.swarm(), &descriptor.ticket)
+            .await?;
+        while let Some(event) = events.next().await {
+            match event? {
+                SwarmEvent::Pieces { first, hashes } => {
+                    if let Err(reason) = self.swarm.publish_hashes(first, hashes.into()).await {
+                        self.swarm
+                            .void(format!("the supernode contradicts itself: {reason}"))
+                            .await;
+                        return Ok(());
+                    }
+                }
+                SwarmEvent::Sealed { sha256, .. } => {
+                    self.swarm.sealed(sha256).await;
+                    // Nothing more will be published; announcing goes on.
+                    std::future::pending::<()>().await;
+                }
+                SwarmEvent::Void { reason } => {
+                    self.swarm.void(reason).await;
+                    return Ok(());
+                }
+                SwarmEvent::Heartbeat {} => {}
+            }
+        }
+        Err(SupernodeError::Unreachable {
+            supernode: supernode.url().clone(),
+            reason: "it ended the event stream".to_owned(),
+        })
+    }
+
+    async fn announce_until_closed(&self, supernode: &Supernode, descriptor: &SwarmDescriptor) {
+        let mut event = Some(AnnounceEvent::Started);
+        let mut status = self.swarm.watch();
+        let mut told_complete = false;
+        let origin = supernode.peer_address(descriptor.peer_port).await;
+        while !self.swarm.is_closed() {
+            let complete = self.swarm.status().complete;
+            if complete && !told_complete {
+                told_complete = true;
+                event = event.or(Some(AnnounceEvent::Completed));
+            }
+            let interval = match supernode
+                .announce(&self.announcement(descriptor, event), &self.report())
+                .await
+            {
+                Ok(AnnounceReply::Peers(reply)) => {
+                    self.swarm.note_reported();
+                    event = None;
+                    let peers = reply.peers.into_iter().chain(origin).collect();
+                    self.swarm.add_peers(peers).await;
+                    Duration::from_secs(u64::from(reply.interval))
+                        .clamp(Duration::from_secs(1), Duration::from_secs(1800))
+                }
+                // The ticket has expired, or the supernode has another key: ask for a new one.
+                Ok(AnnounceReply::Failure(reason)) => {
+                    tracing::info!(content = %self.swarm.content(), reason, "announce refused");
+                    return;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "not announced");
+                    INTERVAL
+                }
+            };
+            // Completion is news; everything else can wait for its turn.
+            let news = async {
+                if status
+                    .wait_for(|status| status.complete && !told_complete)
+                    .await
+                    .is_err()
+                {
+                    std::future::pending::<()>().await;
+                }
+            };
+            let _ = tokio::time::timeout(interval, news).await;
+        }
+    }
+
+    fn announcement(
+        &self,
+        descriptor: &SwarmDescriptor,
+        event: Option<AnnounceEvent>,
+    ) -> AnnounceRequest {
+        let engine = &self.node.engine;
+        let listen = engine.listen_addr();
+        let counters = self.swarm.counters();
+        let geometry = self.swarm.geometry();
+        let status = self.swarm.status();
+        let left = u64::from(geometry.piece_count().saturating_sub(status.held))
+            .saturating_mul(u64::from(geometry.piece_length()))
+            .min(geometry.length());
+        AnnounceRequest {
+            info_hash: self.swarm.swarm(),
+            peer_id: engine.peer_id(),
+            port: listen.port(),
+            ip: (!listen.ip().is_unspecified()).then_some(listen.ip()),
+            uploaded: counters.uploaded.load(Ordering::Relaxed),
+            downloaded: counters.downloaded.load(Ordering::Relaxed),
+            left,
+            event,
+            numwant: Some(NUMWANT),
+            compact: true,
+            no_peer_id: true,
+            key: None,
+            ticket: Some(descriptor.ticket.to_string()),
+        }
+    }
+
+    fn opener(&self) -> Opener {
+        let opener = self.opener.lock();
+        opener.clone()
+    }
+
+    /// What the supernode's operator may see.
+    fn report(&self) -> NodeReport {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = self.swarm.counters();
+        let from_supernodes = load(&counters.from_supernodes);
+        let served_by = self.swarm.served_by(NodeReport::MAX_SERVED_BY);
+        let served_by = served_by.into_iter();
+        let status = self.swarm.status();
+        NodeReport {
+            swarm: SwarmPart {
+                is_first: !self.swarm.is_reported(),
+                from_supernodes,
+                from_peers: load(&counters.received).saturating_sub(from_supernodes),
+                from_registry: load(&counters.from_registry),
+                wasted: load(&counters.wasted),
+                peers: u32::try_from(status.peers).unwrap_or(u32::MAX),
+                held: HeldPieces::of(&self.swarm.layer().held()),
+                served_by: served_by
+                    .map(|(peer, bytes)| ServedBy { peer, bytes })
+                    .collect(),
+                registry_reason: self.swarm.registry_reason(),
+            },
+            ..self.node.report()
+        }
+    }
+
+    /// Finds a supernode that takes the swarm over. None: the swarm is left to its peers.
+    async fn reopen(&self) -> Option<(Supernode, SwarmDescriptor)> {
+        for _ in 0..RETRIES {
+            if self.swarm.status().complete || self.is_over() {
+                return None;
+            }
+            match self.node.open_again(&self.opener()).await {
+                Ok((supernode, descriptor)) if descriptor.swarm == self.swarm.swarm() => {
+                    return Some((supernode, descriptor));
+                }
+                Ok(_) => {
+                    // These pieces will never be complete.
+                    self.swarm
+                        .void("the content at the source has changed".to_owned())
+                        .await;
+                    return None;
+                }
+                // The caller's token has expired. The next caller's opens a session anew.
+                Err(OpenError::Refused {
+                    status: 401 | 403 | 404,
+                    ..
+                }) => return None,
+                Err(_) => {}
+            }
+            tokio::time::sleep(RETRY_INTERVAL).await;
+        }
+        None
+    }
+}

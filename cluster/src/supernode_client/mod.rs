@@ -1,0 +1,583 @@
+//! Speaks the cluster API of the supernodes, and knows which of them are healthy.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use flotilla_torrents::InfoHash;
+use flotilla_torrents::tracker_wire::{AnnounceReply, AnnounceRequest};
+use futures_util::stream::BoxStream;
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
+use parking_lot::Mutex;
+use reqwest::{StatusCode, header};
+use serde::de::DeserializeOwned;
+use tracing::field::Empty;
+use url::Url;
+
+use crate::SignedTicket;
+use crate::child_span;
+use crate::messages::node_report::NodeReport;
+use crate::messages::orders::{OpenOrdered, OrderEvent, OrderOutcome, TakeOrders};
+use crate::messages::preheats::{JobStatus, PreheatEvent, PreheatRequest};
+use crate::messages::swarms::{Hello, OpenRequest, OpenResponse, RegisteredTorrent, SwarmEvent};
+use crate::rate_limit::RateLimiter;
+use crate::redact::root_cause;
+use crate::rendezvous;
+use crate::trace::{self, TraceParent};
+
+/// A supernode in the same cluster answers a connection attempt in a millisecond.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// Opening waits for the source's answer; past this the caller is better off there itself.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(25);
+/// While it waits for the source, the supernode sends white space twice a second.
+const OPEN_IDLE_TIMEOUT: Duration = Duration::from_millis(1500);
+/// Without a byte taken of what it is given; at the end it hashes the whole.
+const GIVE_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+const CALL_TIMEOUT: Duration = Duration::from_secs(3);
+/// A supernode that failed is not asked again before this.
+const AVOID_TIME: Duration = Duration::from_secs(3);
+/// The largest answer that is read: an announce reply with 200 peers has 2 KiB, a line of
+/// the event stream with all hashes of the largest layer 40 MiB.
+const MAX_REPLY_BYTES: usize = 256 * 1024;
+const MAX_EVENT_BYTES: usize = 48 * 1024 * 1024;
+/// The supernode sends a heartbeat every second.
+const EVENT_TIMEOUT: Duration = Duration::from_millis(2500);
+
+const TICKET: &str = "x-flotilla-ticket";
+
+/// A call to a supernode failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SupernodeError {
+    /// It cannot be reached, or went silent.
+    #[error("supernode {supernode} cannot be reached: {reason}")]
+    Unreachable {
+        /// Its URL.
+        supernode: Url,
+        /// What happened.
+        reason: String,
+    },
+    /// It does not take this node for a member of the cluster.
+    #[error(
+        "supernode {supernode} refuses this node: wrong or missing join token (set FLOTILLA_JOIN_TOKEN or --join-token-file to the cluster's)"
+    )]
+    NotAMember {
+        /// Its URL.
+        supernode: Url,
+    },
+    /// It answered something that is not understood.
+    #[error("supernode {supernode} answered {what}")]
+    Unexpected {
+        /// Its URL.
+        supernode: Url,
+        /// The answer, in brief.
+        what: String,
+    },
+    /// None of them can be asked now; what they failed with last.
+    #[error("{0}")]
+    NoneHealthy(String),
+}
+
+impl SupernodeError {
+    /// In a word, for traces.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } | Self::NoneHealthy(_) => "unreachable",
+            Self::NotAMember { .. } => "not_a_member",
+            Self::Unexpected { .. } => "unexpected_answer",
+        }
+    }
+}
+
+/// One supernode.
+#[derive(Clone, Debug)]
+pub struct Supernode(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    url: Url,
+    authorization: Option<String>,
+    http: reqwest::Client,
+    failed: Mutex<Option<Failure>>,
+    greeted: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Failure {
+    since: Instant,
+    reason: String,
+}
+
+impl Supernode {
+    fn new(url: Url, join_token: Option<&str>, http: reqwest::Client) -> Self {
+        let authorization = join_token.map(|token| format!("Bearer {token}"));
+        Self(Arc::new(Inner {
+            url,
+            authorization,
+            http,
+            failed: Mutex::new(None),
+            greeted: AtomicBool::new(false),
+        }))
+    }
+
+    /// The base of its API.
+    pub fn url(&self) -> &Url {
+        &self.0.url
+    }
+
+    /// Who it is and whose tickets to trust.
+    pub async fn hello(&self) -> Result<Hello, SupernodeError> {
+        let reply = self
+            .call(self.get("v1/hello").timeout(CALL_TIMEOUT))
+            .await?;
+        let bytes = self.read_bounded(reply, MAX_REPLY_BYTES).await?;
+        let hello = serde_json::from_slice(&bytes).map_err(|e| self.unexpected(e.to_string()))?;
+        self.0.greeted.store(true, Ordering::Relaxed);
+        Ok(hello)
+    }
+
+    /// Whether it said hello since it last failed; it may have come back with another key.
+    pub fn is_greeted(&self) -> bool {
+        self.0.greeted.load(Ordering::Relaxed)
+    }
+
+    /// Asks for a swarm; waits for the source's answer.
+    pub async fn open(&self, request: &OpenRequest) -> Result<OpenResponse, SupernodeError> {
+        let url = self.endpoint("v1/swarms");
+        let span = child_span!(
+            "POST",
+            otel.name = "POST /v1/swarms",
+            otel.kind = "client",
+            http.request.method = "POST",
+            url.path = "/v1/swarms",
+            server.address = url.host_str(),
+            server.port = url.port_or_known_default().map(i64::from),
+            http.response.status_code = Empty,
+            otel.status_code = Empty,
+            "error.type" = Empty,
+        );
+        let mut post = self
+            .member(self.0.http.post(url))
+            .timeout(OPEN_TIMEOUT)
+            .json(request);
+        if let Some(parent) = trace::shown(&span) {
+            post = post.header(TraceParent::HEADER, parent.to_string());
+        }
+        let opening = async {
+            let answered = tokio::time::timeout(OPEN_IDLE_TIMEOUT, self.call(post)).await;
+            let reply = answered.map_err(|_| self.silent())??;
+            let bytes = self.read(reply, MAX_REPLY_BYTES, OPEN_IDLE_TIMEOUT).await?;
+            serde_json::from_slice(&bytes).map_err(|e| self.unexpected(e.to_string()))
+        };
+        let opened = opening.await;
+        let status = opened.as_ref().map(|_| StatusCode::OK.as_u16());
+        trace::answered(&span, status.map_err(SupernodeError::kind));
+        opened
+    }
+
+    /// The events of a swarm until the supernode ends them or falls silent.
+    pub async fn events(
+        &self,
+        swarm: InfoHash,
+        ticket: &SignedTicket,
+    ) -> Result<BoxStream<'static, Result<SwarmEvent, SupernodeError>>, SupernodeError> {
+        let get = self
+            .get(&format!("v1/swarms/{swarm}/events"))
+            .header(TICKET, ticket.to_string());
+        let sent = tokio::time::timeout(CALL_TIMEOUT, self.call(get)).await;
+        let reply = sent.map_err(|_| self.silent())??;
+        Ok(Box::pin(events_of(self.clone(), reply)))
+    }
+
+    /// Small content, whole.
+    pub async fn content(
+        &self,
+        swarm: InfoHash,
+        ticket: &SignedTicket,
+        length: u64,
+    ) -> Result<Bytes, SupernodeError> {
+        let get = self
+            .get(&format!("v1/swarms/{swarm}/content"))
+            .header(TICKET, ticket.to_string())
+            .timeout(OPEN_TIMEOUT);
+        let reply = self.call(get).await?;
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let bytes = self.read_bounded(reply, length).await?;
+        if bytes.len() != length {
+            return Err(self.unexpected(format!("{} bytes of {length}", bytes.len())));
+        }
+        Ok(bytes)
+    }
+
+    /// Gives it the content that it wants. A failure here says nothing about its other calls.
+    pub async fn give<E: std::error::Error + Send + Sync + 'static>(
+        &self,
+        swarm: InfoHash,
+        ticket: &SignedTicket,
+        content: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
+        limit: &RateLimiter,
+    ) -> Result<(), SupernodeError> {
+        let given = Arc::new(AtomicU64::new(0));
+        let (counter, limit) = (Arc::clone(&given), limit.clone());
+        let bytes = content.and_then(move |part| {
+            let (counter, limit) = (Arc::clone(&counter), limit.clone());
+            async move {
+                limit.acquire(part.len()).await;
+                counter.fetch_add(part.len() as u64, Ordering::Relaxed);
+                Ok(part)
+            }
+        });
+        let url = self.endpoint(&format!("v1/swarms/{swarm}/content"));
+        let put = self
+            .member(self.0.http.put(url))
+            .header(TICKET, ticket.to_string())
+            .body(reqwest::Body::wrap_stream(bytes));
+        let stuck = async {
+            let mut before = None;
+            loop {
+                let now = given.load(Ordering::Relaxed);
+                if before == Some(now) {
+                    return;
+                }
+                before = Some(now);
+                tokio::time::sleep(GIVE_IDLE_TIMEOUT).await;
+            }
+        };
+        let reply = tokio::select! {
+            reply = put.send() => reply.map_err(|e| self.unexpected(root_cause(&e)))?,
+            () = stuck => return Err(self.unexpected("nothing to what it was given".to_owned())),
+        };
+        match reply.status() {
+            StatusCode::OK => Ok(()),
+            status => Err(self.refused(status, reply).await),
+        }
+    }
+
+    /// Announces this node and hears of peers.
+    pub async fn announce(
+        &self,
+        request: &AnnounceRequest,
+        report: &NodeReport,
+    ) -> Result<AnnounceReply, SupernodeError> {
+        let mut url = self.endpoint("announce");
+        url.set_query(Some(&request.to_query()));
+        let mut get = self.member(self.0.http.get(url)).timeout(CALL_TIMEOUT);
+        if let Some(report) = report.to_header() {
+            get = get.header(NodeReport::HEADER, report);
+        }
+        let reply = self.call(get).await?;
+        let bytes = self.read_bounded(reply, MAX_REPLY_BYTES).await?;
+        AnnounceReply::from_bytes(&bytes).map_err(|e| self.unexpected(e.to_string()))
+    }
+
+    /// Lets strangers into the swarm of a torrent.
+    pub async fn register_torrent(&self, torrent: Vec<u8>) -> Result<InfoHash, SupernodeError> {
+        let post = self.0.http.post(self.endpoint("v1/torrents"));
+        self.registered(post.body(torrent)).await
+    }
+
+    /// Lets no stranger into it any more.
+    pub async fn unregister_torrent(&self, torrent: InfoHash) -> Result<(), SupernodeError> {
+        let endpoint = self.endpoint(&format!("v1/torrents/{torrent}"));
+        self.registered(self.0.http.delete(endpoint)).await?;
+        Ok(())
+    }
+
+    async fn registered(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<InfoHash, SupernodeError> {
+        let request = self.member(request).timeout(OPEN_TIMEOUT);
+        let reply = self.call(request).await?;
+        let bytes = self.read_bounded(reply, MAX_REPLY_BYTES).await?;
+        let registered: RegisteredTorrent =
+            serde_json::from_slice(&bytes).map_err(|e| self.unexpected(e.to_string()))?;
+        Ok(registered.info_hash)
+    }
+
+    /// Has it preheat without anybody who waits.
+    pub async fn submit_preheat(
+        &self,
+        request: &PreheatRequest,
+    ) -> Result<JobStatus, SupernodeError> {
+        let post = self.member(self.0.http.post(self.endpoint("v1/preheat-jobs")));
+        self.job_status(post.json(request)).await
+    }
+
+    /// What becomes of each layer of a preheat, from its beginning.
+    pub async fn preheat_events(
+        &self,
+        id: u64,
+    ) -> Result<BoxStream<'static, Result<PreheatEvent, SupernodeError>>, SupernodeError> {
+        let get = self.get(&format!("v1/preheat-jobs/{id}/events"));
+        let sent = tokio::time::timeout(CALL_TIMEOUT, self.call(get)).await;
+        let reply = sent.map_err(|_| self.silent())??;
+        Ok(Box::pin(events_of(self.clone(), reply)))
+    }
+
+    async fn job_status(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<JobStatus, SupernodeError> {
+        let reply = self.call(request.timeout(OPEN_TIMEOUT)).await?;
+        let bytes = self.read_bounded(reply, MAX_REPLY_BYTES).await?;
+        serde_json::from_slice(&bytes).map_err(|e| self.unexpected(e.to_string()))
+    }
+
+    /// What this node is to fetch, for as long as it listens.
+    pub async fn orders(
+        &self,
+        node: &TakeOrders,
+    ) -> Result<BoxStream<'static, Result<OrderEvent, SupernodeError>>, SupernodeError> {
+        let post = self.member(self.0.http.post(self.endpoint("v1/orders")));
+        let sent = tokio::time::timeout(CALL_TIMEOUT, self.call(post.json(node))).await;
+        let reply = sent.map_err(|_| self.silent())??;
+        Ok(Box::pin(events_of(self.clone(), reply)))
+    }
+
+    /// Asks for the swarm of an ordered layer.
+    pub async fn open_ordered(
+        &self,
+        job: u64,
+        asked: &OpenOrdered,
+    ) -> Result<OpenResponse, SupernodeError> {
+        let url = self.endpoint(&format!("v1/orders/{job}/swarms"));
+        let post = self.member(self.0.http.post(url)).timeout(OPEN_TIMEOUT);
+        let reply = self.call(post.json(asked)).await?;
+        let bytes = self.read_bounded(reply, MAX_REPLY_BYTES).await?;
+        serde_json::from_slice(&bytes).map_err(|e| self.unexpected(e.to_string()))
+    }
+
+    /// Tells what has become of an ordered layer.
+    pub async fn tell_outcome(
+        &self,
+        job: u64,
+        outcome: &OrderOutcome,
+    ) -> Result<(), SupernodeError> {
+        let url = self.endpoint(&format!("v1/orders/{job}/outcomes"));
+        let post = self.member(self.0.http.post(url)).timeout(CALL_TIMEOUT);
+        self.call(post.json(outcome)).await.map(drop)
+    }
+
+    /// What it tells of itself.
+    pub async fn statistics<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &str,
+    ) -> Result<T, SupernodeError> {
+        let mut url = self.endpoint(path);
+        url.set_query(Some(query));
+        let get = self.member(self.0.http.get(url)).timeout(CALL_TIMEOUT);
+        let bytes = self
+            .read_bounded(self.call(get).await?, MAX_REPLY_BYTES)
+            .await?;
+        serde_json::from_slice(&bytes).map_err(|e| self.unexpected(e.to_string()))
+    }
+
+    /// Where its seeder listens.
+    pub async fn peer_address(&self, port: u16) -> Option<SocketAddr> {
+        let host = self.0.url.host_str()?;
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        if let Ok(ip) = bare.parse::<IpAddr>() {
+            return Some(SocketAddr::new(ip, port));
+        }
+        tokio::net::lookup_host((bare, port)).await.ok()?.next()
+    }
+
+    /// Whether it failed a moment ago, so that others are asked first.
+    pub fn is_avoided(&self) -> bool {
+        let failed = self.0.failed.lock();
+        failed
+            .as_ref()
+            .is_some_and(|failure| failure.since.elapsed() < AVOID_TIME)
+    }
+
+    /// Avoids it for a while.
+    fn failed(&self, reason: impl Into<String>) -> SupernodeError {
+        let reason = reason.into();
+        self.0.greeted.store(false, Ordering::Relaxed);
+        let failure = Failure {
+            since: Instant::now(),
+            reason: reason.clone(),
+        };
+        *self.0.failed.lock() = Some(failure);
+        SupernodeError::Unreachable {
+            supernode: self.0.url.clone(),
+            reason,
+        }
+    }
+
+    fn last_failure(&self) -> Option<String> {
+        let failed = self.0.failed.lock();
+        failed.as_ref().map(|failure| {
+            format!(
+                "supernode {} cannot be reached: {}",
+                self.0.url, failure.reason
+            )
+        })
+    }
+
+    fn endpoint(&self, path: &str) -> Url {
+        Self::endpoint_of(&self.0.url, path)
+    }
+
+    /// The URL of `path` at a supernode.
+    pub fn endpoint_of(supernode: &Url, path: &str) -> Url {
+        let mut url = supernode.clone();
+        let base = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&format!("{base}/{path}"));
+        url
+    }
+
+    fn get(&self, path: &str) -> reqwest::RequestBuilder {
+        self.member(self.0.http.get(self.endpoint(path)))
+    }
+
+    fn member(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+        match &self.0.authorization {
+            Some(authorization) => request.header(header::AUTHORIZATION, authorization),
+            None => request,
+        }
+    }
+
+    async fn call(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<reqwest::Response, SupernodeError> {
+        let reply = request
+            .send()
+            .await
+            .map_err(|e| self.failed(root_cause(&e)))?;
+        *self.0.failed.lock() = None;
+        match reply.status() {
+            StatusCode::OK => Ok(reply),
+            StatusCode::UNAUTHORIZED => Err(SupernodeError::NotAMember {
+                supernode: self.0.url.clone(),
+            }),
+            status => Err(self.refused(status, reply).await),
+        }
+    }
+
+    async fn refused(&self, status: StatusCode, reply: reqwest::Response) -> SupernodeError {
+        let said = self.read_bounded(reply, 1024).await.unwrap_or_default();
+        let said = String::from_utf8_lossy(&said).trim().to_owned();
+        self.unexpected(format!("{status} {said}"))
+    }
+
+    async fn read_bounded(
+        &self,
+        reply: reqwest::Response,
+        cap: usize,
+    ) -> Result<Bytes, SupernodeError> {
+        self.read(reply, cap, OPEN_TIMEOUT).await
+    }
+
+    /// Reads a whole reply of at most `cap` bytes with no pause longer than `silence`.
+    async fn read(
+        &self,
+        mut reply: reqwest::Response,
+        cap: usize,
+        silence: Duration,
+    ) -> Result<Bytes, SupernodeError> {
+        let mut bytes = BytesMut::new();
+        loop {
+            let part = tokio::time::timeout(silence, reply.chunk())
+                .await
+                .map_err(|_| self.silent())?;
+            let Some(part) = part.map_err(|e| self.failed(root_cause(&e)))? else {
+                break;
+            };
+            if bytes.len() + part.len() > cap {
+                return Err(self.unexpected(format!("more than {cap} bytes")));
+            }
+            bytes.extend_from_slice(&part);
+        }
+        Ok(bytes.freeze())
+    }
+
+    fn silent(&self) -> SupernodeError {
+        self.failed("it fell silent")
+    }
+
+    fn unexpected(&self, what: String) -> SupernodeError {
+        SupernodeError::Unexpected {
+            supernode: self.0.url.clone(),
+            what,
+        }
+    }
+}
+
+/// Splits the reply's lines into events.
+fn events_of<T: DeserializeOwned + Send>(
+    supernode: Supernode,
+    reply: reqwest::Response,
+) -> impl futures_util::Stream<Item = Result<T, SupernodeError>> + Send {
+    let state = (supernode, reply.bytes_stream().boxed(), BytesMut::new());
+    futures_util::stream::try_unfold(state, |(supernode, mut parts, mut lines)| async move {
+        loop {
+            if let Some(end) = lines.iter().position(|byte| *byte == b'\n') {
+                let line = lines.split_to(end + 1);
+                let event = serde_json::from_slice(&line)
+                    .map_err(|e| supernode.unexpected(e.to_string()))?;
+                return Ok(Some((event, (supernode, parts, lines))));
+            }
+            if lines.len() > MAX_EVENT_BYTES {
+                return Err(supernode.unexpected("an event without end".to_owned()));
+            }
+            let part = tokio::time::timeout(EVENT_TIMEOUT, parts.next());
+            match part.await.map_err(|_| supernode.silent())? {
+                Some(Ok(part)) => lines.extend_from_slice(&part),
+                Some(Err(error)) => return Err(supernode.failed(root_cause(&error))),
+                None => return Ok(None),
+            }
+        }
+    })
+}
+
+/// All supernodes of the cluster.
+#[derive(Clone, Debug)]
+pub struct Supernodes(Vec<Supernode>);
+
+impl Supernodes {
+    /// Those of a cluster.
+    ///
+    /// # Errors
+    /// The HTTP client cannot be made.
+    pub fn new(urls: &[Url], join_token: Option<&str>) -> Result<Self, reqwest::Error> {
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()?;
+        Ok(Self(
+            urls.iter()
+                .map(|url| Supernode::new(url.clone(), join_token, http.clone()))
+                .collect(),
+        ))
+    }
+
+    /// All of them, as they were listed.
+    pub fn all(&self) -> &[Supernode] {
+        &self.0
+    }
+
+    /// The supernodes to ask for `key`, the responsible one first; those that failed a
+    /// moment ago are left out.
+    pub fn for_key(&self, key: &str) -> impl Iterator<Item = &Supernode> {
+        rendezvous::ranked(key, self.0.iter().map(|supernode| supernode.url().as_str()))
+            .into_iter()
+            .filter_map(|index| self.0.get(index))
+            .filter(|supernode| !supernode.is_avoided())
+    }
+}
+
+impl Supernodes {
+    /// Why none of them can be asked now.
+    pub fn none_healthy(&self) -> SupernodeError {
+        let failures: Vec<String> = self.0.iter().filter_map(Supernode::last_failure).collect();
+        SupernodeError::NoneHealthy(failures.join("; "))
+    }
+}

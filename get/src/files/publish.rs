@@ -1,0 +1,174 @@
+//! Lets a file appear: whole, compared with its digest, on the disk, and only then.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Component, Path};
+
+use flotilla_client::store::placement::place;
+use flotilla_torrents::Digest;
+
+use super::expected_digest::{ExpectedDigest, digests_of};
+use crate::error::GetError;
+
+/// What to make of a complete part.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Publication<'a> {
+    pub(crate) part: &'a Path,
+    pub(crate) output: &'a Path,
+    /// Nothing below this directory is written through a symbolic link.
+    pub(crate) below: Option<&'a Path>,
+    pub(crate) expected: Option<&'a ExpectedDigest>,
+    /// Whether the SHA-256 is asked for.
+    pub(crate) wants_digest: bool,
+    /// Whether the part stays in a daemon's cache.
+    pub(crate) is_cached: bool,
+}
+
+/// A file that has appeared.
+#[derive(Debug)]
+pub(crate) struct Published {
+    pub(crate) bytes: u64,
+    pub(crate) sha256: Option<Digest>,
+}
+
+/// Checks the digest and puts the file in its place by a rename within its directory; blocks.
+pub(crate) fn publish(publication: Publication<'_>) -> Result<Published, GetError> {
+    let Publication {
+        part,
+        output,
+        below,
+        expected,
+        wants_digest,
+        is_cached,
+    } = publication;
+    let mut sha256 = None;
+    if wants_digest || expected.is_some() {
+        let digests = digests_of(part, expected).map_err(|error| GetError::io(part, error))?;
+        if let (Some(expected), Some(found)) = (expected, digests.found)
+            && *expected != found
+        {
+            return Err(GetError::Digest {
+                expected: Box::new(expected.clone()),
+                found: Box::new(found),
+            });
+        }
+        sha256 = Some(digests.sha256);
+    }
+    if let Some(below) = below {
+        make_directories(below, output)?;
+    }
+    let put = if is_cached { share } else { put };
+    let bytes = put(part, output).map_err(|error| GetError::io(output, error))?;
+    Ok(Published { bytes, sha256 })
+}
+
+/// Another's file: at most a name for reading of it.
+fn share(part: &Path, output: &Path) -> io::Result<u64> {
+    place(part, output)?;
+    Ok(fs::metadata(output)?.len())
+}
+
+fn put(part: &Path, output: &Path) -> io::Result<u64> {
+    let parent = output
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    let scratch = tempfile::Builder::new()
+        .prefix(".flotilla-")
+        .tempdir_in(parent)?;
+    let link = scratch.path().join("file");
+    // Same file system: a second name for the same bytes. Otherwise: a copy.
+    if fs::hard_link(part, &link).is_err() {
+        fs::copy(part, &link)?;
+    }
+    let file = File::open(&link)?;
+    file.sync_all()?;
+    let bytes = file.metadata()?.len();
+    fs::rename(&link, output)?;
+    File::open(parent)?.sync_all()?;
+    Ok(bytes)
+}
+
+/// Makes the directories from `root` down to the one of `output`; none of them may be a symbolic
+/// link, which could lead anywhere.
+fn make_directories(root: &Path, output: &Path) -> Result<(), GetError> {
+    fs::create_dir_all(root).map_err(|error| GetError::io(root, error))?;
+    let outside = || GetError::Output {
+        path: output.to_owned(),
+        what: "lies outside of the output directory",
+    };
+    let relative = output.strip_prefix(root).map_err(|_| outside())?;
+    let mut dir = root.to_owned();
+    for component in relative.parent().into_iter().flat_map(Path::components) {
+        let Component::Normal(name) = component else {
+            return Err(outside());
+        };
+        dir.push(name);
+        match fs::symlink_metadata(&dir) {
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => {
+                return Err(GetError::Output {
+                    path: dir,
+                    what: "is in the way: a symbolic link or a file where a directory has to be",
+                });
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir(&dir).map_err(|error| GetError::io(&dir, error))?;
+            }
+            Err(error) => return Err(GetError::io(&dir, error)),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn publication<'a>(part: &'a Path, output: &'a Path, below: &'a Path) -> Publication<'a> {
+        Publication {
+            part,
+            output,
+            below: Some(below),
+            expected: None,
+            wants_digest: true,
+            is_cached: false,
+        }
+    }
+
+    #[test]
+    fn a_file_replaces_its_predecessor_and_directories_are_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let (part, root) = (dir.path().join("part"), dir.path().join("out"));
+        let output = root.join("a/b/file");
+        for text in ["one", "other"] {
+            fs::write(&part, text).unwrap();
+            let published = publish(publication(&part, &output, &root)).unwrap();
+            assert_eq!(published.bytes, text.len() as u64);
+            assert_eq!(fs::read_to_string(&output).unwrap(), text);
+            fs::remove_file(&part).unwrap();
+        }
+        assert_eq!(fs::read_dir(root.join("a/b")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn nothing_is_written_through_a_link_or_outside() {
+        let dir = tempfile::tempdir().unwrap();
+        let (part, root) = (dir.path().join("part"), dir.path().join("out"));
+        fs::write(&part, "bytes").unwrap();
+        fs::create_dir_all(&root).unwrap();
+        let elsewhere = dir.path().join("elsewhere");
+        fs::create_dir(&elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, root.join("link")).unwrap();
+        let through = root.join("link/file");
+        assert!(publish(publication(&part, &through, &root)).is_err());
+        let above = root.join("../elsewhere/file");
+        assert!(publish(publication(&part, &above, &root)).is_err());
+        assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
+        // A link in the place of the file itself is replaced, not followed.
+        std::os::unix::fs::symlink(elsewhere.join("target"), root.join("file")).unwrap();
+        publish(publication(&part, &root.join("file"), &root)).unwrap();
+        assert!(!elsewhere.join("target").exists());
+        assert!(root.join("file").symlink_metadata().unwrap().is_file());
+    }
+}

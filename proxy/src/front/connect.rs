@@ -1,0 +1,105 @@
+//! `CONNECT`: an opaque tunnel, RFC 9110 section 9.3.6.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::uri::Authority;
+use http::{Request, StatusCode};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use crate::front::idle::Activity;
+use crate::front::link_local::{LinkLocal, is_link_local};
+use crate::oci_error::Refusal;
+
+/// For the name and all its addresses.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// For one address, so that the next one gets its turn.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(4);
+/// Without a byte in either direction: what is spoken inside, and how long it pauses, is not
+/// known here, but an hour is more than connections survive in most NATs.
+const TUNNEL_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+const BUFFER: usize = 64 * 1024;
+
+/// A tunnel cannot be opened.
+#[derive(Debug, thiserror::Error)]
+enum DialError {
+    #[error(transparent)]
+    LinkLocal(LinkLocal),
+    #[error("{0} does not answer in time")]
+    TimedOut(String),
+    #[error("{0} cannot be reached: {1}")]
+    Unreachable(String, io::Error),
+}
+
+impl From<DialError> for Refusal {
+    fn from(error: DialError) -> Self {
+        let (status, code) = match error {
+            DialError::LinkLocal(_) => (StatusCode::FORBIDDEN, "DENIED"),
+            DialError::TimedOut(_) => (StatusCode::GATEWAY_TIMEOUT, "UNAVAILABLE"),
+            DialError::Unreachable(..) => (StatusCode::BAD_GATEWAY, "UNAVAILABLE"),
+        };
+        Self::new(status, code, error.to_string())
+    }
+}
+
+/// Connects to the server at the far end.
+///
+/// # Errors
+/// The answer to give: refused, out of reach, or silent.
+pub(crate) async fn dial(target: &Authority) -> Result<TcpStream, Refusal> {
+    let dialled = tokio::time::timeout(DIAL_TIMEOUT, connect(target)).await;
+    let dialled = dialled.unwrap_or_else(|_| Err(DialError::TimedOut(target.to_string())));
+    dialled.map_err(|error| {
+        tracing::debug!(%error, "no tunnel");
+        Refusal::from(error)
+    })
+}
+
+/// Copies both ways until both sides have ended. A side that ends first leaves the other
+/// direction open; when both are silent for an hour the tunnel ends.
+pub(crate) async fn tunnel(request: Request<Incoming>, mut server: TcpStream) {
+    let client = match hyper::upgrade::on(request).await {
+        Ok(client) => client,
+        Err(error) => return tracing::debug!(%error, "the client left before its tunnel was open"),
+    };
+    let activity = Activity::new();
+    // Whatever the server says or hears passes here too.
+    let mut client = activity.of_stream(TokioIo::new(client));
+    let copying =
+        tokio::io::copy_bidirectional_with_sizes(&mut client, &mut server, BUFFER, BUFFER);
+    match activity.limit(TUNNEL_IDLE_TIMEOUT, copying).await {
+        Ok(Ok((sent, received))) => tracing::debug!(sent, received, "tunnel closed"),
+        Ok(Err(error)) => tracing::debug!(%error, "tunnel broke"),
+        Err(idle) => tracing::debug!(%idle, "tunnel ended"),
+    }
+}
+
+async fn connect(target: &Authority) -> Result<TcpStream, DialError> {
+    let unreachable = |error| DialError::Unreachable(target.to_string(), error);
+    let host = target.host().trim_start_matches('[').trim_end_matches(']');
+    let port = target.port_u16().unwrap_or(443);
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port))
+        .await
+        .map_err(unreachable)?
+        .collect();
+    let mut last =
+        DialError::Unreachable(target.to_string(), io::Error::other("it has no address"));
+    for address in addresses {
+        last = if is_link_local(address.ip()) {
+            DialError::LinkLocal(LinkLocal(address.to_string()))
+        } else {
+            match tokio::time::timeout(ADDRESS_TIMEOUT, TcpStream::connect(address)).await {
+                Ok(Ok(server)) => {
+                    server.set_nodelay(true).map_err(unreachable)?;
+                    return Ok(server);
+                }
+                Ok(Err(error)) => unreachable(error),
+                Err(_) => DialError::TimedOut(target.to_string()),
+            }
+        };
+    }
+    Err(last)
+}

@@ -1,0 +1,220 @@
+//! One request: where it goes and who answers it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use flotilla_cluster::trace;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use http::uri::Authority;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use hyper::body::Incoming;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+
+use crate::body::{self, ProxyBody};
+use crate::front::connect;
+use crate::front::forward::forward;
+use crate::front::header_rules;
+use crate::front::server::{Permit, serve_client};
+use crate::front::target::{Entrance, Target};
+use crate::layers::request::BlobRequest;
+use crate::layers::response::Layers;
+use crate::manifests::tee::{ManifestRequest, ManifestTee};
+use crate::mirror::hosts::MirrorHosts;
+use crate::mirror::paths as path_mirror;
+use crate::mirror::paths::MirrorTokens;
+use crate::oci_error::Refusal;
+use crate::pushes::uploads::Uploads;
+use crate::spans as traced;
+use crate::tls::interception::{Intercepted, Interception};
+
+/// What all connections share.
+pub(crate) struct Dispatch {
+    pub(crate) mirrors: MirrorHosts,
+    pub(crate) interception: Option<Interception>,
+    pub(crate) layers: Arc<Layers>,
+    pub(crate) manifests: ManifestTee,
+    /// Blobs that seed as soon as they are pushed, where that is configured.
+    pub(crate) uploads: Option<Arc<Uploads>>,
+    pub(crate) tunnels: TaskTracker,
+    /// Cancelled when no further request is taken.
+    pub(crate) draining: CancellationToken,
+    /// Cancelled when nothing may go on any longer.
+    pub(crate) closed: CancellationToken,
+    /// This proxy's name in `Via`, unlike that of any other.
+    pub(crate) pseudonym: String,
+}
+
+impl Dispatch {
+    pub(crate) async fn answer(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        entrance: &Entrance,
+        client: SocketAddr,
+        permit: &Permit,
+    ) -> Response<ProxyBody> {
+        // A tunnel is no request that is answered here.
+        if request.method() == Method::CONNECT {
+            return self.respond(request, entrance, client, permit).await;
+        }
+        let span = traced::of_engine(&request);
+        let responding = self.respond(request, entrance, client, permit);
+        let response = trace::within(span.clone(), responding).await;
+        traced::until_answered(span, response)
+    }
+
+    async fn respond(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        entrance: &Entrance,
+        client: SocketAddr,
+        permit: &Permit,
+    ) -> Response<ProxyBody> {
+        if header_rules::has_passed(request.headers(), &self.pseudonym) {
+            let message =
+                "the request has come back to the proxy that sent it: its target leads here";
+            return Refusal::new(StatusCode::LOOP_DETECTED, "UNSUPPORTED", message).into();
+        }
+        match Target::of(&request, entrance, &self.mirrors) {
+            Err(refusal) => {
+                tracing::debug!(client.addr = %client, status = %refusal.status, reason = refusal.message, "refused");
+                refusal.into()
+            }
+            Ok(Target::Tunnel(authority)) => self.tunnel(request, authority, client, permit).await,
+            Ok(Target::Upstream(target)) => self.fetch(request, target, client).await,
+            Ok(Target::PathMirror { host, target }) => {
+                let mut response = self.fetch(request, target.clone(), client).await;
+                path_mirror::name_host_in_paths(response.headers_mut(), &host, &target);
+                response
+            }
+            Ok(Target::Ping) => path_mirror::ping(request.headers()),
+            Ok(Target::Token) => {
+                let tokens = MirrorTokens {
+                    mirrors: &self.mirrors,
+                    upstream: &self.layers.upstream,
+                };
+                tokens.answer(&request).await
+            }
+        }
+    }
+
+    async fn tunnel(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        server: Authority,
+        client: SocketAddr,
+        permit: &Permit,
+    ) -> Response<ProxyBody> {
+        let span = tracing::debug_span!("tunnel", client.addr = %client, server.addr = %server);
+        let intercepts = self.interception.as_ref().is_some_and(|i| i.wants(&server));
+        let tunnel = if intercepts {
+            Arc::clone(self).intercept(request, server, client, permit.clone())
+        } else {
+            match connect::dial(&server).await {
+                Err(refusal) => return refusal.into(),
+                Ok(server) => connect::tunnel(request, server).boxed(),
+            }
+        };
+        let closed = self.closed.clone();
+        let tunnel = tunnel.instrument(span);
+        let permit = permit.clone();
+        self.tunnels.spawn(async move {
+            closed.run_until_cancelled(tunnel).await;
+            drop(permit);
+        });
+        Response::new(body::empty())
+    }
+
+    /// Ends the client's TLS here and answers its requests. Boxed, as answering them comes
+    /// back to [`Self::answer`].
+    fn intercept(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        server: Authority,
+        client: SocketAddr,
+        permit: Permit,
+    ) -> BoxFuture<'static, ()> {
+        let intercepted = async move {
+            let Some(interception) = &self.interception else {
+                return;
+            };
+            match interception.accept(request, &server).await {
+                Ok(Intercepted { stream, registry }) => {
+                    let entrance = Entrance::Tunnel(registry);
+                    serve_client(Arc::clone(&self), stream, entrance, client, permit).await;
+                }
+                Err(error) => tracing::info!(%error, "not intercepted"),
+            }
+        };
+        intercepted.boxed()
+    }
+
+    async fn fetch(
+        &self,
+        mut request: Request<Incoming>,
+        target: Uri,
+        client: SocketAddr,
+    ) -> Response<ProxyBody> {
+        let unwrapped = path_mirror::unwrap_credentials(request.headers_mut(), &target);
+        if let Err(refusal) = unwrapped {
+            return refusal.into();
+        }
+        trace::current().record("server.address", target.host());
+        let Some(blob) = BlobRequest::recognise(request.method(), &target, request.headers())
+        else {
+            let span = tracing::debug_span!("request", client.addr = %client, path = target.path());
+            return self.pass(request, target).instrument(span).await;
+        };
+        let span = tracing::info_span!(
+            "request",
+            client.addr = %client,
+            repository = blob.repository,
+            digest = %blob.digest
+        );
+        trace::current().record("flotilla.digest", tracing::field::display(&blob.digest));
+        let answering = async {
+            match self.layers.answer(&blob, &target, request.headers()).await {
+                Ok(response) => response,
+                Err(reason) => {
+                    tracing::debug!(%reason, "passing through");
+                    traced::registry_reason(&trace::current(), &reason.0);
+                    self.pass(request, target).await
+                }
+            }
+        };
+        answering.instrument(span).await
+    }
+
+    async fn pass(&self, request: Request<Incoming>, target: Uri) -> Response<ProxyBody> {
+        self.layers.stats.count_pass();
+        tracing::debug!(method = %request.method(), "passed through");
+        traced::answered_by("registry");
+        let span = traced::to_registry(request.method(), &target);
+        let response = self.hand_on(request, target).await;
+        trace::answered(&span, Ok(response.status().as_u16()));
+        response
+    }
+
+    async fn hand_on(&self, request: Request<Incoming>, target: Uri) -> Response<ProxyBody> {
+        let via = HeaderValue::try_from(format!("1.1 {}", self.pseudonym));
+        let via = via.unwrap_or_else(|_| HeaderValue::from_static("1.1 flotilla"));
+        if let Some(asked) = ManifestRequest::recognise(request.method(), &target) {
+            let response = forward(&self.layers.upstream, request, target, via, None).await;
+            return self.manifests.listen(asked, response);
+        }
+        let Some(uploads) = &self.uploads else {
+            return forward(&self.layers.upstream, request, target, via, None).await;
+        };
+        let begun = uploads.begin(&request, &target);
+        let (passing, tee) = begun.unzip();
+        let response = forward(&self.layers.upstream, request, target, via, tee.flatten()).await;
+        if let Some(pushed) = passing.and_then(|passing| uploads.answered(passing, &response)) {
+            let (layers, closed) = (Arc::clone(&self.layers), self.closed.clone());
+            let seeding = async move { closed.run_until_cancelled(layers.seed(pushed)).await };
+            tokio::spawn(seeding.in_current_span());
+        }
+        response
+    }
+}

@@ -1,0 +1,191 @@
+//! The body of a layer's response: bytes of the swarm as long as they come, of the registry
+//! where they do not, in one unbroken sequence.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use flotilla_cluster::trace;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{Stream, StreamExt as _};
+use hyper::body::Frame;
+use tracing::Instrument as _;
+
+use crate::layers::fallback::{FallbackError, RegistryBlob, RegistryBytes};
+use crate::layers::source::{ReadFailure, SwarmLayer};
+use crate::spans as traced;
+use crate::spans::RegistryPart;
+use crate::stats::ProxyStats;
+
+/// The swarm reports its own stalls, the slowest after 15 seconds; this guards against a
+/// reader that does not.
+const SWARM_TIMEOUT: Duration = Duration::from_secs(20);
+/// Failures in a row, without a byte in between, before the response is given up. With the
+/// pauses between them a registry that restarts has about six seconds.
+const MAX_FAILURES: u32 = 12;
+const MIN_RETRY_INTERVAL: Duration = Duration::from_millis(100);
+const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(3);
+
+/// Why bytes come from the registry although the swarm is well.
+const AHEAD: &str = "a lazy reader wants bytes that the swarm gets last";
+
+/// Delivers `position..end`.
+pub(crate) struct LayerBody {
+    position: u64,
+    end: u64,
+    layer: Box<dyn SwarmLayer>,
+    registry: RegistryBlob,
+    source: Source,
+    failures: u32,
+    stats: Arc<ProxyStats>,
+    /// The request's: the body outlives the call that answered it.
+    span: tracing::Span,
+    /// The request's in traces.
+    trace: tracing::Span,
+}
+
+enum Source {
+    Swarm(BoxStream<'static, Result<Bytes, ReadFailure>>),
+    Registry(RegistryBytes, RegistryPart),
+}
+
+/// Why a source stopped.
+#[derive(Debug, thiserror::Error)]
+enum SourceFailure {
+    #[error(transparent)]
+    Swarm(#[from] ReadFailure),
+    #[error("the swarm is silent")]
+    SwarmSilent,
+    #[error("the swarm ended too early")]
+    SwarmShort,
+    #[error(transparent)]
+    Registry(#[from] FallbackError),
+}
+
+/// Neither source delivers. The connection is closed, so that nobody takes the part for the
+/// whole.
+#[derive(Debug, thiserror::Error)]
+#[error("neither the swarm nor the registry delivers the layer")]
+pub(crate) struct LayerLost;
+
+impl LayerBody {
+    /// `ahead` are bytes of the registry that the response begins with.
+    pub(crate) fn new(
+        layer: Box<dyn SwarmLayer>,
+        range: Range<u64>,
+        ahead: Option<RegistryBytes>,
+        registry: RegistryBlob,
+        stats: Arc<ProxyStats>,
+    ) -> Self {
+        let trace = trace::current();
+        let source = match ahead {
+            Some(bytes) => {
+                layer.note_registry_reason(AHEAD);
+                traced::registry_reason(&trace, AHEAD);
+                Source::Registry(bytes, RegistryPart::begin(AHEAD, range.start))
+            }
+            None => Source::Swarm(layer.read(range.clone())),
+        };
+        let span = tracing::Span::current();
+        Self {
+            position: range.start,
+            end: range.end,
+            layer,
+            registry,
+            source,
+            failures: 0,
+            stats,
+            span,
+            trace,
+        }
+    }
+
+    /// The body's frames. Each is asked for when the client has taken the one before.
+    pub(crate) fn frames(self) -> impl Stream<Item = Result<Frame<Bytes>, LayerLost>> + Send {
+        stream::try_unfold(self, |mut body| async move {
+            let (span, trace) = (body.span.clone(), body.trace.clone());
+            let bytes = trace::within(trace, body.next().instrument(span)).await?;
+            Ok(bytes.map(|bytes| (Frame::data(bytes), body)))
+        })
+    }
+
+    async fn next(&mut self) -> Result<Option<Bytes>, LayerLost> {
+        if self.position >= self.end {
+            tracing::debug!(counts = ?self.stats.counts(), "layer delivered");
+            return Ok(None);
+        }
+        loop {
+            match self.take().await {
+                Ok(bytes) if bytes.is_empty() => {}
+                Ok(bytes) => {
+                    self.position += bytes.len() as u64;
+                    self.failures = 0;
+                    return Ok(Some(bytes));
+                }
+                Err(failure) => self.change_source(failure).await?,
+            }
+        }
+    }
+
+    /// The next bytes of the current source, never more than the response has room for.
+    async fn take(&mut self) -> Result<Bytes, SourceFailure> {
+        let room = usize::try_from(self.end - self.position).unwrap_or(usize::MAX);
+        match &mut self.source {
+            Source::Swarm(reader) => {
+                let read = tokio::time::timeout(SWARM_TIMEOUT, reader.next()).await;
+                let read = read.map_err(|_| SourceFailure::SwarmSilent)?;
+                let mut bytes = read.ok_or(SourceFailure::SwarmShort)??;
+                bytes.truncate(room);
+                self.stats.count_swarm_bytes(bytes.len());
+                Ok(bytes)
+            }
+            Source::Registry(registry, part) => {
+                let bytes = registry.next().await?;
+                part.add(bytes.len());
+                self.stats.count_fallback_bytes(bytes.len());
+                self.layer.note_from_registry(bytes.len() as u64);
+                Ok(bytes)
+            }
+        }
+    }
+
+    /// After the swarm the registry. After the registry the swarm once more, which may have
+    /// recovered, or fails at once.
+    async fn change_source(&mut self, failure: SourceFailure) -> Result<(), LayerLost> {
+        self.failures += 1;
+        let (position, end) = (self.position, self.end);
+        if self.failures > MAX_FAILURES {
+            tracing::warn!(position, end, reason = %failure, "layer given up, closing the connection");
+            return Err(LayerLost);
+        }
+        if matches!(self.source, Source::Swarm(_)) {
+            tracing::info!(position, end, reason = %failure, "going on from the registry");
+            self.stats.count_fallback();
+            let reason = failure.to_string();
+            self.layer.note_registry_reason(&reason);
+            traced::registry_reason(&self.trace, &reason);
+            match self.registry.open(position, end).await {
+                Ok(registry) => {
+                    let part = RegistryPart::begin(&reason, position);
+                    self.source = Source::Registry(registry, part);
+                    return Ok(());
+                }
+                Err(error) => tracing::warn!(position, %error, "the registry does not take over"),
+            }
+        } else {
+            tracing::warn!(position, reason = %failure, "the registry stopped, trying the swarm again");
+        }
+        tokio::time::sleep(self.pause()).await;
+        self.source = Source::Swarm(self.layer.read(position..end));
+        Ok(())
+    }
+
+    fn pause(&self) -> Duration {
+        // Each round fails twice: at the swarm and at the registry.
+        let doubled = 2_u32.saturating_pow((self.failures / 2).saturating_sub(1));
+        MIN_RETRY_INTERVAL
+            .saturating_mul(doubled)
+            .min(MAX_RETRY_INTERVAL)
+    }
+}

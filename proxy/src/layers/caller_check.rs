@@ -1,0 +1,36 @@
+//! Every caller is authorized at the registry, also for a layer that is already here.
+
+use flotilla_registry::authorization::Authorizer;
+use flotilla_registry::source::{Source, SourceConfig};
+use flotilla_registry::tls::RegistryTls;
+use flotilla_registry::token::{TokenCertificate, TokenVerifier};
+use url::Url;
+
+use crate::layers::source::NotDelivered;
+
+/// Asks registries whether a caller may have a blob that is here; a yes is kept for a minute at most.
+#[derive(Debug)]
+pub(crate) struct CallerCheck(Authorizer);
+
+impl CallerCheck {
+    pub(crate) fn new(tls: &RegistryTls, tokens: &[TokenCertificate]) -> anyhow::Result<Self> {
+        let config = SourceConfig {
+            tls: tls.clone(),
+            rate: None,
+        };
+        let tokens = TokenVerifier::new(tokens)?;
+        Ok(Self(Authorizer::for_blobs(Source::new(&config)?, tokens)))
+    }
+
+    /// # Errors
+    /// The registry does not say yes; it shall say so itself.
+    pub(crate) async fn admit(
+        &self,
+        url: &Url,
+        headers: &[(String, String)],
+        length: u64,
+    ) -> Result<(), NotDelivered> {
+        let checked = self.0.check_blob(url, headers, length).await;
+        checked.map_err(|error| NotDelivered(error.to_string()))
+    }
+}

@@ -1,0 +1,93 @@
+//! A node of the cluster as the proxy's source of layers.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use flotilla_client::{ContentRequest, Layer, Node, Spool, origin_of};
+use flotilla_torrents::Digest;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
+use url::Url;
+
+use crate::layers::source::{LayerRequest, LayerSource, NotDelivered, ReadFailure, SwarmLayer};
+
+impl LayerSource for Node {
+    fn local(&self, digest: &Digest, url: &Url) -> BoxFuture<'_, Option<Box<dyn SwarmLayer>>> {
+        let (digest, url) = (digest.clone(), url.clone());
+        async move { Some(boxed(Node::local(self, &digest, &url).await?)) }.boxed()
+    }
+
+    fn open(
+        &self,
+        request: LayerRequest,
+    ) -> BoxFuture<'_, Result<Box<dyn SwarmLayer>, NotDelivered>> {
+        async move {
+            let images = request.images.clone();
+            let opened = Node::open_for(self, content_request(request), &images).await;
+            opened
+                .map(boxed)
+                .map_err(|error| NotDelivered(error.to_string()))
+        }
+        .boxed()
+    }
+
+    fn spool(&self) -> Option<Spool> {
+        Some(self.engine().spool())
+    }
+
+    fn keep(&self, spool: Spool, request: LayerRequest) -> BoxFuture<'_, Result<(), NotDelivered>> {
+        async move {
+            let (digest, origin) = (request.digest.clone(), origin_of(&request.url));
+            let kept = tokio::task::spawn_blocking(move || spool.into_layer(&digest, &origin));
+            let kept = kept
+                .await
+                .map_err(|error| NotDelivered(error.to_string()))?;
+            kept.map_err(|error| NotDelivered(error.to_string()))?;
+            let offered = Node::offer(self, content_request(request)).await;
+            offered.map_err(|error| NotDelivered(error.to_string()))
+        }
+        .boxed()
+    }
+}
+
+impl SwarmLayer for Layer {
+    fn length(&self) -> u64 {
+        Layer::length(self)
+    }
+
+    fn published(&self, range: Range<u64>) -> BoxFuture<'static, ()> {
+        Layer::published(self, &range).boxed()
+    }
+
+    fn read(&self, range: Range<u64>) -> BoxStream<'static, Result<Bytes, ReadFailure>> {
+        Layer::read(self, range)
+            .map_err(|error| ReadFailure(error.to_string()))
+            .boxed()
+    }
+
+    fn note_from_registry(&self, bytes: u64) {
+        if let Some(swarm) = self.swarm() {
+            swarm.note_from_registry(bytes);
+        }
+    }
+
+    fn note_registry_reason(&self, reason: &str) {
+        if let Some(swarm) = self.swarm() {
+            swarm.note_registry_reason(reason);
+        }
+    }
+}
+
+fn content_request(request: LayerRequest) -> ContentRequest {
+    ContentRequest {
+        url: request.url,
+        headers: request.headers,
+        digest: Some(request.digest),
+        filter_query: Vec::new(),
+    }
+}
+
+fn boxed(layer: Layer) -> Box<dyn SwarmLayer> {
+    Box::new(layer)
+}

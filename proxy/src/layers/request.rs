@@ -1,0 +1,175 @@
+//! Which requests the swarm may answer.
+
+use flotilla_client::ByteRange;
+use flotilla_torrents::Digest;
+use http::header::{
+    self, CONTENT_LENGTH, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    IF_UNMODIFIED_SINCE, RANGE, TRANSFER_ENCODING,
+};
+use http::{HeaderMap, Method, Uri};
+
+use crate::layers::range::single_range;
+
+/// Registries take names up to 255 characters, host included.
+const MAX_NAME_LENGTH: usize = 255;
+
+/// `GET /v2/<name>/blobs/<digest>`: OCI distribution-spec, section "Pulling blobs".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BlobRequest {
+    pub(crate) repository: String,
+    pub(crate) digest: Digest,
+    pub(crate) range: Option<ByteRange>,
+}
+
+impl BlobRequest {
+    /// None for everything that only the registry can answer: other methods and paths,
+    /// conditional requests, ranges that registries treat differently, unusual forms.
+    pub(crate) fn recognise(method: &Method, target: &Uri, headers: &HeaderMap) -> Option<Self> {
+        if method != Method::GET
+            || target.query().is_some()
+            || has_body(headers)
+            || is_conditional(headers)
+        {
+            return None;
+        }
+        let rest = target.path().strip_prefix("/v2/")?;
+        let (repository, digest) = rest.rsplit_once("/blobs/")?;
+        if !is_repository_name(repository) {
+            return None;
+        }
+        let digest = digest.parse().ok()?;
+        let range = match single(headers, &RANGE)? {
+            None => None,
+            Some(range) => Some(single_range(range)?),
+        };
+        Some(Self {
+            repository: repository.to_owned(),
+            digest,
+            range,
+        })
+    }
+}
+
+fn has_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(TRANSFER_ENCODING)
+        || headers
+            .get(CONTENT_LENGTH)
+            .is_some_and(|length| length != "0")
+}
+
+fn is_conditional(headers: &HeaderMap) -> bool {
+    [
+        IF_MATCH,
+        IF_NONE_MATCH,
+        IF_MODIFIED_SINCE,
+        IF_UNMODIFIED_SINCE,
+        IF_RANGE,
+    ]
+    .iter()
+    .any(|name| headers.contains_key(name))
+}
+
+/// The value of a header that may stand once; None if it stands twice or is not text.
+fn single<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<Option<&'a str>> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Some(None),
+        (Some(value), None) => value.to_str().ok().map(Some),
+        (Some(_), Some(_)) => None,
+    }
+}
+
+/// The spec's grammar:
+/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*`.
+pub(crate) fn is_repository_name(name: &str) -> bool {
+    name.len() <= MAX_NAME_LENGTH && name.split('/').all(is_path_component)
+}
+
+fn is_path_component(component: &str) -> bool {
+    let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let bytes = component.as_bytes();
+    let edges_are_words =
+        bytes.first().is_some_and(|b| is_word(*b)) && bytes.last().is_some_and(|b| is_word(*b));
+    let separators_are_legal = bytes.split(|byte| is_word(*byte)).all(|run| {
+        matches!(run, b"" | b"." | b"_" | b"__") || run.iter().all(|byte| *byte == b'-')
+    });
+    edges_are_words && separators_are_legal
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    fn recognise(path: &str, headers: &[(header::HeaderName, &str)]) -> Option<BlobRequest> {
+        let target = Uri::try_from(format!("http://reg.test:5000{path}")).unwrap();
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(name.clone(), HeaderValue::from_str(value).unwrap());
+        }
+        BlobRequest::recognise(&Method::GET, &target, &map)
+    }
+
+    #[test]
+    fn a_layer_is_recognised() {
+        let blob = recognise(&format!("/v2/team/a_b/c--d.e__f/blobs/{DIGEST}"), &[]).unwrap();
+        assert_eq!(blob.repository, "team/a_b/c--d.e__f");
+        assert_eq!(blob.digest.to_string(), DIGEST);
+        assert_eq!(blob.range, None);
+        let sha512 = format!("sha512:{}", "0a".repeat(64));
+        assert!(recognise(&format!("/v2/x/blobs/{sha512}"), &[]).is_some());
+    }
+
+    #[test]
+    fn a_repository_may_be_called_blobs() {
+        let blob = recognise(&format!("/v2/a/blobs/b/blobs/{DIGEST}"), &[]).unwrap();
+        assert_eq!(blob.repository, "a/blobs/b");
+    }
+
+    #[test]
+    fn unusual_paths_are_left_to_the_registry() {
+        for path in [
+            format!("/v2//blobs/{DIGEST}"),
+            format!("/v2/a//b/blobs/{DIGEST}"),
+            format!("/v2/A/blobs/{DIGEST}"),
+            format!("/v2/a%2Fb/blobs/{DIGEST}"),
+            format!("/v2/a___b/blobs/{DIGEST}"),
+            format!("/v2/a..b/blobs/{DIGEST}"),
+            format!("/v2/-a/blobs/{DIGEST}"),
+            format!("/v2/a/blobs/{DIGEST}?x=1"),
+            format!("/v2/a/blobs/{DIGEST}?"),
+            format!("/v2/a/blobs/{}", DIGEST.to_uppercase()),
+            format!("/v2/a/blobs/{DIGEST}/"),
+            "/v2/a/blobs/sha256:ab".to_owned(),
+            format!("/v2/a/manifests/{DIGEST}"),
+            "/v2/a/blobs/uploads/".to_owned(),
+            format!("/v2/{}/blobs/{DIGEST}", "a".repeat(256)),
+        ] {
+            assert_eq!(recognise(&path, &[]), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn conditions_and_odd_ranges_are_left_to_the_registry() {
+        let path = format!("/v2/a/blobs/{DIGEST}");
+        assert_eq!(
+            recognise(&path, &[(RANGE, "bytes=4-")]).unwrap().range,
+            Some(ByteRange::From(4))
+        );
+        assert_eq!(recognise(&path, &[(IF_NONE_MATCH, "\"x\"")]), None);
+        assert_eq!(
+            recognise(&path, &[(IF_RANGE, "\"x\""), (RANGE, "bytes=4-")]),
+            None
+        );
+        assert_eq!(recognise(&path, &[(RANGE, "bytes=0-1,3-4")]), None);
+        assert_eq!(
+            recognise(&path, &[(RANGE, "bytes=0-1"), (RANGE, "bytes=3-4")]),
+            None
+        );
+        assert_eq!(recognise(&path, &[(CONTENT_LENGTH, "3")]), None);
+        assert!(recognise(&path, &[(CONTENT_LENGTH, "0")]).is_some());
+    }
+}

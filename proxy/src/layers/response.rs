@@ -1,0 +1,252 @@
+//! Answers the `GET` of a layer from the swarm, if this caller may have it.
+
+use std::ops::Range;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flotilla_torrents::Digest;
+use futures_util::future::{self, Either};
+use http::header::{
+    ACCEPT_RANGES, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Uri};
+use http_body_util::StreamBody;
+use tokio::sync::Semaphore;
+use url::Url;
+
+use crate::body::{ProxyBody, boxed};
+use crate::front::upstream::Upstream;
+use crate::layers::body::LayerBody;
+use crate::layers::caller_check::CallerCheck;
+use crate::layers::fallback::{RegistryBlob, RegistryBytes};
+use crate::layers::request::BlobRequest;
+use crate::layers::source::{LayerRequest, LayerSource, NotDelivered, SwarmLayer};
+use crate::manifests::image_names::ImageNames;
+use crate::manifests::tee::repository_at;
+use crate::oci_error::Refusal;
+use crate::pushes::uploads::Pushed;
+use crate::spans as traced;
+use crate::stats::ProxyStats;
+
+/// The longest wait for a supernode that waits for the registry. Engines give up on headers
+/// after 30 seconds.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The longest range of a lazy reader (estargz, zstd:chunked, SOCI): programs wait for just these
+/// bytes, which may be the layer's last ones. Whoever asks for more reads all of it, and had better
+/// wait for the swarm than have the registry send it twice. As long as SOCI's spans.
+const MAX_LAZY_LENGTH: u64 = 4 * 1024 * 1024;
+/// For a lazily read range to be published, before the registry is asked for it: about what
+/// asking takes, so that what is just arriving is not sent twice.
+const LAZY_TIMEOUT: Duration = Duration::from_millis(250);
+
+const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+
+/// Answers for layers.
+pub(crate) struct Layers {
+    pub(crate) source: Arc<dyn LayerSource>,
+    pub(crate) callers: CallerCheck,
+    pub(crate) upstream: Upstream,
+    pub(crate) stats: Arc<ProxyStats>,
+    /// What people call the images of layers.
+    pub(crate) names: ImageNames,
+    /// Pushed layers that are hashed and given away; the next pushes need the machine as well.
+    pub(crate) keeping: Semaphore,
+}
+
+impl Layers {
+    /// The response, or why the request goes to the registry as it came.
+    ///
+    /// # Errors
+    /// The caller is not, or not yet, let in; or the swarm does not deliver. In both cases the
+    /// registry's own answer is the right one.
+    pub(crate) async fn answer(
+        &self,
+        blob: &BlobRequest,
+        target: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<Response<ProxyBody>, NotDelivered> {
+        let url =
+            Url::parse(&target.to_string()).map_err(|error| NotDelivered(error.to_string()))?;
+        let credentials = credentials(headers)?;
+        let layer = match self.source.local(&blob.digest, &url).await {
+            Some(layer) => {
+                let length = layer.length();
+                self.callers.admit(&url, &credentials, length).await?;
+                traced::answered_by("cache");
+                layer
+            }
+            None => {
+                let repository = repository_at(target, &blob.repository);
+                let layer = self.open(LayerRequest {
+                    url,
+                    headers: credentials,
+                    digest: blob.digest.clone(),
+                    images: self.names.of(&repository, &blob.digest),
+                });
+                let layer = layer.await?;
+                traced::answered_by("swarm");
+                layer
+            }
+        };
+        let length = layer.length();
+        let range = match blob.range.map(|range| range.of(length)) {
+            None => 0..length,
+            Some(Some(range)) => range,
+            // It begins past the end.
+            Some(None) => return Ok(unsatisfiable(length)),
+        };
+        let authorization = headers.get(AUTHORIZATION);
+        let registry =
+            RegistryBlob::new(self.upstream.clone(), target.clone(), authorization, length);
+        let is_lazy = blob.range.is_some_and(|range| range.has_end())
+            && range.end - range.start <= MAX_LAZY_LENGTH;
+        let ahead = if is_lazy {
+            bytes_ahead(layer.as_ref(), &range, &registry).await
+        } else {
+            None
+        };
+        let stats = Arc::clone(&self.stats);
+        let body = LayerBody::new(layer, range.clone(), ahead, registry, stats);
+        self.stats.count_layer();
+        let mut response = Response::new(boxed(StreamBody::new(body.frames())));
+        describe(
+            &mut response,
+            &blob.digest,
+            length,
+            &range,
+            blob.range.is_some(),
+        );
+        Ok(response)
+    }
+
+    /// Makes a blob that was pushed seed: from what was kept of it, else by having the supernode
+    /// read it.
+    pub(crate) async fn seed(&self, pushed: Pushed) {
+        let headers = match credentials(&pushed.headers) {
+            Ok(headers) => headers,
+            Err(reason) => return tracing::debug!(%reason, "a pushed layer does not seed"),
+        };
+        let request = LayerRequest {
+            url: pushed.url,
+            headers,
+            digest: pushed.digest,
+            images: Vec::new(),
+        };
+        if let Some(kept) = pushed.kept
+            && let Some(spool) = kept.written().await
+            && let Ok(_turn) = self.keeping.acquire().await
+        {
+            match self.source.keep(spool, request.clone()).await {
+                Ok(()) => {
+                    self.stats.count_kept();
+                    return tracing::debug!("a pushed layer seeds");
+                }
+                Err(reason) => tracing::debug!(%reason, "a pushed layer is read back"),
+            }
+        }
+        match self.open(request).await {
+            Ok(layer) => tracing::debug!(bytes = layer.length(), "a pushed layer is read back"),
+            Err(reason) => tracing::debug!(%reason, "a pushed layer does not seed"),
+        }
+    }
+
+    /// Asks the cluster, and waits no longer than an engine does.
+    async fn open(&self, request: LayerRequest) -> Result<Box<dyn SwarmLayer>, NotDelivered> {
+        let opening = tokio::time::timeout(OPEN_TIMEOUT, self.source.open(request));
+        match opening.await {
+            Ok(opened) => opened,
+            Err(_) => Err(NotDelivered("opening takes too long".to_owned())),
+        }
+    }
+}
+
+/// A range that the swarm will not hear of soon, from the registry. A reader of the footer would
+/// otherwise wait for the whole layer.
+async fn bytes_ahead(
+    layer: &dyn SwarmLayer,
+    range: &Range<u64>,
+    registry: &RegistryBlob,
+) -> Option<RegistryBytes> {
+    let mut published = pin!(layer.published(range.clone()));
+    let arriving = tokio::time::timeout(LAZY_TIMEOUT, published.as_mut());
+    if arriving.await.is_ok() {
+        return None;
+    }
+    match future::select(pin!(registry.open_exactly(range)), published).await {
+        Either::Left((Ok(bytes), _)) => {
+            tracing::debug!(?range, "ahead of the swarm");
+            Some(bytes)
+        }
+        Either::Left((Err(error), _)) => {
+            tracing::debug!(?range, %error, "waiting for the swarm");
+            None
+        }
+        Either::Right(((), _)) => None,
+    }
+}
+
+/// The caller's credentials. With two of them the registry shall say which one counts.
+fn credentials(headers: &HeaderMap) -> Result<Vec<(String, String)>, NotDelivered> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    match (values.next().map(HeaderValue::to_str), values.next()) {
+        (None, _) => Ok(Vec::new()),
+        (Some(Ok(value)), None) => Ok(vec![("Authorization".to_owned(), value.to_owned())]),
+        (Some(Err(_)), None) => Err(NotDelivered("the Authorization is not text".to_owned())),
+        (Some(_), Some(_)) => Err(NotDelivered("more than one Authorization".to_owned())),
+    }
+}
+
+/// The headers that registries send with a blob.
+fn describe(
+    response: &mut Response<ProxyBody>,
+    digest: &Digest,
+    length: u64,
+    range: &Range<u64>,
+    is_partial: bool,
+) {
+    if is_partial {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
+    let headers = response.headers_mut();
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("max-age=31536000"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/octet-stream"),
+    );
+    headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+    let texts = [
+        (DOCKER_CONTENT_DIGEST, Some(digest.to_string())),
+        (ETAG, Some(format!("\"{digest}\""))),
+        (
+            CONTENT_RANGE,
+            is_partial.then(|| {
+                format!(
+                    "bytes {}-{}/{length}",
+                    range.start,
+                    range.end.saturating_sub(1)
+                )
+            }),
+        ),
+    ];
+    for (name, text) in texts {
+        if let Some(value) = text.and_then(|text| HeaderValue::try_from(text).ok()) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+/// RFC 9110 section 15.5.17.
+fn unsatisfiable(length: u64) -> Response<ProxyBody> {
+    let message = format!("the blob has {length} bytes");
+    let refusal = Refusal::new(StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID", message);
+    let mut response: Response<ProxyBody> = refusal.into();
+    if let Ok(range) = HeaderValue::try_from(format!("bytes */{length}")) {
+        response.headers_mut().insert(CONTENT_RANGE, range);
+    }
+    response
+}

@@ -1,0 +1,317 @@
+//! Reads along while manifests pass, and tells [`ImageNames`] what is in them. The answer is neither
+//! held up nor changed by it, whatever it is.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use flotilla_registry::is_image_tag;
+use flotilla_torrents::Digest;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use http::{HeaderMap, Method, Response, StatusCode, Uri};
+use hyper::body::{Body, Frame, SizeHint};
+use serde::Deserialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::body::{BodyError, ProxyBody, boxed};
+use crate::front::target::host_header;
+use crate::layers::request::is_repository_name;
+use crate::manifests::image_names::ImageNames;
+
+/// Registries take manifests of up to this (OCI distribution-spec, "Pushing manifests").
+const MAX_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
+/// Manifests that are read along at the same time; those beyond pass all the same.
+const AT_ONCE: usize = 16;
+/// Bytes that are parsed at once, in some 100 µs: an engine asks for the layers as soon as it has
+/// them. Larger ones are parsed elsewhere.
+const PARSED_AT_ONCE: usize = 64 * 1024;
+const DOCKER_CONTENT_DIGEST: &str = "docker-content-digest";
+/// Where Docker Hub's API is, and what people call it.
+const HUB: [&str; 2] = ["registry-1.docker.io", "docker.io"];
+
+/// Listens to manifests. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct ManifestTee {
+    names: ImageNames,
+    free: Arc<Semaphore>,
+}
+
+/// `GET` or `HEAD /v2/<name>/manifests/<reference>`: OCI distribution-spec, "Pulling manifests".
+#[derive(Debug)]
+pub(crate) struct ManifestRequest {
+    repository: String,
+    reference: Reference,
+    has_body: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Reference {
+    Tag(String),
+    Digest(Digest),
+}
+
+impl ManifestRequest {
+    pub(crate) fn recognise(method: &Method, target: &Uri) -> Option<Self> {
+        if !matches!(*method, Method::GET | Method::HEAD) || target.query().is_some() {
+            return None;
+        }
+        let rest = target.path().strip_prefix("/v2/")?;
+        let (repository, reference) = rest.rsplit_once("/manifests/")?;
+        let reference = match reference.parse() {
+            Ok(digest) => Reference::Digest(digest),
+            Err(_) if is_image_tag(reference) => Reference::Tag(reference.to_owned()),
+            Err(_) => return None,
+        };
+        is_repository_name(repository).then(|| Self {
+            repository: repository_at(target, repository),
+            reference,
+            has_body: *method == Method::GET,
+        })
+    }
+}
+
+/// A repository with its registry, as people name them.
+pub(crate) fn repository_at(target: &Uri, repository: &str) -> String {
+    let host = host_header(target);
+    let host = host.to_str().unwrap_or_default();
+    let host = if host == HUB[0] { HUB[1] } else { host };
+    format!("{host}/{repository}")
+}
+
+impl ManifestTee {
+    pub(crate) fn new(names: ImageNames) -> Self {
+        Self {
+            names,
+            free: Arc::new(Semaphore::new(AT_ONCE)),
+        }
+    }
+
+    /// The answer to `asked`, which is read along if it leads from a tag to layers.
+    pub(crate) fn listen(
+        &self,
+        asked: ManifestRequest,
+        response: Response<ProxyBody>,
+    ) -> Response<ProxyBody> {
+        let headers = response.headers();
+        if response.status() != StatusCode::OK {
+            return response;
+        }
+        let leads_on = match &asked.reference {
+            Reference::Tag(tag) => {
+                let manifest = text(headers, DOCKER_CONTENT_DIGEST).and_then(|d| d.parse().ok());
+                self.names
+                    .note_tag(&asked.repository, tag, manifest.as_ref());
+                true
+            }
+            Reference::Digest(manifest) => !self.names.of(&asked.repository, manifest).is_empty(),
+        };
+        if !leads_on || !asked.has_body || !is_readable(headers) {
+            return response;
+        }
+        let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() else {
+            return response;
+        };
+        let expected = length(headers);
+        let copy = Copied {
+            bytes: BytesMut::new(),
+            expected,
+            asked,
+            names: self.names.clone(),
+            _permit: permit,
+        };
+        response.map(|body| {
+            boxed(ReadAlong {
+                body,
+                copy: Some(copy),
+            })
+        })
+    }
+}
+
+fn is_readable(headers: &HeaderMap) -> bool {
+    let is_plain =
+        text(headers, CONTENT_ENCODING.as_str()).is_none_or(|coding| coding == "identity");
+    is_plain && length(headers).is_none_or(|length| length <= MAX_MANIFEST_BYTES)
+}
+
+fn length(headers: &HeaderMap) -> Option<usize> {
+    text(headers, CONTENT_LENGTH.as_str())?.parse().ok()
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// What of a manifest has passed.
+struct Copied {
+    bytes: BytesMut,
+    /// Bytes of the whole, when the registry says so.
+    expected: Option<usize>,
+    asked: ManifestRequest,
+    names: ImageNames,
+    /// One of [`AT_ONCE`].
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Copied {
+    /// False: it is larger than any manifest.
+    fn add(&mut self, bytes: &[u8]) -> bool {
+        let fits = self.bytes.len() + bytes.len() <= MAX_MANIFEST_BYTES;
+        if fits {
+            self.bytes.extend_from_slice(bytes);
+        }
+        fits
+    }
+
+    fn finish(self) {
+        if self.bytes.len() <= PARSED_AT_ONCE {
+            self.note();
+        } else {
+            // Nobody waits for it.
+            drop(tokio::task::spawn_blocking(move || self.note()));
+        }
+    }
+
+    fn note(&self) {
+        let contents = contents_of(&self.bytes);
+        let repository = &self.asked.repository;
+        match &self.asked.reference {
+            Reference::Tag(tag) => self.names.note_contents_of_tag(repository, tag, &contents),
+            Reference::Digest(digest) => self.names.note_contents(repository, digest, &contents),
+        }
+    }
+}
+
+/// The manifests that an index names, or the layers of a manifest; of anything else nothing.
+fn contents_of(document: &[u8]) -> Vec<Digest> {
+    #[derive(Deserialize)]
+    struct Document {
+        #[serde(default)]
+        manifests: Vec<Descriptor>,
+        #[serde(default)]
+        layers: Vec<Descriptor>,
+        config: Option<Descriptor>,
+    }
+    #[derive(Deserialize)]
+    struct Descriptor {
+        digest: String,
+    }
+    let Ok(document) = serde_json::from_slice::<Document>(document) else {
+        return Vec::new();
+    };
+    let named = document.manifests.into_iter().chain(document.config);
+    let named = named.chain(document.layers);
+    named
+        .filter_map(|named| named.digest.parse().ok())
+        .collect()
+}
+
+struct ReadAlong {
+    body: ProxyBody,
+    copy: Option<Copied>,
+}
+
+impl Body for ReadAlong {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        let Poll::Ready(passing) = &polled else {
+            return polled;
+        };
+        let Some(mut copy) = self.copy.take() else {
+            return polled;
+        };
+        match passing {
+            Some(Ok(frame)) => {
+                let fits = frame.data_ref().is_none_or(|bytes| copy.add(bytes));
+                // Whoever writes it out does not ask again for what has its announced length.
+                let is_whole = Some(copy.bytes.len()) == copy.expected || self.body.is_end_stream();
+                if fits && is_whole {
+                    copy.finish();
+                } else if fits {
+                    self.copy = Some(copy);
+                }
+            }
+            Some(Err(_)) => {}
+            None => copy.finish(),
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flotilla_torrents::DigestHasher;
+
+    use super::*;
+
+    #[test]
+    fn manifests_are_recognised_by_tag_and_by_digest() {
+        let digest = DigestHasher::sha256_of(b"a");
+        let recognise = |url: &str| ManifestRequest::recognise(&Method::GET, &url.parse().unwrap());
+        for (url, repository, reference) in [
+            (
+                "http://reg.test:5000/v2/team/app/manifests/1.0",
+                "reg.test:5000/team/app",
+                Reference::Tag("1.0".to_owned()),
+            ),
+            (
+                "https://registry-1.docker.io/v2/library/nginx/manifests/latest",
+                "docker.io/library/nginx",
+                Reference::Tag("latest".to_owned()),
+            ),
+            (
+                &format!("https://reg.test:443/v2/a/manifests/{digest}"),
+                "reg.test/a",
+                Reference::Digest(digest),
+            ),
+        ] {
+            let found = recognise(url).unwrap();
+            assert_eq!(
+                (found.repository.as_str(), &found.reference),
+                (repository, &reference)
+            );
+        }
+        for path in [
+            "v2/a/manifests/",
+            "v2/a/manifests/-x",
+            "v2/a/manifests/x%2f",
+            "v2/A/manifests/1",
+            "v2//manifests/1",
+            "v2/a/manifests/1?ns=x",
+            "v2/a/blobs/1",
+            "a/manifests/1",
+        ] {
+            assert!(
+                recognise(&format!("http://reg.test/{path}")).is_none(),
+                "{path}"
+            );
+        }
+        let target = "http://reg.test/v2/a/manifests/1".parse().unwrap();
+        assert!(ManifestRequest::recognise(&Method::PUT, &target).is_none());
+    }
+
+    #[test]
+    fn what_is_no_manifest_holds_nothing() {
+        let digest = DigestHasher::sha256_of(b"a");
+        let layers = format!(r#"{{"layers":[{{"digest":"{digest}"}},{{"digest":"x"}}]}}"#);
+        assert_eq!(contents_of(layers.as_bytes()), [digest]);
+        for text in ["", "null", "[]", "{}", r#"{"layers":7}"#, "<html>"] {
+            assert!(contents_of(text.as_bytes()).is_empty(), "{text}");
+        }
+    }
+}

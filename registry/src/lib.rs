@@ -1,0 +1,29 @@
+//! Registries: who they are, how they are reached, and who may have what from them.
+//!
+//! [`host`] names a registry, [`tls`] says how it is trusted, [`source`] fetches from it,
+//! [`authorization`] asks it whether a caller may have a blob, [`token`] reads what its token service
+//! signed, [`challenge`] what it asks for, and [`login`] holds logins of our own.
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::cast_possible_truncation
+    )
+)]
+
+pub mod authorization;
+pub mod challenge;
+pub mod host;
+pub mod image_reference;
+mod image_tag;
+pub mod link_local;
+pub mod login;
+pub mod pace;
+pub mod source;
+pub mod tls;
+pub mod token;
+
+pub use self::image_tag::is_image_tag;

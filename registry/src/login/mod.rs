@@ -1,0 +1,310 @@
+//! The supernode's own logins at registries: for preheating, and for layers whose callers may not
+//! have them any longer.
+//!
+//! Its credentials go to registries that the operator lists, by the scheme he lists them with, and
+//! to the token service that such a registry names. A registry with HTTPS does not get them sent
+//! anywhere without.
+
+mod auth_file;
+mod credential_helper;
+mod logins;
+mod own_registry;
+mod token_service;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use moka::Expiry;
+use moka::future::Cache;
+use url::Url;
+
+use self::auth_file::AuthFile;
+pub use self::auth_file::AuthFileError;
+pub use self::credential_helper::HelperError;
+use self::logins::Logins;
+pub use self::own_registry::{OwnRegistry, OwnRegistryError};
+use crate::challenge::Challenge;
+use crate::source::{Source, SourceError};
+
+/// A login with a password itself is asked for anew after this: a credential helper may know
+/// another one by then.
+const BASIC_TTL: Duration = Duration::from_secs(5 * 60);
+/// A registry that wanted no login may want one after this.
+const ANONYMOUS_TTL: Duration = Duration::from_secs(60);
+/// Logins kept; each is a token of a few KiB.
+const MAX_KEPT: u64 = 1000;
+
+/// Which registries the supernode turns to in its own name, and as whom.
+///
+/// # Defaults
+/// None.
+#[derive(Clone, Debug, Default)]
+pub struct LoginConfig {
+    /// A file as Docker or podman writes it; the registries that it names are listed thereby.
+    pub auth_file: Option<PathBuf>,
+    /// Further registries, also those without a login.
+    pub registries: Vec<OwnRegistry>,
+}
+
+/// No login at a registry.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoginError {
+    /// The operator has not listed it.
+    #[error("the supernode's operator has not listed registry {0}")]
+    NotListed(String),
+    /// Not the URL of anything in a repository.
+    #[error("the URL names no repository")]
+    NoRepository,
+    /// A credential helper fails.
+    #[error(transparent)]
+    Helper(#[from] HelperError),
+    /// The registry wants something else than Basic or Bearer.
+    #[error("registry {0} wants a login of a kind that is not understood")]
+    Challenge(String),
+    /// The registry wants a login, and there are no credentials for it.
+    #[error("registry {0} wants a login, and there are no credentials for it")]
+    NoCredentials(String),
+    /// The registry names a token service that must not get the credentials.
+    #[error("the token service of registry {0} is without TLS, and the registry is not")]
+    PlainRealm(String),
+    /// The token service gives none.
+    #[error("the token service of registry {registry} answered {status}")]
+    Refused {
+        /// The registry.
+        registry: String,
+        /// The HTTP status.
+        status: u16,
+    },
+    /// The token service's answer is not understood.
+    #[error("the token service of registry {0} answered something that is no token")]
+    NoToken(String),
+    /// Registry or token service cannot be reached.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+}
+
+/// Headers for a request in the supernode's own name.
+pub type LoginHeaders = Vec<(String, String)>;
+
+/// Logs in, and remembers it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct RegistryLogins(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    source: Source,
+    file: Option<AuthFile>,
+    listed: Vec<OwnRegistry>,
+    kept: Cache<Key, Login>,
+}
+
+/// Registry, repository, and the version of the file.
+type Key = (OwnRegistry, String, u64);
+
+/// The value of an `Authorization` header, if the registry wants one.
+#[derive(Clone)]
+struct Login {
+    authorization: Option<String>,
+    lifetime: Duration,
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Login").finish_non_exhaustive()
+    }
+}
+
+struct Lifetime;
+
+impl Expiry<Key, Login> for Lifetime {
+    fn expire_after_create(&self, _key: &Key, login: &Login, _now: Instant) -> Option<Duration> {
+        Some(login.lifetime)
+    }
+}
+
+impl RegistryLogins {
+    /// # Errors
+    /// The file cannot be read, or is malformed.
+    pub fn new(config: &LoginConfig, source: Source) -> Result<Self, AuthFileError> {
+        let file = config
+            .auth_file
+            .as_deref()
+            .map(AuthFile::open)
+            .transpose()?;
+        Ok(Self(Arc::new(Shared {
+            source,
+            file,
+            listed: config.registries.clone(),
+            kept: Cache::builder()
+                .max_capacity(MAX_KEPT)
+                .expire_after(Lifetime)
+                .build(),
+        })))
+    }
+
+    /// The listed registry that an image's `host` and `port` mean.
+    pub async fn listed(&self, host: &str, port: Option<u16>) -> Option<OwnRegistry> {
+        let logins = self.file().await;
+        let mut all = self.all(logins.as_deref());
+        all.find(|own| own.is_called(host, port)).cloned()
+    }
+
+    /// Whether `url` is at a listed registry, by the scheme that it is listed with.
+    pub async fn lists(&self, url: &Url) -> bool {
+        let registry = OwnRegistry::of_url(url);
+        let logins = self.file().await;
+        let mut all = self.all(logins.as_deref());
+        registry.is_some_and(|registry| all.any(|own| *own == registry))
+    }
+
+    /// What to send along to read `url`, which is in a repository of a listed registry.
+    ///
+    /// # Errors
+    /// The registry is not listed, or there is no login at it.
+    pub async fn headers(&self, url: &Url) -> Result<LoginHeaders, Arc<LoginError>> {
+        let (key, logins) = self.key(url).await?;
+        let login = self.log_in(url, &key, logins.as_deref());
+        let login = self.0.kept.try_get_with(key.clone(), login).await?;
+        let authorization = login
+            .authorization
+            .map(|value| ("Authorization".to_owned(), value));
+        Ok(authorization.into_iter().collect())
+    }
+
+    /// Logs in anew next time: the registry does not take what [`headers`](Self::headers) gave.
+    pub async fn forget(&self, url: &Url) {
+        if let Ok((key, _)) = self.key(url).await {
+            self.0.kept.invalidate(&key).await;
+        }
+    }
+
+    async fn key(&self, url: &Url) -> Result<(Key, Option<Arc<Logins>>), LoginError> {
+        let registry = OwnRegistry::of_url(url).ok_or(LoginError::NoRepository)?;
+        let repository = repository_of(url).ok_or(LoginError::NoRepository)?;
+        let logins = self.file().await;
+        if !self.all(logins.as_deref()).any(|own| *own == registry) {
+            return Err(LoginError::NotListed(registry.to_string()));
+        }
+        let version = logins.as_ref().map_or(0, |logins| logins.version);
+        Ok(((registry, repository.to_owned(), version), logins))
+    }
+
+    async fn file(&self) -> Option<Arc<Logins>> {
+        match &self.0.file {
+            Some(file) => Some(file.logins().await),
+            None => None,
+        }
+    }
+
+    fn all<'a>(&'a self, logins: Option<&'a Logins>) -> impl Iterator<Item = &'a OwnRegistry> {
+        let in_file = logins.into_iter().flat_map(Logins::registries);
+        self.0.listed.iter().chain(in_file)
+    }
+
+    /// Takes up the challenge that `url` answers without a login.
+    async fn log_in(
+        &self,
+        url: &Url,
+        (registry, repository, _): &Key,
+        logins: Option<&Logins>,
+    ) -> Result<Login, LoginError> {
+        let (status, headers) = self.0.source.ask(url).await?;
+        if status != http::StatusCode::UNAUTHORIZED {
+            return Ok(Login {
+                authorization: None,
+                lifetime: ANONYMOUS_TTL,
+            });
+        }
+        let name = || registry.to_string();
+        let challenge =
+            Challenge::of_answer(&headers).ok_or_else(|| LoginError::Challenge(name()))?;
+        let credentials = match logins {
+            Some(logins) => logins.credentials(registry, repository).await?,
+            None => None,
+        };
+        let (realm, service, scope) = match challenge {
+            Challenge::Bearer {
+                realm,
+                service,
+                scope,
+            } => (realm, service, scope),
+            Challenge::Basic => {
+                let basic = credentials.and_then(|credentials| credentials.basic());
+                return Ok(Login {
+                    authorization: Some(basic.ok_or_else(|| LoginError::NoCredentials(name()))?),
+                    lifetime: BASIC_TTL,
+                });
+            }
+        };
+        if credentials.is_some() && !may_have_credentials(registry, &realm) {
+            return Err(LoginError::PlainRealm(name()));
+        }
+        let request = token_service::TokenRequest {
+            realm,
+            service,
+            scope: scope.unwrap_or_else(|| format!("repository:{repository}:pull")),
+        };
+        let token = request.send(&self.0.source, credentials.as_ref()).await;
+        let token = token.map_err(|error| error.of(registry))?;
+        Ok(Login {
+            authorization: Some(format!("Bearer {}", token.value)),
+            lifetime: token.lifetime,
+        })
+    }
+}
+
+/// A registry names its token service, and is believed; but what goes to one with TLS is not sent
+/// about without.
+fn may_have_credentials(registry: &OwnRegistry, realm: &Url) -> bool {
+    registry.is_plain() || realm.scheme() == "https"
+}
+
+/// `NAME` of `/v2/NAME/blobs/…` or `/v2/NAME/manifests/…`.
+fn repository_of(url: &Url) -> Option<&str> {
+    let rest = url.path().strip_prefix("/v2/")?;
+    let (name, _) = rest
+        .rsplit_once("/blobs/")
+        .or_else(|| rest.rsplit_once("/manifests/"))?;
+    (!name.is_empty()).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_for_https_stay_with_https() {
+        for (registry, realm, may) in [
+            ("harbor.test", "https://harbor.test/service/token", true),
+            ("docker.io", "https://auth.docker.io/token", true),
+            ("harbor.test", "http://harbor.test/service/token", false),
+            (
+                "http://harbor.test:5000",
+                "http://harbor.test:5001/token",
+                true,
+            ),
+        ] {
+            let may_have =
+                may_have_credentials(&registry.parse().unwrap(), &realm.parse().unwrap());
+            assert_eq!(may_have, may, "{registry} {realm}");
+        }
+    }
+
+    #[test]
+    fn a_url_names_its_repository() {
+        for (url, repository) in [
+            (
+                "https://a.test/v2/team/app/blobs/sha256:00",
+                Some("team/app"),
+            ),
+            ("https://a.test/v2/app/manifests/1.0", Some("app")),
+            ("https://a.test/v2/blobs/sha256:00", None),
+            ("https://a.test/v2/", None),
+            ("https://a.test/files/blobs/x", None),
+        ] {
+            assert_eq!(repository_of(&url.parse().unwrap()), repository, "{url}");
+        }
+    }
+}
