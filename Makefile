@@ -66,5 +66,12 @@ check: setup-check lint ## format, lints, house rules, dependencies, documentati
 test-one: setup ## the tests whose names contain T, of whichever crate: make test-one T=a_corrupt_peer
 	@scripts/test_one.sh "$(T)"
 
-test: check build ## every check, then end to end with the real programs
+# The tests' own programs, which `make check` has compiled already, or those that are released.
+ifdef QUICK
+test: check
+	cargo build --package flotilla --package flotilla-bench --locked
+	cargo test --package flotilla-tests --test end_to_end --locked $(AS_ROOT) -- --test-threads=1
+else
+test: check build ## every check, then end to end with the real programs (QUICK=1: not with those of a release)
 	cargo test --package flotilla-tests --test end_to_end --release --locked --target $(TARGET) $(AS_ROOT) -- --test-threads=1
+endif
