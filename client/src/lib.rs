@@ -7,15 +7,7 @@
 //! among clients of any make. A running host is looked into through its [`control`] socket
 //! ([`DaemonClient`]).
 
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::cast_possible_truncation
-    )
-)]
+#![cfg_attr(test, allow(clippy::cast_possible_truncation))]
 
 mod bans;
 mod byte_range;
