@@ -57,7 +57,7 @@ check: setup-check lint ## format, lints, house rules, dependencies, documentati
 	@scripts/not_checked.sh --begin
 	scripts/deny.sh
 	cargo test --workspace --exclude flotilla-tests --locked
-	cargo test --package flotilla-tests --test tidy --locked
+	cargo test --workspace --test tidy --locked
 	$(MAKE) --no-print-directory doc
 	scripts/oldest_rust.sh
 	scripts/fuzz.sh 10
@@ -66,5 +66,12 @@ check: setup-check lint ## format, lints, house rules, dependencies, documentati
 test-one: setup ## the tests whose names contain T, of whichever crate: make test-one T=a_corrupt_peer
 	@scripts/test_one.sh "$(T)"
 
-test: check build ## every check, then end to end with the real programs
+# With QUICK, the programs that the other tests of flotilla have been run with. Of the whole workspace each
+# time: for fewer crates cargo compiles their dependencies with fewer features, once more.
+ifdef QUICK
+test: check
+	cargo test --workspace --test end_to_end --locked $(AS_ROOT) -- --test-threads=1
+else
+test: check build ## every check, then end to end with the real programs (QUICK=1: not with those of a release)
 	cargo test --package flotilla-tests --test end_to_end --release --locked --target $(TARGET) $(AS_ROOT) -- --test-threads=1
+endif

@@ -5,15 +5,7 @@
 //! verifies torrents of files on the disk. A running host is asked through its [`control`] socket
 //! ([`DaemonClient`]).
 
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::cast_possible_truncation
-    )
-)]
+#![cfg_attr(test, allow(clippy::cast_possible_truncation))]
 
 mod byte_range;
 pub mod control;

@@ -5,15 +5,7 @@
 //! straight from its source as a part file with a record of what survives a crash. Both are gone
 //! on with after an interruption, and begun anew when the content has changed.
 
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::cast_possible_truncation
-    )
-)]
+#![cfg_attr(test, allow(clippy::cast_possible_truncation))]
 
 mod error;
 mod events;

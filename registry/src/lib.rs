@@ -4,15 +4,7 @@
 //! [`authorization`] asks it whether a caller may have a blob, [`token`] reads what its token service
 //! signed, [`challenge`] what it asks for, and [`login`] holds logins of our own.
 
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::cast_possible_truncation
-    )
-)]
+#![cfg_attr(test, allow(clippy::cast_possible_truncation))]
 
 pub mod authorization;
 pub mod challenge;
