@@ -1,15 +1,5 @@
 //! `flotilla`: delivers container images and large files to many machines at once.
 
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing
-    )
-)]
-
 mod cli;
 mod commands;
 mod config;
