@@ -14,6 +14,7 @@ mod image_tag;
 pub mod link_local;
 pub mod login;
 pub mod pace;
+pub mod registry_origin;
 pub mod source;
 pub mod tls;
 pub mod token;

@@ -8,7 +8,6 @@
 mod auth_file;
 mod credential_helper;
 mod logins;
-mod own_registry;
 mod token_service;
 
 use std::path::PathBuf;
@@ -23,8 +22,9 @@ use self::auth_file::AuthFile;
 pub use self::auth_file::AuthFileError;
 pub use self::credential_helper::HelperError;
 use self::logins::Logins;
-pub use self::own_registry::{OwnRegistry, OwnRegistryError};
+
 use crate::challenge::Challenge;
+use crate::registry_origin::RegistryOrigin;
 use crate::source::{Source, SourceError};
 
 /// A login with a password itself is asked for anew after this: a credential helper may know
@@ -44,7 +44,7 @@ pub struct LoginConfig {
     /// A file as Docker or podman writes it; the registries that it names are listed thereby.
     pub auth_file: Option<PathBuf>,
     /// Further registries, also those without a login.
-    pub registries: Vec<OwnRegistry>,
+    pub registries: Vec<RegistryOrigin>,
 }
 
 /// No login at a registry.
@@ -96,12 +96,12 @@ pub struct RegistryLogins(Arc<Shared>);
 struct Shared {
     source: Source,
     file: Option<AuthFile>,
-    listed: Vec<OwnRegistry>,
+    listed: Vec<RegistryOrigin>,
     kept: Cache<Key, Login>,
 }
 
 /// Registry, repository, and the version of the file.
-type Key = (OwnRegistry, String, u64);
+type Key = (RegistryOrigin, String, u64);
 
 /// The value of an `Authorization` header, if the registry wants one.
 #[derive(Clone)]
@@ -145,7 +145,7 @@ impl RegistryLogins {
     }
 
     /// The listed registry that an image's `host` and `port` mean.
-    pub async fn listed(&self, host: &str, port: Option<u16>) -> Option<OwnRegistry> {
+    pub async fn listed(&self, host: &str, port: Option<u16>) -> Option<RegistryOrigin> {
         let logins = self.file().await;
         let mut all = self.all(logins.as_deref());
         all.find(|own| own.is_called(host, port)).cloned()
@@ -153,7 +153,7 @@ impl RegistryLogins {
 
     /// Whether `url` is at a listed registry, by the scheme that it is listed with.
     pub async fn lists(&self, url: &Url) -> bool {
-        let registry = OwnRegistry::of_url(url);
+        let registry = RegistryOrigin::of_url(url);
         let logins = self.file().await;
         let mut all = self.all(logins.as_deref());
         registry.is_some_and(|registry| all.any(|own| *own == registry))
@@ -181,7 +181,7 @@ impl RegistryLogins {
     }
 
     async fn key(&self, url: &Url) -> Result<(Key, Option<Arc<Logins>>), LoginError> {
-        let registry = OwnRegistry::of_url(url).ok_or(LoginError::NoRepository)?;
+        let registry = RegistryOrigin::of_url(url).ok_or(LoginError::NoRepository)?;
         let repository = repository_of(url).ok_or(LoginError::NoRepository)?;
         let logins = self.file().await;
         if !self.all(logins.as_deref()).any(|own| *own == registry) {
@@ -198,7 +198,7 @@ impl RegistryLogins {
         }
     }
 
-    fn all<'a>(&'a self, logins: Option<&'a Logins>) -> impl Iterator<Item = &'a OwnRegistry> {
+    fn all<'a>(&'a self, logins: Option<&'a Logins>) -> impl Iterator<Item = &'a RegistryOrigin> {
         let in_file = logins.into_iter().flat_map(Logins::registries);
         self.0.listed.iter().chain(in_file)
     }
@@ -257,7 +257,7 @@ impl RegistryLogins {
 
 /// A registry names its token service, and is believed; but what goes to one with TLS is not sent
 /// about without.
-fn may_have_credentials(registry: &OwnRegistry, realm: &Url) -> bool {
+fn may_have_credentials(registry: &RegistryOrigin, realm: &Url) -> bool {
     registry.is_plain() || realm.scheme() == "https"
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use flotilla_registry::image_reference::ImageReference;
-use flotilla_registry::login::OwnRegistry;
+use flotilla_registry::registry_origin::RegistryOrigin;
 use flotilla_registry::source::{Source, SourceError};
 use flotilla_torrents::{Digest, DigestHasher};
 use http::StatusCode;
@@ -63,7 +63,7 @@ pub(crate) enum ResolveError {
 pub(super) struct Image<'a> {
     source: &'a Source,
     identity: Identity<'a>,
-    registry: OwnRegistry,
+    registry: RegistryOrigin,
     name: &'a ImageReference,
 }
 

@@ -1,4 +1,4 @@
-//! Registries that the operator lists as the supernode's own business.
+//! Registries with the scheme that they are reached by.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,22 +14,21 @@ const HUB_NAMES: [&str; 3] = ["docker.io", "index.docker.io", HUB];
 const HTTP_PORT: u16 = 80;
 const HTTPS_PORT: u16 = 443;
 
-/// A registry that the supernode may turn to in its own name: `HOST[:PORT]` with HTTPS, or
-/// `http://HOST[:PORT]`. `docker.io` is Docker Hub.
+/// Scheme, host and port of a registry: `HOST[:PORT]` with HTTPS, or `http://HOST[:PORT]`.
+/// `docker.io` is Docker Hub.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct OwnRegistry {
+pub struct RegistryOrigin {
     host: RegistryHost,
-    /// Without TLS: because the operator says so, never because somebody's URL does.
     is_plain: bool,
 }
 
 /// A listed registry is not understood.
 #[derive(Debug, thiserror::Error)]
 #[error("registry {0:?} is not HOST[:PORT] or http://HOST[:PORT]")]
-pub struct OwnRegistryError(String);
+pub struct RegistryOriginError(String);
 
-impl OwnRegistry {
+impl RegistryOrigin {
     /// The registry behind `url`.
     pub fn of_url(url: &Url) -> Option<Self> {
         Some(Self {
@@ -51,14 +50,34 @@ impl OwnRegistry {
     /// Whether an image's `host` and `port` mean it.
     pub fn is_called(&self, host: &str, port: Option<u16>) -> bool {
         let host = api_host(host);
-        let port = port.unwrap_or(if self.is_plain { HTTP_PORT } else { HTTPS_PORT });
+        let port = port.unwrap_or(self.default_port());
         self.host == RegistryHost::new(host, port)
     }
 
     /// `path` there.
     pub fn url(&self, path: &str) -> Option<Url> {
+        format!("{}{path}", self.base()).parse().ok()
+    }
+
+    /// `http[s]://HOST:PORT`, as URLs begin.
+    pub fn base(&self) -> String {
         let scheme = if self.is_plain { "http" } else { "https" };
-        format!("{scheme}://{}{path}", self.host).parse().ok()
+        format!("{scheme}://{}", self.host)
+    }
+
+    /// `HOST[:PORT]` without the scheme's own port, as people name it.
+    pub fn short_host(&self) -> String {
+        let written = self.host.to_string();
+        if self.host.port() == self.default_port() {
+            let name = written.rsplit_once(':').map(|(name, _)| name.to_owned());
+            name.unwrap_or(written)
+        } else {
+            written
+        }
+    }
+
+    fn default_port(&self) -> u16 {
+        if self.is_plain { HTTP_PORT } else { HTTPS_PORT }
     }
 }
 
@@ -67,11 +86,11 @@ fn api_host(host: &str) -> &str {
     if is_hub { HUB } else { host }
 }
 
-impl FromStr for OwnRegistry {
-    type Err = OwnRegistryError;
+impl FromStr for RegistryOrigin {
+    type Err = RegistryOriginError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let malformed = || OwnRegistryError(text.to_owned());
+        let malformed = || RegistryOriginError(text.to_owned());
         let (is_plain, name) = match text.strip_prefix("http://") {
             Some(name) => (true, name),
             None => (false, text.strip_prefix("https://").unwrap_or(text)),
@@ -92,7 +111,7 @@ impl FromStr for OwnRegistry {
     }
 }
 
-impl fmt::Display for OwnRegistry {
+impl fmt::Display for RegistryOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_plain {
             f.write_str("http://")?;
@@ -101,16 +120,16 @@ impl fmt::Display for OwnRegistry {
     }
 }
 
-impl TryFrom<String> for OwnRegistry {
-    type Error = OwnRegistryError;
+impl TryFrom<String> for RegistryOrigin {
+    type Error = RegistryOriginError;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         text.parse()
     }
 }
 
-impl From<OwnRegistry> for String {
-    fn from(registry: OwnRegistry) -> Self {
+impl From<RegistryOrigin> for String {
+    fn from(registry: RegistryOrigin) -> Self {
         registry.to_string()
     }
 }
@@ -130,23 +149,23 @@ mod tests {
             ("http://[::1]:5000", "http://[::1]:5000/v2/"),
             ("docker.io", "https://registry-1.docker.io/v2/"),
         ] {
-            let registry: OwnRegistry = written.parse().unwrap();
+            let registry: RegistryOrigin = written.parse().unwrap();
             assert_eq!(registry.url("/v2/").unwrap().as_str(), meant);
             assert_eq!(registry, registry.to_string().parse().unwrap());
             let url = registry.url("/v2/").unwrap();
-            assert_eq!(OwnRegistry::of_url(&url), Some(registry));
+            assert_eq!(RegistryOrigin::of_url(&url), Some(registry));
         }
         for text in ["", "ftp://a", "a/b", "http://u@a", "http://"] {
-            assert!(text.parse::<OwnRegistry>().is_err(), "{text}");
+            assert!(text.parse::<RegistryOrigin>().is_err(), "{text}");
         }
     }
 
     #[test]
     fn an_image_s_host_without_a_port_means_the_scheme_s_port() {
-        let plain: OwnRegistry = "http://reg.test".parse().unwrap();
+        let plain: RegistryOrigin = "http://reg.test".parse().unwrap();
         assert!(plain.is_called("reg.test", None));
         assert!(!plain.is_called("reg.test", Some(443)));
-        let hub: OwnRegistry = "docker.io".parse().unwrap();
+        let hub: RegistryOrigin = "docker.io".parse().unwrap();
         assert!(hub.is_called("docker.io", None) && hub.is_called("index.docker.io", None));
     }
 }
