@@ -15,9 +15,9 @@ use tracing::Instrument as _;
 
 use crate::body::{self, ProxyBody};
 use crate::front::connect;
+use crate::front::connection::{Permit, serve_client};
 use crate::front::forward::forward;
 use crate::front::header_rules;
-use crate::front::server::{Permit, serve_client};
 use crate::front::target::{Entrance, Target};
 use crate::layers::request::BlobRequest;
 use crate::layers::response::Layers;

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use crate::body::{BodyError, ProxyBody, boxed};
+use crate::body::{BodyError, ProxyBody, boxed, inspected};
 
 /// No byte has moved for too long.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -58,20 +58,18 @@ impl Activity {
 
     /// `body`, each frame of which counts.
     pub(crate) fn of_body(&self, body: ProxyBody) -> ProxyBody {
-        boxed(WatchedBody {
-            body,
-            activity: self.clone(),
-            limit: None,
-        })
+        let activity = self.clone();
+        inspected(body, move |_| activity.touch())
     }
 
-    /// The same; it fails when it is waited for, and nothing moves for `limit`.
+    /// The same body; it fails when it is waited for, and nothing moves for `limit`.
     pub(crate) fn limit_body(&self, limit: Duration, body: ProxyBody) -> ProxyBody {
         self.touch();
-        boxed(WatchedBody {
-            body,
+        boxed(LimitedBody {
+            body: self.of_body(body),
             activity: self.clone(),
-            limit: Some((limit, Box::pin(tokio::time::sleep(limit)))),
+            limit,
+            timer: Box::pin(tokio::time::sleep(limit)),
         })
     }
 
@@ -84,13 +82,15 @@ impl Activity {
     }
 }
 
-struct WatchedBody {
+struct LimitedBody {
+    /// Its frames count.
     body: ProxyBody,
     activity: Activity,
-    limit: Option<(Duration, Pin<Box<Sleep>>)>,
+    limit: Duration,
+    timer: Pin<Box<Sleep>>,
 }
 
-impl Body for WatchedBody {
+impl Body for LimitedBody {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -100,18 +100,14 @@ impl Body for WatchedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) {
-            this.activity.touch();
             return Poll::Ready(frame);
         }
-        let Some((limit, timer)) = &mut this.limit else {
-            return Poll::Pending;
-        };
-        while timer.as_mut().poll(context).is_ready() {
-            let end = this.activity.last() + *limit;
+        while this.timer.as_mut().poll(context).is_ready() {
+            let end = this.activity.last() + this.limit;
             if end <= Instant::now() {
-                return Poll::Ready(Some(Err(Idle(*limit).into())));
+                return Poll::Ready(Some(Err(Idle(this.limit).into())));
             }
-            timer.as_mut().reset(end);
+            this.timer.as_mut().reset(end);
         }
         Poll::Pending
     }

@@ -1,27 +1,20 @@
 //! The proxy's listener and its connections.
 
-use std::convert::Infallible;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use flotilla_registry::tls::RegistryTls;
 use flotilla_registry::token::TokenCertificate;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
+use crate::front::connection::{Permit, serve_client};
 use crate::front::dispatch::Dispatch;
-use crate::front::idle::Activity;
 use crate::front::target::Entrance;
 use crate::front::upstream::Upstream;
 use crate::layers::caller_check::CallerCheck;
@@ -34,16 +27,8 @@ use crate::pushes::uploads::Uploads;
 use crate::stats::ProxyStats;
 use crate::tls::interception::{InterceptConfig, Interception};
 
-/// Harbor's tokens for many repositories have 16 KiB, signed URLs 2 KiB more.
-pub(crate) const MAX_HEAD_BYTES: usize = 256 * 1024;
-pub(crate) const MAX_HEADERS: usize = 256;
-/// An idle or half-written request head; engines keep connections for minutes.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// Connections of clients, and the tunnels that they became.
 const MAX_CONNECTIONS: usize = 4096;
-/// Without a byte to or from the client, whatever it waits for or does not read. Longer than
-/// all that has a limit and an answer of its own: this one just closes.
-const CONNECTION_IDLE_TIMEOUT: Duration = Duration::from_secs(20 * 60);
 /// What a response under way may still take after the shutdown has begun.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// After an accept that failed, most likely for want of file descriptors.
@@ -53,12 +38,6 @@ const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
 /// Pushed layers hashed and given away at the same time.
 const MAX_KEEPING: usize = 2;
-
-/// One of [`MAX_CONNECTIONS`]; shared by a connection and its tunnel.
-#[derive(Clone, Debug)]
-pub(crate) struct Permit(
-    #[expect(dead_code, reason = "given back on drop")] Arc<OwnedSemaphorePermit>,
-);
 
 /// Configuration of a [`Proxy`].
 ///
@@ -171,7 +150,7 @@ impl Proxy {
             };
             // Nobody closes the semaphore.
             let Ok(permit) = permit else { break };
-            let permit = Permit(Arc::new(permit));
+            let permit = Permit::of(permit);
             match accepted {
                 Ok((stream, client)) => {
                     if let Err(error) = stream.set_nodelay(true) {
@@ -222,54 +201,6 @@ async fn forget_abandoned(uploads: Arc<Uploads>) {
     loop {
         ticks.tick().await;
         uploads.forget_abandoned(Instant::now());
-    }
-}
-
-/// Answers one client until it leaves; once the proxy is draining only what it has asked
-/// already. A client that closes its side has left: no engine waits for an answer then, and a
-/// registry that never gives one would hold the connection.
-pub(crate) async fn serve_client<S>(
-    dispatch: Arc<Dispatch>,
-    stream: S,
-    entrance: Entrance,
-    client: SocketAddr,
-    permit: Permit,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let draining = dispatch.draining.clone();
-    let service = service_fn(move |request| {
-        let (dispatch, entrance) = (Arc::clone(&dispatch), entrance.clone());
-        let permit = permit.clone();
-        async move {
-            let answer = dispatch.answer(request, &entrance, client, &permit);
-            // Too large to be moved about.
-            Ok::<_, Infallible>(Box::pin(answer).await)
-        }
-    });
-    let activity = Activity::new();
-    let connection = http1::Builder::new()
-        .preserve_header_case(true)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .max_headers(MAX_HEADERS)
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(activity.of_stream(stream)), service)
-        .with_upgrades();
-    let mut connection = pin!(connection);
-    let serving = async {
-        tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = draining.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        }
-    };
-    match activity.limit(CONNECTION_IDLE_TIMEOUT, serving).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(client.addr = %client, %error, "connection ended"),
-        Err(idle) => tracing::debug!(client.addr = %client, %idle, "connection ended"),
     }
 }
 

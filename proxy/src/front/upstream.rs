@@ -15,9 +15,9 @@ use hyper_util::client::legacy::connect::dns::GaiResolver;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::body::{self, ProxyBody};
+use crate::front::http_limits::{MAX_HEAD_BYTES, MAX_HEADERS};
 use crate::front::link_local;
 use crate::front::link_local::{GuardedResolver, LinkLocal};
-use crate::front::server::{MAX_HEAD_BYTES, MAX_HEADERS};
 use crate::mirror::hosts::default_port;
 use crate::oci_error::Refusal;
 

@@ -1,20 +1,17 @@
 //! Reads along while manifests pass, and tells [`ImageNames`] what is in them. The answer is neither
 //! held up nor changed by it, whatever it is.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use flotilla_registry::is_image_tag;
 use flotilla_torrents::Digest;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http::{HeaderMap, Method, Response, StatusCode, Uri};
-use hyper::body::{Body, Frame, SizeHint};
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::body::{BodyError, ProxyBody, boxed};
+use crate::body::{Passing, ProxyBody, inspected};
 use crate::front::target::host_header;
 use crate::layers::request::is_repository_name;
 use crate::manifests::image_names::ImageNames;
@@ -120,10 +117,10 @@ impl ManifestTee {
             names: self.names.clone(),
             _permit: permit,
         };
+        let mut copy = Some(copy);
         response.map(|body| {
-            boxed(ReadAlong {
-                body,
-                copy: Some(copy),
+            inspected(body, move |passing| {
+                copy = copy.take().and_then(|copy| copy.after(passing));
             })
         })
     }
@@ -162,6 +159,25 @@ impl Copied {
             self.bytes.extend_from_slice(bytes);
         }
         fits
+    }
+
+    /// The copy once this has passed too; none once it is read, or not worth reading.
+    fn after(mut self, passing: Passing<'_>) -> Option<Self> {
+        match passing {
+            Passing::Frame { frame, is_last } => {
+                if !frame.data_ref().is_none_or(|bytes| self.add(bytes)) {
+                    return None;
+                }
+                // hyper does not ask for the end of what has its announced length.
+                if !is_last && Some(self.bytes.len()) != self.expected {
+                    return Some(self);
+                }
+                self.finish();
+            }
+            Passing::End => self.finish(),
+            Passing::Failure => {}
+        }
+        None
     }
 
     fn finish(self) {
@@ -205,52 +221,6 @@ fn contents_of(document: &[u8]) -> Vec<Digest> {
     named
         .filter_map(|named| named.digest.parse().ok())
         .collect()
-}
-
-struct ReadAlong {
-    body: ProxyBody,
-    copy: Option<Copied>,
-}
-
-impl Body for ReadAlong {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        let Poll::Ready(passing) = &polled else {
-            return polled;
-        };
-        let Some(mut copy) = self.copy.take() else {
-            return polled;
-        };
-        match passing {
-            Some(Ok(frame)) => {
-                let fits = frame.data_ref().is_none_or(|bytes| copy.add(bytes));
-                // Whoever writes it out does not ask again for what has its announced length.
-                let is_whole = Some(copy.bytes.len()) == copy.expected || self.body.is_end_stream();
-                if fits && is_whole {
-                    copy.finish();
-                } else if fits {
-                    self.copy = Some(copy);
-                }
-            }
-            Some(Err(_)) => {}
-            None => copy.finish(),
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
 #[cfg(test)]

@@ -1,17 +1,14 @@
 //! Copies the body of an upload into a spool while it passes, without holding it up.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use flotilla_client::{Spool, StoreError};
-use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::body::{BodyError, ProxyBody, boxed};
+use crate::body::{Passing, ProxyBody, inspected};
 
 /// Bytes of all uploads that wait for the disk. A disk that is further behind than this is slower
 /// than the uploads: one of them is not kept.
@@ -125,8 +122,14 @@ impl Tee {
     }
 
     /// The body that is copied as it passes.
-    pub(crate) fn of_body(self, body: ProxyBody) -> ProxyBody {
-        boxed(CopiedBody { body, tee: self })
+    pub(crate) fn of_body(mut self, body: ProxyBody) -> ProxyBody {
+        inspected(body, move |passing| {
+            if let Passing::Frame { frame, .. } = passing
+                && let Some(bytes) = frame.data_ref()
+            {
+                self.copy(bytes);
+            }
+        })
     }
 
     fn copy(&mut self, bytes: &Bytes) {
@@ -177,35 +180,4 @@ async fn write(
         };
     }
     progress.copied().map(|_| spool)
-}
-
-struct CopiedBody {
-    body: ProxyBody,
-    tee: Tee,
-}
-
-impl Body for CopiedBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        if let Poll::Ready(Some(Ok(frame))) = &polled
-            && let Some(bytes) = frame.data_ref()
-        {
-            self.tee.copy(bytes);
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
