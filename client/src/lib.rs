@@ -15,6 +15,7 @@
     )
 )]
 
+mod blocking;
 mod byte_range;
 pub mod control;
 pub mod engine;
