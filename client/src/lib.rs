@@ -7,6 +7,7 @@
 
 #![cfg_attr(test, allow(clippy::cast_possible_truncation))]
 
+mod blocking;
 mod byte_range;
 pub mod control;
 pub mod engine;

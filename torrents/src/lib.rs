@@ -23,6 +23,7 @@ mod peer_id;
 pub mod peer_wire;
 mod piece_hash;
 mod piece_map;
+mod piece_ranges;
 pub mod tracker_wire;
 
 pub use bitfield::{Bitfield, BitfieldError};
@@ -36,3 +37,4 @@ pub use metainfo::{FileLayout, FileListError, FileSpan, Metainfo, MetainfoError,
 pub use peer_id::PeerId;
 pub use piece_hash::{PieceHash, PieceHasher};
 pub use piece_map::{PieceMap, PieceMapError, SealError};
+pub use piece_ranges::PieceRanges;

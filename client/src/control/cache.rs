@@ -7,6 +7,7 @@ use flotilla_torrents::{Bitfield, ContentId, Digest, Geometry};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use crate::blocking::blocking;
 use crate::engine::Engine;
 use crate::store::{LayerAudit, RemoveError, SmallEntry, Store, StoreError, StoredLayer};
 
@@ -221,11 +222,4 @@ fn held_bytes(geometry: &Geometry, held: &Bitfield) -> u64 {
     }
     let sizes = held.iter_set().map(|piece| geometry.piece_size(piece));
     sizes.map(u64::from).sum()
-}
-
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
 }

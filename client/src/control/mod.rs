@@ -12,6 +12,7 @@
 pub mod cache;
 pub mod client;
 mod fetch;
+mod lines;
 mod server;
 mod socket;
 

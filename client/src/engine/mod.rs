@@ -24,10 +24,10 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::control::cache::blocking;
+use crate::blocking::blocking;
 use crate::engine::piece_storage::PieceStorage;
 use crate::engine::small_queue::SmallQueue;
-use crate::engine::spool::{Hashes, Spool};
+use crate::engine::spool::Spool;
 use crate::engine::swarm_handle::{RunningSwarm, SwarmCounters, SwarmHandle};
 use crate::engine::task::{Input, SwarmTask};
 use crate::peers::bans::Bans;
@@ -35,7 +35,7 @@ use crate::peers::connection as peer_connection;
 use crate::peers::connection::{Access, Introduction, MeetError};
 use crate::peers::open_torrent::OpenTorrent;
 use crate::store::small_content::SmallContent;
-use crate::store::{Store, StoreError, StoredLayer};
+use crate::store::{Hashes, Store, StoreError, StoredLayer};
 use crate::swarm::Role;
 use crate::torrent_files::TorrentStorage;
 

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::control::cache::blocking;
+use crate::blocking::blocking;
 use crate::node::{Layer, Node, Opener, Order, origin_of};
 
 /// Layers fetched for orders at the same time: an engine that pulls asks for three and more.

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use flotilla_torrents::{ContentId, Digest};
+use flotilla_torrents::{ContentId, Digest, PieceRanges};
 
 use super::layer_record::LayerRecord;
 use super::pack_file::Frame;
 use super::packs::PackedContent;
 use super::{LayerAudit, Store, StoreError, StoredLayer};
 use crate::store::small_content::SmallContent;
-use crate::torrent_files::PieceRanges;
 
 /// What there is to tell of small content without reading it.
 #[derive(Clone, Debug)]

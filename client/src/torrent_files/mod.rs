@@ -15,9 +15,7 @@ pub use self::local_content::{CreateError, LeftOut, LocalContent};
 pub use self::selection::FileSelection;
 pub use self::selection::NothingSelectedError;
 pub use self::storage::{TorrentStorage, publish};
-pub use self::verification::{
-    FileReport, FileState, PieceRanges, Verification, VerifyError, verify,
-};
+pub use self::verification::{FileReport, FileState, Verification, VerifyError, verify};
 
 use tokio_util::sync::CancellationToken;
 

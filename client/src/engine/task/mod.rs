@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use flotilla_cluster::trace::PieceArrival;
 use flotilla_torrents::peer_wire::Message;
-use flotilla_torrents::{Block, Digest, DigestHasher, PeerId, PieceHash, PieceIndex};
+use flotilla_torrents::{Block, Digest, PeerId, PieceHash, PieceIndex};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -24,7 +24,7 @@ use crate::peers::connection::{MeetError, PeerConnection};
 use crate::peers::extensions::PeerExtensions;
 use crate::peers::io::Outgoing;
 use crate::peers::web_seed::WebSeed;
-use crate::store::{Lease, StoredLayer};
+use crate::store::{Lease, whole_digest};
 use crate::swarm::{BlockOutcome, Event, Farewell, PeerKey, Role, Swarm, SwarmConfig, Transmit};
 
 /// What happens to a swarm.
@@ -464,22 +464,4 @@ impl SwarmTask {
             _ => {}
         }
     }
-}
-
-/// Bytes hashed at a time when a whole layer is read back.
-const READ_BACK: usize = 1024 * 1024;
-
-/// The digest of a complete layer, of the algorithm of `like`.
-pub(crate) fn whole_digest(layer: &StoredLayer, like: &Digest) -> std::io::Result<Digest> {
-    let mut hasher = DigestHasher::new(like.algorithm());
-    let length = layer.geometry().length();
-    let mut offset = 0;
-    while offset < length {
-        let part = usize::try_from(length - offset)
-            .unwrap_or(READ_BACK)
-            .min(READ_BACK);
-        hasher.update(&layer.read(offset, part)?);
-        offset += part as u64;
-    }
-    Ok(hasher.finish())
 }

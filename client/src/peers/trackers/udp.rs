@@ -11,7 +11,7 @@ use flotilla_torrents::tracker_wire::{
 use tokio::net::UdpSocket;
 use url::Url;
 
-use super::Failure;
+use super::failure::Failure;
 
 /// BEP 15: an answer is waited for 15·2ⁿ s.
 pub(super) const FIRST_TIMEOUT: Duration = Duration::from_secs(15);
