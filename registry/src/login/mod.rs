@@ -22,7 +22,6 @@ use self::auth_file::AuthFile;
 pub use self::auth_file::AuthFileError;
 pub use self::credential_helper::HelperError;
 use self::logins::Logins;
-
 use crate::challenge::Challenge;
 use crate::registry_origin::RegistryOrigin;
 use crate::source::{Source, SourceError};

@@ -10,7 +10,7 @@ use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use flotilla_client::{ContentRequest, Node};
-use flotilla_torrents::preheat_api::PreheatEvent;
+use flotilla_cluster::messages::preheats::PreheatEvent;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;

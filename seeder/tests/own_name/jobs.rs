@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use axum::http::Method;
-use flotilla_client::preheat::{self, PreheatOptions};
-use flotilla_torrents::preheat_api::{JobState, PreheatEvent};
+use flotilla_cluster::messages::preheats::{JobState, PreheatEvent};
+use flotilla_cluster::preheat_client::{self as preheat, PreheatOptions};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 

@@ -18,7 +18,10 @@ pub(crate) struct AllowedRing {
 
 /// Rings that are true ones. ARCHITECTURE.md says each.
 pub(crate) const ALLOWED: &[AllowedRing] = &[AllowedRing {
-    files: &["proxy/src/front/connection.rs", "proxy/src/front/dispatch.rs"],
+    files: &[
+        "proxy/src/front/connection.rs",
+        "proxy/src/front/dispatch.rs",
+    ],
     reason: "an intercepted CONNECT becomes a connection whose requests are dispatched again",
 }];
 
