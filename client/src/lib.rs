@@ -25,7 +25,7 @@ pub use self::engine::swarm_handle::{
     OriginSwarm, RunningSwarm, SwarmCounters, SwarmHandle, SwarmState, SwarmStatus,
 };
 pub use self::engine::{Engine, EngineConfig, EngineError, OpenToStrangersError};
-pub use self::node::{ContentRequest, Layer, Node, NodeConfig, OpenError, StartError, origin_of};
+pub use self::node::{ContentRequest, Layer, Node, NodeConfig, OpenError, StartError};
 pub use self::store::small_content::SmallContent;
 pub use self::store::{StoreError, StoredLayer};
 pub use self::torrent_files::path_filter::PathFilter;

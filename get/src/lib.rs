@@ -125,6 +125,7 @@ async fn start_node(
     let config = NodeConfig {
         data_dir: data_dir.to_owned(),
         supernodes: options.supernodes.clone(),
+        origin_of: flotilla_registry::origin_of,
         join_token: options.join_token.clone(),
         node_name: "get".to_owned(),
         cache_quota: u64::MAX,

@@ -3,6 +3,7 @@
 
 use flotilla_cluster::child_span;
 use flotilla_cluster::trace;
+use flotilla_registry::route::{Route, shown_path};
 use http::header::CONTENT_LENGTH;
 use http::{Method, Request, Response, Uri};
 use hyper::body::Body as _;
@@ -38,17 +39,17 @@ pub(crate) fn of_engine<B>(request: &Request<B>) -> Span {
         return span;
     }
     trace::received(&span, request.headers());
-    let (name, route) = (method_name(method), trace::route(path));
+    let (name, route) = (method_name(method), Route::of(path));
     span.record("otel.name", format!("{name} {route}"));
     span.record("http.request.method", name);
-    span.record("http.route", route);
-    span.record("url.path", trace::path(path));
+    span.record("http.route", route.as_str());
+    span.record("url.path", shown_path(path));
     span
 }
 
 /// The span of a request to a registry.
 pub(crate) fn to_registry(method: &Method, url: &Uri) -> Span {
-    let (name, route) = (method_name(method), trace::route(url.path()));
+    let (name, route) = (method_name(method), Route::of(url.path()));
     child_span!(
         "GET",
         otel.name = format!("{name} {route}"),
@@ -56,7 +57,7 @@ pub(crate) fn to_registry(method: &Method, url: &Uri) -> Span {
         otel.status_code = Empty,
         http.request.method = name,
         http.response.status_code = Empty,
-        url.path = trace::path(url.path()),
+        url.path = shown_path(url.path()),
         server.address = url.host(),
         server.port = url.port_u16().map(i64::from),
         "error.type" = Empty,

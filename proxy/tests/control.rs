@@ -119,6 +119,7 @@ impl Cluster {
         let config = NodeConfig {
             data_dir: dirs[1].path().to_owned(),
             supernodes: vec![supernode.parse().unwrap()],
+            origin_of: flotilla_registry::origin_of,
             join_token: None,
             node_name: "test".to_owned(),
             cache_quota: 1 << 30,

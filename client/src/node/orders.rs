@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::blocking::blocking;
-use crate::node::{Layer, Node, Opener, Order, origin_of};
+use crate::node::{Layer, Node, Opener, Order};
 
 /// Layers fetched for orders at the same time: an engine that pulls asks for three and more.
 const AT_ONCE: usize = 2;
@@ -145,7 +145,8 @@ impl OrderTaker {
             let small = shared.small_content(&supernode, descriptor).await;
             let small = small.map_err(|error| error.to_string())?;
             let engine = shared.engine.clone();
-            let kept = blocking(move || engine.keep_now(&small, &origin_of(&url))).await;
+            let origin = (shared.origin_of)(&url);
+            let kept = blocking(move || engine.keep_now(&small, &origin)).await;
             return kept.map_err(|error| error.to_string());
         }
         let opener = Opener::Order(order);

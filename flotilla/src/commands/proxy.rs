@@ -62,6 +62,7 @@ pub(super) async fn run(args: ProxyArgs, shutdown: CancellationToken) -> anyhow:
     let node_config = NodeConfig {
         data_dir: settings.data_dir,
         supernodes,
+        origin_of: flotilla_registry::origin_of,
         join_token,
         node_name,
         cache_quota: settings.common.cache_quota.0,

@@ -170,7 +170,7 @@ impl Dispatch {
         let span = tracing::info_span!(
             "request",
             client.addr = %client,
-            repository = blob.repository,
+            repository = %blob.repository,
             digest = %blob.digest
         );
         trace::current().record("flotilla.digest", tracing::field::display(&blob.digest));

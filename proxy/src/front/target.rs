@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
+use flotilla_registry::api_path;
 use http::header::{HOST, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, StatusCode, Uri};
@@ -156,7 +157,7 @@ fn mirrored(uri: &Uri, mirrors: &MirrorHosts) -> Result<Target, Refusal> {
     // Registries without a list of hosts are mirrored one by one: theirs is the answer.
     if !mirrors.allowed.is_empty() {
         match uri.path() {
-            "/v2" | "/v2/" => return Ok(Target::Ping),
+            path if api_path::is_base(path) => return Ok(Target::Ping),
             TOKEN_PATH => return Ok(Target::Token),
             _ => {}
         }
@@ -205,8 +206,7 @@ pub(crate) fn is_host(component: &str) -> bool {
 
 /// Splits `/v2/HOST/REST`, the form of podman and its kin, into host and `/v2/REST`.
 fn host_in_path(path: &str) -> Option<(&str, String)> {
-    let (host, rest) = path.strip_prefix("/v2/")?.split_once('/')?;
-    is_host(host).then(|| (host, format!("/v2/{rest}")))
+    api_path::take_first_component(path).filter(|(host, _)| is_host(host))
 }
 
 fn named(ns: &str, mirrors: &MirrorHosts) -> Result<Registry, Refusal> {

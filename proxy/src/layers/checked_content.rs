@@ -2,15 +2,14 @@
 
 use flotilla_client::control::ContentSource;
 use flotilla_client::{ContentRequest, Layer, Node, OpenError};
+use flotilla_registry::{BlobUrl, origin_of};
 use flotilla_torrents::Digest;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, Method};
 use url::Url;
 
 use crate::front::server::ProxyConfig;
 use crate::layers::caller_check::CallerCheck;
-use crate::layers::request::BlobRequest;
 
 /// A node's content for its control socket. The source says for every caller whether he may have
 /// it: to this node when it has the layer, to the supernode otherwise.
@@ -54,16 +53,15 @@ impl ContentSource for CheckedContent {
     fn open(&self, request: ContentRequest) -> BoxFuture<'_, Result<Layer, OpenError>> {
         self.checked(request).boxed()
     }
+
+    fn origin_of(&self, url: &Url) -> String {
+        origin_of(url)
+    }
 }
 
-/// Whether `url` is `/v2/<name>/blobs/<digest>` of this very digest (OCI distribution-spec,
-/// "Pulling blobs").
+/// Whether `url` is the blob's with this very digest.
 fn is_blob(url: &Url, digest: &Digest) -> bool {
-    let recognised = url.as_str().parse().ok().and_then(|target| {
-        let no_headers = HeaderMap::new();
-        BlobRequest::recognise(&Method::GET, &target, &no_headers)
-    });
-    url.fragment().is_none() && recognised.is_some_and(|blob| blob.digest == *digest)
+    BlobUrl::of(url).is_some_and(|blob| blob.digest() == digest)
 }
 
 /// Whether they are what engines send: another header may make the source answer about something

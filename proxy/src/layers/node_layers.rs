@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use flotilla_client::{ContentRequest, Layer, Node, Spool, origin_of};
+use flotilla_client::{ContentRequest, Layer, Node, Spool};
+use flotilla_registry::origin_of;
 use flotilla_torrents::Digest;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;

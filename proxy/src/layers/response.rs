@@ -79,7 +79,7 @@ impl Layers {
                 layer
             }
             None => {
-                let repository = repository_at(target, &blob.repository);
+                let repository = repository_at(target, &blob.prefix, &blob.repository);
                 let layer = self.open(LayerRequest {
                     url,
                     headers: credentials,

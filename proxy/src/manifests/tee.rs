@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use flotilla_registry::is_image_tag;
+use flotilla_registry::api_path::{ApiPath, Endpoint, PathPrefix};
+use flotilla_registry::{Reference, Repository};
 use flotilla_torrents::Digest;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http::{HeaderMap, Method, Response, StatusCode, Uri};
@@ -13,7 +14,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::body::{Passing, ProxyBody, inspected};
 use crate::front::target::host_header;
-use crate::layers::request::is_repository_name;
 use crate::manifests::image_names::ImageNames;
 
 /// Registries take manifests of up to this (OCI distribution-spec, "Pushing manifests").
@@ -42,26 +42,17 @@ pub(crate) struct ManifestRequest {
     has_body: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Reference {
-    Tag(String),
-    Digest(Digest),
-}
-
 impl ManifestRequest {
     pub(crate) fn recognise(method: &Method, target: &Uri) -> Option<Self> {
         if !matches!(*method, Method::GET | Method::HEAD) || target.query().is_some() {
             return None;
         }
-        let rest = target.path().strip_prefix("/v2/")?;
-        let (repository, reference) = rest.rsplit_once("/manifests/")?;
-        let reference = match reference.parse() {
-            Ok(digest) => Reference::Digest(digest),
-            Err(_) if is_image_tag(reference) => Reference::Tag(reference.to_owned()),
-            Err(_) => return None,
+        let ApiPath { prefix, endpoint } = target.path().parse().ok()?;
+        let Endpoint::Manifest(repository, reference) = endpoint else {
+            return None;
         };
-        is_repository_name(repository).then(|| Self {
-            repository: repository_at(target, repository),
+        Some(Self {
+            repository: repository_at(target, &prefix, &repository),
             reference,
             has_body: *method == Method::GET,
         })
@@ -69,11 +60,11 @@ impl ManifestRequest {
 }
 
 /// A repository with its registry, as people name them.
-pub(crate) fn repository_at(target: &Uri, repository: &str) -> String {
+pub(crate) fn repository_at(target: &Uri, prefix: &PathPrefix, repository: &Repository) -> String {
     let host = host_header(target);
     let host = host.to_str().unwrap_or_default();
     let host = if host == HUB[0] { HUB[1] } else { host };
-    format!("{host}/{repository}")
+    format!("{host}{prefix}/{repository}")
 }
 
 impl ManifestTee {
@@ -98,7 +89,7 @@ impl ManifestTee {
             Reference::Tag(tag) => {
                 let manifest = text(headers, DOCKER_CONTENT_DIGEST).and_then(|d| d.parse().ok());
                 self.names
-                    .note_tag(&asked.repository, tag, manifest.as_ref());
+                    .note_tag(&asked.repository, tag.as_str(), manifest.as_ref());
                 true
             }
             Reference::Digest(manifest) => !self.names.of(&asked.repository, manifest).is_empty(),
@@ -193,7 +184,10 @@ impl Copied {
         let contents = contents_of(&self.bytes);
         let repository = &self.asked.repository;
         match &self.asked.reference {
-            Reference::Tag(tag) => self.names.note_contents_of_tag(repository, tag, &contents),
+            Reference::Tag(tag) => {
+                self.names
+                    .note_contents_of_tag(repository, tag.as_str(), &contents);
+            }
             Reference::Digest(digest) => self.names.note_contents(repository, digest, &contents),
         }
     }
@@ -237,17 +231,22 @@ mod tests {
             (
                 "http://reg.test:5000/v2/team/app/manifests/1.0",
                 "reg.test:5000/team/app",
-                Reference::Tag("1.0".to_owned()),
+                Reference::Tag("1.0".parse().unwrap()),
             ),
             (
                 "https://registry-1.docker.io/v2/library/nginx/manifests/latest",
                 "docker.io/library/nginx",
-                Reference::Tag("latest".to_owned()),
+                Reference::Tag("latest".parse().unwrap()),
             ),
             (
                 &format!("https://reg.test:443/v2/a/manifests/{digest}"),
                 "reg.test/a",
-                Reference::Digest(digest),
+                Reference::Digest(digest.clone()),
+            ),
+            (
+                "https://reg.test/repository/docker/v2/a/manifests/1",
+                "reg.test/repository/docker/a",
+                Reference::Tag("1".parse().unwrap()),
             ),
         ] {
             let found = recognise(url).unwrap();

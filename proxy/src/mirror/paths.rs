@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use data_encoding::{BASE64, BASE64URL_NOPAD};
+use flotilla_registry::api_path;
 use flotilla_registry::challenge::{Challenge, token_url};
 use http::header::{
     AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, LINK, LOCATION, USER_AGENT, WWW_AUTHENTICATE,
@@ -197,7 +198,7 @@ fn ping_of(registry: &Registry) -> Result<Uri, Refusal> {
     let uri = Uri::builder()
         .scheme(registry.scheme.clone())
         .authority(registry.authority.clone())
-        .path_and_query("/v2/");
+        .path_and_query(api_path::BASE);
     uri.build().map_err(|_| bad_challenge(registry))
 }
 
@@ -286,8 +287,7 @@ pub(crate) fn name_host_in_paths(headers: &mut HeaderMap, host: &str, target: &U
     let origin = format!("{}://{registry}", target.scheme_str().unwrap_or("https"));
     let localised = |reference: &str| {
         let path = reference.strip_prefix(&origin).unwrap_or(reference);
-        let rest = path.strip_prefix("/v2/")?;
-        Some(format!("/v2/{host}/{rest}"))
+        api_path::put_first_component(host, path)
     };
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let location = text(&LOCATION).and_then(localised);
