@@ -81,7 +81,7 @@ pub(super) async fn run(args: ProxyArgs, shutdown: CancellationToken) -> anyhow:
         node.take_orders();
     }
     let proxy = Proxy::new(&proxy_config, node.clone())?;
-    let content = CheckedContent::new(&proxy_config, node.clone())?;
+    let content = CheckedContent::new(&proxy_config, node.clone(), proxy.stats())?;
     if let Err(error) = control::offer(node.engine(), Some(Arc::new(content))) {
         tracing::warn!(%error, "no control socket: `flotilla cache` needs the proxy stopped");
     }
