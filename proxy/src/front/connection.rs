@@ -16,11 +16,12 @@ use crate::front::dispatch::Dispatch;
 use crate::front::http_limits::{MAX_HEAD_BYTES, MAX_HEADERS};
 use crate::front::idle::Activity;
 use crate::front::target::Entrance;
+use crate::marks::{Mark, set_mark};
 
 /// An idle or half-written request head; engines keep connections for minutes.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15 * 60);
-/// Without a byte to or from the client, whatever it waits for or does not read. Longer than
-/// all that has a limit and an answer of its own: this one just closes.
+/// Without a byte to or from the client, also while it waits or does not read. Longer than all that
+/// has a limit and an answer of its own: this one just closes.
 const CONNECTION_IDLE_TIMEOUT: Duration = Duration::from_secs(20 * 60);
 
 /// The right to be served, of which there are limited numbers; shared by a connection and its tunnel.
@@ -48,6 +49,7 @@ pub(crate) async fn serve_client<S>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let draining = dispatch.draining.clone();
+    let stats = Arc::clone(&dispatch.layers.stats);
     let service = service_fn(move |request| {
         let (dispatch, entrance) = (Arc::clone(&dispatch), entrance.clone());
         let permit = permit.clone();
@@ -78,7 +80,23 @@ pub(crate) async fn serve_client<S>(
     };
     match activity.limit(CONNECTION_IDLE_TIMEOUT, serving).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(client.addr = %client, %error, "connection ended"),
-        Err(idle) => tracing::debug!(client.addr = %client, %idle, "connection ended"),
+        Ok(Err(error)) => match mark_of(&error) {
+            Some(mark) => set_mark!(stats, mark, client.addr = %client, reason = %error),
+            None => tracing::debug!(client.addr = %client, %error, "connection ended"),
+        },
+        Err(idle) => {
+            set_mark!(stats, Mark::ConnectionIdle, client.addr = %client, reason = %idle);
+        }
+    }
+}
+
+/// None for clients that leave.
+fn mark_of(error: &hyper::Error) -> Option<Mark> {
+    if error.is_parse_too_large() {
+        Some(Mark::HeadTooLarge)
+    } else if error.is_parse() {
+        Some(Mark::RequestMalformed)
+    } else {
+        error.is_timeout().then_some(Mark::ConnectionIdle)
     }
 }

@@ -1,5 +1,5 @@
-//! Ends what no byte moves through any longer: a peer that has gone silent holds a connection
-//! and its permit, which are limited.
+//! Ends what no byte moves through any longer. A peer that has gone silent holds a connection and
+//! its permit, and there are limited numbers of both.
 
 use std::io;
 use std::pin::Pin;
@@ -14,6 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use crate::body::{BodyError, ProxyBody, boxed, inspected};
+use crate::marks::{Mark, set_mark};
+use crate::stats::ProxyStats;
 
 /// No byte has moved for too long.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -63,13 +65,20 @@ impl Activity {
     }
 
     /// The same body; it fails when it is waited for, and nothing moves for `limit`.
-    pub(crate) fn limit_body(&self, limit: Duration, body: ProxyBody) -> ProxyBody {
+    pub(crate) fn limit_body(
+        &self,
+        limit: Duration,
+        body: ProxyBody,
+        stats: Arc<ProxyStats>,
+    ) -> ProxyBody {
         self.touch();
         boxed(LimitedBody {
             body: self.of_body(body),
             activity: self.clone(),
             limit,
             timer: Box::pin(tokio::time::sleep(limit)),
+            span: tracing::Span::current(),
+            stats,
         })
     }
 
@@ -88,6 +97,9 @@ struct LimitedBody {
     activity: Activity,
     limit: Duration,
     timer: Pin<Box<Sleep>>,
+    /// The request's.
+    span: tracing::Span,
+    stats: Arc<ProxyStats>,
 }
 
 impl Body for LimitedBody {
@@ -105,7 +117,10 @@ impl Body for LimitedBody {
         while this.timer.as_mut().poll(context).is_ready() {
             let end = this.activity.last() + this.limit;
             if end <= Instant::now() {
-                return Poll::Ready(Some(Err(Idle(this.limit).into())));
+                let idle = Idle(this.limit);
+                let _span = this.span.enter();
+                set_mark!(this.stats, Mark::AnswerStalled, reason = %idle);
+                return Poll::Ready(Some(Err(idle.into())));
             }
             this.timer.as_mut().reset(end);
         }
@@ -190,7 +205,7 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_millis(300);
 
-    /// So many frames, a third of the limit apart, then silence.
+    /// As many frames, a third of the limit apart, then silence.
     fn drops(count: u32) -> ProxyBody {
         let frames = stream::unfold(0, move |sent| async move {
             if sent == count {
@@ -204,8 +219,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slow_body_goes_on_and_a_silent_one_ends() {
-        let mut body = Activity::new().limit_body(LIMIT, drops(6));
+    async fn a_slow_body_continues_and_a_silent_one_ends() {
+        let mut body = Activity::new().limit_body(LIMIT, drops(6), Arc::default());
         for _ in 0..6 {
             assert!(body.frame().await.unwrap().is_ok());
         }

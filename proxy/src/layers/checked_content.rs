@@ -1,5 +1,7 @@
 //! What clients of the node's control socket ask for, authorized as engines' requests are.
 
+use std::sync::Arc;
+
 use flotilla_client::control::ContentSource;
 use flotilla_client::{ContentRequest, Layer, Node, OpenError};
 use flotilla_registry::{BlobUrl, origin_of};
@@ -10,6 +12,9 @@ use url::Url;
 
 use crate::front::server::ProxyConfig;
 use crate::layers::caller_check::CallerCheck;
+use crate::layers::source::NotDelivered;
+use crate::marks::set_mark;
+use crate::stats::ProxyStats;
 
 /// A node's content for its control socket. The source says for every caller whether he may have
 /// it: to this node when it has the layer, to the supernode otherwise.
@@ -17,14 +22,21 @@ use crate::layers::caller_check::CallerCheck;
 pub struct CheckedContent {
     node: Node,
     callers: CallerCheck,
+    stats: Arc<ProxyStats>,
 }
 
 impl CheckedContent {
+    /// Content of `node`; marks are set in `stats`.
+    ///
     /// # Errors
     /// A certificate file cannot be read.
-    pub fn new(config: &ProxyConfig, node: Node) -> anyhow::Result<Self> {
+    pub fn new(config: &ProxyConfig, node: Node, stats: Arc<ProxyStats>) -> anyhow::Result<Self> {
         let callers = CallerCheck::new(&config.registry_tls, &config.token_certificates)?;
-        Ok(Self { node, callers })
+        Ok(Self {
+            node,
+            callers,
+            stats,
+        })
     }
 
     async fn checked(&self, mut request: ContentRequest) -> Result<Layer, OpenError> {
@@ -41,7 +53,10 @@ impl CheckedContent {
             let admitted = self.callers.admit(&request.url, &request.headers, length);
             return match admitted.await {
                 Ok(()) => Ok(layer),
-                Err(reason) => Err(OpenError::Unswarmable(reason.to_string())),
+                Err(NotDelivered { mark, reason }) => {
+                    set_mark!(self.stats, mark, %digest, reason);
+                    Err(OpenError::Unswarmable(reason))
+                }
             };
         }
         request.digest = Some(digest);

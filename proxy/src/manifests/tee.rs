@@ -15,6 +15,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::body::{Passing, ProxyBody, inspected};
 use crate::front::target::host_header;
 use crate::manifests::image_names::ImageNames;
+use crate::marks::{Mark, set_mark};
+use crate::stats::ProxyStats;
 
 /// Registries take manifests of up to this (OCI distribution-spec, "Pushing manifests").
 const MAX_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
@@ -31,6 +33,7 @@ const HUB: [&str; 2] = ["registry-1.docker.io", "docker.io"];
 #[derive(Clone, Debug)]
 pub(crate) struct ManifestTee {
     names: ImageNames,
+    stats: Arc<ProxyStats>,
     free: Arc<Semaphore>,
 }
 
@@ -68,9 +71,10 @@ pub(crate) fn repository_at(target: &Uri, prefix: &PathPrefix, repository: &Repo
 }
 
 impl ManifestTee {
-    pub(crate) fn new(names: ImageNames) -> Self {
+    pub(crate) fn new(names: ImageNames, stats: Arc<ProxyStats>) -> Self {
         Self {
             names,
+            stats,
             free: Arc::new(Semaphore::new(AT_ONCE)),
         }
     }
@@ -94,10 +98,21 @@ impl ManifestTee {
             }
             Reference::Digest(manifest) => !self.names.of(&asked.repository, manifest).is_empty(),
         };
-        if !leads_on || !asked.has_body || !is_readable(headers) {
+        if !leads_on || !asked.has_body {
+            return response;
+        }
+        let repository = asked.repository.as_str();
+        if !is_readable(headers) {
+            set_mark!(
+                self.stats,
+                Mark::ManifestUnreadable,
+                repository,
+                reason = "encoded or too large"
+            );
             return response;
         }
         let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() else {
+            set_mark!(self.stats, Mark::ManifestsBusy, repository);
             return response;
         };
         let expected = length(headers);
@@ -106,6 +121,7 @@ impl ManifestTee {
             expected,
             asked,
             names: self.names.clone(),
+            stats: Arc::clone(&self.stats),
             _permit: permit,
         };
         let mut copy = Some(copy);
@@ -138,6 +154,7 @@ struct Copied {
     expected: Option<usize>,
     asked: ManifestRequest,
     names: ImageNames,
+    stats: Arc<ProxyStats>,
     /// One of [`AT_ONCE`].
     _permit: OwnedSemaphorePermit,
 }
@@ -148,8 +165,15 @@ impl Copied {
         let fits = self.bytes.len() + bytes.len() <= MAX_MANIFEST_BYTES;
         if fits {
             self.bytes.extend_from_slice(bytes);
+        } else {
+            self.is_unreadable("larger than any manifest");
         }
         fits
+    }
+
+    fn is_unreadable(&self, reason: &str) {
+        let repository = self.asked.repository.as_str();
+        set_mark!(self.stats, Mark::ManifestUnreadable, repository, reason);
     }
 
     /// The copy once this has passed too; none once it is read, or not worth reading.
@@ -175,13 +199,15 @@ impl Copied {
         if self.bytes.len() <= PARSED_AT_ONCE {
             self.note();
         } else {
-            // Nobody waits for it.
+            // Nothing waits for it.
             drop(tokio::task::spawn_blocking(move || self.note()));
         }
     }
 
     fn note(&self) {
-        let contents = contents_of(&self.bytes);
+        let Some(contents) = contents_of(&self.bytes) else {
+            return self.is_unreadable("not the JSON of a manifest");
+        };
         let repository = &self.asked.repository;
         match &self.asked.reference {
             Reference::Tag(tag) => {
@@ -193,8 +219,8 @@ impl Copied {
     }
 }
 
-/// The manifests that an index names, or the layers of a manifest; of anything else nothing.
-fn contents_of(document: &[u8]) -> Vec<Digest> {
+/// The manifests that an index names, or the layers of a manifest. None for anything else.
+fn contents_of(document: &[u8]) -> Option<Vec<Digest>> {
     #[derive(Deserialize)]
     struct Document {
         #[serde(default)]
@@ -207,14 +233,11 @@ fn contents_of(document: &[u8]) -> Vec<Digest> {
     struct Descriptor {
         digest: String,
     }
-    let Ok(document) = serde_json::from_slice::<Document>(document) else {
-        return Vec::new();
-    };
+    let document: Document = serde_json::from_slice(document).ok()?;
     let named = document.manifests.into_iter().chain(document.config);
     let named = named.chain(document.layers);
-    named
-        .filter_map(|named| named.digest.parse().ok())
-        .collect()
+    let digests = named.filter_map(|named| named.digest.parse().ok());
+    Some(digests.collect())
 }
 
 #[cfg(test)]
@@ -278,9 +301,16 @@ mod tests {
     fn what_is_no_manifest_holds_nothing() {
         let digest = DigestHasher::sha256_of(b"a");
         let layers = format!(r#"{{"layers":[{{"digest":"{digest}"}},{{"digest":"x"}}]}}"#);
-        assert_eq!(contents_of(layers.as_bytes()), [digest]);
-        for text in ["", "null", "[]", "{}", r#"{"layers":7}"#, "<html>"] {
-            assert!(contents_of(text.as_bytes()).is_empty(), "{text}");
+        assert_eq!(contents_of(layers.as_bytes()), Some(vec![digest]));
+        for text in ["", "null", "[7]", r#"{"layers":7}"#, "<html>"] {
+            assert_eq!(contents_of(text.as_bytes()), None, "{text}");
+        }
+        // JSON arrays are read as the fields in their order.
+        for text in ["{}", "[]"] {
+            assert!(
+                contents_of(text.as_bytes()).is_none_or(|found| found.is_empty()),
+                "{text}"
+            );
         }
     }
 }
