@@ -26,7 +26,8 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::engine::layer_reader::LayerReader;
-use crate::engine::swarm_handle::{SwarmHandle, SwarmState};
+use crate::engine::running_swarm::SwarmState;
+use crate::engine::swarm_handle::SwarmHandle;
 use crate::engine::{Engine, EngineConfig, EngineError};
 use crate::node::session as supernode_session;
 use crate::store::small_content::SmallContent;
@@ -231,7 +232,7 @@ impl Node {
         let length = local.length();
         let (supernode, answer) = self.0.ask(&request, Some(length), &[]).await?;
         if let OpenResponse::Wanted { swarm, ticket } = &answer {
-            let limit = &self.0.engine.0.limits.upload;
+            let limit = &self.0.engine.limits().upload;
             supernode
                 .give(*swarm, ticket, local.read(0..length), limit)
                 .await?;
@@ -289,7 +290,7 @@ impl NodeShared {
 
     /// What supernodes are told of this host.
     pub(crate) fn report(&self) -> NodeReport {
-        let (store, limits) = (self.engine.store(), &self.engine.0.limits);
+        let (store, limits) = (self.engine.store(), self.engine.limits());
         let counters = self.engine.counters();
         NodeReport {
             node: self.node_name.clone(),

@@ -12,7 +12,8 @@ use flotilla_torrents::tracker_wire::{AnnounceEvent, AnnounceReply, AnnounceRequ
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 
-use crate::engine::swarm_handle::{SwarmHandle, SwarmState};
+use crate::engine::running_swarm::SwarmState;
+use crate::engine::swarm_handle::SwarmHandle;
 use crate::node::{NodeShared, OpenError, Opener};
 
 /// Pause between attempts to find a supernode for a swarm that lost its own.
