@@ -11,7 +11,8 @@ use futures_util::Stream;
 use futures_util::stream::{self, BoxStream};
 use tokio::sync::watch;
 
-use crate::engine::swarm_handle::{SwarmHandle, SwarmState, SwarmStatus};
+use crate::engine::running_swarm::{SwarmState, SwarmStatus};
+use crate::engine::swarm_handle::SwarmHandle;
 use crate::store::Lease;
 
 /// Bytes handed out at a time.
@@ -51,8 +52,15 @@ impl std::fmt::Debug for LayerReader {
     }
 }
 
+impl SwarmHandle {
+    /// Verified bytes of `range`, in order, as they come.
+    pub fn read(&self, range: std::ops::Range<u64>) -> LayerReader {
+        LayerReader::new(self.clone(), range)
+    }
+}
+
 impl LayerReader {
-    pub(crate) fn new(swarm: SwarmHandle, range: Range<u64>) -> Self {
+    fn new(swarm: SwarmHandle, range: Range<u64>) -> Self {
         let end = range.end.min(swarm.geometry().length());
         let cursor = Cursor {
             number: swarm.reader_number(),

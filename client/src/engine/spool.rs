@@ -53,8 +53,37 @@ impl Drop for Room {
     }
 }
 
+impl Engine {
+    /// A place for bytes that may become a layer.
+    pub fn spool(&self) -> Spool {
+        Spool::new(self.clone())
+    }
+
+    /// Sets aside room for spooled bytes.
+    fn reserve_spooled(&self, bytes: u64) -> Result<(), StoreError> {
+        let reserved = self.0.host.store.reserve_spooled(bytes);
+        self.leave_evicted();
+        reserved
+    }
+
+    /// Makes `file`, whose bytes have these `hashes`, a layer.
+    fn adopt(
+        &self,
+        file: NamedTempFile,
+        content: &ContentId,
+        geometry: Geometry,
+        origin: &str,
+        hashes: Hashes,
+    ) -> Result<Arc<StoredLayer>, StoreError> {
+        let store = &self.0.host.store;
+        let adopted = store.adopt(file, content, geometry, origin, hashes);
+        self.leave_evicted();
+        adopted
+    }
+}
+
 impl Spool {
-    pub(crate) fn new(engine: Engine) -> Self {
+    fn new(engine: Engine) -> Self {
         Self {
             file: None,
             length: 0,

@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::blocking::blocking;
-use crate::node::{Layer, Node, Opener, Order};
+use crate::node::requester::{Opener, Order};
+use crate::node::{Layer, Node};
 
 /// Layers fetched for orders at the same time: an engine that pulls asks for three and more.
 const AT_ONCE: usize = 2;

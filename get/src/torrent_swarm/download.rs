@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use flotilla_client::engine::swarm_handle::{RunningSwarm, SwarmState};
 use flotilla_client::peers::metadata_exchange;
 use flotilla_client::peers::web_seed::{WebSeed, WebSeedError};
 use flotilla_client::store::private_dir as own_directory;
 use flotilla_client::torrent_files;
 use flotilla_client::torrent_files::path_filter::PathFilter;
 use flotilla_client::torrent_files::{FileSelection, NothingSelectedError, TorrentStorage, Watch};
+use flotilla_client::{RunningSwarm, SwarmState};
 use flotilla_torrents::{InfoHash, Magnet, MagnetError, Metainfo, MetainfoError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;

@@ -21,7 +21,7 @@ pub use self::download::{
     DownloadError, DownloadOptions, Downloaded, Output, Phase, Progress, TorrentSource, download,
 };
 pub use self::seed::{SeedError, SeedOptions, Seeding, seed};
-use flotilla_client::engine::swarm_handle::RunningSwarm;
+use flotilla_client::RunningSwarm;
 use flotilla_client::peers::trackers::TrackerTiers;
 use flotilla_client::{Engine, EngineConfig, EngineError};
 

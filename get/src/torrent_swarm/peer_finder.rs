@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use flotilla_client::engine::swarm_handle::RunningSwarm;
+use flotilla_client::RunningSwarm;
 use flotilla_client::peers::trackers::{TrackerError, TrackerTiers};
 use flotilla_torrents::tracker_wire::{AnnounceEvent, AnnounceRequest};
 use flotilla_torrents::{InfoHash, PeerId};

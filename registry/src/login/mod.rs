@@ -22,7 +22,6 @@ use self::auth_file::AuthFile;
 pub use self::auth_file::AuthFileError;
 pub use self::credential_helper::HelperError;
 use self::logins::Logins;
-
 use crate::api_path::{ApiPath, Endpoint, PathPrefix};
 use crate::blob_url::ApiUrl;
 use crate::challenge::Challenge;
