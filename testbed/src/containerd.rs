@@ -9,9 +9,10 @@ use anyhow::{Context, Result};
 
 use crate::cri;
 use crate::host::Host;
+use crate::login::Login;
 use crate::namespace::output_of;
 use crate::process::Process;
-use crate::registry::{Login, Registry};
+use crate::registry::Registry;
 
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 

@@ -11,9 +11,10 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::json;
 
 use crate::host::Host;
+use crate::login::Login;
 use crate::namespace::output_of;
 use crate::process::Process;
-use crate::registry::{Login, Registry};
+use crate::registry::Registry;
 use crate::sweep::unmount_below;
 
 /// Two cores may start five engines at once.

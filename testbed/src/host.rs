@@ -11,9 +11,9 @@ use anyhow::{Context, Result, anyhow};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::deadline::wait_until;
+use crate::lifetime::Lifetime;
 use crate::link::{InterfaceBytes, LinkRate};
 use crate::namespace::{Namespace, output_of, run};
-use crate::testbed::Lifetime;
 
 const HOST_DEVICE: &str = "eth0";
 const PREFIX_LENGTH: u8 = 16;

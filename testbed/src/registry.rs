@@ -12,6 +12,7 @@ use crate::blob_store::BlobStore;
 use crate::certificate::{CERTIFICATE_FILE, Certificate};
 use crate::deadline::wait_until;
 use crate::host::Host;
+use crate::login::Login;
 use crate::namespace::output_of;
 use crate::process::Process;
 use crate::registry_log::{BlobTraffic, RegistryLog};
@@ -21,15 +22,6 @@ const PORT: u16 = 5000;
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
 /// A request that is still being answered when traffic is asked for has this long to finish.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// A user name and its password.
-#[derive(Clone, Copy, Debug)]
-pub struct Login {
-    /// User name.
-    pub user: &'static str,
-    /// Password.
-    pub password: &'static str,
-}
 
 /// The user that every registry of the testbed knows.
 const OPERATOR: Login = Login {

@@ -23,8 +23,8 @@ use tokio::sync::oneshot;
 
 use crate::certificate::Certificate;
 use crate::host::Host;
+use crate::login::Login;
 use crate::namespace::NAMESPACE_DIR;
-use crate::registry::Login;
 
 const PORT: u16 = 5001;
 const ISSUER: &str = "harbor-token-issuer";

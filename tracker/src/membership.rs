@@ -12,7 +12,7 @@ use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use rand::seq::IteratorRandom as _;
 
-use crate::HandOut;
+use crate::hand_out::HandOut;
 
 /// What bounds the tracker, and how often peers come back.
 ///

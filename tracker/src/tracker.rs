@@ -4,12 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use flotilla_torrents::tracker_wire::{AnnounceRequest, AnnounceResponse, ScrapeEntry};
+use flotilla_torrents::tracker_wire::{AnnounceRequest, ScrapeEntry};
 use flotilla_torrents::{InfoHash, PeerId};
 use parking_lot::Mutex;
 
-use crate::Membership;
 use crate::gate::{Admission, Gate, Resident};
+use crate::hand_out::HandOut;
+use crate::membership::Membership;
 
 /// A tracker that several tasks share. Cheap to clone.
 #[derive(Clone)]
@@ -23,15 +24,6 @@ impl std::fmt::Debug for Tracker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tracker").finish_non_exhaustive()
     }
-}
-
-/// A granted announce.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HandOut {
-    /// What the peer is told.
-    pub response: AnnounceResponse,
-    /// The names of the peers, in their order.
-    pub peer_ids: Vec<PeerId>,
 }
 
 impl Tracker {

@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use url::{Url, form_urlencoded};
 
-use super::logins::Credentials;
+use super::credentials::Credentials;
 use super::{LoginError, LoginHeaders};
 use crate::challenge::token_url;
 use crate::registry_origin::RegistryOrigin;
