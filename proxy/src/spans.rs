@@ -3,7 +3,7 @@
 
 use flotilla_cluster::child_span;
 use flotilla_cluster::trace;
-use flotilla_registry::route::{Route, shown_path};
+use flotilla_registry::names::route::{Route, shown_path};
 use http::header::CONTENT_LENGTH;
 use http::{Method, Request, Response, Uri};
 use hyper::body::Body as _;

@@ -16,9 +16,9 @@ use url::Url;
 use webpki::EndEntityCert;
 use webpki::ring::RSA_PKCS1_2048_8192_SHA256;
 
-use crate::blob_url::BlobUrl;
-use crate::host::RegistryHost;
-use crate::repository::Repository;
+use crate::names::blob_url::BlobUrl;
+use crate::names::host::RegistryHost;
+use crate::names::repository::Repository;
 
 /// Harbor's tokens for many repositories reach 16 KiB.
 const MAX_TOKEN_LENGTH: usize = 64 * 1024;

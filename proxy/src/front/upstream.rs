@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla_registry::host::{PerRegistry, RegistryHost};
+use flotilla_registry::names::host::{PerRegistry, RegistryHost};
 use flotilla_registry::tls::RegistryTls;
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use flotilla_registry::api_path::{ApiPath, Endpoint, PathPrefix};
+use flotilla_registry::names::api_path::{ApiPath, Endpoint, PathPrefix};
 use flotilla_registry::{Reference, Repository};
 use flotilla_torrents::Digest;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use data_encoding::{BASE64, BASE64URL_NOPAD};
-use flotilla_registry::api_path;
 use flotilla_registry::challenge::{Challenge, token_url};
+use flotilla_registry::names::api_path;
 use http::header::{
     AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, LINK, LOCATION, USER_AGENT, WWW_AUTHENTICATE,
 };

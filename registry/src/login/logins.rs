@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::credential_helper::{CredentialHelper, HelperError};
 use super::credentials::Credentials;
-use crate::registry_origin::RegistryOrigin;
+use crate::names::registry_origin::RegistryOrigin;
 
 /// What Docker asks a credential helper for instead of Docker Hub's host.
 const HUB_KEY: &str = "https://index.docker.io/v1/";

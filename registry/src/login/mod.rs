@@ -26,11 +26,11 @@ pub use self::credential_helper::HelperError;
 pub use self::credentials::LoginHeaders;
 pub use self::error::LoginError;
 use self::logins::Logins;
-use crate::api_path::{ApiPath, Endpoint, PathPrefix};
-use crate::blob_url::ApiUrl;
 use crate::challenge::Challenge;
-use crate::registry_origin::RegistryOrigin;
-use crate::repository::Repository;
+use crate::names::api_path::{ApiPath, Endpoint, PathPrefix};
+use crate::names::blob_url::ApiUrl;
+use crate::names::registry_origin::RegistryOrigin;
+use crate::names::repository::Repository;
 use crate::source::Source;
 
 /// A login with a password itself is asked for anew after this: a credential helper may know

@@ -9,7 +9,7 @@ use url::{Url, form_urlencoded};
 use super::credentials::Credentials;
 use super::{LoginError, LoginHeaders};
 use crate::challenge::token_url;
-use crate::registry_origin::RegistryOrigin;
+use crate::names::registry_origin::RegistryOrigin;
 use crate::source::{Source, SourceError};
 
 /// Harbor's tokens for many repositories reach 16 KiB.

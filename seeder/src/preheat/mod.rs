@@ -21,7 +21,7 @@ use flotilla_cluster::content_url;
 use flotilla_cluster::messages::orders::OpenOrdered;
 use flotilla_cluster::messages::preheats::PreheatEvent;
 use flotilla_cluster::messages::swarms::{OpenRequest, OpenResponse};
-use flotilla_registry::image_reference::ImageReference;
+use flotilla_registry::names::image_reference::ImageReference;
 use flotilla_torrents::ContentId;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::sync::{Semaphore, mpsc};
@@ -35,7 +35,7 @@ pub use self::request::PreheatError;
 use self::resolution::{Image, ResolveError};
 pub(crate) use self::target::shown;
 use flotilla_registry::login::RegistryLogins;
-use flotilla_registry::registry_origin::RegistryOrigin;
+use flotilla_registry::names::registry_origin::RegistryOrigin;
 
 use self::target::{FileUrl, Target};
 use crate::stats::Statistics;

@@ -3,8 +3,8 @@
 use std::str::FromStr;
 
 use flotilla_cluster::redacted;
-use flotilla_registry::image_reference::{ImageReference, ImageReferenceError};
-use flotilla_registry::route::Route;
+use flotilla_registry::names::image_reference::{ImageReference, ImageReferenceError};
+use flotilla_registry::names::route::Route;
 use url::Url;
 
 use super::triggers::{ImageUrlError, image_at};

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use flotilla_registry::host::{RegistryHost, RegistryHostError};
+use flotilla_registry::names::host::{RegistryHost, RegistryHostError};
 use flotilla_registry::{BlobUrl, Repository};
 use serde::{Deserialize, Serialize};
 use url::Url;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use axum::http::HeaderValue;
-use flotilla_registry::api_path::{ApiPath, Endpoint};
+use flotilla_registry::names::api_path::{ApiPath, Endpoint};
 use flotilla_registry::{ApiUrl, Reference};
 use flotilla_torrents::Digest;
 use serde_json::Value;
@@ -84,7 +84,7 @@ pub(super) fn authorization_of(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flotilla_registry::image_reference::ImageReference;
+    use flotilla_registry::names::image_reference::ImageReference;
 
     #[test]
     fn a_manifest_s_url_names_an_image() {

@@ -12,7 +12,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use flotilla_registry::route::Route;
+use flotilla_registry::names::route::Route;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use url::Url;

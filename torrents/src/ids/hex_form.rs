@@ -62,7 +62,7 @@ macro_rules! hex_form {
             type Err = $crate::HexError;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                $crate::hex_form::decode(text, $what).map(Self)
+                $crate::ids::hex_form::decode(text, $what).map(Self)
             }
         }
 
