@@ -4,6 +4,8 @@
 #![cfg_attr(test, allow(clippy::cast_possible_truncation))]
 
 mod api;
+#[cfg(test)]
+mod blob_agreement;
 mod preheat;
 mod public;
 mod stats;

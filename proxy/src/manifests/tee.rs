@@ -264,7 +264,7 @@ mod tests {
             (
                 &format!("https://reg.test:443/v2/a/manifests/{digest}"),
                 "reg.test/a",
-                Reference::Digest(digest.clone()),
+                Reference::Digest(digest),
             ),
             (
                 "https://reg.test/repository/docker/v2/a/manifests/1",

@@ -287,7 +287,7 @@ mod tests {
             ("/v2/a/tags/list".to_owned(), Endpoint::Tags(name("a"))),
             (
                 format!("/v2/a/referrers/{DIGEST}"),
-                Endpoint::Referrers(name("a"), digest.clone()),
+                Endpoint::Referrers(name("a"), digest),
             ),
         ] {
             for prefix in [

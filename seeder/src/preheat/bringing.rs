@@ -4,9 +4,10 @@ use flotilla_client::{SwarmHandle, SwarmState};
 use flotilla_cluster::messages::preheats::PreheatEvent;
 use flotilla_cluster::messages::swarms::OpenRequest;
 use flotilla_registry::login::LoginHeaders;
+use flotilla_registry::origin_of;
 use flotilla_registry::source::SourceError;
 use flotilla_torrents::{ContentId, Digest};
-use url::{Origin, Url};
+use url::Url;
 
 use super::identity::{IdentityError, LentAuthorization};
 use super::{Brought, Preheat, Preheater, Told};
@@ -25,12 +26,12 @@ pub(super) struct Wanted {
 
 impl Wanted {
     /// Equal for equal content of one source.
-    pub(super) fn source_and_content(&self) -> (Origin, String) {
+    pub(super) fn source_and_content(&self) -> (String, String) {
         let content = match &self.digest {
             Some(digest) => digest.to_string(),
             None => self.url.to_string(),
         };
-        (self.url.origin(), content)
+        (origin_of(&self.url), content)
     }
 }
 

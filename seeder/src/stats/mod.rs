@@ -25,4 +25,6 @@ pub(crate) use self::api::{Web, router};
 pub(crate) use self::events::Events;
 pub(crate) use self::history_file::HistoryFile;
 pub(crate) use self::job_rows::JobList;
+#[cfg(test)]
+pub(crate) use self::observer::name_of;
 pub(crate) use self::observer::{Statistics, watch_engine};

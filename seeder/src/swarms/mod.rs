@@ -417,7 +417,7 @@ fn url_of(request: &OpenRequest) -> Result<Url, Unopened> {
 
 /// Whether `url` is the blob's with this very digest: what another URL answers says nothing about who
 /// may have the blob, nor what is in it.
-fn is_for(url: &Url, digest: Option<&Digest>) -> bool {
+pub(crate) fn is_for(url: &Url, digest: Option<&Digest>) -> bool {
     digest.is_none_or(|digest| BlobUrl::of(url).is_some_and(|blob| blob.digest() == digest))
 }
 
