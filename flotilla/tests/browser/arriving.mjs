@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { DESKTOP, inBrowser } from './browser.mjs';
-import { assertEveryLook, assertKeyboard } from './everybody.mjs';
+import { assertEveryLook, assertKeyboard } from './every_look.mjs';
 
 await inBrowser(async (browser) => {
   await browser.open('/#/swarms');
