@@ -221,7 +221,7 @@ fn named(ns: &str, mirrors: &MirrorHosts) -> Result<Registry, Refusal> {
             StatusCode::MISDIRECTED_REQUEST,
             "UNSUPPORTED",
             format!(
-                "this flotilla proxy is no mirror of {authority}: add it to mirror_hosts in the proxy's configuration"
+                "this flotilla proxy is not a mirror of {authority}: add it to mirror_hosts in the proxy's configuration"
             ),
         )
     })

@@ -26,8 +26,8 @@ use crate::stats::ProxyStats;
 /// Half of what engines give a mirror. To wait as long as dockerd waits for the registry itself
 /// would be too long to find out that it is down.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Below the keep-alive of the servers in use (nginx 75 s, Go none), so that they do not
-/// close a connection just as it is used again.
+/// Below the keep-alive of the servers in use (nginx 75 s, Go unlimited), so that they do not close a
+/// connection just as it is used again.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 const MAX_IDLE: usize = 16;
 

@@ -323,7 +323,7 @@ fn bad_scope(message: &str) -> Refusal {
 /// Its credentials must not go to the default registry instead.
 fn not_mirrored(host: &str) -> Refusal {
     let message = format!(
-        "this flotilla proxy is no mirror of {host}: start it with --mirror-host {host} (mirror_hosts in its configuration)"
+        "this flotilla proxy is not a mirror of {host}: start it with --mirror-host {host} (mirror_hosts in its configuration)"
     );
     Refusal::new(
         Mark::HostNotMirrored,
