@@ -6,6 +6,7 @@
 mod api;
 mod preheat;
 mod public;
+mod reply;
 mod stats;
 mod supernode;
 mod swarms;

@@ -6,7 +6,7 @@ use flotilla_cluster::redacted;
 use flotilla_registry::image_reference::{ImageReference, ImageReferenceError};
 use url::Url;
 
-use super::triggers::{ImageUrlError, image_at};
+use super::image_url::{ImageUrlError, image_at};
 
 /// Bytes of a URL.
 const MAX_URL_LENGTH: usize = 8 * 1024;
