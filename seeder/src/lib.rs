@@ -8,6 +8,7 @@ mod api;
 mod blob_agreement;
 mod preheat;
 mod public;
+mod reply;
 mod stats;
 mod supernode;
 mod swarms;

@@ -20,11 +20,13 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use crate::api::join_token::JoinToken;
+use crate::api::router::router;
 use crate::api::server::ApiServer;
-use crate::api::{self, Api};
+use crate::api::state::Api;
 use crate::preheat::Preheater;
 use crate::preheat::jobs::Jobs;
-use crate::preheat::triggers::PreheatTriggers;
+use crate::preheat::triggers::{PreheatTriggers, Triggers};
 use crate::public::layers::OpenLayers;
 use crate::public::repositories::OpenRepository;
 use crate::public::swarms::{OpenSwarms, SupernodeGate};
@@ -68,6 +70,7 @@ pub struct Supernode {
     listener: TcpListener,
     udp: Option<UdpSocket>,
     api: Arc<Api>,
+    triggers: Option<PreheatTriggers>,
     history: HistoryFile,
     shutdown: CancellationToken,
 }
@@ -167,10 +170,11 @@ impl Supernode {
                 tracker,
                 open_swarms,
                 jobs,
-                join_token,
+                JoinToken::new(join_token),
                 listen,
                 web,
             ),
+            triggers: None,
             history,
             shutdown,
         })
@@ -192,9 +196,9 @@ impl Supernode {
     ///
     /// # Errors
     /// A platform or the nodes are not understood.
-    pub fn with_preheat_triggers(self, triggers: PreheatTriggers) -> anyhow::Result<Self> {
+    pub fn with_preheat_triggers(mut self, triggers: PreheatTriggers) -> anyhow::Result<Self> {
         triggers.check()?;
-        self.api.triggers.get_or_init(|| triggers);
+        self.triggers.get_or_insert(triggers);
         Ok(self)
     }
 
@@ -203,7 +207,13 @@ impl Supernode {
     /// # Errors
     /// The UDP tracker's socket fails; a connection that fails fails alone.
     pub async fn serve(self) -> anyhow::Result<()> {
-        let server = ApiServer::new(self.listener, api::router(&self.api));
+        let triggers = Triggers::new(
+            self.api.jobs.clone(),
+            self.triggers,
+            self.api.join_token.clone(),
+            self.api.listen,
+        );
+        let server = ApiServer::new(self.listener, router(&self.api, triggers));
         self.api.jobs.resume();
         tokio::spawn(open_torrents::open_known(Arc::clone(&self.api)));
         let openings = &self.api.openings;

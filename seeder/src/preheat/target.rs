@@ -7,7 +7,7 @@ use flotilla_registry::names::image_reference::{ImageReference, ImageReferenceEr
 use flotilla_registry::names::route::Route;
 use url::Url;
 
-use super::triggers::{ImageUrlError, image_at};
+use super::image_url::{ImageUrlError, image_at};
 
 /// Bytes of a URL.
 const MAX_URL_LENGTH: usize = 8 * 1024;

@@ -15,7 +15,9 @@ use flotilla_cluster::messages::swarms::{OpenRequest, OpenResponse, RegisteredTo
 use flotilla_torrents::{ContentId, Digest, InfoHash, Metainfo};
 use url::Url;
 
-use crate::api::{Api, refusal, sealed_torrent};
+use crate::api::state::Api;
+use crate::reply::refusal;
+use crate::swarms::sealed_torrent;
 
 /// A layer that takes longer is opened when somebody asks for its torrent.
 const MAX_INGEST: Duration = Duration::from_secs(60 * 60);

@@ -12,19 +12,23 @@ mod events;
 mod history_file;
 mod job_rows;
 mod listing;
+mod login;
 mod metrics;
 mod observer;
 mod openapi;
 mod page;
+mod router;
 mod rows;
+mod schema;
 mod traffic;
 mod view;
+mod web;
 
 pub(crate) use self::access::Access;
-pub(crate) use self::api::{Web, router};
-pub(crate) use self::events::Events;
 pub(crate) use self::history_file::HistoryFile;
 pub(crate) use self::job_rows::JobList;
 #[cfg(test)]
 pub(crate) use self::observer::name_of;
 pub(crate) use self::observer::{Statistics, watch_engine};
+pub(crate) use self::router::router;
+pub(crate) use self::web::{Events, Web};

@@ -9,7 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::book::{Book, Member, NodeEntry, SwarmEntry};
-use super::openapi::Id;
+use super::schema::Id;
 use super::traffic::TrafficBytes;
 
 /// Who serves whom, at most.

@@ -5,6 +5,7 @@ mod at_hand;
 mod at_source;
 pub(crate) mod ingest;
 pub(crate) mod offers;
+mod sealed_torrent;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use moka::future::Cache;
 use parking_lot::Mutex;
 use url::Url;
 
+pub(crate) use self::sealed_torrent::sealed_torrent;
 use crate::public::layers::OpenLayers;
 use crate::swarms::ingest::Ingest;
 use crate::swarms::offers::{NotTaken, Offers, Wanted};

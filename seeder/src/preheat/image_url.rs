@@ -1,18 +1,10 @@
-//! From what triggers send to an image.
+//! From the URL of a manifest to the name of its image.
 
-use std::collections::HashMap;
-
-use axum::http::HeaderValue;
 use flotilla_registry::names::api_path::{ApiPath, Endpoint};
 use flotilla_registry::{ApiUrl, Reference};
 use flotilla_torrents::Digest;
-use serde_json::Value;
 use url::Url;
 
-use super::TriggerError;
-
-/// A token of Harbor has 1 to 16 KiB.
-const MAX_AUTHORIZATION_LENGTH: usize = 32 * 1024;
 const HTTP_PORT: u16 = 80;
 const HTTPS_PORT: u16 = 443;
 
@@ -26,10 +18,7 @@ pub(crate) struct ImageUrlError(String);
 
 /// The image at `http[s]://HOST/v2/REPOSITORY/manifests/REFERENCE`, as people name it. `digest` is
 /// more than a tag when it is one.
-pub(in crate::preheat) fn image_at(
-    url: &str,
-    digest: Option<&str>,
-) -> Result<String, ImageUrlError> {
+pub(super) fn image_at(url: &str, digest: Option<&str>) -> Result<String, ImageUrlError> {
     let malformed = || ImageUrlError(url.chars().take(MAX_QUOTED_LENGTH).collect());
     let parsed = Url::parse(url).map_err(|_| malformed())?;
     let ApiPath { prefix, endpoint } = ApiUrl::of(&parsed).ok_or_else(malformed)?.path;
@@ -55,30 +44,6 @@ pub(in crate::preheat) fn image_at(
         (None, Reference::Tag(tag)) => format!(":{tag}"),
     };
     Ok(format!("{host}{port}/{repository}{reference}"))
-}
-
-/// The `Authorization` among the headers that Harbor wants to be sent to its registry. Others are
-/// not: they could say another host, or take the answer apart.
-pub(super) fn authorization_of(
-    headers: Option<HashMap<String, Value>>,
-) -> Result<Option<String>, TriggerError> {
-    let mut headers = headers.into_iter().flatten();
-    let found = headers.find(|(name, _)| name.eq_ignore_ascii_case("authorization"));
-    let Some((_, value)) = found else {
-        return Ok(None);
-    };
-    let value = match value {
-        Value::String(value) => value,
-        _ => String::new(),
-    };
-    if value.is_empty() {
-        return Ok(None);
-    }
-    if value.len() > MAX_AUTHORIZATION_LENGTH || HeaderValue::from_str(&value).is_err() {
-        let error = "the Authorization among the headers is no value of a header";
-        return Err(TriggerError::Malformed(error.to_owned()));
-    }
-    Ok(Some(value))
 }
 
 #[cfg(test)]
@@ -142,23 +107,6 @@ mod tests {
             "https://h.test/v2//manifests/1",
         ] {
             assert!(image_at(url, None).is_err(), "{url}");
-        }
-    }
-
-    #[test]
-    fn only_the_authorization_is_taken_from_the_headers() {
-        let headers = |json: &str| serde_json::from_str(json).unwrap();
-        for (json, expected) in [
-            ("null", Some(None)),
-            ("{}", Some(None)),
-            (r#"{"Host":"x"}"#, Some(None)),
-            (r#"{"authorization":"Bearer t"}"#, Some(Some("Bearer t"))),
-            (r#"{"Authorization":null}"#, Some(None)),
-            (r#"{"Authorization":"a\nHost: b"}"#, None),
-        ] {
-            let found = authorization_of(headers(json)).ok();
-            let found = found.as_ref().map(|value| value.as_deref());
-            assert_eq!(found, expected, "{json}");
         }
     }
 }

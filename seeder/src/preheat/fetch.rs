@@ -1,5 +1,7 @@
 //! One blob, or one file, on its way to this supernode.
 
+use std::sync::Arc;
+
 use flotilla_client::{SwarmHandle, SwarmState};
 use flotilla_cluster::messages::preheats::PreheatEvent;
 use flotilla_cluster::messages::swarms::OpenRequest;
@@ -7,13 +9,44 @@ use flotilla_registry::login::LoginHeaders;
 use flotilla_registry::origin_of;
 use flotilla_registry::source::SourceError;
 use flotilla_torrents::{ContentId, Digest};
+use tokio::sync::Semaphore;
 use url::Url;
 
-use super::identity::{IdentityError, LentAuthorization};
-use super::{Brought, Preheat, Preheater, Told};
-use crate::swarms::{Opened, Unopened};
+use super::identity::{Identity, IdentityError, LentAuthorization};
+use super::request::Preheat;
+use crate::stats::Statistics;
+use crate::swarms::{Opened, Openings, Unopened};
 
-/// One blob, or one file, to bring.
+/// Layers read for preheating at the same time, by all requests together: nodes that pull go
+/// beside them, and a registry serves Docker's three of one node as well.
+pub(super) const LAYERS_AT_ONCE: usize = 8;
+
+/// What one step of a preheat has led to.
+#[derive(Debug)]
+pub(crate) struct StepOutcome {
+    pub(crate) event: PreheatEvent,
+    pub(crate) fetched: Option<Fetched>,
+}
+
+/// A layer or a file that is here.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    /// Where its source has it.
+    pub(crate) url: Url,
+    pub(crate) content: ContentId,
+}
+
+impl StepOutcome {
+    /// Of what is not fetched.
+    pub(super) fn of(event: PreheatEvent) -> Self {
+        Self {
+            event,
+            fetched: None,
+        }
+    }
+}
+
+/// One blob, or one file, to fetch.
 pub(super) struct Wanted {
     /// The image, or the file, as people name it.
     pub(super) name: String,
@@ -35,9 +68,9 @@ impl Wanted {
     }
 }
 
-/// Why a blob or a file is not brought.
+/// Why a blob or a file is not fetched.
 #[derive(Debug, thiserror::Error)]
-enum BringError {
+enum FetchError {
     #[error(transparent)]
     Identity(#[from] IdentityError),
     #[error(transparent)]
@@ -50,7 +83,7 @@ enum BringError {
     Closed,
 }
 
-impl From<Unopened> for BringError {
+impl From<Unopened> for FetchError {
     fn from(error: Unopened) -> Self {
         match error {
             Unopened::Source(error) => Self::Source(error),
@@ -59,12 +92,28 @@ impl From<Unopened> for BringError {
     }
 }
 
-impl Preheater {
-    pub(super) async fn bring(&self, wanted: Wanted, asked: &Preheat) -> Told {
-        // Nobody closes the semaphore.
+/// Opens swarms in the supernode's own name, and waits until their content is here. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Fetcher {
+    openings: Arc<Openings>,
+    statistics: Statistics,
+    slots: Arc<Semaphore>,
+}
+
+impl Fetcher {
+    pub(super) fn new(openings: Arc<Openings>, statistics: Statistics) -> Self {
+        Self {
+            openings,
+            statistics,
+            slots: Arc::new(Semaphore::new(LAYERS_AT_ONCE)),
+        }
+    }
+
+    pub(super) async fn fetch(&self, wanted: Wanted, asked: &Preheat) -> StepOutcome {
+        // The semaphore is never closed.
         let _slot = self.slots.acquire().await;
-        let brought = match wanted.digest {
-            Some(_) => self.bring_blob(&wanted, &asked.lent).await,
+        let fetched = match wanted.digest {
+            Some(_) => self.fetch_blob(&wanted, &asked.lent).await,
             // No login goes to where a file is: it is for who may have it without one.
             None => {
                 let opened = self.open(&wanted, Vec::new(), asked.filter_query());
@@ -74,8 +123,8 @@ impl Preheater {
         let Wanted {
             name, digest, url, ..
         } = wanted;
-        match brought {
-            Ok((content, bytes)) => Told {
+        match fetched {
+            Ok((content, bytes)) => StepOutcome {
                 event: match digest {
                     Some(digest) => PreheatEvent::Layer {
                         image: name,
@@ -84,9 +133,9 @@ impl Preheater {
                     },
                     None => PreheatEvent::File { url: name, bytes },
                 },
-                brought: Some(Brought { url, content }),
+                fetched: Some(Fetched { url, content }),
             },
-            Err(error) => Told::of(PreheatEvent::Failed {
+            Err(error) => StepOutcome::of(PreheatEvent::Failed {
                 image: name,
                 digest,
                 reason: error.to_string(),
@@ -95,15 +144,15 @@ impl Preheater {
     }
 
     /// Once the blob is here and compared with its digest.
-    async fn bring_blob(
+    async fn fetch_blob(
         &self,
         wanted: &Wanted,
         lent: &LentAuthorization,
-    ) -> Result<(ContentId, u64), BringError> {
-        let identity = self.identity(lent);
+    ) -> Result<(ContentId, u64), FetchError> {
+        let identity = Identity::new(&self.openings.logins, lent);
         let headers = identity.headers(&wanted.url).await?;
         let opened = match self.open(wanted, headers, &[]).await {
-            Err(BringError::Source(SourceError::Refused { status }))
+            Err(FetchError::Source(SourceError::Refused { status }))
                 if identity.may_change(status, &wanted.url).await =>
             {
                 let headers = identity.headers(&wanted.url).await?;
@@ -119,7 +168,7 @@ impl Preheater {
         wanted: &Wanted,
         headers: LoginHeaders,
         filter_query: &[String],
-    ) -> Result<Opened, BringError> {
+    ) -> Result<Opened, FetchError> {
         let request = OpenRequest {
             url: wanted.url.to_string(),
             headers,
@@ -139,7 +188,7 @@ impl Preheater {
 }
 
 /// What it is and its length, once all of it is here.
-async fn arrived(opened: Result<Opened, BringError>) -> Result<(ContentId, u64), BringError> {
+async fn arrived(opened: Result<Opened, FetchError>) -> Result<(ContentId, u64), FetchError> {
     match opened? {
         Opened::Small(small) => Ok((small.content().clone(), small.geometry().length())),
         Opened::Swarm(known) => {
@@ -149,13 +198,13 @@ async fn arrived(opened: Result<Opened, BringError>) -> Result<(ContentId, u64),
     }
 }
 
-async fn whole(handle: &SwarmHandle) -> Result<u64, BringError> {
+async fn whole(handle: &SwarmHandle) -> Result<u64, FetchError> {
     let mut status = handle.watch();
     let settled =
         status.wait_for(|status| status.complete || matches!(status.state, SwarmState::Void(_)));
-    let settled = settled.await.map_err(|_| BringError::Closed)?.clone();
+    let settled = settled.await.map_err(|_| FetchError::Closed)?.clone();
     match settled.state {
-        SwarmState::Void(reason) => Err(BringError::Void(reason)),
+        SwarmState::Void(reason) => Err(FetchError::Void(reason)),
         _ => Ok(handle.geometry().length()),
     }
 }
