@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, flock};
 
-use crate::host::{Host, HostPlan};
-use crate::interruption::{protect, release};
 use crate::lifetime::Lifetime;
-use crate::namespace::{Namespace, run};
+use crate::network::host::{Host, HostPlan};
+use crate::network::namespace::{Namespace, run};
+use crate::processes::interruption::{protect, release};
 use crate::scratch::scratch_root;
 use crate::sweep::{KEPT_MARKER, sweep, sweep_stale, testbed_name};
 

@@ -29,7 +29,10 @@ const ALLOWED: &[Allowed] = &[
     allow("client", &["torrents", "cluster"]),
     allow("registry", &["torrents", "cluster"]),
     allow("get", &["torrents", "cluster", "client", "registry"]),
-    allow("seeder", &["torrents", "cluster", "client", "registry"]),
+    allow(
+        "seeder",
+        &["torrents", "cluster", "tracker", "client", "registry"],
+    ),
     Allowed {
         krate: "proxy",
         dependencies: &["torrents", "cluster", "client", "registry"],

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::json;
 
-use crate::host::Host;
-use crate::login::Login;
-use crate::namespace::output_of;
-use crate::process::Process;
-use crate::registry::Registry;
+use crate::network::host::Host;
+use crate::network::namespace::output_of;
+use crate::processes::process::Process;
+use crate::registries::login::Login;
+use crate::registries::registry::Registry;
 use crate::sweep::unmount_below;
 
 /// Two cores may start five engines at once.

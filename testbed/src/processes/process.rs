@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::deadline::wait_until;
+use crate::processes::deadline::wait_until;
 
 /// Ticks per second of `/proc/<id>/stat`: fixed at 100 for user space on Linux.
 const CLOCK_TICKS: f64 = 100.0;

@@ -10,10 +10,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::deadline::wait_until;
 use crate::lifetime::Lifetime;
-use crate::link::{InterfaceBytes, LinkRate};
-use crate::namespace::{Namespace, output_of, run};
+use crate::network::link::{InterfaceBytes, LinkRate};
+use crate::network::namespace::{Namespace, output_of, run};
+use crate::processes::deadline::wait_until;
 
 const HOST_DEVICE: &str = "eth0";
 const PREFIX_LENGTH: u8 = 16;

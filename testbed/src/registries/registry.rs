@@ -8,15 +8,15 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
-use crate::blob_store::BlobStore;
-use crate::certificate::{CERTIFICATE_FILE, Certificate};
-use crate::deadline::wait_until;
-use crate::host::Host;
-use crate::login::Login;
-use crate::namespace::output_of;
-use crate::process::Process;
-use crate::registry_log::{BlobTraffic, RegistryLog};
-use crate::token_service::TokenService;
+use crate::network::host::Host;
+use crate::network::namespace::output_of;
+use crate::processes::deadline::wait_until;
+use crate::processes::process::Process;
+use crate::registries::blob_store::BlobStore;
+use crate::registries::certificate::{CERTIFICATE_FILE, Certificate};
+use crate::registries::login::Login;
+use crate::registries::registry_log::{BlobTraffic, RegistryLog};
+use crate::registries::token_service::TokenService;
 
 const PORT: u16 = 5000;
 const READY_TIMEOUT: Duration = Duration::from_secs(20);

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use crate::host::Host;
-use crate::process::Process;
+use crate::network::host::Host;
+use crate::processes::process::Process;
 
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
 const API_PORT: u16 = 8001;

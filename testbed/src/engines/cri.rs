@@ -13,7 +13,7 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Endpoint, Uri};
 use tower::service_fn;
 
-use crate::login::Login;
+use crate::registries::login::Login;
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct PullImageRequest {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::host::Host;
-use crate::process::Process;
+use crate::network::host::Host;
+use crate::processes::process::Process;
 
 const PORT: u16 = 9000;
 const READY_TIMEOUT: Duration = Duration::from_secs(20);

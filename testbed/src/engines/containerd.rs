@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::cri;
-use crate::host::Host;
-use crate::login::Login;
-use crate::namespace::output_of;
-use crate::process::Process;
-use crate::registry::Registry;
+use crate::engines::cri;
+use crate::network::host::Host;
+use crate::network::namespace::output_of;
+use crate::processes::process::Process;
+use crate::registries::login::Login;
+use crate::registries::registry::Registry;
 
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 

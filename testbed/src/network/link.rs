@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::namespace::{Namespace, run};
+use crate::network::namespace::{Namespace, run};
 
 /// The speed of a link, the same in both directions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

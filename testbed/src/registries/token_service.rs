@@ -21,10 +21,10 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use crate::certificate::Certificate;
-use crate::host::Host;
-use crate::login::Login;
-use crate::namespace::NAMESPACE_DIR;
+use crate::network::host::Host;
+use crate::network::namespace::NAMESPACE_DIR;
+use crate::registries::certificate::Certificate;
+use crate::registries::login::Login;
 
 const PORT: u16 = 5001;
 const ISSUER: &str = "harbor-token-issuer";
