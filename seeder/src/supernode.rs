@@ -44,7 +44,7 @@ pub struct SupernodeConfig {
     pub data_dir: PathBuf,
     /// The cluster's secret; `None`: every host may join.
     pub join_token: Option<String>,
-    /// Lets whoever shows it see the statistics, besides the join token.
+    /// Lets its bearer see the statistics, besides the join token.
     pub stats_token: Option<String>,
     /// Bytes that the layers may take.
     pub cache_quota: u64,
@@ -59,7 +59,7 @@ pub struct SupernodeConfig {
     pub token_certificates: Vec<TokenCertificate>,
     /// How sources are verified.
     pub registry_tls: RegistryTls,
-    /// Repositories whose layers are for everybody.
+    /// Repositories whose layers are public.
     pub open_repositories: Vec<OpenRepository>,
     /// Registries that it turns to in its own name, and how it logs in there.
     pub logins: LoginConfig,
@@ -191,8 +191,8 @@ impl Supernode {
         Ok(self)
     }
 
-    /// Lets Harbor and other triggers ask for preheats. Without this, whoever is on this host may
-    /// when the API listens on loopback, and whoever shows the join token.
+    /// Lets Harbor and other triggers ask for preheats. Without this, a caller on this host may
+    /// when the API listens on loopback, and a caller that sends the join token.
     ///
     /// # Errors
     /// A platform or the nodes are not understood.

@@ -88,7 +88,7 @@ impl NginxOrigin {
         format!("http://{}/{file}", self.host.address())
     }
 
-    /// What it has sent, once nobody is connected any more: nginx logs a response when it ends,
+    /// What it has sent, once no client is connected any more: nginx logs a response when it ends,
     /// and closes a connection that has been idle for a second.
     ///
     /// # Errors

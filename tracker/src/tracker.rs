@@ -68,7 +68,7 @@ impl Tracker {
             response.complete = response.complete.saturating_add(1);
             let wants_seeders = request.left > 0 && request.numwant != Some(0);
             if wants_seeders && !request.is_stopped() {
-                // It stays, and has the whole: nobody is a better peer.
+                // It stays, and has the whole: no peer is better.
                 response.peers.insert(0, address);
                 handed_out.peer_ids.insert(0, peer_id);
                 let most = request.numwant.unwrap_or(most).min(most);
@@ -114,7 +114,7 @@ mod tests {
 
     const SEEDER: PeerId = PeerId::from_bytes([99; 20]);
 
-    /// Everybody is a member, and every swarm is seeded here.
+    /// Every caller is a member, and every swarm is seeded here.
     struct OpenHouse;
 
     impl Gate for OpenHouse {

@@ -89,7 +89,7 @@ impl CredentialHelper {
         })
     }
 
-    /// What it keeps for `server`. Not run by a shell, and killed when nobody waits any more.
+    /// What it keeps for `server`. Not run by a shell, and killed when no caller waits any more.
     ///
     /// # Errors
     /// It does not answer as it should.

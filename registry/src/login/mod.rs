@@ -41,7 +41,7 @@ const ANONYMOUS_TTL: Duration = Duration::from_secs(60);
 /// Logins kept; each is a token of a few KiB.
 const MAX_KEPT: u64 = 1000;
 
-/// Which registries the supernode turns to in its own name, and as whom.
+/// Which registries the supernode turns to in its own name, and with which login.
 ///
 /// # Defaults
 /// None.

@@ -59,7 +59,7 @@ async fn hello(State(api): State<Arc<Api>>) -> Json<Hello> {
 }
 
 /// Answers when the source has; until then white space tells the node that this supernode
-/// lives. The work goes on when the node that asked first goes away: others wait for it.
+/// lives. The work continues when the node that asked first goes away: others wait for it.
 async fn open(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,

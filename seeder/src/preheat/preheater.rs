@@ -64,7 +64,7 @@ impl Preheater {
         None
     }
 
-    /// What a node is answered that is to have a layer: whoever asked for the preheat has been let
+    /// What a node is answered that is to have a layer: the caller of the preheat has been let
     /// in by the registry.
     pub(crate) async fn open_ordered(
         &self,

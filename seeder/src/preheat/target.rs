@@ -66,7 +66,7 @@ impl FromStr for Target {
     }
 }
 
-/// Whether somebody means an image, although something is wrong with its URL.
+/// Whether an image is meant, although something is wrong with its URL.
 fn names_a_manifest(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| Route::of(url.path()) == Route::Manifest)
 }

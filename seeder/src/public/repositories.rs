@@ -1,4 +1,4 @@
-//! Repositories whose layers are for everybody, by the operator's word.
+//! Repositories whose layers are public, by the operator's word.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,6 +1,6 @@
 //! Who may see the page, the API and the metrics.
 //!
-//! On loopback everybody who is on the machine. From elsewhere whoever shows the join token or the
+//! On loopback every user of the machine. From elsewhere a caller that sends the join token or the
 //! statistics token: as `Authorization: Bearer`, or once on the login page, which gives a cookie.
 
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 /// A working day.
 pub(super) const LOGIN_LASTS: Duration = Duration::from_secs(12 * 3600);
 pub(super) const COOKIE: &str = "flotilla_stats";
-/// Set by proxies: whoever comes through one is not on this machine. nginx sets none of them, but
+/// Set by proxies: a caller that comes through one is not on this machine. nginx sets none of them, but
 /// speaks HTTP/1.0, which browsers do not, unless it is told otherwise.
 const FORWARDED: [&str; 3] = ["forwarded", "x-forwarded-for", "via"];
 
@@ -92,7 +92,7 @@ impl Access {
     }
 }
 
-/// From loopback, not through a proxy, and by an address: a name may be one that somebody else's web
+/// From loopback, not through a proxy, and by an address: a name may be one that another web
 /// page makes the browser resolve to loopback.
 fn is_on_this_machine(remote: SocketAddr, version: Version, headers: &HeaderMap) -> bool {
     let by_address = text(headers, header::HOST.as_str()).is_some_and(|host| {

@@ -3,7 +3,7 @@
 //! [`book`] keeps what is reported, without IO, and [`history_file`] the traffic of the last week on
 //! the disk; [`rows`] and [`job_rows`] are what is told of it, [`listing`] searches,
 //! sorts and cuts them into pages; [`view`] makes the answers, which [`api`] gives once and [`events`]
-//! again and again, [`openapi`] describes; [`access`] says to whom; [`page`] are the files of the page.
+//! again and again, [`openapi`] describes; [`access`] says who may see it; [`page`] are the files of the page.
 
 mod access;
 mod api;

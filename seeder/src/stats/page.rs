@@ -18,7 +18,7 @@ const MODULES: [(&str, &str); 5] = [
     ("/page/views.js", include_str!("page/views.js")),
 ];
 
-/// Nothing but what this host serves: no inline script, no request elsewhere, in nobody's frame.
+/// Nothing but what this host serves: no inline script, no request elsewhere, in no frame.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
                       connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 

@@ -194,7 +194,7 @@ pub(super) struct SwarmView {
     registry_reasons: Vec<Reason>,
     map: PieceMapView,
     peers: Page<PartRow>,
-    /// Who has sent how much to whom; the largest 200.
+    /// Bytes sent from peer to peer; the largest 200.
     edges: Vec<Edge>,
 }
 

@@ -126,7 +126,7 @@ impl Host {
     /// A connection from this host, used by this process.
     ///
     /// # Errors
-    /// Nobody listens at `to`.
+    /// Nothing listens at `to`.
     pub fn connect(&self, to: SocketAddr) -> Result<TcpStream> {
         let connect = || -> Result<TcpStream> {
             let namespace = File::open(self.namespace.path()).context("no namespace")?;
@@ -147,7 +147,7 @@ impl Host {
         self.namespace.name()
     }
 
-    /// Waits until nobody is connected to `port` of this host, so that logs are complete.
+    /// Waits until no client is connected to `port` of this host, so that logs are complete.
     ///
     /// # Errors
     /// Still connected at the deadline.

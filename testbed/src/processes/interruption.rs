@@ -21,7 +21,7 @@ pub fn interrupted() -> bool {
 }
 
 /// Ends a command-line program: its error printed once, exit code 1; after a signal the exit code
-/// is left to whoever clears up.
+/// is left to the code that clears up.
 pub fn conclude(outcome: anyhow::Result<()>) -> ExitCode {
     while interrupted() {
         thread::park();

@@ -120,7 +120,7 @@ fn serve(
     })
 }
 
-/// A token is given to everybody whose credentials are right, or who has none; what it allows
+/// A token is given to every client whose credentials are right, or that has none; what it allows
 /// is in its claims.
 async fn token(
     State(signer): State<Arc<Signer>>,

@@ -19,7 +19,7 @@ const MAX_REQUEST_BYTES: usize = 128 * 1024;
 /// Jobs that are listed, the latest.
 const MAX_LISTED: usize = 1000;
 
-/// The routes; whoever mounts them lets members of the cluster through only.
+/// The routes; the code that mounts them lets members of the cluster through only.
 pub(crate) fn router(jobs: Jobs) -> Router {
     Router::new()
         .route("/v1/preheat-jobs", get(list).post(submit))

@@ -138,13 +138,13 @@ impl Jobs {
         let table = self.lock().clone();
         for (id, job) in table {
             if !job.is_finished() {
-                tracing::info!(job = %id, "preheat goes on");
+                tracing::info!(job = %id, "preheat continues");
                 tokio::spawn(self.clone().run(job));
             }
         }
     }
 
-    /// Takes a job, or finds one that is unfinished and does the same: that one goes on with the
+    /// Takes a job, or finds one that is unfinished and does the same: that one continues with the
     /// `authorization` that was lent last. Returns once it is on the disk.
     ///
     /// # Errors

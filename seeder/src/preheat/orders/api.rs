@@ -70,7 +70,7 @@ async fn open(
     Json(asked): Json<OpenOrdered>,
 ) -> Response {
     let Some(layer) = jobs.orders().ordered(JobId(job), &asked) else {
-        let reason = "nobody has ordered that of this node".to_owned();
+        let reason = "this node has no such order".to_owned();
         let status = StatusCode::NOT_FOUND.as_u16();
         return Json(OpenResponse::Refused { status, reason }).into_response();
     };
@@ -85,7 +85,7 @@ async fn note(
     Path(job): Path<u64>,
     Json(outcome): Json<OrderOutcome>,
 ) -> Response {
-    // One that nobody waits for any more is no fault of the node.
+    // One without a waiting job is no fault of the node.
     let is_waited_for = jobs.orders().note(JobId(job), outcome);
     Json(serde_json::json!({ "waited_for": is_waited_for })).into_response()
 }

@@ -9,7 +9,7 @@ use crate::preheat::{Preheat, PreheatError};
 /// their requests do not say it.
 ///
 /// # Defaults
-/// Nobody but members, and whoever is on this host when the API listens on loopback; all platforms;
+/// Members only, and callers on this host when the API listens on loopback; all platforms;
 /// no nodes.
 #[derive(Clone, Debug, Default)]
 pub struct PreheatTriggers {
