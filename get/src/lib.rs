@@ -5,16 +5,9 @@
 //! straight from its source as a part file with a record of what survives a crash. Both are gone
 //! on with after an interruption, and begun anew when the content has changed.
 
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::cast_possible_truncation
-    )
-)]
+#![cfg_attr(test, allow(clippy::cast_possible_truncation))]
 
+mod call;
 mod error;
 mod events;
 mod files;
@@ -23,20 +16,18 @@ mod from_swarm;
 mod get_source;
 mod http;
 mod listing;
+mod options;
 mod stop;
 mod torrent;
 pub mod torrent_swarm;
 mod transfer;
 
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use url::Url;
 
 pub use self::error::GetError;
 pub use self::events::{GetEvent, Observer, Progress, Way, share};
@@ -47,85 +38,16 @@ pub use self::http::netrc::{Login, Netrc};
 pub use self::http::source_client::{SourceClient, SourceOptions};
 pub use self::listing::index_walk::{IndexEntry, IndexError, IndexLimits, IndexOptions, walk};
 pub use self::listing::remote_name::remote_name;
+pub use self::options::{GetFile, GetOptions, Seeding};
 pub use flotilla_client::{ByteRange, ByteRangeError};
 pub use flotilla_cluster::redacted;
 
-use flotilla_client::torrent_files::path_filter::PathFilter;
-use flotilla_client::{DaemonClient, Node, NodeConfig};
+use flotilla_client::{Node, NodeConfig};
 use flotilla_cluster::rate_limit::RateLimiter;
 
-use self::transfer::{Call, Seed, Transfer};
+use self::call::Call;
+use self::transfer::{Seed, Transfer};
 use crate::files::work_dir::WorkDir;
-
-/// How files are got.
-#[derive(Clone, Debug)]
-pub struct GetOptions {
-    /// The proxy that runs on this node, which is asked first: its cache then has the files, too.
-    /// Its limits hold, and it seeds as long as it has room.
-    pub daemon: Option<DaemonClient>,
-    /// The supernodes of the cluster; none: straight from the source.
-    pub supernodes: Vec<Url>,
-    /// Whether somebody named the supernodes for this very call: that none of them can be reached
-    /// is then an error, and no reason to do without.
-    pub are_supernodes_named: bool,
-    /// The cluster's secret, when it has one.
-    pub join_token: Option<String>,
-    /// How sources are asked.
-    pub source: SourceOptions,
-    /// Limit on bytes per second received.
-    pub download_rate: Option<u64>,
-    /// Limit on bytes per second sent.
-    pub upload_rate: Option<u64>,
-    /// A swarm that is slower is left for the source; a source that is slower is given up.
-    pub min_rate: Option<MinRate>,
-    /// For each file, from its beginning to the end of its download.
-    pub timeout: Option<Duration>,
-    /// Whether the source is asked when the swarm does not deliver.
-    pub fallback: bool,
-    /// What is done after completion.
-    pub seeding: Seeding,
-    /// Where bytes are kept until completion.
-    pub data_dir: PathBuf,
-    /// Whether the data directory is for this call alone, and removed at its end.
-    pub is_data_dir_own: bool,
-    /// Files at the same time.
-    pub parallel: NonZeroUsize,
-    /// Where peers connect to; default: any address, a port of the system's choice.
-    pub peer_listen: Option<SocketAddr>,
-    /// Whether the SHA-256 of each file is told.
-    pub tells_digest: bool,
-}
-
-/// How long a complete file seeds.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Seeding {
-    /// At most so long; with neither this nor a ratio not at all.
-    pub time: Option<Duration>,
-    /// Until so many times its length was sent.
-    pub ratio: Option<f64>,
-}
-
-/// One file to get.
-#[derive(Clone, Debug)]
-pub struct GetFile {
-    /// What.
-    pub source: GetSource,
-    /// The file to make. It appears whole and verified, or not at all; what was there is replaced.
-    pub output: PathBuf,
-    /// Whether a torrent appears beside `output`, under its own name.
-    pub names_itself: bool,
-    /// A directory below which nothing is written through a symbolic link, and directories are
-    /// made as needed.
-    pub below: Option<PathBuf>,
-    /// What the file has to be.
-    pub digest: Option<ExpectedDigest>,
-    /// The part of the content that the file is to hold.
-    pub range: Option<ByteRange>,
-    /// Query parameters that do not name the content, such as signatures.
-    pub filter_query: Vec<String>,
-    /// Which files of a torrent, by their paths below its directory.
-    pub filter: PathFilter,
-}
 
 /// Gets the files. Returns when each is complete, verified and seeded, or has failed; the failed
 /// ones with the reason. The signal ends it early; after completion it only ends the seeding.

@@ -9,10 +9,10 @@ use tokio::io::AsyncReadExt as _;
 use tokio::sync::watch;
 use url::Url;
 
+use super::call::Call;
 use super::error::GetError;
 use super::events::{GetEvent, Reporter, Way};
 use super::stop::Stop;
-use super::transfer::Call;
 use super::{GetFile, GetSource};
 use crate::http::source_client::{SourceFailure, Wanted};
 use crate::torrent_swarm::{

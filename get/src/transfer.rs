@@ -7,35 +7,24 @@ use std::time::Duration;
 
 use flotilla_client::{DaemonClient, Node, SwarmHandle};
 use flotilla_cluster::content_url;
-use flotilla_cluster::rate_limit::RateLimiter;
 use flotilla_cluster::redacted;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use super::call::Call;
 use super::error::GetError;
 use super::events::{GetEvent, Observer, Reporter, Way};
 use super::from_daemon::FromDaemon;
 use super::from_swarm::{FromSwarm, SwarmFailure};
 use super::stop::Stop;
 use super::torrent::FromTorrent;
-use super::{GetFile, GetOptions, GetSource, Seeding};
+use super::{GetFile, GetSource, Seeding};
 use crate::files::part_file::PartFile;
 use crate::files::publish::{Publication, Published, publish};
 use crate::http::from_source::FromSource;
-use crate::http::source_client::SourceClient;
 
 /// How often a seeding swarm is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
-
-/// What the files of one call share.
-pub(crate) struct Call {
-    pub(crate) options: GetOptions,
-    pub(crate) client: SourceClient,
-    pub(crate) node: Option<Node>,
-    pub(crate) limit: RateLimiter,
-    pub(crate) shutdown: CancellationToken,
-}
 
 /// One file on its way.
 pub(crate) struct Transfer<'a> {
@@ -103,7 +92,7 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// Gets the file; what goes on seeding.
+    /// Gets the file; returns what keeps seeding.
     pub(crate) async fn run(self) -> Result<Option<Seed>, GetError> {
         let got = match &self.file.source {
             GetSource::Web(url) => self.web(url).await,
@@ -197,7 +186,7 @@ impl<'a> Transfer<'a> {
     }
 
     /// The way that the bytes come at first. A file that has begun to come straight from its
-    /// source goes on so: nothing is fetched twice.
+    /// source continues so: nothing is fetched twice.
     fn choose_way(&self, left_over: Option<&PartFile>) -> Way {
         let has_begun = left_over.is_some_and(|part| part.held() > 0);
         let goes_on = has_begun && self.file.range.is_none() && self.call.options.fallback;

@@ -1,20 +1,16 @@
-//! Spans of what engines ask, see [`flotilla_cluster::trace`]. Names and attributes are those of the
-//! OpenTelemetry semantic conventions for HTTP; those of flotilla's own begin with `flotilla.`.
+//! Spans of the requests of engines, see [`flotilla_cluster::trace`]. Names and attributes are those of
+//! the OpenTelemetry semantic conventions for HTTP; flotilla's own begin with `flotilla.`.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
-use bytes::Bytes;
 use flotilla_cluster::child_span;
 use flotilla_cluster::trace;
-use flotilla_registry::route::{Route, shown_path};
+use flotilla_registry::names::route::{Route, shown_path};
 use http::header::CONTENT_LENGTH;
 use http::{Method, Request, Response, Uri};
-use hyper::body::{Body, Frame, SizeHint};
+use hyper::body::Body as _;
 use tracing::Span;
 use tracing::field::Empty;
 
-use crate::body::{BodyError, ProxyBody, boxed};
+use crate::body::{Passing, ProxyBody, inspected};
 
 /// The span of a request of an engine, from its head to the end of its answer's body.
 pub(crate) fn of_engine<B>(request: &Request<B>) -> Span {
@@ -68,7 +64,7 @@ pub(crate) fn to_registry(method: &Method, url: &Uri) -> Span {
     )
 }
 
-/// Of few names: the conventions' own word for the others.
+/// The conventions' own word for methods other than these.
 fn method_name(method: &Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",
@@ -82,9 +78,9 @@ fn method_name(method: &Method) -> &'static str {
     }
 }
 
-/// Notes who answers the request that this task works for.
-pub(crate) fn answered_by(who: &'static str) {
-    trace::current().record("flotilla.answered_by", who);
+/// Notes what answers the request that this task works for.
+pub(crate) fn answered_by(source: &'static str) {
+    trace::current().record("flotilla.answered_by", source);
 }
 
 /// Notes why bytes of `request` come from the registry.
@@ -101,25 +97,25 @@ pub(crate) fn until_answered(span: Span, response: Response<ProxyBody>) -> Respo
     }
     let status = response.status().as_u16();
     span.record("http.response.status_code", i64::from(status));
-    // What engines do wrong is no error of the server.
+    // A mistake of the engine is not an error of the server.
     if status >= 500 {
         span.record("otel.status_code", "ERROR");
     }
     let announced = response.headers().get(CONTENT_LENGTH);
     let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
     response.map(|body| {
-        boxed(TracedBody {
+        let mut answer = TracedAnswer {
             is_whole: body.is_end_stream(),
             announced,
-            body,
             bytes: 0,
             span,
-        })
+        };
+        inspected(body, move |passing| answer.note(passing))
     })
 }
 
-struct TracedBody {
-    body: ProxyBody,
+/// What of an answer's body has passed. Ends the span when it is dropped.
+struct TracedAnswer {
     span: Span,
     bytes: u64,
     /// hyper does not ask for the end of a body whose length it has sent.
@@ -127,36 +123,20 @@ struct TracedBody {
     is_whole: bool,
 }
 
-impl Body for TracedBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        match &polled {
-            Poll::Ready(Some(Ok(frame))) => {
+impl TracedAnswer {
+    fn note(&mut self, passing: Passing<'_>) {
+        match passing {
+            Passing::Frame { frame, is_last } => {
                 self.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-                self.is_whole = self.body.is_end_stream();
+                self.is_whole = is_last;
             }
-            Poll::Ready(None) => self.is_whole = true,
-            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
+            Passing::End => self.is_whole = true,
+            Passing::Failure => {}
         }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 
-impl Drop for TracedBody {
+impl Drop for TracedAnswer {
     fn drop(&mut self) {
         self.span
             .record("http.response.body.size", trace::number(self.bytes));

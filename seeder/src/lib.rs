@@ -1,21 +1,14 @@
 //! The supernode: registry and HTTP sources, cut-through ingest into a growing piece map,
 //! cluster API.
 
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::cast_possible_truncation
-    )
-)]
+#![cfg_attr(test, allow(clippy::cast_possible_truncation))]
 
 mod api;
 #[cfg(test)]
 mod blob_agreement;
 mod preheat;
 mod public;
+mod reply;
 mod stats;
 mod supernode;
 mod swarms;

@@ -7,6 +7,7 @@ use flotilla_torrents::{Bitfield, ContentId, Digest, Geometry};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use crate::blocking::blocking;
 use crate::engine::Engine;
 use crate::store::{LayerAudit, RemoveError, SmallEntry, Store, StoreError, StoredLayer};
 
@@ -30,7 +31,7 @@ pub struct LayerReport {
     pub last_used: u64,
     /// Whether it is never evicted.
     pub pinned: bool,
-    /// Whether somebody downloads, reads or uploads it now.
+    /// Whether it is downloaded, read or uploaded now.
     pub in_use: bool,
 }
 
@@ -84,7 +85,7 @@ pub enum Outcome {
     Done,
     /// Not removed: it is pinned.
     Pinned,
-    /// Not removed: somebody uses it.
+    /// Not removed: it is in use.
     InUse,
     /// There is no such layer.
     Absent,
@@ -167,11 +168,11 @@ impl Cache {
         }
     }
 
-    /// Compares a layer with its recorded hashes; one that is damaged is removed, whoever uses
+    /// Compares a layer with its recorded hashes; one that is damaged is removed, also if a reader uses
     /// it. `None`: it is not here, or `stop` came first.
     ///
     /// # Errors
-    /// The disk refused to remove a damaged layer; it is given to nobody all the same.
+    /// The disk refused to remove a damaged layer; no byte of it leaves the node all the same.
     pub async fn verify(
         &self,
         content: &ContentId,
@@ -221,11 +222,4 @@ fn held_bytes(geometry: &Geometry, held: &Bitfield) -> u64 {
     }
     let sizes = held.iter_set().map(|piece| geometry.piece_size(piece));
     sizes.map(u64::from).sum()
-}
-
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
 }

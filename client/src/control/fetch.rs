@@ -7,14 +7,13 @@ use flotilla_torrents::Digest;
 use futures_util::future::BoxFuture;
 use url::Url;
 
-use super::server::Lines;
+use super::lines::Lines;
 use super::{FetchEvent, FetchRequest, FetchedLayer};
-use crate::control::cache::blocking;
+use crate::blocking::blocking;
 use crate::engine::Engine;
 use crate::engine::swarm_handle::SwarmHandle;
-use crate::engine::task::whole_digest;
 use crate::node::{ContentRequest, Layer, OpenError};
-use crate::store::{Lease, StoredLayer};
+use crate::store::{Lease, StoredLayer, whole_digest};
 
 /// How often a client hears how far its fetch is.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);

@@ -1,32 +1,26 @@
 //! Answers on the control socket.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use bytes::Bytes;
 use flotilla_torrents::ContentId;
-use futures_util::stream;
-use serde::Serialize;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::fetch::{self, ContentSource};
+use super::lines::lines;
 use super::socket::{self, SocketError};
 use super::{FetchRequest, MAX_NAMED, Named, Outcomes, Pinning, Verified};
-use crate::control::cache::{Cache, CacheReport, Outcome, blocking};
+use crate::blocking::blocking;
+use crate::control::cache::{Cache, CacheReport, Outcome};
 use crate::engine::Engine;
 
 /// A request with [`MAX_NAMED`] contents has 100 KB; one with Harbor's largest token 20 KB.
 const MAX_REQUEST_BYTES: usize = 512 * 1024;
-/// Lines that may wait for a client that does not read.
-const LINES_QUEUE: usize = 16;
 /// Time that answers have to end when the host stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -174,37 +168,4 @@ async fn fetch(State(control): State<Control>, Json(request): Json<FetchRequest>
 fn too_many() -> Response {
     let reason = format!("at most {MAX_NAMED} contents in one request");
     (StatusCode::PAYLOAD_TOO_LARGE, reason).into_response()
-}
-
-/// The sending end of an answer of JSON lines.
-pub(super) struct Lines(mpsc::Sender<Bytes>);
-
-impl Lines {
-    /// False when nobody reads any more.
-    pub(super) async fn send(&self, line: &impl Serialize) -> bool {
-        let Ok(mut bytes) = serde_json::to_vec(line) else {
-            return false;
-        };
-        bytes.push(b'\n');
-        self.0.send(bytes.into()).await.is_ok()
-    }
-
-    /// The client has hung up.
-    pub(super) async fn closed(&self) {
-        self.0.closed().await;
-    }
-}
-
-/// An answer of lines that `write` sends, on a task of its own.
-fn lines<W: Future<Output = ()> + Send + 'static>(
-    write: impl FnOnce(Lines) -> W + Send + 'static,
-) -> Response {
-    let (sender, receiver) = mpsc::channel(LINES_QUEUE);
-    tokio::spawn(write(Lines(sender)));
-    let body = stream::unfold(receiver, |mut receiver| async move {
-        let line = receiver.recv().await?;
-        Some((Ok::<_, Infallible>(line), receiver))
-    });
-    let headers = [("content-type", "application/x-ndjson")];
-    (headers, Body::from_stream(body)).into_response()
 }

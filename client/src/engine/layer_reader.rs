@@ -11,7 +11,8 @@ use futures_util::Stream;
 use futures_util::stream::{self, BoxStream};
 use tokio::sync::watch;
 
-use crate::engine::swarm_handle::{SwarmHandle, SwarmState, SwarmStatus};
+use crate::engine::running_swarm::{SwarmState, SwarmStatus};
+use crate::engine::swarm_handle::SwarmHandle;
 use crate::store::Lease;
 
 /// Bytes handed out at a time.
@@ -21,7 +22,7 @@ const STARVATION_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often a waiting reader looks at the clock.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Why a reader ends before its range does. The caller goes on at
+/// Why a reader ends before its range does. The caller continues at
 /// [`LayerReader::position`] from the source.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -51,8 +52,15 @@ impl std::fmt::Debug for LayerReader {
     }
 }
 
+impl SwarmHandle {
+    /// Verified bytes of `range`, in order, as they come.
+    pub fn read(&self, range: std::ops::Range<u64>) -> LayerReader {
+        LayerReader::new(self.clone(), range)
+    }
+}
+
 impl LayerReader {
-    pub(crate) fn new(swarm: SwarmHandle, range: Range<u64>) -> Self {
+    fn new(swarm: SwarmHandle, range: Range<u64>) -> Self {
         let end = range.end.min(swarm.geometry().length());
         let cursor = Cursor {
             number: swarm.reader_number(),

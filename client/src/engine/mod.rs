@@ -1,48 +1,51 @@
 //! The part that nodes and supernodes have in common: a peer listener, the swarms, the
 //! store, the host's rate limits.
 
+mod accept;
+mod counters;
+mod host;
+pub(crate) mod input;
 pub mod layer_reader;
 pub(crate) mod piece_storage;
+pub(crate) mod running_swarm;
+mod small_blobs;
 mod small_queue;
 pub mod spool;
 pub mod swarm_handle;
-pub(crate) mod task;
+mod swarms;
+mod task;
 
-use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_cluster::rate_limit::RateLimiter;
-use flotilla_cluster::{SignedTicket, TicketKey, TicketKeys};
+use flotilla_cluster::{SignedTicket, TicketKey};
 use flotilla_torrents::{ContentId, Geometry, InfoHash, Metainfo, PeerId, PieceMap};
 use parking_lot::{Mutex, RwLock};
-use tempfile::NamedTempFile;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::control::cache::blocking;
-use crate::engine::piece_storage::PieceStorage;
-use crate::engine::small_queue::SmallQueue;
-use crate::engine::spool::{Hashes, Spool};
-use crate::engine::swarm_handle::{RunningSwarm, SwarmCounters, SwarmHandle};
-use crate::engine::task::{Input, SwarmTask};
+pub use self::counters::SwarmCounters;
+use self::host::{Host, Limits};
+use self::piece_storage::PieceStorage;
+use self::running_swarm::RunningSwarm;
+use self::small_queue::SmallQueue;
+use self::swarm_handle::SwarmHandle;
+use self::swarms::{Opened, Running, Swarms};
+use self::task::{Ending, SwarmTask};
+use crate::blocking::blocking;
 use crate::peers::bans::Bans;
-use crate::peers::connection as peer_connection;
-use crate::peers::connection::{Access, Introduction, MeetError};
 use crate::peers::open_torrent::OpenTorrent;
-use crate::store::small_content::SmallContent;
 use crate::store::{Store, StoreError, StoredLayer};
 use crate::swarm::Role;
 use crate::torrent_files::TorrentStorage;
 
 /// Inputs that may wait for one swarm before its connections have to.
 const INPUT_QUEUE: usize = 1024;
-/// Incoming connections in their handshakes at the same moment.
-const MAX_HANDSHAKES: usize = 256;
 /// Time that swarms have to record their pieces when the host stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -59,67 +62,18 @@ pub struct EngineConfig {
     pub download_rate: Option<u64>,
 }
 
-#[derive(Debug)]
-pub(crate) struct Limits {
-    pub(crate) upload: RateLimiter,
-    pub(crate) download: RateLimiter,
-}
-
 /// The swarms of one host. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Engine(pub(crate) Arc<EngineShared>);
+pub struct Engine(Arc<EngineShared>);
 
 #[derive(Debug)]
-pub(crate) struct EngineShared {
-    pub(crate) peer_id: PeerId,
-    pub(crate) limits: Limits,
-    pub(crate) bans: Bans,
+struct EngineShared {
+    host: Arc<Host>,
     counters: Arc<SwarmCounters>,
-    pub(crate) listen: SocketAddr,
-    pub(crate) store: Store,
     small_queue: SmallQueue,
-    keys: RwLock<Vec<TicketKey>>,
-    /// Peers that are seeders of supernodes.
-    supernodes: RwLock<HashSet<PeerId>>,
-    swarms: Mutex<Swarms>,
+    swarms: Arc<Mutex<Swarms>>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
-}
-
-#[derive(Debug, Default)]
-struct Swarms {
-    running: HashMap<InfoHash, Running>,
-    /// Names under which everybody is welcome, and the swarms that they lead to.
-    open: HashMap<InfoHash, Opened>,
-}
-
-#[derive(Debug)]
-struct Running {
-    swarm: RunningSwarm,
-    stop: CancellationToken,
-}
-
-#[derive(Clone, Debug)]
-struct Opened {
-    swarm: InfoHash,
-    torrent: Arc<OpenTorrent>,
-}
-
-impl Swarms {
-    fn remove(&mut self, swarm: &InfoHash) -> Option<Running> {
-        self.open.retain(|_, opened| opened.swarm != *swarm);
-        self.running.remove(swarm)
-    }
-
-    /// The swarm that a peer names, and the torrent in whose name it may come without a ticket.
-    fn named(&self, name: &InfoHash) -> Option<(RunningSwarm, Option<Arc<OpenTorrent>>)> {
-        let opened = self.open.get(name);
-        let running = self
-            .running
-            .get(opened.map_or(name, |opened| &opened.swarm))?;
-        let torrent = opened.map(|opened| Arc::clone(&opened.torrent));
-        Some((running.swarm.clone(), torrent))
-    }
 }
 
 impl Engine {
@@ -133,43 +87,45 @@ impl Engine {
         shutdown: CancellationToken,
     ) -> Result<Self, EngineError> {
         let store = Store::open(&config.data_dir, config.cache_quota)?;
-        let engine = Self(Arc::new(EngineShared {
+        let host = Arc::new(Host {
             peer_id: PeerId::from_random(rand::random()),
+            listen: listener.local_addr()?,
             limits: Limits {
                 upload: RateLimiter::new(config.upload_rate),
                 download: RateLimiter::new(config.download_rate),
             },
             bans: Bans::default(),
-            counters: Arc::default(),
-            listen: listener.local_addr()?,
             store,
-            small_queue: SmallQueue::default(),
             keys: RwLock::new(Vec::new()),
             supernodes: RwLock::default(),
-            swarms: Mutex::default(),
+        });
+        let engine = Self(Arc::new(EngineShared {
+            host: Arc::clone(&host),
+            counters: Arc::default(),
+            small_queue: SmallQueue::default(),
+            swarms: Arc::default(),
             tasks: TaskTracker::new(),
             shutdown: shutdown.clone(),
         }));
-        engine
-            .0
-            .tasks
-            .spawn(accept_peers(engine.clone(), listener, shutdown));
+        let swarms = Arc::clone(&engine.0.swarms);
+        let accepting = accept::accept_peers(host, swarms, listener, shutdown);
+        engine.0.tasks.spawn(accepting);
         Ok(engine)
     }
 
     /// This host's name on the wire.
     pub fn peer_id(&self) -> PeerId {
-        self.0.peer_id
+        self.0.host.peer_id
     }
 
     /// Where peers connect to.
     pub fn listen_addr(&self) -> SocketAddr {
-        self.0.listen
+        self.0.host.listen
     }
 
     /// The layers on the disk.
     pub fn store(&self) -> &Store {
-        &self.0.store
+        &self.0.host.store
     }
 
     /// Bytes that went through all swarms since the start.
@@ -179,12 +135,12 @@ impl Engine {
 
     /// Peers shunned at the moment.
     pub fn shunned(&self) -> usize {
-        self.0.bans.count()
+        self.0.host.bans.count()
     }
 
     /// Accepts tickets signed with `key` from now on.
     pub fn trust_tickets_of(&self, key: TicketKey) {
-        let mut keys = self.0.keys.write();
+        let mut keys = self.0.host.keys.write();
         if !keys.contains(&key) {
             keys.push(key);
         }
@@ -192,14 +148,17 @@ impl Engine {
 
     /// Counts `peer` as a supernode's seeder from now on.
     pub(crate) fn note_supernode(&self, peer: PeerId) {
-        let supernodes = &self.0.supernodes;
-        let mut supernodes = supernodes.write();
-        supernodes.insert(peer);
+        self.0.host.supernodes.write().insert(peer);
+    }
+
+    /// The host's limits on what it sends and receives.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.0.host.limits
     }
 
     /// The host's limit on what it receives.
     pub fn download_limit(&self) -> RateLimiter {
-        self.0.limits.download.clone()
+        self.0.host.limits.download.clone()
     }
 
     /// The swarm of every layer that runs here.
@@ -264,7 +223,7 @@ impl Engine {
         engine.run_swarm(swarm, storage, Some(torrent), map, Role::Node)
     }
 
-    /// Lets everybody into a running swarm who asks for it by the info hash of `torrent`, which is
+    /// Lets every peer into a running swarm that asks for it by the info hash of `torrent`, which is
     /// the standard torrent of its layer: without a ticket, and told nothing of the swarm's own
     /// name. Ends with the swarm, or with [`close_to_strangers`](Self::close_to_strangers).
     ///
@@ -293,105 +252,14 @@ impl Engine {
         Ok(())
     }
 
-    /// Lets nobody in by this info hash any more; who is in stays.
+    /// Lets no further peer in by this info hash; connected peers stay.
     pub fn close_to_strangers(&self, info_hash: &InfoHash) {
         self.0.swarms.lock().open.remove(info_hash);
     }
 
-    /// Keeps small content on the disk. Returns at once; without room there it is not kept.
-    pub fn keep(&self, small: SmallContent, origin: &str) {
-        if self.0.small_queue.push(small, origin.to_owned()) {
-            let engine = self.clone();
-            self.0.tasks.spawn_blocking(move || {
-                while let Some((small, origin)) = engine.0.small_queue.next() {
-                    if let Err(error) = engine.keep_now(&small, &origin) {
-                        tracing::warn!(content = %small.content(), %error, "not kept");
-                    }
-                }
-            });
-        }
-    }
-
-    /// As [`keep`](Self::keep), at once. Blocks on the disk.
-    pub(crate) fn keep_now(&self, small: &SmallContent, origin: &str) -> Result<(), StoreError> {
-        let kept = self.0.store.keep(small, origin);
-        self.leave_evicted();
-        kept
-    }
-
-    /// Small content that was kept, for a caller of `origin`; `None`: it is not here.
-    ///
-    /// # Errors
-    /// It came from another source.
-    pub async fn small(
-        &self,
-        content: &ContentId,
-        origin: &str,
-    ) -> Result<Option<SmallContent>, StoreError> {
-        if !self.0.store.has_small(content) {
-            return Ok(None);
-        }
-        let (engine, content, origin) = (self.clone(), content.clone(), origin.to_owned());
-        blocking(move || engine.0.store.small(&content, &origin)).await
-    }
-
-    /// Makes a layer of small content that was kept; `None`: it is not here. Blocks on the disk.
-    ///
-    /// # Errors
-    /// There is no room for it, or the disk refused.
-    pub fn unpack(&self, content: &ContentId) -> Result<Option<Arc<StoredLayer>>, StoreError> {
-        let unpacked = self.0.store.unpack(content);
-        self.leave_evicted();
-        unpacked
-    }
-
-    /// Makes a layer of small content, kept or not. Blocks on the disk.
-    pub(crate) fn write_small(
-        &self,
-        small: &SmallContent,
-        origin: &str,
-    ) -> Result<Arc<StoredLayer>, StoreError> {
-        if let Some(layer) = self.unpack(small.content())? {
-            return Ok(layer);
-        }
-        let store = &self.0.store;
-        let layer = store.layer_or_create(small.content(), small.geometry(), origin);
-        self.leave_evicted();
-        let layer = layer?;
-        store.complete(&layer, small.bytes(), small.sha256().clone())?;
-        Ok(layer)
-    }
-
-    /// A place for bytes that may become a layer.
-    pub fn spool(&self) -> Spool {
-        Spool::new(self.clone())
-    }
-
-    /// Sets aside room for spooled bytes.
-    pub(crate) fn reserve_spooled(&self, bytes: u64) -> Result<(), StoreError> {
-        let reserved = self.0.store.reserve_spooled(bytes);
-        self.leave_evicted();
-        reserved
-    }
-
-    /// Makes `file`, whose bytes have these `hashes`, a layer.
-    pub(crate) fn adopt(
-        &self,
-        file: NamedTempFile,
-        content: &ContentId,
-        geometry: Geometry,
-        origin: &str,
-        hashes: Hashes,
-    ) -> Result<Arc<StoredLayer>, StoreError> {
-        let store = &self.0.store;
-        let adopted = store.adopt(file, content, geometry, origin, hashes);
-        self.leave_evicted();
-        adopted
-    }
-
     /// Leaves the swarms of layers that were evicted, also for what could not be kept after all.
     fn leave_evicted(&self) {
-        for layer in self.0.store.take_evicted() {
+        for layer in self.0.host.store.take_evicted() {
             self.leave(&layer.swarm());
         }
     }
@@ -404,15 +272,15 @@ impl Engine {
         }
     }
 
-    /// The bytes of `layer` are damaged: nobody is given anything of it any more, and who reads
-    /// it goes on from elsewhere. Returns whether the disk let it go.
+    /// The bytes of `layer` are damaged: no byte of it leaves any more, and its readers
+    /// continue from elsewhere. Returns whether the disk let it go.
     pub(crate) async fn condemn(
         &self,
         layer: &Arc<StoredLayer>,
         reason: &'static str,
     ) -> Result<(), StoreError> {
         let (engine, damaged) = (self.clone(), Arc::clone(layer));
-        let condemned = blocking(move || engine.0.store.condemn(&damaged)).await;
+        let condemned = blocking(move || engine.0.host.store.condemn(&damaged)).await;
         tracing::error!(content = %layer.content(), reason, "layer removed");
         if let Some(swarm) = self.swarm(&layer.swarm())
             && Arc::ptr_eq(swarm.layer(), layer)
@@ -448,13 +316,20 @@ impl Engine {
     ) -> Result<SwarmHandle, EngineError> {
         let swarm = InfoHash::of_swarm(content, &geometry);
         if let Some(handle) = self.swarm(&swarm) {
-            self.0.store.check_origin(handle.layer().origin(), origin)?;
+            self.0
+                .host
+                .store
+                .check_origin(handle.layer().origin(), origin)?;
             return Ok(handle);
         }
         let engine = self.clone();
         let (wanted, source) = (content.clone(), origin.to_owned());
         let opened = tokio::task::spawn_blocking(move || {
-            engine.0.store.layer_or_create(&wanted, geometry, &source)
+            engine
+                .0
+                .host
+                .store
+                .layer_or_create(&wanted, geometry, &source)
         });
         let opened = opened.await;
         self.leave_evicted();
@@ -493,14 +368,10 @@ impl EngineShared {
             Arc::clone(&self.counters),
         );
         let stop = self.shutdown.child_token();
-        let task = SwarmTask::new(
-            handle.clone(),
-            Arc::clone(&self),
-            role,
-            inputs,
-            stop.clone(),
-        );
-        self.tasks.spawn(task.run());
+        let host = Arc::clone(&self.host);
+        let task = SwarmTask::new(handle.clone(), host, role, inputs, stop.clone());
+        self.tasks
+            .spawn(Arc::clone(&self).run_task(task, handle.clone()));
         if let Some(torrent) = torrent {
             swarms.open.insert(swarm, Opened { swarm, torrent });
         }
@@ -512,56 +383,25 @@ impl EngineShared {
         handle
     }
 
+    async fn run_task(self: Arc<Self>, mut task: SwarmTask, handle: RunningSwarm) {
+        if task.run().await == Ending::Void {
+            self.forget(&handle);
+        }
+        task.close().await;
+    }
+
     /// A void swarm: nothing is kept of a layer. A torrent's files are the user's.
-    pub(crate) fn forget(self: &Arc<Self>, handle: &RunningSwarm) {
+    fn forget(self: &Arc<Self>, handle: &RunningSwarm) {
         self.swarms.lock().remove(&handle.swarm());
         let Some(layer) = handle.as_layer() else {
             return;
         };
-        if let Err(error) = self.store.dismiss(layer.layer()) {
+        if let Err(error) = self.host.store.dismiss(layer.layer()) {
             tracing::error!(%error, "void layer not removed");
         }
         let engine = Arc::clone(self);
         self.tasks
-            .spawn_blocking(move || engine.store.delete_dismissed());
-    }
-
-    pub(crate) fn is_supernode(&self, peer: PeerId) -> bool {
-        let supernodes = &self.supernodes;
-        let supernodes = supernodes.read();
-        supernodes.contains(&peer)
-    }
-
-    /// How this host shows itself in a swarm: in the name of the torrent, or with a ticket.
-    pub(crate) fn introduction(
-        &self,
-        handle: &RunningSwarm,
-        torrent: Option<&Arc<OpenTorrent>>,
-    ) -> Introduction {
-        let access = match torrent {
-            Some(torrent) => Access::Open {
-                torrent: Some(Arc::clone(torrent)),
-                complete: handle.status().complete,
-                listen_port: self.listen.port(),
-            },
-            None => {
-                let keys = self.keys.read();
-                Access::Protected {
-                    ticket: handle.0.ticket(),
-                    keys: TicketKeys(keys.clone()),
-                }
-            }
-        };
-        Introduction {
-            swarm: torrent.map_or(handle.swarm(), |torrent| torrent.info_hash),
-            peer_id: self.peer_id,
-            access,
-        }
-    }
-
-    fn named(&self, name: InfoHash) -> Result<(RunningSwarm, Option<Arc<OpenTorrent>>), MeetError> {
-        let named = self.swarms.lock().named(&name);
-        named.ok_or(MeetError::UnknownSwarm(name))
+            .spawn_blocking(move || engine.host.store.delete_dismissed());
     }
 }
 
@@ -581,49 +421,6 @@ fn published_so_far(layer: &StoredLayer, role: Role) -> PieceMap {
         }
     }
     map
-}
-
-async fn accept_peers(engine: Engine, listener: TcpListener, shutdown: CancellationToken) {
-    let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
-    loop {
-        let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else {
-            return;
-        };
-        let accepted = tokio::select! {
-            () = shutdown.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, remote)) => {
-                let engine = engine.clone();
-                tokio::spawn(async move {
-                    if let Err(error) = welcome(&engine, stream, remote).await {
-                        tracing::debug!(peer.addr = %remote, %error, "peer refused");
-                    }
-                    drop(permit);
-                });
-            }
-            Err(error) => {
-                // Out of file descriptors, most likely: wait for some to come back.
-                tracing::warn!(%error, "peer not accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
-}
-
-async fn welcome(engine: &Engine, stream: TcpStream, remote: SocketAddr) -> Result<(), MeetError> {
-    let introduce = async |swarm: InfoHash, peer: PeerId| {
-        if engine.0.bans.is_shunned(peer) {
-            return Err(MeetError::Shunned(peer));
-        }
-        let (handle, torrent) = engine.0.named(swarm)?;
-        Ok(engine.0.introduction(&handle, torrent.as_ref()))
-    };
-    let (connection, swarm) = peer_connection::answer(stream, remote, introduce).await?;
-    let (handle, _) = engine.0.named(swarm)?;
-    handle.send(Input::Connected(Box::new(connection))).await;
-    Ok(())
 }
 
 /// The engine could not do what was asked.

@@ -1,18 +1,14 @@
 //! Bytes that may become a layer: in a file of their own until they are whole and match a digest.
 
-use std::fs::File;
-use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
-use flotilla_torrents::{
-    ContentId, Digest, DigestAlgorithm, DigestHasher, Geometry, GeometryError, PieceHash,
-};
+use flotilla_torrents::{ContentId, Digest, Geometry, GeometryError};
 use tempfile::NamedTempFile;
 use tokio::runtime::Handle;
 
 use crate::engine::Engine;
-use crate::store::{StoreError, StoredLayer};
+use crate::store::{Hashes, StoreError, StoredLayer};
 
 /// Bytes in the order in which they come. They count against the cache quota, and are gone when
 /// this is dropped. Methods that touch the disk block.
@@ -57,8 +53,37 @@ impl Drop for Room {
     }
 }
 
+impl Engine {
+    /// A place for bytes that may become a layer.
+    pub fn spool(&self) -> Spool {
+        Spool::new(self.clone())
+    }
+
+    /// Sets aside room for spooled bytes.
+    fn reserve_spooled(&self, bytes: u64) -> Result<(), StoreError> {
+        let reserved = self.0.host.store.reserve_spooled(bytes);
+        self.leave_evicted();
+        reserved
+    }
+
+    /// Makes `file`, whose bytes have these `hashes`, a layer.
+    fn adopt(
+        &self,
+        file: NamedTempFile,
+        content: &ContentId,
+        geometry: Geometry,
+        origin: &str,
+        hashes: Hashes,
+    ) -> Result<Arc<StoredLayer>, StoreError> {
+        let store = &self.0.host.store;
+        let adopted = store.adopt(file, content, geometry, origin, hashes);
+        self.leave_evicted();
+        adopted
+    }
+}
+
 impl Spool {
-    pub(crate) fn new(engine: Engine) -> Self {
+    fn new(engine: Engine) -> Self {
         Self {
             file: None,
             length: 0,
@@ -143,42 +168,9 @@ impl Drop for Spool {
     }
 }
 
-/// The hashes of spooled bytes.
-pub(crate) struct Hashes {
-    pub(crate) pieces: Vec<PieceHash>,
-    pub(crate) sha256: Digest,
-    whole: Digest,
-}
-
-impl Hashes {
-    fn of(file: &File, geometry: &Geometry, algorithm: DigestAlgorithm) -> io::Result<Self> {
-        let mut sha256 = DigestHasher::new(DigestAlgorithm::Sha256);
-        let is_other = algorithm != DigestAlgorithm::Sha256;
-        let mut other = is_other.then(|| DigestHasher::new(algorithm));
-        let mut buffer = Vec::new();
-        let mut pieces = Vec::new();
-        for piece in geometry.pieces() {
-            let size = usize::try_from(geometry.piece_size(piece)).map_err(io::Error::other)?;
-            buffer.resize(size, 0);
-            file.read_exact_at(&mut buffer, geometry.piece_offset(piece))?;
-            pieces.push(PieceHash::of(&buffer));
-            sha256.update(&buffer);
-            if let Some(other) = &mut other {
-                other.update(&buffer);
-            }
-        }
-        let sha256 = sha256.finish();
-        let whole = other.map_or_else(|| sha256.clone(), DigestHasher::finish);
-        Ok(Self {
-            pieces,
-            sha256,
-            whole,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use flotilla_torrents::DigestHasher;
     use tempfile::TempDir;
     use tokio::net::TcpListener;
     use tokio_util::sync::CancellationToken;

@@ -1,248 +1,38 @@
-//! What the rest of the host sees of a swarm: its state, its counters, its input.
+//! The swarm of a layer, as the rest of the host sees it.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use flotilla_cluster::SignedTicket;
-use flotilla_cluster::trace::{PieceTraces, Waiting};
-use flotilla_torrents::{
-    ContentId, Digest, Geometry, InfoHash, PeerId, PieceHash, PieceIndex, PieceMap,
-};
-use parking_lot::{Mutex, RwLock};
-use tokio::sync::{mpsc, watch};
+use flotilla_cluster::trace::Waiting;
+use flotilla_torrents::{ContentId, Digest, PeerId, PieceHash, PieceIndex, PieceMap};
 
-use crate::engine::layer_reader::LayerReader;
+use crate::engine::input::Input;
 use crate::engine::piece_storage::PieceStorage;
-use crate::engine::task::Input;
-use crate::peers::open_torrent::OpenTorrent;
-use crate::peers::web_seed::WebSeed;
+use crate::engine::running_swarm::RunningSwarm;
 use crate::store::StoredLayer;
 
-/// No supernode and no progress for this long: nobody will bring the missing pieces.
+/// No supernode and no progress for this long: the missing pieces will not come.
 const ABANDON_TIMEOUT: Duration = Duration::from_secs(1);
 /// The supernode lives, yet nothing moves although pieces are published: go elsewhere.
 const STALL_TIMEOUT: Duration = Duration::from_secs(3);
-/// Peers whose share of a download is counted; a swarm has at most 300 connections at a time.
-const MAX_ORIGINS: usize = 512;
 /// Longest reason that is kept, in characters.
 const MAX_REASON: usize = 255;
 /// All published pieces are here and the supernode waits for the source: the source would
 /// not answer this node faster, so be patient.
 const SOURCE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How far a swarm is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SwarmState {
-    /// The piece map grows, or the whole was not compared with its digest yet; a torrent, whose
-    /// pieces are all there is to compare, stays so.
-    Growing,
-    /// The whole matches its digest; its SHA-256.
-    Sealed(Digest),
-    /// The whole cannot be had this way; nothing is kept.
-    Void(String),
-}
-
-/// What watchers of a swarm are told at each change.
+/// The swarm of a layer on this host. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct SwarmStatus {
-    /// Pieces with a published hash.
-    pub known: u32,
-    /// Pieces held.
-    pub held: u32,
-    /// Peers connected, web seeds included.
-    pub peers: usize,
-    /// How far it is.
-    pub state: SwarmState,
-    /// The whole, or what is wanted of a torrent, is held here, compared with its digest (a torrent's pieces with their hashes) and
-    /// recorded so on the disk.
-    pub complete: bool,
+pub struct SwarmHandle {
+    swarm: RunningSwarm,
+    layer: Arc<StoredLayer>,
 }
-
-/// Bytes that went through one swarm on this host, or through all of them.
-#[derive(Debug, Default)]
-pub struct SwarmCounters {
-    /// Verified bytes from peers (the supernode is one of them).
-    pub downloaded: AtomicU64,
-    /// Bytes of blocks sent to peers.
-    pub uploaded: AtomicU64,
-    /// Bytes of blocks that were of use, before their pieces were verified.
-    pub received: AtomicU64,
-    /// Those of them that came from supernodes.
-    pub from_supernodes: AtomicU64,
-    /// Bytes received that were of no use: duplicates and corrupt pieces.
-    pub wasted: AtomicU64,
-    /// Bytes taken from the source: at a supernode those of the first copy, at a node those that
-    /// the swarm did not bring.
-    pub from_registry: AtomicU64,
-    /// Those of all swarms since the program started.
-    host: Option<Arc<SwarmCounters>>,
-}
-
-impl SwarmCounters {
-    /// The counters of one swarm; what they count counts for the host as well.
-    fn within(host: Arc<Self>) -> Self {
-        Self {
-            host: Some(host),
-            ..Self::default()
-        }
-    }
-
-    pub(crate) fn count(&self, counter: fn(&Self) -> &AtomicU64, bytes: u64) {
-        counter(self).fetch_add(bytes, Ordering::Relaxed);
-        if let Some(host) = &self.host {
-            counter(host).fetch_add(bytes, Ordering::Relaxed);
-        }
-    }
-}
-
-/// Where a swarm's bytes came from, beyond what the counters tell.
-#[derive(Debug, Default)]
-struct Origins {
-    /// By peer; of the first [`MAX_ORIGINS`] that sent.
-    by_peer: HashMap<PeerId, u64>,
-    /// A supernode has heard of them.
-    reported: bool,
-    registry_reason: Option<String>,
-}
-
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) geometry: Geometry,
-    pub(crate) swarm: InfoHash,
-    pub(crate) storage: PieceStorage,
-    /// What a swarm needs to know that speaks standard BitTorrent under its own name.
-    pub(crate) torrent: Option<Arc<OpenTorrent>>,
-    pub(crate) map: Mutex<PieceMap>,
-    pub(crate) status: watch::Sender<SwarmStatus>,
-    pub(crate) counters: SwarmCounters,
-    pub(crate) ticket: RwLock<Option<SignedTicket>>,
-    pub(crate) input: mpsc::Sender<Input>,
-    started: Instant,
-    /// Milliseconds after `started`.
-    last_progress: AtomicU64,
-    supernode_alive: AtomicBool,
-    ingesting: AtomicBool,
-    next_reader: AtomicU64,
-    origins: Mutex<Origins>,
-    /// Requests that are told of pieces as they arrive.
-    pub(crate) traces: PieceTraces,
-}
-
-/// A swarm on this host, whatever it brings: a layer, or the files of a torrent. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct RunningSwarm(pub(crate) Arc<Shared>);
 
 impl RunningSwarm {
-    pub(crate) fn new(
-        swarm: InfoHash,
-        storage: PieceStorage,
-        torrent: Option<Arc<OpenTorrent>>,
-        map: PieceMap,
-        input: mpsc::Sender<Input>,
-        host: Arc<SwarmCounters>,
-    ) -> Self {
-        let status = SwarmStatus {
-            known: map.known(),
-            held: storage.held().count(),
-            peers: 0,
-            state: storage
-                .sealed()
-                .map_or(SwarmState::Growing, SwarmState::Sealed),
-            complete: storage.is_complete(),
-        };
-        Self(Arc::new(Shared {
-            geometry: storage.geometry(),
-            swarm,
-            storage,
-            torrent,
-            map: Mutex::new(map),
-            status: watch::Sender::new(status),
-            counters: SwarmCounters::within(host),
-            ticket: RwLock::new(None),
-            input,
-            started: Instant::now(),
-            last_progress: AtomicU64::new(0),
-            supernode_alive: AtomicBool::new(true),
-            ingesting: AtomicBool::new(false),
-            next_reader: AtomicU64::new(0),
-            origins: Mutex::default(),
-            traces: PieceTraces::default(),
-        }))
-    }
-
-    /// The cut into pieces.
-    pub fn geometry(&self) -> Geometry {
-        self.0.geometry
-    }
-
-    /// The name of the swarm on the wire; that of a torrent is its info hash.
-    pub fn swarm(&self) -> InfoHash {
-        self.0.swarm
-    }
-
-    /// The bytes that went through.
-    pub fn counters(&self) -> &SwarmCounters {
-        &self.0.counters
-    }
-
-    /// The present status.
-    pub fn status(&self) -> SwarmStatus {
-        self.0.status.borrow().clone()
-    }
-
-    /// Told at every change.
-    pub fn watch(&self) -> watch::Receiver<SwarmStatus> {
-        self.0.status.subscribe()
-    }
-
-    /// Bytes of the pieces held.
-    pub fn held_bytes(&self) -> u64 {
-        let geometry = self.0.geometry;
-        let pieces = u64::from(self.0.status.borrow().held);
-        let all_long = pieces.saturating_mul(geometry.piece_length().into());
-        // The last piece is the one that may be shorter.
-        let last = geometry.pieces().next_back();
-        let shorter = last
-            .filter(|last| self.0.storage.has(*last))
-            .map_or(0, |last| {
-                geometry.piece_length() - geometry.piece_size(last)
-            });
-        all_long
-            .saturating_sub(shorter.into())
-            .min(geometry.length())
-    }
-
-    /// The content cannot be delivered by the swarm.
-    pub async fn void(&self, reason: String) {
-        self.send(Input::Void(reason)).await;
-    }
-
-    /// Peers to connect to.
-    pub async fn add_peers(&self, peers: Vec<SocketAddr>) {
-        self.send(Input::Peers(peers)).await;
-    }
-
-    /// A web server that has the content (BEP 19).
-    pub async fn add_web_seed(&self, web_seed: WebSeed) {
-        self.send(Input::WebSeed(Box::new(web_seed))).await;
-    }
-
-    /// Time since anything happened in the swarm that brings it forward.
-    pub fn idle_for(&self) -> Duration {
-        let last = self.0.last_progress.load(Ordering::Relaxed);
-        Duration::from_millis(self.0.millis().saturating_sub(last))
-    }
-
-    /// Whether the swarm does not run here any more.
-    pub fn is_closed(&self) -> bool {
-        self.0.input.is_closed()
-    }
-
     /// The swarm as that of a layer, if it is one.
     pub(crate) fn as_layer(&self) -> Option<SwarmHandle> {
         match &self.0.storage {
@@ -253,23 +43,6 @@ impl RunningSwarm {
             PieceStorage::Files(_) => None,
         }
     }
-
-    pub(crate) fn progressed(&self) {
-        self.0
-            .last_progress
-            .store(self.0.millis(), Ordering::Relaxed);
-    }
-
-    pub(crate) async fn send(&self, input: Input) {
-        let _ = self.0.input.send(input).await;
-    }
-}
-
-/// The swarm of a layer on this host. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct SwarmHandle {
-    swarm: RunningSwarm,
-    layer: Arc<StoredLayer>,
 }
 
 /// A layer's swarm is a swarm.
@@ -359,11 +132,6 @@ impl SwarmHandle {
                 std::future::pending::<()>().await;
             }
         }
-    }
-
-    /// Verified bytes of `range`, in order, as they come.
-    pub fn read(&self, range: std::ops::Range<u64>) -> LayerReader {
-        LayerReader::new(self.clone(), range)
     }
 
     /// Adds hashes as published by the supernode; `first` is the index of the first one.
@@ -467,29 +235,6 @@ impl SwarmHandle {
     /// Tells the picker where a reader is. Lost when the swarm is very busy: it is a hint.
     pub(crate) fn reader_at(&self, reader: u64, next: Option<PieceIndex>) {
         let _ = self.swarm.0.input.try_send(Input::Reader(reader, next));
-    }
-}
-
-impl Shared {
-    pub(crate) fn lock_map(&self) -> parking_lot::MutexGuard<'_, PieceMap> {
-        self.map.lock()
-    }
-
-    pub(crate) fn ticket(&self) -> Option<SignedTicket> {
-        self.ticket.read().clone()
-    }
-
-    /// Counts bytes of a peer.
-    pub(crate) fn note_served(&self, peer: PeerId, bytes: u64) {
-        let by_peer = &mut self.origins.lock().by_peer;
-        if by_peer.len() < MAX_ORIGINS || by_peer.contains_key(&peer) {
-            let sent = by_peer.entry(peer).or_default();
-            *sent = sent.saturating_add(bytes);
-        }
-    }
-
-    fn millis(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }
 

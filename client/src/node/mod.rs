@@ -1,10 +1,12 @@
 //! A node of the cluster: an engine, the supernodes it asks, and the layers it has.
 
+mod error;
+mod layer;
 mod orders;
+mod requester;
 mod session;
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,18 +19,19 @@ use flotilla_cluster::messages::swarms::{
 };
 use flotilla_cluster::redacted;
 use flotilla_cluster::supernode_client::{Supernode, SupernodeError, Supernodes};
-use flotilla_cluster::trace;
-use flotilla_cluster::trace::Waiting;
-use flotilla_torrents::{ContentId, Digest, Geometry, GeometryError};
+use flotilla_torrents::{ContentId, Digest, Geometry};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::engine::layer_reader::LayerReader;
-use crate::engine::swarm_handle::{SwarmHandle, SwarmState};
-use crate::engine::{Engine, EngineConfig, EngineError};
-use crate::node::session as supernode_session;
+pub use self::error::{OpenError, StartError};
+use self::layer::Content;
+pub use self::layer::Layer;
+pub use self::requester::ContentRequest;
+use self::requester::{Opener, Order};
+use crate::engine::swarm_handle::SwarmHandle;
+use crate::engine::{Engine, EngineConfig};
 use crate::store::small_content::SmallContent;
 
 /// What a [`Node`] needs to know.
@@ -51,70 +54,6 @@ pub struct NodeConfig {
     pub upload_rate: Option<u64>,
     /// Limit on bytes per second received from peers.
     pub download_rate: Option<u64>,
-}
-
-/// What to deliver, and in whose name.
-#[derive(Clone, Debug)]
-pub struct ContentRequest {
-    /// Where the source has it.
-    pub url: Url,
-    /// The caller's credentials for the source.
-    pub headers: Vec<(String, String)>,
-    /// Its digest, when the URL names a blob or the caller knows it.
-    pub digest: Option<Digest>,
-    /// Query parameters that do not name the content, such as signatures; only without digest.
-    pub filter_query: Vec<String>,
-}
-
-/// In whose name a swarm is opened, and opened again when its supernode is lost.
-#[derive(Clone, Debug)]
-pub(crate) enum Opener {
-    /// Somebody who pulls.
-    Caller(ContentRequest),
-    /// A supernode that wants the layer to be here before anybody pulls it.
-    Order(Order),
-}
-
-/// A supernode's order of one layer.
-#[derive(Clone, Debug)]
-pub(crate) struct Order {
-    pub(crate) supernode: Supernode,
-    pub(crate) job: u64,
-    pub(crate) content: ContentId,
-}
-
-/// Why the swarm does not deliver; every one of them means: go to the source.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// The source refuses this caller.
-    #[error("the source refuses: {status} {reason}")]
-    Refused {
-        /// Its HTTP status.
-        status: u16,
-        /// What it said.
-        reason: String,
-    },
-    /// The content does not fit into a swarm.
-    #[error("not for the swarm: {0}")]
-    Unswarmable(String),
-    /// The supernodes cannot help.
-    #[error(transparent)]
-    Supernode(#[from] SupernodeError),
-    /// The supernode described something impossible.
-    #[error("supernode described an impossible layer: {0}")]
-    Geometry(#[from] GeometryError),
-    /// The supernode described something else than what was asked for.
-    #[error("supernode answered with {found} instead of {wanted}")]
-    OtherContent {
-        /// What was asked for.
-        wanted: ContentId,
-        /// What was described.
-        found: ContentId,
-    },
-    /// This host cannot store it.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
 }
 
 /// A node. Cheap to clone.
@@ -197,7 +136,7 @@ impl Node {
         self.open_for(request, &[]).await
     }
 
-    /// The same of a layer that belongs to these images, as people name them; supernodes show them.
+    /// Opens a layer that belongs to these images, as people name them; supernodes show them.
     ///
     /// # Errors
     /// As [`open`](Self::open). Cancel safe.
@@ -238,7 +177,7 @@ impl Node {
         let length = local.length();
         let (supernode, answer) = self.0.ask(&request, Some(length), &[]).await?;
         if let OpenResponse::Wanted { swarm, ticket } = &answer {
-            let limit = &self.0.engine.0.limits.upload;
+            let limit = &self.0.engine.limits().upload;
             supernode
                 .give(*swarm, ticket, local.read(0..length), limit)
                 .await?;
@@ -261,7 +200,7 @@ impl Node {
         self.held(&ContentId::blob(digest), url).await
     }
 
-    /// The same of any content.
+    /// Any content that this node has.
     pub(crate) async fn held(&self, content: &ContentId, url: &Url) -> Option<Layer> {
         if let Ok(Some(small)) = self.0.engine.small(content, &(self.0.origin_of)(url)).await {
             return Some(Layer::new(Content::Small(small)));
@@ -269,7 +208,7 @@ impl Node {
         let layer = self.0.engine.store().layer(content)?;
         layer.sealed()?;
         if !layer.is_untouched() {
-            let condemned = self.0.engine.condemn(&layer, "written by somebody else");
+            let condemned = self.0.engine.condemn(&layer, "changed by another process");
             if let Err(error) = condemned.await {
                 tracing::error!(%error, "damaged layer not removed");
             }
@@ -296,7 +235,7 @@ impl NodeShared {
 
     /// What supernodes are told of this host.
     pub(crate) fn report(&self) -> NodeReport {
-        let (store, limits) = (self.engine.store(), &self.engine.0.limits);
+        let (store, limits) = (self.engine.store(), self.engine.limits());
         let counters = self.engine.counters();
         NodeReport {
             node: self.node_name.clone(),
@@ -400,41 +339,12 @@ impl NodeShared {
         }
     }
 
-    /// Whether anything arrives that somebody pulls.
+    /// Whether anything arrives for a pull.
     pub(crate) fn is_pulling(&self) -> bool {
         self.followed.lock().values().any(|followed| {
             let is_pulled = matches!(*lock_opener(&followed.opener), Opener::Caller(_));
             is_pulled && !followed.swarm.status().complete
         })
-    }
-
-    pub(crate) async fn follow(
-        self: &Arc<Self>,
-        supernode: Supernode,
-        descriptor: SwarmDescriptor,
-        url: &Url,
-        opener: Opener,
-    ) -> Result<Layer, OpenError> {
-        let geometry = Geometry::new(descriptor.length, descriptor.piece_length)?;
-        let origin = &(self.origin_of)(url);
-        let handle = self
-            .engine
-            .join(&descriptor.content, geometry, origin)
-            .await?;
-        handle.layer().note_url(url);
-        handle.set_ticket(descriptor.ticket.clone());
-        let layer = Layer {
-            content: Content::Swarm(handle.clone()),
-            validator: descriptor.validator.clone(),
-            // Before the first piece can come.
-            _waiting: handle.trace_pieces(trace::current()),
-        };
-        if let Some(opener) = self.begin_following(&handle, opener) {
-            let node = Arc::clone(self);
-            let session = supernode_session::follow(node, handle, supernode, descriptor, opener);
-            tokio::spawn(session);
-        }
-        Ok(layer)
     }
 
     /// None when a session follows this very swarm already; from then on in the name of who pulls,
@@ -518,117 +428,4 @@ fn opened(
             Err(OpenError::Unswarmable(reason.to_owned()))
         }
     }
-}
-
-/// A layer that arrives, or has arrived. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Layer {
-    content: Content,
-    validator: Option<String>,
-    /// The request that it is for is told of its pieces.
-    _waiting: Option<Arc<Waiting>>,
-}
-
-#[derive(Clone, Debug)]
-enum Content {
-    /// From peers or from the disk.
-    Swarm(SwarmHandle),
-    /// Whole and verified.
-    Small(SmallContent),
-}
-
-impl Layer {
-    fn new(content: Content) -> Self {
-        Self {
-            content,
-            validator: None,
-            _waiting: None,
-        }
-    }
-
-    /// The source's `ETag`, else its `Last-Modified`, of a layer that has no digest; when the
-    /// supernode tells.
-    pub fn validator(&self) -> Option<&str> {
-        self.validator.as_deref()
-    }
-
-    /// Its length in bytes.
-    pub fn length(&self) -> u64 {
-        match &self.content {
-            Content::Swarm(swarm) => swarm.geometry().length(),
-            Content::Small(small) => small.bytes().len() as u64,
-        }
-    }
-
-    /// The swarm that brings it; none for small content, which comes whole.
-    pub fn swarm(&self) -> Option<&SwarmHandle> {
-        match &self.content {
-            Content::Swarm(swarm) => Some(swarm),
-            Content::Small(_) => None,
-        }
-    }
-
-    /// The bytes, when it is small content.
-    pub(crate) fn small(&self) -> Option<&SmallContent> {
-        match &self.content {
-            Content::Swarm(_) => None,
-            Content::Small(small) => Some(small),
-        }
-    }
-
-    /// Whether it is complete and verified on this node.
-    pub fn is_complete(&self) -> bool {
-        self.swarm().is_none_or(|swarm| swarm.status().complete)
-    }
-
-    /// Returns once the whole of `range` is published, see [`SwarmHandle::published`].
-    pub fn published(&self, range: &Range<u64>) -> impl Future<Output = ()> + Send + use<> {
-        let published = self.swarm().map(|swarm| swarm.published(range));
-        async move {
-            if let Some(published) = published {
-                published.await;
-            }
-        }
-    }
-
-    /// The verified bytes of `range`, in order, as they come.
-    pub fn read(&self, range: Range<u64>) -> LayerReader {
-        match &self.content {
-            Content::Swarm(swarm) => swarm.read(range),
-            Content::Small(small) => LayerReader::of_bytes(small.bytes(), range),
-        }
-    }
-
-    /// Waits until the layer is complete and verified.
-    ///
-    /// # Errors
-    /// The swarm is void; the reason.
-    pub async fn completed(&self) -> Result<(), String> {
-        let Some(swarm) = self.swarm() else {
-            return Ok(());
-        };
-        let mut status = swarm.watch();
-        let settled = status
-            .wait_for(|status| status.complete || matches!(status.state, SwarmState::Void(_)));
-        match settled.await.map(|status| status.state.clone()) {
-            Ok(SwarmState::Void(reason)) => Err(reason),
-            Ok(_) => Ok(()),
-            Err(_) => Err("the node stops".to_owned()),
-        }
-    }
-}
-
-/// A node cannot start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The engine cannot start.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// A supernode does not accept this node.
-    #[error(transparent)]
-    Supernode(#[from] SupernodeError),
-    /// The HTTP client cannot be made.
-    #[error("HTTP client: {0}")]
-    Http(#[from] reqwest::Error),
 }

@@ -8,12 +8,18 @@ use std::time::Duration;
 use flotilla_cluster::messages::node_report::{HeldPieces, NodeReport, ServedBy, SwarmPart};
 use flotilla_cluster::messages::swarms::{SwarmDescriptor, SwarmEvent};
 use flotilla_cluster::supernode_client::{Supernode, SupernodeError};
+use flotilla_cluster::trace;
+use flotilla_torrents::Geometry;
 use flotilla_torrents::tracker_wire::{AnnounceEvent, AnnounceReply, AnnounceRequest};
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
+use url::Url;
 
-use crate::engine::swarm_handle::{SwarmHandle, SwarmState};
-use crate::node::{NodeShared, OpenError, Opener};
+use crate::engine::running_swarm::SwarmState;
+use crate::engine::swarm_handle::SwarmHandle;
+use crate::node::layer::{Content, Layer};
+use crate::node::requester::Opener;
+use crate::node::{NodeShared, OpenError};
 
 /// Pause between attempts to find a supernode for a swarm that lost its own.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
@@ -25,7 +31,7 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const NUMWANT: u32 = 50;
 
 /// Runs until the node stops or the swarm is void.
-pub(crate) async fn follow(
+async fn run_session(
     node: Arc<NodeShared>,
     swarm: SwarmHandle,
     supernode: Supernode,
@@ -45,10 +51,42 @@ pub(crate) async fn follow(
     node.unfollow(&handle);
 }
 
+impl NodeShared {
+    /// Joins the swarm of `descriptor`, and follows it at `supernode` unless a session does that already.
+    pub(crate) async fn follow(
+        self: &Arc<Self>,
+        supernode: Supernode,
+        descriptor: SwarmDescriptor,
+        url: &Url,
+        opener: Opener,
+    ) -> Result<Layer, OpenError> {
+        let geometry = Geometry::new(descriptor.length, descriptor.piece_length)?;
+        let origin = &(self.origin_of)(url);
+        let handle = self
+            .engine
+            .join(&descriptor.content, geometry, origin)
+            .await?;
+        handle.layer().note_url(url);
+        handle.set_ticket(descriptor.ticket.clone());
+        let layer = Layer {
+            content: Content::Swarm(handle.clone()),
+            validator: descriptor.validator.clone(),
+            // Before the first piece can come.
+            _waiting: handle.trace_pieces(trace::current()),
+        };
+        if let Some(opener) = self.begin_following(&handle, opener) {
+            let node = Arc::clone(self);
+            let session = run_session(node, handle, supernode, descriptor, opener);
+            tokio::spawn(session);
+        }
+        Ok(layer)
+    }
+}
+
 struct Session {
     node: Arc<NodeShared>,
     swarm: SwarmHandle,
-    /// Whoever has asked for it last.
+    /// The last requester.
     opener: Arc<Mutex<Opener>>,
 }
 
@@ -114,7 +152,7 @@ impl Session {
                 }
                 SwarmEvent::Sealed { sha256, .. } => {
                     self.swarm.sealed(sha256).await;
-                    // Nothing more will be published; announcing goes on.
+                    // Nothing more will be published; announces continue.
                     std::future::pending::<()>().await;
                 }
                 SwarmEvent::Void { reason } => {

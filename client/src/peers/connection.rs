@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 
 use crate::peers::extensions as peer_extensions;
 use crate::peers::open_torrent::OpenTorrent;
-use crate::swarm::{OWN_BLOCK, PeerTraits, REQUEST_QUEUE, STRANGER_BLOCK};
+use crate::swarm::{OWN_BLOCK, PeerTraits, REQUEST_QUEUE};
 
 /// A host that does not answer by then is gone; the tracker names others.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
@@ -27,7 +27,7 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A bitfield of 2^20 pieces; blocks are smaller.
 const MAX_MESSAGE_BYTES: u32 = 128 * 1024 + 16;
-/// Unsent bytes that the kernel may hold per connection. More would take the choice whom
+/// Unsent bytes that the kernel may hold per connection. More would take the choice which peer
 /// to serve next away from the upload queue.
 const NOT_SENT_LOW_WATER: u32 = 64 * 1024;
 
@@ -91,7 +91,7 @@ pub(crate) enum Access {
         ticket: Option<SignedTicket>,
         keys: TicketKeys,
     },
-    /// Everybody.
+    /// All peers.
     Open {
         /// None while its metainfo is still asked for.
         torrent: Option<Arc<OpenTorrent>>,
@@ -305,8 +305,8 @@ async fn finish(
     let traits = PeerTraits {
         authorized,
         stranger: false,
-        block_length: block_length(&extended),
-        request_queue: request_queue(&extended),
+        block_length: extended.block_length(OWN_BLOCK),
+        request_queue: extended.request_queue(),
         fast: theirs.fast,
     };
     Ok(PeerConnection {
@@ -319,19 +319,6 @@ async fn finish(
         received,
         torrent: None,
     })
-}
-
-/// Largest request that the sender serves.
-pub(crate) fn block_length(extended: &ExtendedHandshake) -> u32 {
-    extended
-        .fl_block
-        .unwrap_or(STRANGER_BLOCK)
-        .clamp(STRANGER_BLOCK, OWN_BLOCK)
-}
-
-/// Requests that the sender queues. 250 is what libtorrent takes for granted.
-pub(crate) fn request_queue(extended: &ExtendedHandshake) -> u32 {
-    extended.reqq.unwrap_or(250).clamp(1, 4096)
 }
 
 fn check_ticket(

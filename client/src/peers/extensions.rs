@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use flotilla_torrents::peer_wire::{ExtendedHandshake, Message, MetadataMessage, PeerExchange};
 
-use crate::peers::connection as peer_connection;
 use crate::peers::open_torrent::OpenTorrent;
+use crate::swarm::OWN_BLOCK;
 
 /// Our numbers for the extensions (BEP 10 `m`).
 pub(crate) const UT_METADATA: u8 = 1;
@@ -134,8 +134,8 @@ impl PeerExtensions {
         }
         self.is_seed |= theirs.upload_only;
         Reaction::Limits {
-            block_length: peer_connection::block_length(theirs),
-            request_queue: peer_connection::request_queue(theirs),
+            block_length: theirs.block_length(OWN_BLOCK),
+            request_queue: theirs.request_queue(),
             upload_only: theirs.upload_only,
         }
     }

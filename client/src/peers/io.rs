@@ -12,8 +12,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 
+use crate::engine::input::Input;
 use crate::engine::piece_storage::PieceStorage;
-use crate::engine::task::Input;
 use crate::swarm::{OWN_BLOCK, PeerKey};
 
 /// BEP 3: keep-alives are generally sent once every two minutes.

@@ -1,10 +1,9 @@
 //! A layer compared with the hashes that were recorded when its pieces arrived.
 
-use flotilla_torrents::{ContentId, DigestHasher, PieceHash};
+use flotilla_torrents::{ContentId, DigestHasher, PieceHash, PieceRanges};
 use serde::{Deserialize, Serialize};
 
 use super::StoredLayer;
-use crate::torrent_files::PieceRanges;
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,6 +6,8 @@
 //! layers, and nothing that outlives the process.
 
 mod audit;
+mod error;
+mod hashes;
 mod held;
 mod journal;
 mod layer_record;
@@ -29,105 +31,19 @@ use parking_lot::{Mutex, RwLock};
 use tempfile::NamedTempFile;
 
 pub use self::audit::LayerAudit;
+pub use self::error::{RemoveError, StoreError};
+pub(crate) use self::hashes::{Hashes, whole_digest};
 use self::held::{Held, Layers};
 pub(crate) use self::journal::Journal;
 use self::packs::Packs;
 use self::recorder::Recorder;
 pub(crate) use self::small::SmallEntry;
 pub use self::stored_layer::{Lease, StoredLayer};
-use crate::engine::spool::Hashes;
 use crate::store::private_dir as own_directory;
 
 /// Of the quota, one part in so many may be spooled: what may become a layer must not push out
 /// most of those that are.
 const SPOOL_SHARE: u64 = 2;
-
-/// The store could not do what was asked.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StoreError {
-    /// The disk refused.
-    #[error("{path}: {source}")]
-    Io {
-        /// What was touched.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A file of the store is not what this version writes.
-    #[error("{path} is malformed: {reason}")]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The layer came from another source, which alone can say who may have it.
-    #[error("the layer came from {known}, not from {asked}")]
-    OtherOrigin {
-        /// Where it came from.
-        known: String,
-        /// Where it was asked for now.
-        asked: String,
-    },
-    /// The bytes of a layer are not what they were when it was complete.
-    #[error("{path} is damaged: {reason}")]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// Another process owns the data directory.
-    #[error("data directory {path} is in use by another flotilla; give each its own --data-dir")]
-    InUse {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// The layer arrives from the swarm already.
-    #[error("the layer {content} arrives in another way")]
-    Arriving {
-        /// What it is.
-        content: ContentId,
-    },
-    /// The quota is taken by layers in use and pinned ones.
-    #[error(
-        "cache quota of {quota} bytes has no room for {wanted} bytes beside the layers in use and the pinned ones"
-    )]
-    Full {
-        /// The quota.
-        quota: u64,
-        /// The size asked for.
-        wanted: u64,
-    },
-}
-
-impl StoreError {
-    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
-        Self::Io {
-            path: path.to_owned(),
-            source,
-        }
-    }
-}
-
-/// Why a layer was not removed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RemoveError {
-    /// There is no such layer.
-    #[error("not here")]
-    Absent,
-    /// It is never evicted.
-    #[error("pinned")]
-    Pinned,
-    /// Somebody downloads, reads or uploads it.
-    #[error("in use")]
-    InUse,
-    /// The disk refused.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
 
 /// All layers of this host.
 #[derive(Debug)]
@@ -227,7 +143,7 @@ impl Store {
     }
 
     /// The layer with this geometry, created when it is not here; room is made by evicting
-    /// the least recently used layers that nobody uses and that are not pinned.
+    /// the least recently used layers that are neither used nor pinned.
     /// `origin`: scheme, host and port of its source.
     ///
     /// # Errors
@@ -248,7 +164,7 @@ impl Store {
                 } else if layer.is_untouched() {
                     return Ok(Arc::clone(layer));
                 } else {
-                    tracing::warn!(%content, "written by somebody else: anew");
+                    tracing::warn!(%content, "changed by another process: anew");
                     layer.condemn();
                     held.layers.remove(content)?;
                 }
@@ -386,7 +302,7 @@ impl Store {
         })
     }
 
-    /// Removes a layer or small content, whoever uses it. Readers that have it open keep their
+    /// Removes a layer or small content, also one in use. Readers that have it open keep their
     /// file until they close it.
     ///
     /// # Errors
@@ -446,7 +362,7 @@ impl Store {
     }
 
     /// Removes a layer whose bytes were found damaged, also when it is pinned or in use. From
-    /// now on nobody is given anything of it; who reads it is told by its swarm.
+    /// now on no byte of it leaves; its swarm tells its readers.
     ///
     /// # Errors
     /// The disk refused.
@@ -496,7 +412,7 @@ impl Store {
 
     /// Deletes what has left. Blocks on the disk.
     pub(crate) fn delete_dismissed(&self) {
-        // Whoever finds nothing to delete waits for who is at it: the room is free when this returns.
+        // A thread that finds nothing to delete waits for the one that deletes: the room is free when this returns.
         let _deleting = self.deleting.lock();
         let rubbish = self.lock().layers.take_rubbish();
         for dir in rubbish {

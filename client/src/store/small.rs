@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use flotilla_torrents::{ContentId, Digest};
+use flotilla_torrents::{ContentId, Digest, PieceRanges};
 
 use super::layer_record::LayerRecord;
 use super::pack_file::Frame;
 use super::packs::PackedContent;
 use super::{LayerAudit, Store, StoreError, StoredLayer};
 use crate::store::small_content::SmallContent;
-use crate::torrent_files::PieceRanges;
 
 /// What there is to tell of small content without reading it.
 #[derive(Clone, Debug)]
@@ -51,7 +50,7 @@ impl Store {
         let is_taken = held.packs.insert(record, reserved);
         drop(held);
         if !is_taken {
-            // Somebody else was faster. A restart must not find it twice.
+            // Another thread was faster. A restart must not find it twice.
             let _ = file.forget(place);
         }
         Ok(())
@@ -163,7 +162,7 @@ impl Store {
             .ok()
             .and_then(|bytes| SmallContent::verify(content.clone(), packed.geometry, bytes))
             .filter(|small| *small.sha256() == packed.sha256);
-        // Nor is it damaged when somebody has just removed it.
+        // Nor is it damaged when it has just been removed.
         if small.is_none() && self.remove_small(content) {
             tracing::error!(%content, pack = %packed.file.path().display(), "damaged: removed");
         }

@@ -1,11 +1,14 @@
-//! The swarm's decisions, without IO: which piece, from whom, whom to serve, whom to ban.
+//! The swarm's decisions, without IO: which piece from which peer, which peer to serve, which to ban.
 //!
 //! [`Swarm`] holds no socket, file, timer, clock or source of randomness. The same code is
 //! driven by tokio on a node and by virtual time in the tests.
 
 mod config;
+mod output;
 mod peer;
 mod piece_picker;
+mod requests;
+mod serving;
 mod super_seeding;
 mod upload_queue;
 
@@ -18,7 +21,8 @@ use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 
 pub use self::config::{OWN_BLOCK, REQUEST_QUEUE, STRANGER_BLOCK, SwarmConfig};
-use self::peer::{BlockLatency, Outstanding, Peer};
+pub use self::output::{BlockOutcome, Event, Farewell, Transmit};
+use self::peer::{BlockLatency, Peer};
 pub use self::peer::{PeerKey, PeerTraits};
 use self::piece_picker::{Arrival, PiecePicker};
 use self::super_seeding::SuperSeeder;
@@ -31,47 +35,6 @@ pub enum Role {
     Origin,
     /// Its pieces come from the peers; it shows all it has.
     Node,
-}
-
-/// What to put on a connection.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Transmit {
-    /// A message as it is.
-    Message(PeerKey, Message),
-    /// Read this block from the store and send it; then call [`Swarm::handle_block_sent`].
-    Block(PeerKey, Block),
-}
-
-/// What the driver has to do.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Event {
-    /// All blocks of the piece are here: compare its hash and store it, then call
-    /// [`Swarm::handle_piece_stored`] or [`Swarm::handle_piece_corrupt`].
-    PieceReceived(PieceIndex),
-    /// Close this connection.
-    Disconnect(PeerKey, Farewell),
-}
-
-/// Why a connection ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Farewell {
-    /// Both ends have everything.
-    NothingToExchange,
-    /// It owed blocks and sent none for too long.
-    Snubbed,
-    /// It broke the protocol; do not reconnect soon.
-    Misbehaved(&'static str),
-    /// It sent a piece that does not match its hash: shun it.
-    CorruptPiece,
-}
-
-/// What became of a block's bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BlockOutcome {
-    /// Put them into the piece.
-    Keep,
-    /// Nobody needs them.
-    Discard,
 }
 
 /// One swarm as one host sees it.
@@ -296,7 +259,7 @@ impl Swarm {
                     self.picker.unrequest(key, block);
                 }
             }
-            // Interest changes nothing, since nobody is choked; the others are hints.
+            // Interest changes nothing, since no peer is choked; the others are hints.
             _ => {}
         }
     }
@@ -455,163 +418,6 @@ impl Swarm {
                 self.events
                     .push_back(Event::Disconnect(*key, Farewell::NothingToExchange));
             }
-        }
-    }
-
-    fn handle_request(&mut self, now: Instant, key: PeerKey, index: u32, begin: u32, length: u32) {
-        let Some(block) = self.geometry.block(index, begin, length) else {
-            return self.misbehaved(key, "request outside the geometry");
-        };
-        let Some(peer) = self.peers.get_mut(&key) else {
-            return;
-        };
-        if length > self.config.block_length {
-            return self.misbehaved(key, "request larger than announced");
-        }
-        if peer.uploads.len() >= self.config.request_queue {
-            return self.misbehaved(key, "more requests than announced");
-        }
-        if !peer.traits.authorized || !self.picker.held().has(block.piece) {
-            // Without the fast extension there is no such message (BEP 6).
-            if !peer.traits.fast {
-                return;
-            }
-            return self.send(
-                key,
-                Message::Reject {
-                    index,
-                    begin,
-                    length,
-                },
-            );
-        }
-        if !peer.uploads.contains(&block) {
-            peer.uploads.push_back(block);
-            self.uploads.enqueue(key);
-        }
-        self.uploads.progressed(now, key);
-    }
-
-    fn offer(&mut self, now: Instant) {
-        let Some(seeder) = &mut self.super_seeder else {
-            return;
-        };
-        while let Some((key, piece)) = seeder.next_offer(
-            now,
-            self.uploads.is_idle(&self.peers),
-            &mut self.peers,
-            &self.picker,
-        ) {
-            self.transmits
-                .push_back(Transmit::Message(key, Message::Have(piece.get())));
-        }
-    }
-
-    fn request_from_all(&mut self, now: Instant) {
-        if self.picker.is_complete() {
-            return;
-        }
-        let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
-        for key in keys {
-            self.request_from(now, key);
-        }
-    }
-
-    /// Fills the pipeline of one peer.
-    fn request_from(&mut self, now: Instant, key: PeerKey) {
-        if self.picker.is_complete() {
-            return;
-        }
-        loop {
-            let Some(peer) = self.peers.get(&key) else {
-                return;
-            };
-            if peer.choking_us || peer.outstanding_bytes >= self.pipeline(peer) {
-                return;
-            }
-            let length = self.config.block_length.min(peer.traits.block_length);
-            let may_start = self.picker.fetching_bytes() < self.config.in_flight_cap;
-            let picked = self
-                .picker
-                .pick(key, &peer.has, length, may_start, &mut self.rng);
-            let Some(block) = picked.or_else(|| self.late_block(now, key)) else {
-                return;
-            };
-            let Some(peer) = self.peers.get_mut(&key) else {
-                return;
-            };
-            peer.outstanding.push(Outstanding { block, since: now });
-            peer.outstanding_bytes += u64::from(block.length);
-            let Block {
-                piece,
-                offset,
-                length,
-            } = block;
-            self.send(
-                key,
-                Message::Request {
-                    index: piece.get(),
-                    begin: offset,
-                    length,
-                },
-            );
-        }
-    }
-
-    /// Bytes that may be outstanding at `peer`: what it delivers in the pipeline time, and
-    /// at least one piece and the beginning of the next.
-    fn pipeline(&self, peer: &Peer) -> u64 {
-        let block = u64::from(self.config.block_length.min(peer.traits.block_length));
-        let least = u64::from(self.geometry.piece_length()).min(512 * 1024) + block;
-        let most = u64::from(peer.traits.request_queue).saturating_mul(block);
-        peer.received
-            .bytes_in(self.config.pipeline_time)
-            .max(least)
-            .min(most.max(block))
-    }
-
-    /// A block that another peer is late with and that `key` has: the end game, and the
-    /// rescue from a peer that slowed down.
-    fn late_block(&mut self, now: Instant, key: PeerKey) -> Option<Block> {
-        let late_after = self.latency.late_after();
-        let asker = self.peers.get(&key)?;
-        let late = self
-            .peers
-            .iter()
-            .filter(|(other, _)| **other != key)
-            .flat_map(|(_, peer)| &peer.outstanding)
-            .filter(|o| {
-                now.saturating_duration_since(o.since) > late_after
-                    && asker.has.has(o.block.piece)
-                    && o.block.length <= asker.traits.block_length
-                    && !asker.outstanding.iter().any(|mine| mine.block == o.block)
-            })
-            .min_by_key(|o| o.since)?
-            .block;
-        self.picker.duplicate(late).then_some(late)
-    }
-
-    fn cancel_duplicates(&mut self, now: Instant, winner: PeerKey, block: Block) {
-        let mut cancelled = Vec::new();
-        for (key, peer) in &mut self.peers {
-            if *key != winner && peer.settle(now, block).is_some() {
-                cancelled.push(*key);
-            }
-        }
-        for key in cancelled {
-            let Block {
-                piece,
-                offset,
-                length,
-            } = block;
-            self.send(
-                key,
-                Message::Cancel {
-                    index: piece.get(),
-                    begin: offset,
-                    length,
-                },
-            );
         }
     }
 }

@@ -15,13 +15,11 @@ pub use self::local_content::{CreateError, LeftOut, LocalContent};
 pub use self::selection::FileSelection;
 pub use self::selection::NothingSelectedError;
 pub use self::storage::{TorrentStorage, publish};
-pub use self::verification::{
-    FileReport, FileState, PieceRanges, Verification, VerifyError, verify,
-};
+pub use self::verification::{FileReport, FileState, Verification, VerifyError, verify};
 
 use tokio_util::sync::CancellationToken;
 
-/// Whom to tell of progress, and when to stop.
+/// Where progress is reported, and when to stop.
 #[derive(Clone, Copy)]
 pub struct Watch<'a> {
     /// Called with the bytes of each piece that is done, from any thread.

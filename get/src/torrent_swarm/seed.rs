@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use flotilla_client::engine::swarm_handle::RunningSwarm;
+use flotilla_client::RunningSwarm;
 use flotilla_client::torrent_files::{TorrentStorage, Verification, VerifyError, Watch, verify};
 use flotilla_torrents::Metainfo;
 use tokio_util::sync::CancellationToken;

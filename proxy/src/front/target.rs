@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
-use flotilla_registry::api_path;
+use flotilla_registry::names::api_path;
 use http::header::{HOST, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, StatusCode, Uri};
 use url::form_urlencoded;
 
+use crate::marks::Mark;
 use crate::mirror::hosts::{MirrorHosts, Registry, default_port};
 use crate::oci_error::Refusal;
 
@@ -104,6 +105,7 @@ fn intercepted<B>(request: &Request<B>, registry: &Authority) -> Result<Uri, Ref
     if named.is_some_and(|named| !is_same(&named)) {
         let message = format!("this is a tunnel to {registry}");
         return Err(Refusal::new(
+            Mark::TunnelMisused,
             StatusCode::MISDIRECTED_REQUEST,
             "UNSUPPORTED",
             message,
@@ -215,10 +217,11 @@ fn named(ns: &str, mirrors: &MirrorHosts) -> Result<Registry, Refusal> {
     let authority = authority.ok_or_else(|| malformed("ns is not HOST[:PORT]"))?;
     mirrors.named(&authority).ok_or_else(|| {
         Refusal::new(
+            Mark::HostNotMirrored,
             StatusCode::MISDIRECTED_REQUEST,
             "UNSUPPORTED",
             format!(
-                "this flotilla proxy is no mirror of {authority}: add it to mirror_hosts in the proxy's configuration"
+                "this flotilla proxy is not a mirror of {authority}: add it to mirror_hosts in the proxy's configuration"
             ),
         )
     })
@@ -268,11 +271,17 @@ pub(crate) fn is_host_and_port(authority: &Authority) -> bool {
 }
 
 fn malformed(message: impl Into<String>) -> Refusal {
-    Refusal::new(StatusCode::BAD_REQUEST, "UNSUPPORTED", message)
+    Refusal::new(
+        Mark::TargetMalformed,
+        StatusCode::BAD_REQUEST,
+        "UNSUPPORTED",
+        message,
+    )
 }
 
 fn no_default_registry() -> Refusal {
     Refusal::new(
+        Mark::RegistryUnnamed,
         StatusCode::NOT_FOUND,
         "NAME_UNKNOWN",
         "this flotilla proxy does not know which registry is meant: start it with --registry URL, or name the registry with ns",

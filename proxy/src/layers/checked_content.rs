@@ -1,4 +1,6 @@
-//! What clients of the node's control socket ask for, authorized as engines' requests are.
+//! Content for clients of the node's control socket, authorized like the requests of engines.
+
+use std::sync::Arc;
 
 use flotilla_client::control::ContentSource;
 use flotilla_client::{ContentRequest, Layer, Node, OpenError};
@@ -10,27 +12,37 @@ use url::Url;
 
 use crate::front::server::ProxyConfig;
 use crate::layers::caller_check::CallerCheck;
+use crate::layers::source::NotDelivered;
+use crate::marks::set_mark;
+use crate::stats::ProxyStats;
 
-/// A node's content for its control socket. The source says for every caller whether he may have
-/// it: to this node when it has the layer, to the supernode otherwise.
+/// A node's content for its control socket. The source authorizes every caller: asked by this node
+/// when the layer is here, by the supernode otherwise.
 #[derive(Debug)]
 pub struct CheckedContent {
     node: Node,
     callers: CallerCheck,
+    stats: Arc<ProxyStats>,
 }
 
 impl CheckedContent {
+    /// Content of `node`; marks are set in `stats`.
+    ///
     /// # Errors
     /// A certificate file cannot be read.
-    pub fn new(config: &ProxyConfig, node: Node) -> anyhow::Result<Self> {
+    pub fn new(config: &ProxyConfig, node: Node, stats: Arc<ProxyStats>) -> anyhow::Result<Self> {
         let callers = CallerCheck::new(&config.registry_tls, &config.token_certificates)?;
-        Ok(Self { node, callers })
+        Ok(Self {
+            node,
+            callers,
+            stats,
+        })
     }
 
     async fn checked(&self, mut request: ContentRequest) -> Result<Layer, OpenError> {
         let wanted = request.digest.take();
-        // A digest names content for the blob's own URL only: a yes to another URL says nothing
-        // about who may have it. For others it is compared once the content is here.
+        // A digest names content for the blob's own URL only: a yes to another URL does not
+        // authorize this blob. For other URLs the digest is compared once the content is here.
         let Some(digest) = wanted.filter(|digest| is_blob(&request.url, digest)) else {
             return self.node.open(request).await;
         };
@@ -41,7 +53,10 @@ impl CheckedContent {
             let admitted = self.callers.admit(&request.url, &request.headers, length);
             return match admitted.await {
                 Ok(()) => Ok(layer),
-                Err(reason) => Err(OpenError::Unswarmable(reason.to_string())),
+                Err(NotDelivered { mark, reason }) => {
+                    set_mark!(self.stats, mark, %digest, reason);
+                    Err(OpenError::Unswarmable(reason))
+                }
             };
         }
         request.digest = Some(digest);

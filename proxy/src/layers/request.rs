@@ -2,7 +2,7 @@
 
 use flotilla_client::ByteRange;
 use flotilla_registry::Repository;
-use flotilla_registry::api_path::{ApiPath, Endpoint, PathPrefix};
+use flotilla_registry::names::api_path::{ApiPath, Endpoint, PathPrefix};
 use flotilla_torrents::Digest;
 use http::header::{
     self, CONTENT_LENGTH, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,

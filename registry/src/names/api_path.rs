@@ -12,8 +12,8 @@ use std::str::FromStr;
 
 use flotilla_torrents::Digest;
 
-use crate::reference::Reference;
-use crate::repository::Repository;
+use crate::names::reference::Reference;
+use crate::names::repository::Repository;
 
 /// The API's base: `GET` on it says whether a registry is here (OCI distribution-spec, "Determining
 /// support").

@@ -5,9 +5,9 @@ use std::fmt;
 use flotilla_torrents::Digest;
 use url::Url;
 
-use crate::api_path::{ApiPath, Endpoint, PathPrefix};
-use crate::registry_origin::RegistryOrigin;
-use crate::repository::Repository;
+use crate::names::api_path::{ApiPath, Endpoint, PathPrefix};
+use crate::names::registry_origin::RegistryOrigin;
+use crate::names::repository::Repository;
 
 /// A URL within a registry's API, read strictly: `http[s]://HOST[:PORT][/PREFIX]/v2/…` without user,
 /// password, query and fragment.

@@ -5,8 +5,8 @@ use std::str::FromStr;
 use flotilla_torrents::Digest;
 use url::Host;
 
-use crate::reference::{Reference, Tag};
-use crate::repository::Repository;
+use crate::names::reference::{Reference, Tag};
+use crate::names::repository::Repository;
 
 /// Where an image without a host is (distribution, "reference").
 const DEFAULT_HOST: &str = "docker.io";

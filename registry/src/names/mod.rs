@@ -1,5 +1,6 @@
-//! What registries, repositories, images and blobs are called, and where they are: the one grammar of
-//! names and URLs.
+//! The one grammar of names: registries ([`host`], [`registry_origin`]), what is in them
+//! ([`repository`], [`reference`](mod@reference), [`image_reference`]), and the paths and URLs that say both
+//! ([`api_path`], [`blob_url`]).
 
 pub mod api_path;
 pub mod blob_url;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use url::Url;
 
-use crate::host::RegistryHost;
+use crate::names::host::RegistryHost;
 
 /// Where the API of Docker Hub is.
 const HUB: &str = "registry-1.docker.io";

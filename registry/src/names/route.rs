@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::api_path::{ApiPath, BASE, Endpoint};
+use crate::names::api_path::{ApiPath, BASE, Endpoint};
 
 /// Longest path in a trace, in characters.
 const MAX_LENGTH: usize = 255;

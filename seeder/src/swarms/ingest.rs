@@ -244,7 +244,7 @@ impl Ingest {
     /// then in the supernode's own name: the callers were let in, but tokens expire.
     async fn open_rest(&self) -> Result<SourceBody, SourceError> {
         let callers = self.callers.lock().clone();
-        let mut refused = SourceError::Url("nobody has asked for it");
+        let mut refused = SourceError::Url("no caller has asked for it");
         for Caller { url, headers } in &callers {
             match self.source.open(url, headers, self.position()).await {
                 Err(error @ SourceError::Refused { .. }) if !is_passing(&error) => refused = error,

@@ -33,13 +33,32 @@ pub struct ExtendedHandshake {
     pub metadata_size: Option<u32>,
     /// The receiver's address as the sender sees it.
     pub yourip: Option<IpAddr>,
-    /// A [`flotilla_cluster::SignedTicket`] (our own key).
+    /// A `SignedTicket` of the cluster (our own key).
     pub fl_ticket: Option<Vec<u8>>,
     /// The longest block in bytes that the sender serves (our own key). Stock clients serve 16 KiB.
     pub fl_block: Option<u32>,
 }
 
+/// Bytes of a block that every client serves (BEP 3).
+const STANDARD_BLOCK: u32 = 16 * 1024;
+/// Requests that a client queues which names no number: libtorrent takes it for granted.
+const STANDARD_REQUEST_QUEUE: u32 = 250;
+const MAX_REQUEST_QUEUE: u32 = 4096;
+
 impl ExtendedHandshake {
+    /// The longest block in bytes to request from the sender: what it serves, but at most `longest`, and
+    /// at least the 16 KiB of BEP 3.
+    pub fn block_length(&self, longest: u32) -> u32 {
+        let served = self.fl_block.unwrap_or(STANDARD_BLOCK);
+        served.min(longest).max(STANDARD_BLOCK)
+    }
+
+    /// Requests that the sender queues, from 1 to 4096.
+    pub fn request_queue(&self) -> u32 {
+        let queued = self.reqq.unwrap_or(STANDARD_REQUEST_QUEUE);
+        queued.clamp(1, MAX_REQUEST_QUEUE)
+    }
+
     /// The payload of the message.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut m = DictWriter::default();

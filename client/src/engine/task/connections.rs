@@ -1,4 +1,4 @@
-//! The connections of one swarm: whom it dials, who is let in, who goes.
+//! The connections of one swarm: which peers it dials, accepts and drops.
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
@@ -10,7 +10,8 @@ use flotilla_torrents::PeerId;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Connected, Input, Redial, SwarmTask};
+use super::{Connected, REDIAL_INTERVAL, Redial, SwarmTask};
+use crate::engine::input::Input;
 use crate::peers::bans::Bans;
 use crate::peers::connection as peer_connection;
 use crate::peers::connection::{Introduction, MeetError, PeerConnection};
@@ -31,9 +32,7 @@ const MAX_DIALS: usize = 40;
 const MAX_PEERS: usize = 200;
 /// Connections of strangers that a protected swarm has beside those.
 const MAX_STRANGERS: usize = 100;
-/// An address that failed is not dialled again before this; among strangers the pause doubles with
-/// each failure, since trackers name the dead for hours.
-pub(super) const REDIAL_INTERVAL: Duration = Duration::from_secs(2);
+/// The longest pause before an address is dialled again.
 const MAX_REDIAL_INTERVAL: Duration = Duration::from_secs(240);
 /// How often it is looked whether a peer is due to be told of others.
 const EXCHANGE_INTERVAL: Duration = Duration::from_secs(1);
@@ -63,7 +62,7 @@ impl SwarmTask {
         let closing = CancellationToken::new();
         let (read_half, write_half) = stream.into_split();
         let input = self.handle.0.input.clone();
-        let limits = &self.engine.limits;
+        let limits = &self.host.limits;
         let reader = peer_io::read_messages(
             key,
             read_half,
@@ -90,7 +89,7 @@ impl SwarmTask {
                 peer_id,
                 remote: Some(remote),
                 dialled,
-                is_supernode: self.engine.is_supernode(peer_id),
+                is_supernode: self.host.is_supernode(peer_id),
                 outgoing,
                 closing,
                 extensions: torrent
@@ -110,7 +109,7 @@ impl SwarmTask {
         let (outgoing, requests) = mpsc::channel(OUTGOING_QUEUE);
         let closing = CancellationToken::new();
         tracing::debug!(web_seed = web_seed.origin(), "asking a web seed");
-        let limit = self.engine.limits.download.clone();
+        let limit = self.host.limits.download.clone();
         let task = web_seed.run(key, requests, limit, self.handle.0.input.clone());
         self.tasks
             .spawn(closing.clone().run_until_cancelled_owned(task));
@@ -222,7 +221,7 @@ impl SwarmTask {
             (false, true) => return false,
             _ => {}
         }
-        let lower_dials = self.engine.peer_id < new.peer_id;
+        let lower_dials = self.host.peer_id < new.peer_id;
         if twin.dialled == new.dialled || new.dialled != lower_dials {
             return false;
         }
@@ -281,7 +280,7 @@ impl SwarmTask {
                 return;
             }
             tracing::warn!(peer.addr = ?peer.remote, peer.id = %peer.peer_id, "peer shunned");
-            self.engine
+            self.host
                 .bans
                 .shun(peer.peer_id, peer.remote.filter(|_| peer.dialled));
         }
@@ -298,7 +297,7 @@ impl SwarmTask {
             self.dialling.insert(remote);
             let me = self.introduction();
             let input = self.handle.0.input.clone();
-            let bans: Bans = self.engine.bans.clone();
+            let bans: Bans = self.host.bans.clone();
             let shutdown = self.shutdown.clone();
             self.tasks.spawn(async move {
                 let dialled = peer_connection::dial(remote, &me);
@@ -325,7 +324,7 @@ impl SwarmTask {
         peers.retain(|remote| {
             let rests = self.redials.get(remote).map(|redial| redial.not_before);
             rests.is_none_or(|not_before| now >= not_before)
-                && !self.engine.bans.is_shunned_address(*remote)
+                && !self.host.bans.is_shunned_address(*remote)
                 && !connected.contains(remote)
                 && !self.dialling.contains(remote)
                 && named.insert(*remote)
@@ -336,13 +335,13 @@ impl SwarmTask {
             peers.truncate(room);
             return peers;
         }
-        let listen = self.engine.listen;
+        let listen = self.host.listen;
         let own = |remote| peer_priority::own_address(listen, remote);
         peer_priority::preferred(own, peers, room)
     }
 
     pub(super) fn introduction(&self) -> Introduction {
         let torrent = self.handle.0.torrent.as_ref();
-        self.engine.introduction(&self.handle, torrent)
+        self.host.introduction(&self.handle, torrent)
     }
 }

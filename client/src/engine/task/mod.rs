@@ -11,53 +11,23 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use flotilla_cluster::trace::PieceArrival;
 use flotilla_torrents::peer_wire::Message;
-use flotilla_torrents::{Block, Digest, DigestHasher, PeerId, PieceHash, PieceIndex};
+use flotilla_torrents::{Digest, PeerId, PieceHash, PieceIndex};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::connections::REDIAL_INTERVAL;
-use crate::engine::EngineShared;
+use crate::engine::host::Host;
+use crate::engine::input::{Input, PieceCheck};
 use crate::engine::piece_storage::PieceStorage;
-use crate::engine::swarm_handle::{RunningSwarm, SwarmState};
-use crate::peers::connection::{MeetError, PeerConnection};
+use crate::engine::running_swarm::{RunningSwarm, SwarmState, SwarmStatus};
 use crate::peers::extensions::PeerExtensions;
 use crate::peers::io::Outgoing;
-use crate::peers::web_seed::WebSeed;
-use crate::store::{Lease, StoredLayer};
+use crate::store::{Lease, whole_digest};
 use crate::swarm::{BlockOutcome, Event, Farewell, PeerKey, Role, Swarm, SwarmConfig, Transmit};
 
-/// What happens to a swarm.
-#[derive(Debug)]
-pub(crate) enum Input {
-    Connected(Box<PeerConnection>),
-    Message(PeerKey, Message),
-    BlockSent(PeerKey, Block),
-    Closed {
-        peer: PeerKey,
-        misbehaved: bool,
-    },
-    DialFailed(SocketAddr, MeetError),
-    PieceChecked(PieceIndex, PieceCheck),
-    /// The whole is what it should be; of a layer, its SHA-256.
-    Verified(Result<Option<Digest>, String>),
-    Published(PieceIndex),
-    HashesKnown(u32),
-    Sealed(Digest),
-    Void(String),
-    Peers(Vec<SocketAddr>),
-    WebSeed(Box<WebSeed>),
-    Reader(u64, Option<PieceIndex>),
-}
-
-/// What came of comparing a piece with its hash.
-#[derive(Debug)]
-pub(crate) enum PieceCheck {
-    Stored,
-    Corrupt,
-    Disk(std::io::Error),
-}
-
+/// An address that failed is not dialled again before this; among strangers the pause doubles with
+/// each failure, since trackers name the dead for hours.
+const REDIAL_INTERVAL: Duration = Duration::from_secs(2);
 /// Nor is one with which there was nothing to exchange before this.
 const SEEDER_REDIAL_INTERVAL: Duration = Duration::from_secs(600);
 /// Written pieces become durable at the latest after this.
@@ -86,10 +56,19 @@ struct PieceBuffer {
     arrival: PieceArrival,
 }
 
+/// Why a swarm's task has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The swarm was left, or the host stops.
+    Stopped,
+    /// Its content cannot be had: nothing of it is to be kept.
+    Void,
+}
+
 pub(crate) struct SwarmTask {
     handle: RunningSwarm,
     storage: PieceStorage,
-    engine: Arc<EngineShared>,
+    host: Arc<Host>,
     swarm: Swarm,
     role: Role,
     input: mpsc::Receiver<Input>,
@@ -101,6 +80,7 @@ pub(crate) struct SwarmTask {
     synced: Instant,
     next_exchange: Instant,
     verifying: bool,
+    is_void: bool,
     sealed: Option<Digest>,
     /// Held while pieces arrive or leave, so that the layer is not evicted under them.
     lease: Option<Lease>,
@@ -111,7 +91,7 @@ pub(crate) struct SwarmTask {
 impl SwarmTask {
     pub(crate) fn new(
         handle: RunningSwarm,
-        engine: Arc<EngineShared>,
+        host: Arc<Host>,
         role: Role,
         input: mpsc::Receiver<Input>,
         shutdown: CancellationToken,
@@ -133,7 +113,7 @@ impl SwarmTask {
         Self {
             handle,
             storage,
-            engine,
+            host,
             swarm,
             role,
             input,
@@ -145,6 +125,7 @@ impl SwarmTask {
             synced: now,
             next_exchange: now,
             verifying: false,
+            is_void: false,
             sealed,
             lease,
             tasks: TaskTracker::new(),
@@ -152,7 +133,8 @@ impl SwarmTask {
         }
     }
 
-    pub(crate) async fn run(mut self) {
+    /// Runs until the swarm is left or void; then it has to be [closed](Self::close).
+    pub(crate) async fn run(&mut self) -> Ending {
         loop {
             let timeout = self
                 .swarm
@@ -160,12 +142,15 @@ impl SwarmTask {
                 .map(tokio::time::Instant::from_std);
             let quiet = tokio::time::Instant::now() + SYNC_INTERVAL;
             tokio::select! {
-                () = self.shutdown.cancelled() => break,
+                () = self.shutdown.cancelled() => return Ending::Stopped,
                 input = self.input.recv() => {
-                    let Some(input) = input else { break };
+                    let Some(input) = input else { return Ending::Stopped };
                     self.handle(input);
                     // Whatever else waits: one look at the outputs for all of it.
                     for _ in 0..64 {
+                        if self.is_void {
+                            return Ending::Void;
+                        }
                         let Ok(input) = self.input.try_recv() else { break };
                         self.handle(input);
                     }
@@ -174,11 +159,18 @@ impl SwarmTask {
                     self.swarm.handle_timeout(Instant::now());
                 }
             }
+            if self.is_void {
+                return Ending::Void;
+            }
             self.drain_outputs();
             self.sync_when_due();
             self.exchange_peers();
             self.hold_lease();
         }
+    }
+
+    /// Ends the connections and records the pieces.
+    pub(crate) async fn close(mut self) {
         for peer in self.peers.values() {
             peer.closing.cancel();
         }
@@ -329,7 +321,7 @@ impl SwarmTask {
         };
         if self.role == Role::Origin {
             if layer.sealed().is_none() {
-                self.engine.store.seal(&layer, sealed);
+                self.host.store.seal(&layer, sealed);
             }
             return self.update(|status| status.complete = true);
         }
@@ -359,7 +351,7 @@ impl SwarmTask {
         match outcome {
             Ok(sha256) => {
                 if let (PieceStorage::Layer(layer), Some(sha256)) = (&self.storage, sha256) {
-                    self.engine.store.seal(layer, sha256);
+                    self.host.store.seal(layer, sha256);
                 }
                 self.update(|status| status.complete = true);
                 tracing::info!(content = %self.name(), "complete");
@@ -379,11 +371,11 @@ impl SwarmTask {
     fn void(&mut self, reason: String) {
         tracing::warn!(content = %self.name(), reason, "swarm void");
         self.update(|status| status.state = SwarmState::Void(reason));
-        self.engine.forget(&self.handle);
+        self.is_void = true;
         self.shutdown.cancel();
     }
 
-    fn update(&self, change: impl FnOnce(&mut crate::SwarmStatus)) {
+    fn update(&self, change: impl FnOnce(&mut SwarmStatus)) {
         self.handle.0.status.send_modify(change);
     }
 
@@ -464,22 +456,4 @@ impl SwarmTask {
             _ => {}
         }
     }
-}
-
-/// Bytes hashed at a time when a whole layer is read back.
-const READ_BACK: usize = 1024 * 1024;
-
-/// The digest of a complete layer, of the algorithm of `like`.
-pub(crate) fn whole_digest(layer: &StoredLayer, like: &Digest) -> std::io::Result<Digest> {
-    let mut hasher = DigestHasher::new(like.algorithm());
-    let length = layer.geometry().length();
-    let mut offset = 0;
-    while offset < length {
-        let part = usize::try_from(length - offset)
-            .unwrap_or(READ_BACK)
-            .min(READ_BACK);
-        hasher.update(&layer.read(offset, part)?);
-        offset += part as u64;
-    }
-    Ok(hasher.finish())
 }

@@ -7,7 +7,7 @@ use flotilla_torrents::tracker_wire::{AnnounceReply, AnnounceRequest, AnnounceRe
 use reqwest::redirect::{Attempt, Policy};
 use url::Url;
 
-use super::Failure;
+use super::failure::Failure;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The whole exchange; busy public trackers take some seconds.

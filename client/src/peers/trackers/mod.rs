@@ -1,8 +1,9 @@
 //! Asks a torrent's trackers for peers: over HTTP (BEP 3, 7, 23) and UDP (BEP 15), in tiers (BEP 12).
 //!
-//! The trackers are of somebody else's choice: their answers are bounded, and they are shown without
+//! Others choose the trackers: their answers are bounded, and they are shown without
 //! path and query, where private trackers have their passkeys.
 
+mod failure;
 mod http;
 mod udp;
 
@@ -12,74 +13,10 @@ use flotilla_torrents::tracker_wire::{AnnounceRequest, AnnounceResponse};
 use rand::seq::SliceRandom as _;
 use url::Url;
 
+pub use self::failure::TrackerError;
+
 /// Most trackers that are asked: torrents list dozens of dead ones.
 const MAX_TRACKERS: usize = 64;
-
-/// A tracker's answer, or why there is none.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TrackerError {
-    /// There is nobody to ask.
-    #[error("the torrent names no tracker with http://, https:// or udp://")]
-    NoTracker,
-    /// It cannot be reached, or does not answer.
-    #[error("tracker {tracker} does not answer: {reason}")]
-    Unreachable {
-        /// Scheme, host and port.
-        tracker: String,
-        /// What happened.
-        reason: String,
-    },
-    /// It says no.
-    #[error("tracker {tracker} refuses: {reason}")]
-    Refused {
-        /// Scheme, host and port.
-        tracker: String,
-        /// In its own words.
-        reason: String,
-    },
-    /// Its answer is none.
-    #[error("tracker {tracker} answers nonsense: {reason}")]
-    Malformed {
-        /// Scheme, host and port.
-        tracker: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// None of several answered; what each said.
-    #[error("no tracker answered: {}", shown(.0))]
-    NoneAnswered(Vec<TrackerError>),
-}
-
-fn shown(errors: &[TrackerError]) -> String {
-    let errors: Vec<String> = errors.iter().map(TrackerError::to_string).collect();
-    errors.join("; ")
-}
-
-/// Why one tracker has not answered.
-enum Failure {
-    Unreachable(String),
-    Refused(String),
-    Malformed(String),
-}
-
-impl Failure {
-    fn of(self, tracker: &Url) -> TrackerError {
-        let tracker = origin(tracker);
-        match self {
-            Self::Unreachable(reason) => TrackerError::Unreachable { tracker, reason },
-            Self::Refused(reason) => TrackerError::Refused { tracker, reason },
-            Self::Malformed(reason) => TrackerError::Malformed { tracker, reason },
-        }
-    }
-}
-
-fn origin(tracker: &Url) -> String {
-    let host = tracker.host_str().unwrap_or_default();
-    let port = tracker.port_or_known_default();
-    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
-    format!("{}://{host}{port}", tracker.scheme())
-}
 
 #[derive(Debug)]
 enum Tracker {
@@ -139,7 +76,7 @@ impl TrackerTiers {
         }
     }
 
-    /// Whether there is nobody to ask.
+    /// Whether there is no tracker to ask.
     pub fn is_empty(&self) -> bool {
         self.tiers.is_empty()
     }
