@@ -108,7 +108,8 @@ fn hostile_path() -> impl Strategy<Value = String> {
     let changed = (path, changes).prop_map(|(mut path, changes)| {
         for (piece, at, length) in changes {
             let ends: Vec<usize> = path.char_indices().map(|(index, _)| index).collect();
-            let first = at.index(ends.len());
+            // Not within the digest, which is most of the path.
+            let first = at.index(ends.len().min(60));
             let last = ends.get(first + length).copied().unwrap_or(path.len());
             path.replace_range(ends[first]..last, piece);
         }
@@ -149,14 +150,14 @@ fn is_name_by_the_specification(text: &str) -> bool {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 2000,
+        cases: 10_000,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
 
     #[test]
     fn a_name_is_read_just_if_the_specification_allows_it(
-        text in prop_oneof![name(), r"[a-zA-Z0-9._/%-]{0,12}", any::<String>()],
+        text in prop_oneof![name(), r"[ab0._/-]{0,8}", r"[a-zA-Z0-9._/%-]{0,12}", any::<String>()],
     ) {
         let read = text.parse::<Repository>();
         prop_assert_eq!(read.is_ok(), is_name_by_the_specification(&text));
@@ -192,6 +193,7 @@ proptest! {
             let has_one_base = name.split('/').all(|component| component != "v2");
             match path.parse::<ApiPath>() {
                 Ok(read) => {
+                    prop_assert!(prefix.is_empty() || has_one_base);
                     prop_assert_eq!(read.to_string(), path);
                     prop_assert_eq!(read.prefix.as_str(), prefix.as_str());
                     prop_assert_eq!(read.repository().map(ToString::to_string), Some(name.clone()));
