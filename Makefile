@@ -15,7 +15,7 @@ ifneq ($(ROOT),)
 AS_ROOT := --config 'target."cfg(unix)".runner=["sudo","--preserve-env","env","PATH=$(PATH)"]'
 endif
 
-.PHONY: help setup setup-check build demo demo-stop bench fuzz test check
+.PHONY: help setup setup-check build demo demo-stop bench fuzz lint doc check test-one test
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -46,12 +46,32 @@ bench: build ## the figures of README: 20 nodes, one node, pushes, 1,000 small i
 fuzz: setup ## ten minutes of each decoder of bytes from elsewhere (SECONDS=N for other times)
 	scripts/fuzz.sh --pack $(or $(SECONDS),600)
 
-check: setup-check ## format, lints, dependencies, unit and property tests
+lint: setup ## format and lints only
 	cargo fmt --all --check
-	scripts/deny.sh
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	cargo test --workspace --exclude flotilla-tests --locked
-	cargo test --package flotilla-tests --test tidy --locked
 
-test: check build ## every check, then end to end with the real programs
+doc: setup ## the documentation of the code, below target/doc: no link may be broken
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
+
+check: setup-check lint ## format, lints, house rules, dependencies, documentation, unit and property tests, fuzzing
+	@scripts/not_checked.sh --begin
+	scripts/deny.sh
+	cargo test --workspace --exclude flotilla-tests --locked
+	cargo test --workspace --test tidy --locked
+	$(MAKE) --no-print-directory doc
+	scripts/oldest_rust.sh
+	scripts/fuzz.sh 10
+	@scripts/not_checked.sh --list
+
+test-one: setup ## the tests whose names contain T, of whichever crate: make test-one T=a_corrupt_peer
+	@scripts/test_one.sh "$(T)"
+
+# With QUICK, the programs that the other tests of flotilla have been run with. Of the whole workspace each
+# time: for fewer crates cargo compiles their dependencies with fewer features, once more.
+ifdef QUICK
+test: check
+	cargo test --workspace --test end_to_end --locked $(AS_ROOT) -- --test-threads=1
+else
+test: check build ## every check, then end to end with the real programs (QUICK=1: not with those of a release)
 	cargo test --package flotilla-tests --test end_to_end --release --locked --target $(TARGET) $(AS_ROOT) -- --test-threads=1
+endif

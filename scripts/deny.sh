@@ -8,8 +8,6 @@ PATH="$HOME/.cargo/bin:$PATH"
 # Older than this, a database is used and reported.
 STALE_DAYS=14
 
-warn() { printf 'deny: warning: %s\n' "$*" >&2; }
-
 cargo deny --offline --log-level error check --hide-inclusion-graph bans licenses sources
 
 databases=${CARGO_HOME:-$HOME/.cargo}/advisory-dbs
@@ -20,10 +18,10 @@ newest=$(for database in "$databases"/*; do
     git -C "$database" log -1 --format=%ct 2>/dev/null || true
 done | sort -n | tail -n 1)
 if [ -z "$newest" ]; then
-    warn "ADVISORIES NOT CHECKED: there is no advisory database in $databases (${why:-none was fetched})"
+    scripts/not_checked.sh "security advisories: no database in $databases (${why:-none was fetched})"
     exit 0
 fi
 days=$((($(date +%s) - newest) / 86400))
 cargo deny --offline --log-level error check --hide-inclusion-graph advisories
 [ "$days" -le "$STALE_DAYS" ] \
-    || warn "advisories were checked with a database that is $days days old (${why:-the newest there is})"
+    || scripts/not_checked.sh "security advisories of the last $days days: the database is that old (${why:-no newer one})"

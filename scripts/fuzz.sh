@@ -3,7 +3,7 @@
 #
 # Fuzzes each decoder for SECONDS, two side by side, starting from its corpus. Fails when an input harms a
 # decoder and says where that input lies. With --pack, the inputs that reached something new and the corpus
-# are minimised together and packed into torrents/fuzz/corpus/TARGET.tar. Everything else lies below
+# are minimised together and packed into fuzz/corpus/TARGET.tar. Everything else lies below
 # target/fuzz.
 #
 # The instrumentation is that of cargo-fuzz, which is not needed: the fuzzer itself is a dependency.
@@ -11,7 +11,7 @@ set -eu
 
 cd "$(dirname "$0")/.."
 PATH="$HOME/.cargo/bin:$PATH"
-corpus=torrents/fuzz/corpus
+corpus=fuzz/corpus
 work=${CARGO_TARGET_DIR:-target}/fuzz
 
 fail() { printf 'fuzz: error: %s\n' "$*" >&2; exit 1; }
@@ -76,7 +76,7 @@ fi
 SECONDS_EACH=${1:-600}
 [ $# -eq 0 ] || shift
 export PACK SECONDS_EACH
-[ $# -gt 0 ] || set -- $(ls torrents/fuzz/fuzz_targets | sed 's/\.rs$//')
+[ $# -gt 0 ] || set -- $(ls fuzz/fuzz_targets | sed 's/\.rs$//')
 
 # The sanitizers are unstable options, which the stable compiler has as well. Only programs for the named
 # target are instrumented: build scripts and macros are not.
@@ -84,6 +84,6 @@ RUSTC_BOOTSTRAP=1 RUSTFLAGS="--cfg fuzzing -Zsanitizer=address -Cpasses=sancov-m
     -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
     -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares \
     -Cdebug-assertions -Ccodegen-units=1" \
-    cargo build --manifest-path torrents/fuzz/Cargo.toml --release --locked --bins \
+    cargo build --manifest-path fuzz/Cargo.toml --release --locked --bins \
     --target "$(host)" --target-dir "$work"
 printf '%s\n' "$@" | xargs -n 1 -P 2 scripts/fuzz.sh --one

@@ -5,15 +5,7 @@
 //! verifies torrents of files on the disk. A running host is asked through its [`control`] socket
 //! ([`DaemonClient`]).
 
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::cast_possible_truncation
-    )
-)]
+#![cfg_attr(test, allow(clippy::cast_possible_truncation))]
 
 mod blocking;
 mod byte_range;
@@ -32,7 +24,7 @@ pub use self::engine::running_swarm::{RunningSwarm, SwarmState, SwarmStatus};
 pub use self::engine::spool::{Spool, SpoolError};
 pub use self::engine::swarm_handle::{OriginSwarm, SwarmHandle};
 pub use self::engine::{Engine, EngineConfig, EngineError, OpenToStrangersError, SwarmCounters};
-pub use self::node::{ContentRequest, Layer, Node, NodeConfig, OpenError, StartError, origin_of};
+pub use self::node::{ContentRequest, Layer, Node, NodeConfig, OpenError, StartError};
 pub use self::store::small_content::SmallContent;
 pub use self::store::{StoreError, StoredLayer};
 pub use self::torrent_files::path_filter::PathFilter;

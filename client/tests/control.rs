@@ -24,6 +24,7 @@ use futures_util::future::BoxFuture;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 /// Every wait of these tests ends by then.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -59,6 +60,10 @@ impl ContentSource for Guarded {
         }
         .boxed()
     }
+
+    fn origin_of(&self, url: &Url) -> String {
+        url.origin().ascii_serialization()
+    }
 }
 
 impl Host {
@@ -69,6 +74,7 @@ impl Host {
         let config = NodeConfig {
             data_dir: dir.path().to_owned(),
             supernodes: Vec::new(),
+            origin_of: |url| url.origin().ascii_serialization(),
             join_token: None,
             node_name: "test".to_owned(),
             cache_quota: QUOTA,

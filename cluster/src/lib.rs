@@ -5,15 +5,7 @@
 //! and [`trace`] follows one request over all of them. Both sides depend on this crate and neither on
 //! the other.
 
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::cast_possible_truncation
-    )
-)]
+#![cfg_attr(test, allow(clippy::cast_possible_truncation))]
 
 mod clock;
 mod content_url;

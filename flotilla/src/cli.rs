@@ -91,6 +91,7 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+    use crate::commands::man::write_pages;
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -133,6 +134,85 @@ mod tests {
         }
     }
 
+    /// The program and all of its commands, with their full names.
+    fn commands() -> Vec<clap::Command> {
+        fn add(command: &clap::Command, all: &mut Vec<clap::Command>) {
+            all.push(command.clone());
+            for sub in command
+                .get_subcommands()
+                .filter(|sub| sub.get_name() != "help")
+            {
+                add(sub, all);
+            }
+        }
+        let mut root = Cli::command();
+        root.build();
+        let mut all = Vec::new();
+        add(&root, &mut all);
+        all
+    }
+
+    #[test]
+    fn short_help_has_one_line_an_option() {
+        for command in commands() {
+            let help = command.clone().term_width(100).render_help().to_string();
+            for line in help.lines() {
+                let indent = line.len() - line.trim_start().len();
+                assert!(indent < 10, "{}: {line}", command.get_name());
+                assert!(
+                    line.chars().count() <= 100,
+                    "{}: {line}",
+                    command.get_name()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_option_and_command_has_help_and_roles_group_theirs() {
+        for command in commands() {
+            let name = command.get_name();
+            assert!(command.get_about().is_some(), "{name}");
+            let own = ["help", "version"];
+            for arg in command
+                .get_arguments()
+                .filter(|a| !own.contains(&a.get_id().as_str()))
+            {
+                assert!(arg.get_help().is_some(), "{name} {}", arg.get_id());
+                let is_grouped = arg.get_help_heading().is_some();
+                let has_groups = ["supernode", "proxy", "get"].contains(&name);
+                let is_apart = arg.get_id() == "default" || arg.is_positional();
+                assert!(
+                    is_grouped || !has_groups || is_apart,
+                    "{name} {}",
+                    arg.get_id()
+                );
+            }
+        }
+    }
+
+    /// Prose is wrapped by the terminal alone: a paragraph is one line of the text.
+    #[test]
+    fn no_prose_is_wrapped_in_the_source() {
+        let is_prose =
+            |line: &str| !line.is_empty() && !line.starts_with(' ') && !line.ends_with(':');
+        for command in commands() {
+            let texts = [
+                command.get_after_help(),
+                command.get_after_long_help(),
+                command.get_long_about(),
+            ];
+            for text in texts.into_iter().flatten() {
+                let text = text.to_string();
+                let lines: Vec<_> = text.lines().collect();
+                let wrapped = lines
+                    .windows(2)
+                    .find(|pair| pair.iter().all(|line| is_prose(line)));
+                assert_eq!(wrapped, None, "{}", command.get_name());
+            }
+        }
+    }
+
     #[test]
     fn a_bad_value_is_named_with_its_flag() {
         let line = "flotilla get http://h/f -o f --supernode http://a:8001 --upload-rate fast";
@@ -143,5 +223,34 @@ mod tests {
             error.contains("--upload-rate") && error.contains("fast"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn every_command_has_a_manual_page_with_its_options() {
+        let dir = tempfile::tempdir().unwrap();
+        let pages = dir.path().join("man1");
+        write_pages(Cli::command(), &pages).unwrap();
+        let page = |name: &str| {
+            let text = std::fs::read_to_string(pages.join(format!("{name}.1")));
+            text.unwrap_or_else(|error| panic!("{name}: {error}"))
+        };
+        let mut root = Cli::command();
+        root.build();
+        let mut waiting = vec![(root.clone(), "flotilla".to_owned())];
+        while let Some((command, name)) = waiting.pop() {
+            let text = page(&name);
+            assert!(text.contains(".TH "), "{name}");
+            for arg in command.get_arguments().filter_map(clap::Arg::get_long) {
+                let flag = format!("\\-\\-{}", arg.replace('-', "\\-"));
+                assert!(text.contains(&flag), "{name}: {flag}");
+            }
+            for sub in command
+                .get_subcommands()
+                .filter(|sub| sub.get_name() != "help")
+            {
+                waiting.push((sub.clone(), format!("{name}-{}", sub.get_name())));
+            }
+        }
+        assert!(page("flotilla-get").contains("resume an interrupted download"));
     }
 }

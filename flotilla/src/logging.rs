@@ -1,4 +1,4 @@
-//! What becomes of logs and spans.
+//! Logs go to stderr, spans of traces to a tracer.
 
 use std::io::IsTerminal as _;
 
@@ -13,8 +13,7 @@ use tracing_subscriber::{EnvFilter, Layer as _, registry};
 
 const VARIABLE: &str = "FLOTILLA_LOG";
 
-/// Logs to stderr what the environment asks for, else `default`; gives the spans of traces to
-/// `tracer`.
+/// Logs to stderr what [`VARIABLE`] asks for, else `default`. Spans of traces go to `tracer`.
 pub(crate) fn start(default: &str, tracer: Option<SdkTracer>) {
     let filter = std::env::var(VARIABLE).unwrap_or_else(|_| default.to_owned());
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new(default));
@@ -57,6 +56,7 @@ fn of(
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::process::Command;
     use std::sync::{Arc, Mutex};
 
     use opentelemetry::trace::TracerProvider as _;
@@ -91,31 +91,64 @@ mod tests {
             let traced = tracing::info_span!(target: trace::TARGET, "GET", secret_of_traces = 1);
             let _entered = traced.enter();
             let request = tracing::info_span!("request", digest = "d");
-            request.in_scope(|| tracing::info!("told"));
+            request.in_scope(|| tracing::info!("layer opened"));
             !traced.is_disabled()
         });
         let bytes = written.0.lock().unwrap().clone();
         (String::from_utf8(bytes).unwrap(), is_traced)
     }
 
+    const ALONE: &str = "FLOTILLA_TEST_ALONE";
+
+    /// Runs `test`, which is the test `name` of this module, in a process of its own: `tracing`
+    /// caches for the whole process what subscribers want of a callsite, so that beside another
+    /// test's subscriber a span may be made or left out.
+    fn alone(name: &str, test: impl FnOnce()) {
+        let name = format!("logging::tests::{name}");
+        if std::env::var_os(ALONE).is_some_and(|alone| alone == name.as_str()) {
+            return test();
+        }
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--nocapture", &name])
+            .env(ALONE, &name)
+            .output()
+            .unwrap();
+        let out = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && out.contains("1 passed"),
+            "{out}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
     #[test]
     fn without_a_tracer_no_span_of_a_trace_is_made_whatever_is_logged() {
-        for filter in ["off", "info", "trace"] {
-            assert!(!logged(filter, None).1, "{filter}");
-        }
+        alone(
+            "without_a_tracer_no_span_of_a_trace_is_made_whatever_is_logged",
+            || {
+                for filter in ["off", "info", "trace"] {
+                    assert!(!logged(filter, None).1, "{filter}");
+                }
+            },
+        );
     }
 
     #[test]
     fn logs_are_the_same_with_a_tracer_and_a_filter_of_logs_does_not_filter_traces() {
-        let provider = SdkTracerProvider::builder().build();
-        let (lines, is_traced) = logged("info", Some(provider.tracer("test")));
-        assert!(is_traced);
-        assert!(
-            lines.contains("request{digest=\"d\"}") && lines.contains("told"),
-            "{lines}"
+        alone(
+            "logs_are_the_same_with_a_tracer_and_a_filter_of_logs_does_not_filter_traces",
+            || {
+                let provider = SdkTracerProvider::builder().build();
+                let (lines, is_traced) = logged("info", Some(provider.tracer("test")));
+                assert!(is_traced);
+                assert!(
+                    lines.contains("request{digest=\"d\"}") && lines.contains("layer opened"),
+                    "{lines}"
+                );
+                assert!(!lines.contains("secret_of_traces"), "{lines}");
+                let (lines, is_traced) = logged("off", Some(provider.tracer("test")));
+                assert!(is_traced && lines.is_empty(), "{lines}");
+            },
         );
-        assert!(!lines.contains("secret_of_traces"), "{lines}");
-        let (lines, is_traced) = logged("off", Some(provider.tracer("test")));
-        assert!(is_traced && lines.is_empty(), "{lines}");
     }
 }

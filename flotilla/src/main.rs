@@ -1,15 +1,5 @@
 //! `flotilla`: delivers container images and large files to many machines at once.
 
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing
-    )
-)]
-
 mod cli;
 mod commands;
 mod config;
@@ -59,7 +49,7 @@ fn main() -> ExitCode {
         tokio::spawn(cancel_on_signal(shutdown.clone()));
         commands::run(cli, shutdown).await
     });
-    // Blocking reads that nobody waits for any more do not hold the exit up.
+    // Blocking reads whose result is not needed any more do not delay the exit.
     runtime.shutdown_background();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -91,11 +81,11 @@ async fn cancel_on_signal(shutdown: CancellationToken) {
     shutdown.cancel();
 }
 
-/// Roles start logging themselves: their configuration says where traces go.
+/// Starts logging; roles do it themselves, as their configuration says where traces go.
 fn start_logging(cli: &Cli) {
     match cli.command {
         Command::Supernode(_) | Command::Proxy(_) => {}
-        // The terminal is a picture; what is wrong is said in it.
+        // Log lines would disturb the picture, which shows what is wrong.
         Command::Top(_) => logging::start("off", None),
         _ => logging::start("error", None),
     }

@@ -2,11 +2,11 @@
 
 use std::fmt::{self, Write as _};
 
-/// Shows text that somebody else wrote without letting it control the terminal: control characters
-/// and those that change the direction of writing appear as escapes.
-pub(crate) struct Shown<'a>(pub(crate) &'a str);
+/// Displays text of other origin without letting it control the terminal: control characters and
+/// those that change the direction of writing appear as escapes.
+pub(crate) struct Sanitized<'a>(pub(crate) &'a str);
 
-impl fmt::Display for Shown<'_> {
+impl fmt::Display for Sanitized<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for c in self.0.chars() {
             if controls(c) {
@@ -39,7 +39,7 @@ mod tests {
     fn what_would_control_the_terminal_is_escaped() {
         let text = "a\u{1b}[31mb\n\u{202e}ö 語\u{9b}";
         assert_eq!(
-            Shown(text).to_string(),
+            Sanitized(text).to_string(),
             "a\\u{1b}[31mb\\n\\u{202e}ö 語\\u{9b}"
         );
     }

@@ -7,16 +7,16 @@
     clippy::indexing_slicing
 )]
 
-mod calls;
+mod setup;
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use calls::{Daemon, Outcome, Place};
 use flotilla_client::store::Store;
 use flotilla_torrents::{ContentId, DigestHasher, Geometry};
 use rustix::process::Signal;
+use setup::{Daemon, Outcome, Place};
 
 /// A data directory with complete layers of these lengths.
 struct Scratch(Place);

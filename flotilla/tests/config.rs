@@ -10,9 +10,9 @@
     clippy::indexing_slicing
 )]
 
-mod calls;
+mod setup;
 
-use calls::{JOIN_TOKEN, Outcome, Place};
+use setup::{JOIN_TOKEN, Outcome, Place};
 
 fn with_file(text: &str) -> Place {
     let place = Place::new();

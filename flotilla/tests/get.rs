@@ -11,14 +11,13 @@
     clippy::cast_possible_truncation
 )]
 
-mod calls;
-mod fake_source;
+mod setup;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use calls::{Place, md5_of};
-use fake_source::{Answer, Certificate, FakeSource, content, served};
+use setup::fake_source::{Answer, Certificate, FakeSource, content, served};
+use setup::{Place, md5_of};
 
 const MB: usize = 1_000_000;
 
@@ -228,7 +227,7 @@ fn a_source_of_1_kb_a_second_runs_into_the_timeout_and_is_gone_on_with() {
     let again = place.get(&[&source.url("f")]);
     assert_eq!(again.code, 0, "{again:?}");
     assert_eq!(place.read("f"), content(100_000, 1));
-    assert!(again.err.contains("going on after"), "{again:?}");
+    assert!(again.err.contains("resuming after"), "{again:?}");
     assert!(source.requests()[1].header("range").is_some());
 }
 

@@ -9,14 +9,13 @@
     clippy::indexing_slicing
 )]
 
-mod calls;
-mod fake_source;
+mod setup;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
-use calls::{Daemon, Outcome, Place, Running};
-use fake_source::{Answer, FakeSource, content, served};
+use setup::fake_source::{Answer, FakeSource, content, served};
+use setup::{Daemon, Outcome, Place, Running};
 
 const LENGTH: usize = 3 << 20;
 const LOGIN: &str = "Authorization: Bearer of-this-test";

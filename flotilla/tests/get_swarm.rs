@@ -11,15 +11,14 @@
     clippy::cast_possible_truncation
 )]
 
-mod calls;
-mod fake_source;
+mod setup;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use calls::{DEADLINE, Daemon, Place, md5_of};
-use fake_source::{Answer, Asked, FakeSource, content, served};
+use setup::fake_source::{Answer, Asked, FakeSource, content, served};
+use setup::{Daemon, Place, md5_of, until};
 
 const MB: usize = 1_000_000;
 
@@ -261,23 +260,17 @@ fn content_that_has_changed_since_is_fetched_anew_and_said_so() {
     running.kill();
     changed.store(true, Ordering::SeqCst);
     // The supernode believes for some seconds what it was told.
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        let probe = place.get(&[
-            &source.url("f"),
-            "-o",
-            "probe",
-            "--range",
-            "0-99",
-            "--supernode",
-            supernode.url(),
-        ]);
-        assert_eq!(probe.code, 0, "{probe:?}");
-        if place.read("probe") == content(100, 2) {
-            break;
-        }
-        assert!(Instant::now() < deadline, "the supernode does not notice");
-    }
+    until(
+        || "the supernode to notice the new content".to_owned(),
+        || {
+            let url = source.url("f");
+            let range = ["-o", "probe", "--range", "0-99"];
+            let supernodes = ["--supernode", supernode.url()];
+            let probe = place.get(&[&[url.as_str()], &range[..], &supernodes[..]].concat());
+            assert_eq!(probe.code, 0, "{probe:?}");
+            (place.read("probe") == content(100, 2)).then_some(())
+        },
+    );
     let got = place.get(&arguments);
     assert_eq!(got.code, 0, "{got:?}");
     assert!(

@@ -11,18 +11,16 @@
     clippy::cast_possible_truncation
 )]
 
-mod calls;
-mod fake_source;
+mod setup;
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
-use calls::{Background, DEADLINE, Place};
-use fake_source::{FakeSource, content, served};
 use serde_json::Value;
+use setup::fake_source::{FakeSource, content, served};
+use setup::{Background, Place, until};
 
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy");
 
@@ -52,11 +50,7 @@ fn series(prometheus: &str, query: &str) -> Vec<Value> {
 }
 
 fn wait_for(what: &str, done: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !done() {
-        assert!(began.elapsed() < DEADLINE, "{what}");
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    until(|| what.to_owned(), || done().then_some(()));
 }
 
 #[test]

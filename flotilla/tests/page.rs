@@ -12,8 +12,7 @@
 )]
 
 mod browser;
-mod calls;
-mod fake_source;
+mod setup;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -21,12 +20,12 @@ use std::path::Path;
 use std::process::Stdio;
 
 use browser::Script;
-use calls::{Background, Place};
-use fake_source::{FakeSource, content, served};
 use flotilla_cluster::messages::node_report::{HostReport, NodeReport, SupernodeSeen, SwarmPart};
 use flotilla_cluster::{Ticket, TicketSigner};
 use flotilla_torrents::tracker_wire::AnnounceRequest;
 use flotilla_torrents::{InfoHash, PeerId};
+use setup::fake_source::{FakeSource, content, served};
+use setup::{Background, Place};
 
 fn address_of(url: &str) -> &str {
     url.trim_start_matches("http://")
@@ -68,7 +67,7 @@ fn the_page_shows_a_swarm_while_it_arrives_and_the_numbers_of_the_api() {
     let told = "last hour: 19.07 MiB from registries, ";
     assert!(code == 0 && out.contains(told), "{out}");
     assert!(
-        out.contains("image.bin") && out.contains("3 have it, 0 do not"),
+        out.contains("image.bin") && out.contains("3 complete, 0 downloading"),
         "{out}"
     );
 }

@@ -10,19 +10,17 @@
     clippy::indexing_slicing
 )]
 
-mod fake_source;
+mod setup;
 
-use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 
-use fake_source::{FakeSource, content, served};
 use flotilla_torrents::DigestHasher;
-use tempfile::TempDir;
+use setup::fake_source::{FakeSource, content, served};
+use setup::{Daemon, JOIN_TOKEN, Place};
 
 const CONFIG: &[u8] = b"{\"architecture\":\"amd64\",\"os\":\"linux\"}";
-const TOKEN: &str = "a-secret-of-this-cluster";
 /// `robot:harbour-light`
 const LOGIN: &str = "cm9ib3Q6aGFyYm91ci1saWdodA==";
 
@@ -69,10 +67,9 @@ fn answer(mut stream: TcpStream) -> Option<()> {
 }
 
 struct Supernode {
-    process: Child,
-    url: String,
+    place: Place,
+    daemon: Daemon,
     registry: String,
-    dir: TempDir,
 }
 
 impl Supernode {
@@ -82,34 +79,25 @@ impl Supernode {
 
     /// With further servers that may be preheated from.
     fn listing(more: &[String]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let place = Place::new();
         let registry = serve_registry();
         let auth = format!(r#"{{"auths":{{"{registry}":{{"auth":"{LOGIN}"}}}}}}"#);
-        fs::write(dir.path().join("auth.json"), auth).unwrap();
-        fs::write(dir.path().join("token"), TOKEN).unwrap();
-        let mut process = Command::new(env!("CARGO_BIN_EXE_flotilla"))
-            .args(["supernode", "--listen", "127.0.0.1:0", "--data-dir", "data"])
-            .args(["--join-token-file", "token", "--registry-auth", "auth.json"])
-            .args(["--preheat-registry", &format!("http://{registry}")])
-            .args(
-                more.iter()
-                    .flat_map(|server| ["--preheat-registry", server]),
-            )
-            .current_dir(dir.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut ready = String::new();
-        let mut stdout = BufReader::new(process.stdout.take().unwrap());
-        stdout.read_line(&mut ready).unwrap();
-        let url = ready.split(' ').find(|word| word.starts_with("http://"));
-        Self {
-            url: url.expect("its address").to_owned(),
-            process,
-            registry,
-            dir,
+        place.write("auth.json", &auth);
+        let own = format!("http://{registry}");
+        let mut arguments = vec!["--registry-auth", "auth.json", "--preheat-registry", &own];
+        for server in more {
+            arguments.extend(["--preheat-registry", server]);
         }
+        let daemon = place.daemon("supernode", Path::new("data"), &arguments);
+        Self {
+            place,
+            daemon,
+            registry,
+        }
+    }
+
+    fn url(&self) -> &str {
+        self.daemon.url()
     }
 
     /// Exit code, stdout, stderr.
@@ -118,61 +106,30 @@ impl Supernode {
         self.call(&[&["preheat", &image], more].concat(), token)
     }
 
-    /// The same of any command that asks supernodes.
+    /// Any command that asks supernodes.
     fn call(&self, args: &[&str], token: &str) -> (i32, String, String) {
-        let output = Command::new(env!("CARGO_BIN_EXE_flotilla"))
-            .args(args)
-            .args(["--supernode", &self.url])
-            .env("FLOTILLA_JOIN_TOKEN", token)
-            .current_dir(self.dir.path())
-            .output()
-            .unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        let code = output.status.code().unwrap();
-        (code, text(output.stdout), text(output.stderr))
+        let mut command = self.place.command(args);
+        command.args(["--supernode", self.url()]);
+        let outcome = Place::outcome(command.env("FLOTILLA_JOIN_TOKEN", token));
+        (outcome.code, outcome.out, outcome.err)
     }
-}
 
-impl Drop for Supernode {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+    /// Starts the node `web-1`, with its data in `node`.
+    fn proxy(&self) -> Daemon {
+        let more = ["--node-name", "web-1", "--supernode", self.url()];
+        self.place.daemon("proxy", Path::new("node"), &more)
     }
-}
 
-/// The node `web-1`.
-struct Proxy(Child);
-
-impl Proxy {
-    fn start(supernode: &Supernode) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_flotilla"))
-            .args(["proxy", "--listen", "127.0.0.1:0", "--data-dir", "node"])
-            .args(["--peer-listen", "127.0.0.1:0", "--node-name", "web-1"])
-            .args(["--supernode", &supernode.url])
-            .env("FLOTILLA_JOIN_TOKEN", TOKEN)
-            .current_dir(supernode.dir.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut ready = String::new();
-        let mut stdout = BufReader::new(process.stdout.take().unwrap());
-        stdout.read_line(&mut ready).unwrap();
-        Self(process)
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+    /// What the node holds.
+    fn held(&self) -> String {
+        self.place.run(&["cache", "ls", "--data-dir", "node"]).out
     }
 }
 
 #[test]
 fn one_line_tells_of_each_layer_and_the_exit_code_of_all() {
     let supernode = Supernode::start();
-    let (code, out, err) = supernode.preheat("team/app:1.0", TOKEN, &["--wait"]);
+    let (code, out, err) = supernode.preheat("team/app:1.0", JOIN_TOKEN, &["--wait"]);
     let digest = DigestHasher::sha256_of(CONFIG);
     let line = format!(
         "{}/team/app:1.0 {digest} {} bytes, seeding\n",
@@ -181,7 +138,7 @@ fn one_line_tells_of_each_layer_and_the_exit_code_of_all() {
     );
     assert_eq!((code, out, err), (0, line, String::new()));
 
-    let (code, out, err) = supernode.preheat("team/app:2.0", TOKEN, &["--wait"]);
+    let (code, out, err) = supernode.preheat("team/app:2.0", JOIN_TOKEN, &["--wait"]);
     assert_eq!(code, 1);
     for text in [&out, &err] {
         assert!(
@@ -199,30 +156,25 @@ fn one_line_tells_of_each_layer_and_the_exit_code_of_all() {
 #[test]
 fn without_waiting_a_job_is_handed_over_and_its_end_is_told_to_who_waits() {
     let supernode = Supernode::start();
-    let (code, out, err) = supernode.preheat("team/app:1.0", TOKEN, &[]);
+    let (code, out, err) = supernode.preheat("team/app:1.0", JOIN_TOKEN, &[]);
     assert_eq!((code, err.as_str()), (0, ""));
     assert!(
-        out.starts_with("preheat job ") && out.contains(&supernode.url),
+        out.starts_with("preheat job ") && out.contains(supernode.url()),
         "{out}"
     );
     assert_eq!(out.lines().count(), 1, "{out}");
-    let (code, _, err) = supernode.preheat("team/app:1.0", TOKEN, &["--nodes", "["]);
+    let (code, _, err) = supernode.preheat("team/app:1.0", JOIN_TOKEN, &["--nodes", "["]);
     assert_eq!(code, 1);
     assert!(err.contains("nodes"), "{err}");
 
-    let proxy = Proxy::start(&supernode);
+    let proxy = supernode.proxy();
     let chosen = ["--nodes", "web-*", "--wait"];
-    let waited = supernode.preheat("team/app:1.0", TOKEN, &chosen);
+    let waited = supernode.preheat("team/app:1.0", JOIN_TOKEN, &chosen);
     let digest = DigestHasher::sha256_of(CONFIG);
-    let held = Command::new(env!("CARGO_BIN_EXE_flotilla"))
-        .args(["cache", "ls", "--data-dir", "node"])
-        .current_dir(supernode.dir.path())
-        .output()
-        .unwrap();
-    let others = supernode.preheat("team/app:1.0", TOKEN, &["--nodes", "db-*", "--wait"]);
+    let held = supernode.held();
+    let others = supernode.preheat("team/app:1.0", JOIN_TOKEN, &["--nodes", "db-*", "--wait"]);
     drop(proxy);
     assert_eq!((waited.0, waited.2.as_str()), (0, ""), "{}", waited.1);
-    let held = String::from_utf8_lossy(&held.stdout).into_owned();
     assert!(held.contains(&digest.to_string()[..19]), "{held}");
     assert_eq!(others.0, 1);
     assert!(others.2.contains("db-*"), "{}", others.2);
@@ -244,21 +196,16 @@ fn a_preheated_file_is_got_without_reading_its_source_again() {
     };
     let url = files.url("model.bin?sig=harbour-light");
     let filter = ["--filter-query", "sig", "--wait"];
-    let (code, out, err) = supernode.call(&[&["preheat", &url], &filter[..]].concat(), TOKEN);
+    let (code, out, err) = supernode.call(&[&["preheat", &url], &filter[..]].concat(), JOIN_TOKEN);
     let line = format!("{} {} bytes, seeding\n", files.url("model.bin"), 3 << 20);
     assert_eq!((code, out, err), (0, line, String::new()));
     assert_eq!(bodies(), 1);
 
-    let proxy = Proxy::start(&supernode);
+    let proxy = supernode.proxy();
     let args = [&["preheat", &url, "--nodes", "web-*"], &filter[..]].concat();
-    let (code, _, err) = supernode.call(&args, TOKEN);
+    let (code, _, err) = supernode.call(&args, JOIN_TOKEN);
     assert_eq!((code, err.as_str()), (0, ""));
-    let held = Command::new(env!("CARGO_BIN_EXE_flotilla"))
-        .args(["cache", "ls", "--data-dir", "node"])
-        .current_dir(supernode.dir.path())
-        .output()
-        .unwrap();
-    let held = String::from_utf8_lossy(&held.stdout).into_owned();
+    let held = supernode.held();
     assert!(
         held.contains("3.00 MiB") || held.contains("3145728"),
         "{held}"
@@ -275,13 +222,13 @@ fn a_preheated_file_is_got_without_reading_its_source_again() {
         "sig",
         "--no-daemon",
     ];
-    let (code, _, err) = supernode.call(&args, TOKEN);
+    let (code, _, err) = supernode.call(&args, JOIN_TOKEN);
     assert_eq!(code, 0, "{err}");
-    let file = fs::read(supernode.dir.path().join("file")).unwrap();
+    let file = supernode.place.read("file");
     assert!(file == bytes);
     assert_eq!(bodies(), 1);
 
-    let (code, _, err) = supernode.call(&["preheat", "http://127.0.0.1:1/a", "--wait"], TOKEN);
+    let (code, _, err) = supernode.call(&["preheat", "http://127.0.0.1:1/a", "--wait"], JOIN_TOKEN);
     assert_eq!(code, 1);
     assert!(
         err.contains("http://127.0.0.1:1") && err.contains("--preheat-registry"),

@@ -11,17 +11,14 @@
     clippy::cast_possible_truncation
 )]
 
-mod calls;
-mod fake_source;
-mod pane;
+mod setup;
 
 use std::path::Path;
 use std::process::Stdio;
 
-use calls::{Background, Daemon, JOIN_TOKEN, Place};
-use fake_source::{FakeSource, content, served};
-use pane::Pane;
 use rustix::process::{Pid, Signal, kill_process};
+use setup::fake_source::{FakeSource, content, served};
+use setup::{Background, Daemon, JOIN_TOKEN, Pane, Place};
 
 /// `flotilla top` with its process id in the file `pid`; the shell prints its exit code.
 fn top(place: &Place, supernode: &str) -> String {

@@ -7,12 +7,12 @@
     clippy::indexing_slicing
 )]
 
-mod calls;
+mod setup;
 
 use std::fs;
 use std::path::PathBuf;
 
-use calls::{Daemon, Outcome, Place};
+use setup::{Daemon, Outcome, Place};
 
 const INFO_HASH_OF_DIRECTORY: &str = "63d14fed692092396a7e5d744b1fdf66a6d28ff2";
 const INFO_HASH_OF_PRIVATE_FILE: &str = "119ccffd9c0f1695c5d4dfd540f22424284a0be0";
@@ -77,7 +77,7 @@ fn the_info_hashes_are_those_of_an_independent_implementation() {
     let got = scratch.run(line);
     assert_eq!(got.code, 0, "{got:?}");
     assert!(got.out.contains(INFO_HASH_OF_DIRECTORY), "{got:?}");
-    let left_out = "left out set/link: symbolic link";
+    let left_out = "not in the torrent: set/link: symbolic link";
     assert!(got.err.contains(left_out), "{got:?}");
     let line = "create set/a/one.bin -o one.torrent --piece-length 16384 --private";
     let out = scratch.succeeds(line);
@@ -149,7 +149,7 @@ fn an_output_file_is_replaced_only_when_told_so() {
     scratch.succeeds("create set -o set.torrent --force");
     scratch.succeeds("verify set.torrent .");
     let (_, err) = scratch.fails("create set -o set/a/x.torrent", 1);
-    assert!(err.contains("in the content"), "{err}");
+    assert!(err.contains("inside the content"), "{err}");
     assert_eq!(scratch.0.names(), ["set", "set.torrent"]);
 }
 
@@ -180,7 +180,7 @@ fn whole_content_is_verified_where_it_is_and_where_it_lies_in() {
         "verify z.torrent set/z.bin",
     ] {
         let out = scratch.succeeds(line);
-        assert!(out.contains("is whole"), "{line}: {out}");
+        assert!(out.contains("is complete"), "{line}: {out}");
     }
 }
 
@@ -267,7 +267,7 @@ fn hostile_torrents_are_refused_with_the_reason() {
             info(&file("1:a"), pieces).replace("4:name1:d", "4:name2:.."),
             "name",
         ),
-        ("not a torrent".to_owned(), "refused"),
+        ("not a torrent".to_owned(), "not a usable .torrent"),
     ];
     for (bytes, reason) in cases {
         fs::write(scratch.path("hostile.torrent"), &bytes).unwrap();

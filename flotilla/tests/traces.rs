@@ -12,23 +12,21 @@
     clippy::cast_possible_truncation
 )]
 
-mod calls;
-mod fake_source;
+mod setup;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
-use calls::{DEADLINE, Daemon, Place};
-use fake_source::{FakeSource, content, served};
 use flotilla_torrents::{DigestAlgorithm, DigestHasher};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
 use rustix::process::Signal;
+use setup::fake_source::{FakeSource, content, served};
+use setup::{DEADLINE, Daemon, Place, until};
 
 const LENGTH: usize = 5_000_000;
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -162,15 +160,11 @@ fn wait_for(
     received: &Received,
     is_there: impl Fn(&[(String, Span)]) -> bool,
 ) -> Vec<(String, Span)> {
-    let began = Instant::now();
-    loop {
-        let spans = received.lock().unwrap().clone();
-        if is_there(&spans) {
-            return spans;
-        }
-        assert!(began.elapsed() < DEADLINE, "{spans:#?}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    let spans = || received.lock().unwrap().clone();
+    until(
+        || format!("other spans than {:#?}", spans()),
+        || Some(spans()).filter(|spans| is_there(spans)),
+    )
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -5,15 +5,7 @@
 //! straight from its source as a part file with a record of what survives a crash. Both are gone
 //! on with after an interruption, and begun anew when the content has changed.
 
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::cast_possible_truncation
-    )
-)]
+#![cfg_attr(test, allow(clippy::cast_possible_truncation))]
 
 mod call;
 mod error;
@@ -133,6 +125,7 @@ async fn start_node(
     let config = NodeConfig {
         data_dir: data_dir.to_owned(),
         supernodes: options.supernodes.clone(),
+        origin_of: flotilla_registry::origin_of,
         join_token: options.join_token.clone(),
         node_name: "get".to_owned(),
         cache_quota: u64::MAX,

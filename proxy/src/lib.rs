@@ -16,20 +16,13 @@
 //!                                   pushes/uploads     of which uploads are kept
 //! ```
 
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::cast_possible_truncation
-    )
-)]
+#![cfg_attr(test, allow(clippy::cast_possible_truncation))]
 
 mod body;
 mod front;
 mod layers;
 mod manifests;
+mod marks;
 mod metrics;
 mod mirror;
 mod oci_error;
@@ -41,6 +34,7 @@ mod tls;
 pub use self::front::server::{Proxy, ProxyConfig};
 pub use self::layers::checked_content::CheckedContent;
 pub use self::layers::source::{LayerRequest, LayerSource, NotDelivered, ReadFailure, SwarmLayer};
+pub use self::marks::{Mark, MarkKind};
 pub use self::metrics::metrics;
 pub use self::stats::{ProxyCounts, ProxyStats};
 pub use self::tls::interception::InterceptConfig;

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use flotilla_client::Node;
 use flotilla_cluster::exposition::{Exposition, Kind};
 
+use crate::marks::Mark;
 use crate::stats::ProxyStats;
 
 /// The metrics of proxy and node, in Prometheus' text format.
@@ -37,7 +38,7 @@ fn proxy(out: &mut Exposition, stats: &ProxyStats) {
         ),
         (
             "flotilla_proxy_fallbacks_total",
-            "Times that such a layer went on from the registry.",
+            "Times that the registry took over in the response of such a layer.",
             counts.fallbacks,
         ),
         (
@@ -53,6 +54,14 @@ fn proxy(out: &mut Exposition, stats: &ProxyStats) {
     ] {
         out.single(Kind::Counter, name, help, value);
     }
+    out.labelled(
+        Kind::Counter,
+        "flotilla_proxy_marks_total",
+        "Fallbacks, refusals and degradations, by the names that docs/marks.md explains.",
+        Mark::ALL
+            .iter()
+            .map(|mark| ("event", mark.name(), stats.marked(*mark))),
+    );
 }
 
 fn swarms(out: &mut Exposition, node: &Node) {

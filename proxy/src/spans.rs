@@ -1,19 +1,16 @@
 //! Spans of what engines ask, see [`flotilla_cluster::trace`]. Names and attributes are those of the
 //! OpenTelemetry semantic conventions for HTTP; those of flotilla's own begin with `flotilla.`.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
-use bytes::Bytes;
 use flotilla_cluster::child_span;
 use flotilla_cluster::trace;
+use flotilla_registry::route::{Route, shown_path};
 use http::header::CONTENT_LENGTH;
 use http::{Method, Request, Response, Uri};
-use hyper::body::{Body, Frame, SizeHint};
+use hyper::body::Body as _;
 use tracing::Span;
 use tracing::field::Empty;
 
-use crate::body::{BodyError, ProxyBody, boxed};
+use crate::body::{Passing, ProxyBody, inspected};
 
 /// The span of a request of an engine, from its head to the end of its answer's body.
 pub(crate) fn of_engine<B>(request: &Request<B>) -> Span {
@@ -42,17 +39,17 @@ pub(crate) fn of_engine<B>(request: &Request<B>) -> Span {
         return span;
     }
     trace::received(&span, request.headers());
-    let (name, route) = (method_name(method), trace::route(path));
+    let (name, route) = (method_name(method), Route::of(path));
     span.record("otel.name", format!("{name} {route}"));
     span.record("http.request.method", name);
-    span.record("http.route", route);
-    span.record("url.path", trace::path(path));
+    span.record("http.route", route.as_str());
+    span.record("url.path", shown_path(path));
     span
 }
 
 /// The span of a request to a registry.
 pub(crate) fn to_registry(method: &Method, url: &Uri) -> Span {
-    let (name, route) = (method_name(method), trace::route(url.path()));
+    let (name, route) = (method_name(method), Route::of(url.path()));
     child_span!(
         "GET",
         otel.name = format!("{name} {route}"),
@@ -60,7 +57,7 @@ pub(crate) fn to_registry(method: &Method, url: &Uri) -> Span {
         otel.status_code = Empty,
         http.request.method = name,
         http.response.status_code = Empty,
-        url.path = trace::path(url.path()),
+        url.path = shown_path(url.path()),
         server.address = url.host(),
         server.port = url.port_u16().map(i64::from),
         "error.type" = Empty,
@@ -107,18 +104,18 @@ pub(crate) fn until_answered(span: Span, response: Response<ProxyBody>) -> Respo
     let announced = response.headers().get(CONTENT_LENGTH);
     let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
     response.map(|body| {
-        boxed(TracedBody {
+        let mut answer = TracedAnswer {
             is_whole: body.is_end_stream(),
             announced,
-            body,
             bytes: 0,
             span,
-        })
+        };
+        inspected(body, move |passing| answer.note(passing))
     })
 }
 
-struct TracedBody {
-    body: ProxyBody,
+/// What of an answer's body has passed. Ends the span when it is dropped.
+struct TracedAnswer {
     span: Span,
     bytes: u64,
     /// hyper does not ask for the end of a body whose length it has sent.
@@ -126,36 +123,20 @@ struct TracedBody {
     is_whole: bool,
 }
 
-impl Body for TracedBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        match &polled {
-            Poll::Ready(Some(Ok(frame))) => {
+impl TracedAnswer {
+    fn note(&mut self, passing: Passing<'_>) {
+        match passing {
+            Passing::Frame { frame, is_last } => {
                 self.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-                self.is_whole = self.body.is_end_stream();
+                self.is_whole = is_last;
             }
-            Poll::Ready(None) => self.is_whole = true,
-            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
+            Passing::End => self.is_whole = true,
+            Passing::Failure => {}
         }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 
-impl Drop for TracedBody {
+impl Drop for TracedAnswer {
     fn drop(&mut self) {
         self.span
             .record("http.response.body.size", trace::number(self.bytes));

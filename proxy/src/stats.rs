@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::marks::{Mark, MarkCounts};
+
 /// Counters of one proxy since its start.
 #[derive(Debug, Default)]
 pub struct ProxyStats {
@@ -11,6 +13,7 @@ pub struct ProxyStats {
     fallbacks: AtomicU64,
     passes: AtomicU64,
     kept: AtomicU64,
+    marks: MarkCounts,
 }
 
 /// The counters at one moment.
@@ -22,7 +25,7 @@ pub struct ProxyCounts {
     pub fallback_bytes: u64,
     /// Responses begun from the swarm or from this node's disk.
     pub layers: u64,
-    /// Times such a response went on from the registry.
+    /// Times that the registry took over in such a response.
     pub fallbacks: u64,
     /// Requests passed through to their target.
     pub passes: u64,
@@ -41,6 +44,16 @@ impl ProxyStats {
             passes: self.passes.load(Ordering::Relaxed),
             kept: self.kept.load(Ordering::Relaxed),
         }
+    }
+
+    /// How often a mark was set.
+    pub fn marked(&self, mark: Mark) -> u64 {
+        self.marks.of(mark)
+    }
+
+    /// By `set_mark`, which also writes the log line.
+    pub(crate) fn count_mark(&self, mark: Mark) {
+        self.marks.add(mark);
     }
 
     pub(crate) fn count_swarm_bytes(&self, bytes: usize) {

@@ -15,7 +15,7 @@ use flotilla_client::control::client::FetchError;
 use flotilla_client::control::{self, SOCKET};
 use flotilla_client::store::placement::place;
 use flotilla_client::{ContentRequest, DaemonClient, Node, NodeConfig};
-use flotilla_proxy::{CheckedContent, ProxyConfig};
+use flotilla_proxy::{CheckedContent, Mark, ProxyConfig, ProxyStats};
 use flotilla_registry::login::LoginConfig;
 use flotilla_registry::tls::RegistryTls;
 use flotilla_seeder::{Supernode, SupernodeConfig};
@@ -90,6 +90,7 @@ impl Registry {
 struct Cluster {
     dirs: [TempDir; 2],
     daemon: DaemonClient,
+    stats: Arc<ProxyStats>,
     _stop: DropGuard,
 }
 
@@ -119,6 +120,7 @@ impl Cluster {
         let config = NodeConfig {
             data_dir: dirs[1].path().to_owned(),
             supernodes: vec![supernode.parse().unwrap()],
+            origin_of: flotilla_registry::origin_of,
             join_token: None,
             node_name: "test".to_owned(),
             cache_quota: 1 << 30,
@@ -127,12 +129,15 @@ impl Cluster {
         };
         let node = Node::start(config, listener().await, stop.clone()).await;
         let node = node.unwrap();
-        let content = CheckedContent::new(&ProxyConfig::default(), node.clone()).unwrap();
+        let stats = Arc::new(ProxyStats::default());
+        let content =
+            CheckedContent::new(&ProxyConfig::default(), node.clone(), Arc::clone(&stats)).unwrap();
         control::offer(node.engine(), Some(Arc::new(content))).unwrap();
         let daemon = DaemonClient::connect(&dirs[1].path().join(SOCKET)).await;
         Self {
             dirs,
             daemon: daemon.unwrap(),
+            stats,
             _stop: stop.drop_guard(),
         }
     }
@@ -169,6 +174,7 @@ async fn a_blob_is_fetched_once_for_all_clients_and_each_is_authorized() {
             assert_eq!(fetch(MEMBER).await.unwrap(), *registry.bytes);
             fetch(GUEST).await.expect_err("a guest was let in");
         }
+        assert_eq!(cluster.stats.marked(Mark::CallerRefused), 2);
         assert_eq!(registry.whole_gets.load(Ordering::SeqCst), 1);
     }
 }

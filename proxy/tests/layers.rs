@@ -302,6 +302,7 @@ async fn node_of_supernode(opens: fn() -> Body) -> (Node, Arc<AtomicUsize>, Temp
     let config = NodeConfig {
         data_dir: dir.path().to_owned(),
         supernodes: vec![supernode.parse().unwrap()],
+        origin_of: flotilla_registry::origin_of,
         join_token: None,
         node_name: "test".to_owned(),
         cache_quota: 1 << 30,

@@ -5,13 +5,13 @@ use std::str::FromStr;
 use flotilla_torrents::Digest;
 use url::Host;
 
-use crate::is_image_tag;
+use crate::reference::{Reference, Tag};
+use crate::repository::Repository;
 
 /// Where an image without a host is (distribution, "reference").
 const DEFAULT_HOST: &str = "docker.io";
 /// What an image there without a user belongs to.
 const DEFAULT_USER: &str = "library";
-const DEFAULT_TAG: &str = "latest";
 /// Bytes of host and repository together (distribution, "reference").
 const MAX_NAME_LENGTH: usize = 255;
 
@@ -30,11 +30,11 @@ pub struct ImageReference {
     /// Its port, where one is written.
     pub port: Option<u16>,
     /// The repository in it.
-    pub repository: String,
+    pub repository: Repository,
     /// Tag or digest.
-    pub reference: String,
+    pub reference: Reference,
     /// None: it is named by digest only.
-    tag: Option<String>,
+    tag: Option<Tag>,
 }
 
 impl ImageReference {
@@ -64,14 +64,14 @@ impl FromStr for ImageReference {
 
 fn parse(text: &str) -> Option<ImageReference> {
     let (rest, digest) = match text.split_once('@') {
-        Some((rest, digest)) => (rest, Some(digest.parse::<Digest>().ok()?.to_string())),
+        Some((rest, digest)) => (rest, Some(digest.parse::<Digest>().ok()?)),
         None => (text, None),
     };
     let (name, tag) = match rest.rsplit_once(':') {
-        Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
+        Some((name, tag)) if !tag.contains('/') => (name, Some(tag.parse::<Tag>().ok()?)),
         _ => (rest, None),
     };
-    if name.len() > MAX_NAME_LENGTH || !tag.is_none_or(is_image_tag) {
+    if name.len() > MAX_NAME_LENGTH {
         return None;
     }
     let (host, path) = match name.split_once('/') {
@@ -84,41 +84,27 @@ fn parse(text: &str) -> Option<ImageReference> {
     };
     Host::parse(host).ok()?;
     let repository = if host == DEFAULT_HOST && !path.contains('/') {
-        format!("{DEFAULT_USER}/{path}")
+        format!("{DEFAULT_USER}/{path}").parse()
     } else {
-        path.to_owned()
+        path.parse()
     };
-    if !repository.split('/').all(is_component) {
-        return None;
-    }
     // A digest says more than the tag beside it.
-    let tag = tag.or(digest.is_none().then_some(DEFAULT_TAG));
-    let reference = digest.or_else(|| tag.map(str::to_owned))?;
+    let tag = tag.or_else(|| digest.is_none().then(Tag::latest));
+    let reference = digest.map(Reference::Digest);
+    let reference = reference.or_else(|| tag.clone().map(Reference::Tag))?;
     Some(ImageReference {
         written: text.to_owned(),
         host: host.to_owned(),
         port,
-        repository,
+        repository: repository.ok()?,
         reference,
-        tag: tag.map(str::to_owned),
+        tag,
     })
 }
 
 /// Whether the first part of a name is a host, and not a user of Docker Hub.
 fn is_host(part: &str) -> bool {
     part.contains(['.', ':']) || part == "localhost"
-}
-
-/// OCI distribution-spec, "Pulling manifests": a part of a repository's name.
-fn is_component(part: &str) -> bool {
-    let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let ends_well = |byte: Option<u8>| byte.is_some_and(is_inner);
-    ends_well(part.bytes().next())
-        && ends_well(part.bytes().last())
-        && part
-            .bytes()
-            .all(|byte| is_inner(byte) || b"._-".contains(&byte))
-        && !part.contains("..")
 }
 
 #[cfg(test)]
@@ -159,8 +145,8 @@ mod tests {
             let image: ImageReference = text.parse().unwrap();
             assert_eq!(image.host, host, "{text}");
             assert_eq!(image.port, port, "{text}");
-            assert_eq!(image.repository, repository, "{text}");
-            assert_eq!(image.reference, reference, "{text}");
+            assert_eq!(image.repository.as_str(), repository, "{text}");
+            assert_eq!(image.reference.to_string(), reference, "{text}");
         }
     }
 
@@ -189,6 +175,8 @@ mod tests {
             "reg.test/a/..",
             "reg.test/A",
             "reg.test/a b",
+            "reg.test/a___b",
+            "reg.test/a._b",
             "reg.test/a?x",
             "reg.test/a%2f",
             "reg.test/a:..",

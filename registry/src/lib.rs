@@ -4,26 +4,25 @@
 //! [`authorization`] asks it whether a caller may have a blob, [`token`] reads what its token service
 //! signed, [`challenge`] what it asks for, and [`login`] holds logins of our own.
 
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::cast_possible_truncation
-    )
-)]
+#![cfg_attr(test, allow(clippy::cast_possible_truncation))]
 
+pub mod api_path;
 pub mod authorization;
+pub mod blob_url;
 pub mod challenge;
 pub mod host;
 pub mod image_reference;
-mod image_tag;
 pub mod link_local;
 pub mod login;
 pub mod pace;
+pub mod reference;
+pub mod registry_origin;
+pub mod repository;
+pub mod route;
 pub mod source;
 pub mod tls;
 pub mod token;
 
-pub use self::image_tag::is_image_tag;
+pub use self::blob_url::{ApiUrl, BlobUrl, origin_of};
+pub use self::reference::{Reference, Tag};
+pub use self::repository::Repository;

@@ -19,6 +19,7 @@ use url::{Host, Url};
 use crate::host::{PerRegistry, RegistryHost};
 use crate::link_local as source_address;
 use crate::pace::Waited;
+use crate::route::{Route, shown_path};
 use crate::tls::RegistryTls;
 
 /// A source that does not accept a connection by then is unreachable.
@@ -316,12 +317,12 @@ impl Source {
         let request = self.client(url)?.get(url.clone()).headers(headers);
         let span = child_span!(
             "GET",
-            otel.name = format!("GET {}", trace::route(url.path())),
+            otel.name = format!("GET {}", Route::of(url.path())),
             otel.kind = "client",
             otel.status_code = Empty,
             http.request.method = "GET",
             http.response.status_code = Empty,
-            url.path = trace::path(url.path()),
+            url.path = shown_path(url.path()),
             server.address = url.host_str(),
             server.port = url.port_or_known_default().map(i64::from),
             "error.type" = Empty,

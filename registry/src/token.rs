@@ -16,7 +16,9 @@ use url::Url;
 use webpki::EndEntityCert;
 use webpki::ring::RSA_PKCS1_2048_8192_SHA256;
 
+use crate::blob_url::BlobUrl;
 use crate::host::RegistryHost;
+use crate::repository::Repository;
 
 /// Harbor's tokens for many repositories reach 16 KiB.
 const MAX_TOKEN_LENGTH: usize = 64 * 1024;
@@ -130,9 +132,10 @@ impl TokenVerifier {
     }
 
     /// Whether these headers carry a token that lets its bearer pull from the repository of
-    /// the blob at `url`, at `now` (seconds since 1970).
+    /// the blob at `url`, at `now` (seconds since 1970). A token does not say below which path of
+    /// its host the repository is: with one, the registry decides.
     pub fn lets_pull(&self, url: &Url, headers: &[(String, String)], now: u64) -> bool {
-        let Some(registry) = RegistryHost::of_url(url) else {
+        let Some(blob) = BlobUrl::of(url).filter(|blob| blob.prefix().is_empty()) else {
             return false;
         };
         let mut tokens = headers
@@ -145,38 +148,31 @@ impl TokenVerifier {
         let own = self
             .certificates
             .iter()
-            .filter(|(known, _)| *known == registry);
+            .filter(|(known, _)| known == blob.registry().host());
         let verified = || {
             let (scheme, token) = token.split_once(' ')?;
-            let repository = repository_of(url)?;
             let is_bearer = scheme.eq_ignore_ascii_case("bearer");
             let mut certificates = own.map(|(_, certificate)| certificate);
             let claims = certificates.find_map(|certificate| claims(certificate, token.trim()))?;
-            Some(is_bearer && claims.let_pull(repository, now))
+            Some(is_bearer && claims.let_pull(blob.repository(), now))
         };
         verified().unwrap_or(false)
     }
 }
 
 impl Claims {
-    fn let_pull(&self, repository: &str, now: u64) -> bool {
+    fn let_pull(&self, repository: &Repository, now: u64) -> bool {
         let is_for_registry = match &self.aud {
             Audience::One(audience) => audience == AUDIENCE,
             Audience::Several(audiences) => audiences.iter().any(|audience| audience == AUDIENCE),
         };
         let lets_pull = self.access.iter().any(|access| {
             access.r#type == "repository"
-                && access.name == repository
+                && access.name == repository.as_str()
                 && access.actions.iter().any(|action| action == "pull")
         });
         is_for_registry && lets_pull && now < self.exp && self.nbf <= now.saturating_add(LEEWAY)
     }
-}
-
-/// `NAME` of `/v2/NAME/blobs/DIGEST`.
-fn repository_of(url: &Url) -> Option<&str> {
-    let (name, _) = url.path().strip_prefix("/v2/")?.rsplit_once("/blobs/")?;
-    Some(name)
 }
 
 /// The claims of a token that the certificate's key has signed (RFC 7515 section 5.2).
@@ -213,7 +209,8 @@ mod tests {
     use super::*;
 
     const NOW: u64 = 1_700_000_000;
-    const BLOB: &str = "https://harbor.test/v2/team/app/blobs/sha256:00";
+    const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    const BLOB: &str = "https://harbor.test/v2/team/app/blobs/sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     fn verifier(certificate: &str) -> TokenVerifier {
         let file = format!(
@@ -266,13 +263,16 @@ mod tests {
         let token = signed(&claims_of(&["pull", "push"], "team/app"));
         assert!(lets_pull(&verifier, BLOB, &token));
         for url in [
-            "https://harbor.test/v2/team/app2/blobs/sha256:00",
-            "https://harbor.test/v2/team/blobs/sha256:00",
-            "https://harbor.test/v2/team/app/manifests/1",
-            "https://other.test/v2/team/app/blobs/sha256:00",
-            "https://harbor.test:8443/v2/team/app/blobs/sha256:00",
+            format!("https://harbor.test/v2/team/app2/blobs/{DIGEST}"),
+            format!("https://harbor.test/v2/team/blobs/{DIGEST}"),
+            format!("https://harbor.test/v2/team/app/manifests/{DIGEST}"),
+            format!("https://harbor.test/below/v2/team/app/blobs/{DIGEST}"),
+            format!("https://other.test/v2/team/app/blobs/{DIGEST}"),
+            format!("https://harbor.test:8443/v2/team/app/blobs/{DIGEST}"),
+            format!("{BLOB}?x=1"),
+            "https://harbor.test/v2/team/app/blobs/sha256:00".to_owned(),
         ] {
-            assert!(!lets_pull(&verifier, url, &token), "{url}");
+            assert!(!lets_pull(&verifier, &url, &token), "{url}");
         }
     }
 
@@ -310,7 +310,7 @@ mod tests {
             let token = signed(&claims);
             vec![("Authorization".to_owned(), format!("Bearer {token}"))]
         };
-        let blob = |name: &str| Url::parse(&format!("http://{host}/v2/{name}/blobs/sha256:00"));
+        let blob = |name: &str| Url::parse(&format!("http://{host}/v2/{name}/blobs/{DIGEST}"));
         for (what, caller, name, requests) in [
             ("the first asks", caller("a", "team/app"), "team/app", 1),
             (

@@ -1,15 +1,7 @@
 //! The supernode: registry and HTTP sources, cut-through ingest into a growing piece map,
 //! cluster API.
 
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::cast_possible_truncation
-    )
-)]
+#![cfg_attr(test, allow(clippy::cast_possible_truncation))]
 
 mod api;
 mod preheat;

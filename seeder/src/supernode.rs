@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use flotilla_client::{Engine, EngineConfig, control, origin_of};
+use flotilla_client::{Engine, EngineConfig, control};
 use flotilla_cluster::TicketSigner;
 use flotilla_registry::login::{LoginConfig, RegistryLogins};
+use flotilla_registry::origin_of;
 use flotilla_registry::source::{Source, SourceConfig};
 use flotilla_registry::tls::RegistryTls;
 use flotilla_registry::token::{TokenCertificate, TokenVerifier};

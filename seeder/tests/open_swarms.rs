@@ -222,6 +222,7 @@ impl Puller {
         let config = NodeConfig {
             data_dir: dir.path().to_owned(),
             supernodes: vec![cluster.url()],
+            origin_of: flotilla_registry::origin_of,
             join_token: Some(TOKEN.to_owned()),
             node_name: "test".to_owned(),
             cache_quota: 1 << 30,

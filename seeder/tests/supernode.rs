@@ -225,6 +225,7 @@ impl Cluster {
         let config = NodeConfig {
             data_dir: dir.path().to_owned(),
             supernodes: vec![self.supernode.clone()],
+            origin_of: flotilla_registry::origin_of,
             join_token: Some(token.to_owned()),
             node_name: "test".to_owned(),
             cache_quota: 1 << 30,

@@ -4,15 +4,7 @@
 //! before anything is allocated, and no input makes a decoder panic (property tests beside each
 //! decoder, fuzz targets in `fuzz/`).
 
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::cast_possible_truncation
-    )
-)]
+#![cfg_attr(test, allow(clippy::cast_possible_truncation))]
 
 #[macro_use]
 #[doc(hidden)]

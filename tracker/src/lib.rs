@@ -1,14 +1,6 @@
 //! Announce and scrape over HTTP and UDP, peer hand-out, swarm membership.
 
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::cast_possible_truncation
-    )
-)]
+#![cfg_attr(test, allow(clippy::cast_possible_truncation))]
 
 mod connection_ids;
 mod gate;

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use flotilla_torrents::Digest;
 use futures_util::future::BoxFuture;
+use url::Url;
 
 use super::lines::Lines;
 use super::{FetchEvent, FetchRequest, FetchedLayer};
 use crate::blocking::blocking;
 use crate::engine::Engine;
 use crate::engine::swarm_handle::SwarmHandle;
-use crate::node::{ContentRequest, Layer, OpenError, origin_of};
+use crate::node::{ContentRequest, Layer, OpenError};
 use crate::store::{Lease, StoredLayer, whole_digest};
 
 /// How often a client hears how far its fetch is.
@@ -22,6 +23,9 @@ pub trait ContentSource: Send + Sync + 'static {
     /// Opens `request`: the answer is a layer only if the source lets this very caller have it,
     /// also when it is on this host already.
     fn open(&self, request: ContentRequest) -> BoxFuture<'_, Result<Layer, OpenError>>;
+
+    /// The source that has what is at `url`, as [`NodeConfig`](crate::NodeConfig) names it.
+    fn origin_of(&self, url: &Url) -> String;
 }
 
 /// Fetches, tells the client, and keeps the layer from being evicted until the client hangs up.
@@ -32,7 +36,7 @@ pub(super) async fn run(
     lines: &Lines,
 ) {
     let wanted = request.digest.clone();
-    let origin = origin_of(&request.url);
+    let origin = source.origin_of(&request.url);
     let opened = source.open(ContentRequest {
         url: request.url,
         headers: request.headers,

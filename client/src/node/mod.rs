@@ -41,6 +41,9 @@ pub struct NodeConfig {
     pub data_dir: PathBuf,
     /// The supernodes, in any order.
     pub supernodes: Vec<Url>,
+    /// The source that has what is at a URL: another source's word does not count on who may have
+    /// what this one gave.
+    pub origin_of: fn(&Url) -> String,
     /// The cluster's secret, when it has one.
     pub join_token: Option<String>,
     /// The name that operators see.
@@ -63,6 +66,7 @@ pub(crate) struct NodeShared {
     pub(crate) supernodes: Supernodes,
     pub(crate) shutdown: CancellationToken,
     pub(crate) node_name: String,
+    pub(crate) origin_of: fn(&Url) -> String,
     /// Swarms with a session that follows them.
     followed: Mutex<HashMap<ContentId, Followed>>,
 }
@@ -100,6 +104,7 @@ impl Node {
             supernodes,
             shutdown,
             node_name: config.node_name,
+            origin_of: config.origin_of,
             followed: Mutex::new(HashMap::new()),
         }));
         for supernode in node.0.supernodes.all() {
@@ -148,7 +153,9 @@ impl Node {
         if descriptor.delivery == Delivery::Whole {
             let small = self.0.small_content(&supernode, descriptor).await?;
             // Behind the answer's back.
-            self.0.engine.keep(small.clone(), &origin_of(&request.url));
+            self.0
+                .engine
+                .keep(small.clone(), &(self.0.origin_of)(&request.url));
             return Ok(Layer::new(Content::Small(small)));
         }
         let url = request.url.clone();
@@ -195,7 +202,7 @@ impl Node {
 
     /// The same of any content.
     pub(crate) async fn held(&self, content: &ContentId, url: &Url) -> Option<Layer> {
-        if let Ok(Some(small)) = self.0.engine.small(content, &origin_of(url)).await {
+        if let Ok(Some(small)) = self.0.engine.small(content, &(self.0.origin_of)(url)).await {
             return Some(Layer::new(Content::Small(small)));
         }
         let layer = self.0.engine.store().layer(content)?;
@@ -210,7 +217,7 @@ impl Node {
         let joined = self
             .0
             .engine
-            .join(layer.content(), layer.geometry(), &origin_of(url))
+            .join(layer.content(), layer.geometry(), &(self.0.origin_of)(url))
             .await;
         joined.ok().map(|swarm| Layer::new(Content::Swarm(swarm)))
     }
@@ -421,9 +428,4 @@ fn opened(
             Err(OpenError::Unswarmable(reason.to_owned()))
         }
     }
-}
-
-/// Scheme, host and port.
-pub fn origin_of(url: &Url) -> String {
-    url.origin().ascii_serialization()
 }

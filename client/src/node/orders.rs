@@ -18,7 +18,7 @@ use url::Url;
 
 use crate::blocking::blocking;
 use crate::node::requester::{Opener, Order};
-use crate::node::{Layer, Node, origin_of};
+use crate::node::{Layer, Node};
 
 /// Layers fetched for orders at the same time: an engine that pulls asks for three and more.
 const AT_ONCE: usize = 2;
@@ -146,7 +146,8 @@ impl OrderTaker {
             let small = shared.small_content(&supernode, descriptor).await;
             let small = small.map_err(|error| error.to_string())?;
             let engine = shared.engine.clone();
-            let kept = blocking(move || engine.keep_now(&small, &origin_of(&url))).await;
+            let origin = (shared.origin_of)(&url);
+            let kept = blocking(move || engine.keep_now(&small, &origin)).await;
             return kept.map_err(|error| error.to_string());
         }
         let opener = Opener::Order(order);

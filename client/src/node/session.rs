@@ -19,7 +19,7 @@ use crate::engine::running_swarm::SwarmState;
 use crate::engine::swarm_handle::SwarmHandle;
 use crate::node::layer::{Content, Layer};
 use crate::node::requester::Opener;
-use crate::node::{NodeShared, OpenError, origin_of};
+use crate::node::{NodeShared, OpenError};
 
 /// Pause between attempts to find a supernode for a swarm that lost its own.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
@@ -61,7 +61,7 @@ impl NodeShared {
         opener: Opener,
     ) -> Result<Layer, OpenError> {
         let geometry = Geometry::new(descriptor.length, descriptor.piece_length)?;
-        let origin = &origin_of(url);
+        let origin = &(self.origin_of)(url);
         let handle = self
             .engine
             .join(&descriptor.content, geometry, origin)

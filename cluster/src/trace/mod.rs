@@ -15,7 +15,7 @@ use tracing::{Instrument as _, Span};
 
 pub use self::parent::TraceParent;
 pub use self::pieces::{PieceArrival, PieceSender, PieceTraces, Waiting};
-pub use self::text::{harmless, path, route};
+pub use self::text::harmless;
 
 /// The target of all spans that are exported, and of nothing else.
 pub const TARGET: &str = "flotilla_trace";

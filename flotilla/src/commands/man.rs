@@ -3,9 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use clap::{Args, CommandFactory as _};
-
-use crate::cli::Cli;
+use clap::Args;
 
 #[derive(Debug, Args)]
 pub(crate) struct ManArgs {
@@ -15,12 +13,13 @@ pub(crate) struct ManArgs {
 }
 
 /// Writes a page for the program and for each of its commands.
-pub(super) fn run(args: &ManArgs) -> anyhow::Result<()> {
-    write_pages(&args.directory)
+pub(super) fn run(args: &ManArgs, program: clap::Command) -> anyhow::Result<()> {
+    write_pages(program, &args.directory)
         .with_context(|| format!("cannot write manual pages to {}", args.directory.display()))
 }
 
-fn write_pages(directory: &Path) -> std::io::Result<()> {
+/// Writes the pages of `program` into `directory`.
+pub(crate) fn write_pages(program: clap::Command, directory: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(directory)?;
-    clap_mangen::generate_to(Cli::command(), directory)
+    clap_mangen::generate_to(program, directory)
 }

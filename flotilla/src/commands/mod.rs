@@ -36,6 +36,6 @@ pub(crate) async fn run(cli: Cli, shutdown: CancellationToken) -> anyhow::Result
             Ok(std::io::stdout().write_all(&script)?)
         }
         Command::Config(command) => config::run(command),
-        Command::Man(args) => man::run(&args),
+        Command::Man(args) => man::run(&args, Cli::command()),
     }
 }

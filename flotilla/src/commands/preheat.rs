@@ -15,49 +15,87 @@ use crate::config::ConfigErrors;
 use crate::config::join_token;
 use crate::config::secrets::SecretFile;
 use crate::config::supernode_urls;
-use crate::sanitize::Shown;
+use crate::sanitize::Sanitized;
 
-const PREHEAT_EXAMPLES: &str = "\
+macro_rules! examples {
+    () => {
+        "\
 Examples:
-  flotilla preheat registry.example:5000/team/app:1.0 --supernode http://10.0.0.1:8001 --wait
-  flotilla preheat registry.example/team/app:1.0 --supernode http://10.0.0.1:8001 --nodes 'web-*'
+  flotilla preheat registry.example/team/app:1.0 --supernode http://10.0.0.1:8001 --wait
+  flotilla preheat registry.example/team/app:1.0 --supernode http://10.0.0.1:8001 \\
+      --nodes 'web-*'
   flotilla preheat registry.example/team/app:1.0 registry.example/team/db:7 \\
       --supernode http://a:8001,http://b:8001 --platform linux/amd64
-  flotilla preheat https://files.example/model.bin --supernode http://10.0.0.1:8001 --nodes '*' --wait
+  flotilla preheat https://files.example/model.bin --supernode http://10.0.0.1:8001 \\
+      --nodes '*' --wait"
+    };
+}
 
-The supernodes log in with the file that they were given with --registry-auth, and know the
-registry by it or by --preheat-registry. Name all of a cluster's supernodes, as the proxies do.
+const DETAILS: &str = concat!(
+    examples!(),
+    "
 
-A URL that is no manifest's names a file, as in flotilla get URL. Its server has to be listed like a
-registry (--preheat-registry http://files.example:8080), and to give it without a login, with its
-length and an ETag or Last-Modified.";
+The supernodes use their own logins, from the file of their --registry-auth. A registry has to be in \
+that file, or in their --preheat-registry. Name all supernodes of the cluster, as the proxies do: each \
+fetches its own layers.
+
+A URL that is not a manifest's names a file, as in flotilla get URL. List its server at the supernodes \
+like a registry (--preheat-registry http://files.example:8080). The server has to answer without a \
+login, and with the length and an ETag or Last-Modified.
+
+Exit codes:
+  0  handed over, or with --wait: every layer and file is where it should be
+  1  failed; stderr says what happened and what to do
+  2  the command line is wrong"
+);
 
 #[derive(Debug, Args)]
-#[command(after_help = PREHEAT_EXAMPLES)]
+#[command(after_help = examples!(), after_long_help = DETAILS)]
 pub(crate) struct PreheatArgs {
-    /// Images, HOST[:PORT]/REPOSITORY[:TAG][@DIGEST] or the URLs of their manifests, and URLs of files
+    /// Images or URLs of their manifests, and URLs of files
+    ///
+    /// An image is HOST[:PORT]/REPOSITORY[:TAG][@DIGEST].
     #[arg(required = true, value_name = "IMAGE|URL")]
     pub(crate) images: Vec<String>,
-    /// The supernodes, separated by commas
-    #[arg(long, value_name = "URL", value_delimiter = ',', required = true)]
+    /// Supernodes, separated by commas
+    #[arg(
+        long,
+        value_name = "URL",
+        value_delimiter = ',',
+        required = true,
+        help_heading = "Cluster"
+    )]
     pub(crate) supernode: Vec<String>,
-    /// Only for this platform; repeatable [default: all that the images have]
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
-    pub(crate) platform: Vec<String>,
-    /// File with the cluster's secret (or set FLOTILLA_JOIN_TOKEN)
-    #[arg(long, value_name = "FILE")]
-    pub(crate) join_token_file: Option<PathBuf>,
-    /// Have these nodes fetch the layers as well, a glob of their names [default: supernodes only]
-    #[arg(long, value_name = "GLOB")]
+    /// Nodes that fetch the layers too [default: none]
+    ///
+    /// A pattern of node names.
+    #[arg(long, value_name = "GLOB", help_heading = "Cluster")]
     pub(crate) nodes: Option<String>,
-    /// Query parameters that do not name a file, such as signatures, separated by commas
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    /// File with the cluster's secret [default: none]
+    ///
+    /// The environment variable FLOTILLA_JOIN_TOKEN can hold the secret itself.
+    #[arg(long, value_name = "FILE", help_heading = "Cluster")]
+    pub(crate) join_token_file: Option<PathBuf>,
+    /// Platform of the images; repeatable [default: all]
+    #[arg(long, value_name = "OS/ARCH", help_heading = "What")]
+    pub(crate) platform: Vec<String>,
+    /// Query parameters that do not name a file
+    ///
+    /// Such as signatures; separated by commas.
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_delimiter = ',',
+        help_heading = "What"
+    )]
     pub(crate) filter_query: Vec<String>,
-    /// Wait until every layer is where it should be, and fail if it is not
-    #[arg(long)]
+    /// Wait until every layer and file is there
+    ///
+    /// The command fails if one cannot be fetched.
+    #[arg(long, help_heading = "Output")]
     pub(crate) wait: bool,
-    /// No lines of what becomes of it
-    #[arg(short, long)]
+    /// Print errors only
+    #[arg(short, long, help_heading = "Output")]
     pub(crate) quiet: bool,
 }
 
@@ -86,7 +124,7 @@ pub(crate) async fn run(args: PreheatArgs, shutdown: CancellationToken) -> anyho
         let waiting = wait_for(jobs, args.quiet);
         return match shutdown.run_until_cancelled(waiting).await {
             Some(ended) => ended,
-            None => bail!("interrupted; still at work: {}", names.join(", ")),
+            None => bail!("interrupted; these jobs continue: {}", names.join(", ")),
         };
     }
     if !args.quiet {
@@ -95,7 +133,7 @@ pub(crate) async fn run(args: PreheatArgs, shutdown: CancellationToken) -> anyho
     Ok(())
 }
 
-/// Stays until all jobs have ended, and tells of each layer.
+/// Waits for the end of all jobs, and prints a line for each layer.
 async fn wait_for(jobs: Vec<PreheatJob>, quiet: bool) -> anyhow::Result<()> {
     let mut events = stream::select_all(jobs.into_iter().map(PreheatJob::events));
     let (mut shown, mut here, mut causes) = (0, 0, Vec::new());
@@ -104,8 +142,8 @@ async fn wait_for(jobs: Vec<PreheatJob>, quiet: bool) -> anyhow::Result<()> {
         if let PreheatEvent::Finished(status) = &event {
             here += status.layers;
             if status.state != JobState::Success {
-                let cause = status.cause.as_deref().unwrap_or("it has failed");
-                causes.push(format!("job {}: {}", status.id, Shown(cause)));
+                let cause = status.cause.as_deref().unwrap_or("no reason given");
+                causes.push(format!("job {}: {}", status.id, Sanitized(cause)));
             }
         }
         let is_here = matches!(
@@ -133,10 +171,13 @@ fn show(event: &PreheatEvent) {
             image,
             digest,
             bytes,
-        } => format!("{} {digest} {bytes} bytes, seeding", Shown(image)),
-        PreheatEvent::File { url, bytes } => format!("{} {bytes} bytes, seeding", Shown(url)),
+        } => format!("{} {digest} {bytes} bytes, seeding", Sanitized(image)),
+        PreheatEvent::File { url, bytes } => format!("{} {bytes} bytes, seeding", Sanitized(url)),
         PreheatEvent::Foreign { image, digest } => {
-            format!("{} {digest} is not at the registry, skipped", Shown(image))
+            format!(
+                "{} {digest} skipped: the registry does not have it",
+                Sanitized(image)
+            )
         }
         PreheatEvent::Failed {
             image,
@@ -144,7 +185,7 @@ fn show(event: &PreheatEvent) {
             reason,
         } => {
             let digest = digest.as_ref().map(|digest| format!(" {digest}"));
-            let (image, reason) = (Shown(image), Shown(reason));
+            let (image, reason) = (Sanitized(image), Sanitized(reason));
             format!("{image}{} failed: {reason}", digest.unwrap_or_default())
         }
         PreheatEvent::Heartbeat {} | PreheatEvent::Finished(_) => return,
@@ -152,7 +193,7 @@ fn show(event: &PreheatEvent) {
     say(&line);
 }
 
-/// Output that nobody reads is no reason to stop.
+/// A closed output is no reason to stop.
 fn say(line: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{line}");
 }

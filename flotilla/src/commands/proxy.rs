@@ -62,6 +62,7 @@ pub(super) async fn run(args: ProxyArgs, shutdown: CancellationToken) -> anyhow:
     let node_config = NodeConfig {
         data_dir: settings.data_dir,
         supernodes,
+        origin_of: flotilla_registry::origin_of,
         join_token,
         node_name,
         cache_quota: settings.common.cache_quota.0,
@@ -81,9 +82,9 @@ pub(super) async fn run(args: ProxyArgs, shutdown: CancellationToken) -> anyhow:
         node.take_orders();
     }
     let proxy = Proxy::new(&proxy_config, node.clone())?;
-    let content = CheckedContent::new(&proxy_config, node.clone())?;
+    let content = CheckedContent::new(&proxy_config, node.clone(), proxy.stats())?;
     if let Err(error) = control::offer(node.engine(), Some(Arc::new(content))) {
-        tracing::warn!(%error, "no control socket: `flotilla cache` needs the proxy stopped");
+        tracing::warn!(%error, "control socket not opened: `flotilla get` does not use this proxy, and `flotilla cache` works only while it is stopped");
     }
     if let Some(listener) = metrics {
         let (stats, node) = (proxy.stats(), node.clone());

@@ -29,7 +29,7 @@ pub(super) fn prepare_data_dir(dir: &Path) -> anyhow::Result<()> {
     });
     usable.with_context(|| {
         format!(
-            "data directory {} cannot be written; choose another with --data-dir",
+            "cannot write to data directory {}; choose another with --data-dir",
             dir.display()
         )
     })

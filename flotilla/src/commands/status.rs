@@ -13,23 +13,26 @@ use crate::config::ConfigErrors;
 use crate::config::join_token;
 use crate::config::of_host;
 use crate::config::secrets::SecretFile;
-use crate::sanitize::Shown;
+use crate::sanitize::Sanitized;
 
 const STATUS_EXAMPLES: &str = "\
 Examples:
   flotilla status
   flotilla status --supernode http://10.0.0.1:8001 --stats-token-file stats-token
 
-The same live, with each swarm and node: `flotilla top`, or open the supernode's address in a browser.";
+`flotilla top` shows the same live, with each swarm and node. So does the supernode's page: open its \
+address in a browser.";
 
 #[derive(Debug, Args)]
 #[command(after_help = STATUS_EXAMPLES)]
 pub(crate) struct StatusArgs {
-    /// The supernodes, separated by commas [default: those of this machine's configuration]
+    /// Supernodes, separated by commas [default: the configuration's]
     #[arg(long, value_name = "URL", value_delimiter = ',')]
     pub(crate) supernode: Vec<String>,
-    /// File with the supernode's statistics token (or set FLOTILLA_STATS_TOKEN); without one the
-    /// join token is shown
+    /// File with the statistics token [default: none]
+    ///
+    /// The environment variable FLOTILLA_STATS_TOKEN can hold the token itself. Without a statistics
+    /// token the join token is sent.
     #[arg(long, value_name = "FILE")]
     pub(crate) stats_token_file: Option<PathBuf>,
 }
@@ -53,7 +56,7 @@ pub(crate) async fn run(args: StatusArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Which supernodes to ask, and what to show them.
+/// Which supernodes to ask, and the token to send.
 pub(crate) fn asked(
     supernodes: &[String],
     stats_token_file: Option<&Path>,
@@ -91,7 +94,7 @@ fn write(out: &mut dyn Write, totals: &Totals, swarms: &List<Swarm>) -> io::Resu
     writeln!(
         out,
         "version {}, running for {uptime}",
-        Shown(&totals.version)
+        Sanitized(&totals.version)
     )?;
     writeln!(
         out,
@@ -102,7 +105,7 @@ fn write(out: &mut dyn Write, totals: &Totals, swarms: &List<Swarm>) -> io::Resu
         ("last day", totals.last_day),
         ("since start", totals.since_start),
     ] {
-        writeln!(out, "{name}: {}", told(traffic))?;
+        writeln!(out, "{name}: {}", traffic_line(traffic))?;
     }
     if swarms.items.is_empty() {
         return Ok(());
@@ -119,7 +122,7 @@ fn write(out: &mut dyn Write, totals: &Totals, swarms: &List<Swarm>) -> io::Resu
     Ok(())
 }
 
-fn told(traffic: Traffic) -> String {
+fn traffic_line(traffic: Traffic) -> String {
     format!(
         "{} from registries, {} from supernodes, {} from nodes; {} saved",
         BinaryBytes(traffic.from_registry_bytes),
@@ -137,9 +140,9 @@ fn line(swarm: &Swarm) -> String {
         format!(", {} left", HumanDuration(left))
     });
     format!(
-        "{} {}  {}, {:.1} %, {}/s, {} have it, {} do not{left}",
-        Shown(&swarm.name),
-        Shown(&digest),
+        "{} {}  {}, {:.1} %, {}/s, {} complete, {} downloading{left}",
+        Sanitized(&swarm.name),
+        Sanitized(&digest),
         BinaryBytes(swarm.size_bytes),
         swarm.progress * 100.0,
         BinaryBytes(swarm.download_bytes_per_second),
@@ -153,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_does_not_control_the_terminal_and_units_are_those_of_people() {
+    fn a_name_does_not_control_the_terminal_and_units_are_readable() {
         let swarm = Swarm {
             name: "reg.test/a\u{1b}[31m".to_owned(),
             content: format!("sha256:{}", "ab".repeat(32)),
@@ -167,7 +170,7 @@ mod tests {
         };
         assert_eq!(
             line(&swarm),
-            "reg.test/a\\u{1b}[31m abababababab  3.00 MiB, 50.0 %, 1.00 MiB/s, 2 have it, 1 do not, 2 minutes left"
+            "reg.test/a\\u{1b}[31m abababababab  3.00 MiB, 50.0 %, 1.00 MiB/s, 2 complete, 1 downloading, 2 minutes left"
         );
     }
 }

@@ -103,7 +103,7 @@ pub(crate) struct ProxyOptions {
     /// Layers that are pushed through the proxy seed before any node pulls them.
     #[arg(long, help_heading = "Cluster")]
     pub(crate) seed_pushed: bool,
-    /// Registry of mirror requests that name none [default: none]
+    /// Registry when mirror requests name none [default: none]
     ///
     /// Example: https://registry.example
     #[arg(long, value_name = "URL", help_heading = "Registries")]
@@ -116,7 +116,7 @@ pub(crate) struct ProxyOptions {
     /// Example: docker.io
     #[arg(long = "mirror-host", value_name = "HOST", help_heading = "Registries")]
     pub(crate) mirror_hosts: Vec<String>,
-    /// HTTPS registry whose CONNECTs are intercepted; repeatable
+    /// HTTPS registry to intercept at CONNECT; repeatable
     ///
     /// Its layers then come from the swarm for engines that use HTTPS_PROXY as well. The engines
     /// have to trust DATA-DIR/ca.crt.

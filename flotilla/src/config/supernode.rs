@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::Args;
-use flotilla_registry::login::OwnRegistry;
+use flotilla_registry::registry_origin::RegistryOrigin;
 use flotilla_seeder::OpenRepository;
 use url::Url;
 
@@ -130,7 +130,7 @@ pub(crate) struct SupernodeOptions {
         value_name = "HOST",
         help_heading = "Preheating"
     )]
-    pub(crate) preheat_registries: Vec<OwnRegistry>,
+    pub(crate) preheat_registries: Vec<RegistryOrigin>,
     /// Logins for Harbor and other preheat triggers [default: none]
     ///
     /// A login a line: bearer TOKEN, basic USER:PASSWORD, harbor-basic USER:PASSWORD,

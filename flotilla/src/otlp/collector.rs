@@ -16,7 +16,7 @@ use url::Url;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// For one batch.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
-/// An answer says how many spans were rejected, and why.
+/// An answer has the number of rejected spans, and the reason.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
 /// What posts batches of spans of `resource` to `url`.

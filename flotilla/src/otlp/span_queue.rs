@@ -1,5 +1,4 @@
-//! Ended spans on their way to the collector: in batches, behind a bounded queue that nobody waits
-//! for.
+//! Ended spans on their way to the collector: in batches, behind a bounded queue that never blocks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,14 +13,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Spans that wait; about 1 KiB each. The next ones are dropped.
-const MAX_WAITING: usize = 8192;
+const MAX_QUEUED: usize = 8192;
 /// Spans of one request to the collector.
-const MAX_IN_BATCH: usize = 512;
-/// A batch waits so long for more spans.
-const BATCH_INTERVAL: Duration = Duration::from_secs(1);
+const MAX_BATCH: usize = 512;
+/// How long a batch waits for more spans.
+const GATHER_TIMEOUT: Duration = Duration::from_secs(1);
 /// A batch that is not taken by then is dropped.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(6);
-/// How often it is said that spans were dropped.
+/// Between two log lines about dropped spans.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Takes spans as they end.
@@ -40,7 +39,7 @@ pub(super) struct Exporting {
 
 /// Starts a task that gives spans to `exporter`.
 pub(super) fn start(exporter: impl SpanExporter + 'static) -> (SpanQueue, Exporting) {
-    let (waiting, spans) = mpsc::channel(MAX_WAITING);
+    let (waiting, spans) = mpsc::channel(MAX_QUEUED);
     let dropped = Arc::new(AtomicU64::new(0));
     let closing = CancellationToken::new();
     let exporting = export(spans, exporter, Arc::clone(&dropped), closing.clone());
@@ -61,7 +60,7 @@ impl SpanProcessor for SpanQueue {
         }
     }
 
-    /// Nobody flushes but [`Exporting::finish`], which does not block a thread.
+    /// Only [`Exporting::finish`] flushes, without blocking a thread.
     fn force_flush(&self) -> OTelSdkResult {
         Err(OTelSdkError::InternalFailure(
             "not flushed from here".to_owned(),
@@ -79,11 +78,11 @@ impl Exporting {
         self.closing.cancel();
         if tokio::time::timeout(limit, &mut self.task).await.is_err() {
             self.task.abort();
-            tracing::warn!("the last spans are dropped: the collector does not take them in time");
+            tracing::warn!("last spans dropped: the collector did not accept them in time");
         }
         let dropped = self.dropped.load(Ordering::Relaxed);
         if dropped > 0 {
-            tracing::warn!(dropped, "spans that the collector did not take");
+            tracing::warn!(dropped, "spans dropped: the collector did not accept them");
         }
     }
 }
@@ -98,11 +97,11 @@ async fn export(
     let (mut said, mut said_at) = (0, None::<Instant>);
     loop {
         let received = closing
-            .run_until_cancelled(spans.recv_many(&mut batch, MAX_IN_BATCH))
+            .run_until_cancelled(spans.recv_many(&mut batch, MAX_BATCH))
             .await;
         if received.is_some() {
             let gathering = gather(&mut spans, &mut batch);
-            let gathering = tokio::time::timeout(BATCH_INTERVAL, gathering);
+            let gathering = tokio::time::timeout(GATHER_TIMEOUT, gathering);
             let _ = closing.run_until_cancelled(gathering).await;
         } else {
             // What is there is sent, and nothing more is taken.
@@ -123,7 +122,7 @@ async fn export(
             (said, said_at) = (so_far, Some(Instant::now()));
             tracing::warn!(
                 dropped = so_far,
-                "spans are dropped: the collector does not take them; see --otlp-endpoint"
+                "spans dropped: the collector does not accept them; check --otlp-endpoint"
             );
         }
     }
@@ -131,8 +130,8 @@ async fn export(
 
 /// Fills a batch, or takes all there is of a queue that is closed.
 async fn gather(spans: &mut mpsc::Receiver<SpanData>, batch: &mut Vec<SpanData>) {
-    while batch.len() < MAX_IN_BATCH {
-        let room = MAX_IN_BATCH - batch.len();
+    while batch.len() < MAX_BATCH {
+        let room = MAX_BATCH - batch.len();
         if spans.recv_many(batch, room).await == 0 {
             return;
         }
@@ -188,7 +187,7 @@ mod tests {
             .with_span_processor(queue)
             .build();
         // This thread does not give way: nothing leaves the queue meanwhile.
-        end_spans(&provider, MAX_WAITING + 10);
+        end_spans(&provider, MAX_QUEUED + 10);
         assert_eq!(dropped.load(Ordering::Relaxed), 10);
         exporting.finish(Duration::from_millis(10)).await;
         assert_eq!(exporter.1.load(Ordering::Relaxed), 0);

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::Authority;
@@ -12,7 +13,9 @@ use tokio::net::TcpStream;
 
 use crate::front::idle::Activity;
 use crate::front::link_local::{LinkLocal, is_link_local};
+use crate::marks::{Mark, set_mark};
 use crate::oci_error::Refusal;
+use crate::stats::ProxyStats;
 
 /// For the name and all its addresses.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,12 +39,20 @@ enum DialError {
 
 impl From<DialError> for Refusal {
     fn from(error: DialError) -> Self {
-        let (status, code) = match error {
-            DialError::LinkLocal(_) => (StatusCode::FORBIDDEN, "DENIED"),
-            DialError::TimedOut(_) => (StatusCode::GATEWAY_TIMEOUT, "UNAVAILABLE"),
-            DialError::Unreachable(..) => (StatusCode::BAD_GATEWAY, "UNAVAILABLE"),
+        let (mark, status, code) = match error {
+            DialError::LinkLocal(_) => (Mark::LinkLocalRefused, StatusCode::FORBIDDEN, "DENIED"),
+            DialError::TimedOut(_) => (
+                Mark::ServerTimedOut,
+                StatusCode::GATEWAY_TIMEOUT,
+                "UNAVAILABLE",
+            ),
+            DialError::Unreachable(..) => (
+                Mark::ServerUnreachable,
+                StatusCode::BAD_GATEWAY,
+                "UNAVAILABLE",
+            ),
         };
-        Self::new(status, code, error.to_string())
+        Self::new(mark, status, code, error.to_string())
     }
 }
 
@@ -52,28 +63,29 @@ impl From<DialError> for Refusal {
 pub(crate) async fn dial(target: &Authority) -> Result<TcpStream, Refusal> {
     let dialled = tokio::time::timeout(DIAL_TIMEOUT, connect(target)).await;
     let dialled = dialled.unwrap_or_else(|_| Err(DialError::TimedOut(target.to_string())));
-    dialled.map_err(|error| {
-        tracing::debug!(%error, "no tunnel");
-        Refusal::from(error)
-    })
+    dialled.map_err(Refusal::from)
 }
 
 /// Copies both ways until both sides have ended. A side that ends first leaves the other
 /// direction open; when both are silent for an hour the tunnel ends.
-pub(crate) async fn tunnel(request: Request<Incoming>, mut server: TcpStream) {
+pub(crate) async fn tunnel(
+    request: Request<Incoming>,
+    mut server: TcpStream,
+    stats: Arc<ProxyStats>,
+) {
     let client = match hyper::upgrade::on(request).await {
         Ok(client) => client,
         Err(error) => return tracing::debug!(%error, "the client left before its tunnel was open"),
     };
     let activity = Activity::new();
-    // Whatever the server says or hears passes here too.
+    // What the server says or hears passes here too.
     let mut client = activity.of_stream(TokioIo::new(client));
     let copying =
         tokio::io::copy_bidirectional_with_sizes(&mut client, &mut server, BUFFER, BUFFER);
     match activity.limit(TUNNEL_IDLE_TIMEOUT, copying).await {
         Ok(Ok((sent, received))) => tracing::debug!(sent, received, "tunnel closed"),
         Ok(Err(error)) => tracing::debug!(%error, "tunnel broke"),
-        Err(idle) => tracing::debug!(%idle, "tunnel ended"),
+        Err(idle) => set_mark!(stats, Mark::TunnelIdle, reason = %idle),
     }
 }
 

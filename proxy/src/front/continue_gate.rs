@@ -4,6 +4,7 @@
 //! the client when the body is first read, so reading waits for the registry's.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -16,12 +17,14 @@ use tokio::sync::oneshot;
 use tokio::time::Timeout;
 
 use crate::body::{BodyError, ProxyBody, boxed, streamed};
+use crate::marks::{Mark, set_mark};
+use crate::stats::ProxyStats;
 
 /// A registry that says nothing for this long does not know the expectation.
 const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The request with its body held back, if it expects `100-continue`.
-pub(crate) fn hold_back(request: Request<Incoming>) -> Request<ProxyBody> {
+pub(crate) fn hold_back(request: Request<Incoming>, stats: Arc<ProxyStats>) -> Request<ProxyBody> {
     let expects = request
         .headers()
         .get(EXPECT)
@@ -36,6 +39,7 @@ pub(crate) fn hold_back(request: Request<Incoming>) -> Request<ProxyBody> {
         boxed(HeldBody {
             gate: Some(gate),
             body,
+            stats,
         })
     });
     // hyper drops the callback with the final response, which closes the gate.
@@ -51,6 +55,7 @@ pub(crate) fn hold_back(request: Request<Incoming>) -> Request<ProxyBody> {
 struct HeldBody {
     gate: Option<Pin<Box<Timeout<oneshot::Receiver<()>>>>>,
     body: Incoming,
+    stats: Arc<ProxyStats>,
 }
 
 /// The registry has answered and does not want the body.
@@ -68,7 +73,11 @@ impl Body for HeldBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(gate) = &mut self.gate {
             match ready!(gate.as_mut().poll(context)) {
-                Ok(Ok(())) | Err(_) => self.gate = None,
+                Ok(Ok(())) => self.gate = None,
+                Err(_) => {
+                    self.gate = None;
+                    set_mark!(self.stats, Mark::ExpectationIgnored);
+                }
                 Ok(Err(_)) => return Poll::Ready(Some(Err(NotWanted.into()))),
             }
         }

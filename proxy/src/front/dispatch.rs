@@ -1,4 +1,4 @@
-//! One request: where it goes and who answers it.
+//! One request: where it goes, and what answers it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,19 +15,20 @@ use tracing::Instrument as _;
 
 use crate::body::{self, ProxyBody};
 use crate::front::connect;
+use crate::front::connection::{Permit, serve_client};
 use crate::front::forward::forward;
 use crate::front::header_rules;
-use crate::front::server::{Permit, serve_client};
 use crate::front::target::{Entrance, Target};
 use crate::layers::request::BlobRequest;
 use crate::layers::response::Layers;
+use crate::layers::source::NotDelivered;
 use crate::manifests::tee::{ManifestRequest, ManifestTee};
+use crate::marks::{Mark, set_mark};
 use crate::mirror::hosts::MirrorHosts;
-use crate::mirror::paths as path_mirror;
-use crate::mirror::paths::MirrorTokens;
+use crate::mirror::paths::{self, MirrorTokens};
 use crate::oci_error::Refusal;
 use crate::pushes::uploads::Uploads;
-use crate::spans as traced;
+use crate::spans;
 use crate::tls::interception::{Intercepted, Interception};
 
 /// What all connections share.
@@ -41,7 +42,7 @@ pub(crate) struct Dispatch {
     pub(crate) tunnels: TaskTracker,
     /// Cancelled when no further request is taken.
     pub(crate) draining: CancellationToken,
-    /// Cancelled when nothing may go on any longer.
+    /// Cancelled when everything has to end.
     pub(crate) closed: CancellationToken,
     /// This proxy's name in `Via`, unlike that of any other.
     pub(crate) pseudonym: String,
@@ -55,14 +56,14 @@ impl Dispatch {
         client: SocketAddr,
         permit: &Permit,
     ) -> Response<ProxyBody> {
-        // A tunnel is no request that is answered here.
+        // A tunnel is not answered here.
         if request.method() == Method::CONNECT {
             return self.respond(request, entrance, client, permit).await;
         }
-        let span = traced::of_engine(&request);
+        let span = spans::of_engine(&request);
         let responding = self.respond(request, entrance, client, permit);
         let response = trace::within(span.clone(), responding).await;
-        traced::until_answered(span, response)
+        spans::until_answered(span, response)
     }
 
     async fn respond(
@@ -73,31 +74,38 @@ impl Dispatch {
         permit: &Permit,
     ) -> Response<ProxyBody> {
         if header_rules::has_passed(request.headers(), &self.pseudonym) {
-            let message =
-                "the request has come back to the proxy that sent it: its target leads here";
-            return Refusal::new(StatusCode::LOOP_DETECTED, "UNSUPPORTED", message).into();
+            let refusal = Refusal::new(
+                Mark::RequestLoop,
+                StatusCode::LOOP_DETECTED,
+                "UNSUPPORTED",
+                "the request has come back to the proxy that sent it: its target leads here",
+            );
+            return self.refuse(&refusal, client);
         }
         match Target::of(&request, entrance, &self.mirrors) {
-            Err(refusal) => {
-                tracing::debug!(client.addr = %client, status = %refusal.status, reason = refusal.message, "refused");
-                refusal.into()
-            }
+            Err(refusal) => self.refuse(&refusal, client),
             Ok(Target::Tunnel(authority)) => self.tunnel(request, authority, client, permit).await,
             Ok(Target::Upstream(target)) => self.fetch(request, target, client).await,
             Ok(Target::PathMirror { host, target }) => {
                 let mut response = self.fetch(request, target.clone(), client).await;
-                path_mirror::name_host_in_paths(response.headers_mut(), &host, &target);
+                paths::name_host_in_paths(response.headers_mut(), &host, &target);
                 response
             }
-            Ok(Target::Ping) => path_mirror::ping(request.headers()),
+            Ok(Target::Ping) => paths::ping(request.headers(), &self.layers.stats),
             Ok(Target::Token) => {
                 let tokens = MirrorTokens {
                     mirrors: &self.mirrors,
                     upstream: &self.layers.upstream,
                 };
-                tokens.answer(&request).await
+                let answered = tokens.answer(&request).await;
+                answered.unwrap_or_else(|refusal| self.refuse(&refusal, client))
             }
         }
+    }
+
+    fn refuse(&self, refusal: &Refusal, client: SocketAddr) -> Response<ProxyBody> {
+        let span = tracing::info_span!("request", client.addr = %client);
+        span.in_scope(|| refusal.answer(&self.layers.stats))
     }
 
     async fn tunnel(
@@ -113,8 +121,11 @@ impl Dispatch {
             Arc::clone(self).intercept(request, server, client, permit.clone())
         } else {
             match connect::dial(&server).await {
-                Err(refusal) => return refusal.into(),
-                Ok(server) => connect::tunnel(request, server).boxed(),
+                Err(refusal) => return span.in_scope(|| refusal.answer(&self.layers.stats)),
+                Ok(server) => {
+                    let stats = Arc::clone(&self.layers.stats);
+                    connect::tunnel(request, server, stats).boxed()
+                }
             }
         };
         let closed = self.closed.clone();
@@ -145,7 +156,7 @@ impl Dispatch {
                     let entrance = Entrance::Tunnel(registry);
                     serve_client(Arc::clone(&self), stream, entrance, client, permit).await;
                 }
-                Err(error) => tracing::info!(%error, "not intercepted"),
+                Err(error) => set_mark!(self.layers.stats, error.mark(), reason = %error),
             }
         };
         intercepted.boxed()
@@ -157,9 +168,9 @@ impl Dispatch {
         target: Uri,
         client: SocketAddr,
     ) -> Response<ProxyBody> {
-        let unwrapped = path_mirror::unwrap_credentials(request.headers_mut(), &target);
+        let unwrapped = paths::unwrap_credentials(request.headers_mut(), &target);
         if let Err(refusal) = unwrapped {
-            return refusal.into();
+            return self.refuse(&refusal, client);
         }
         trace::current().record("server.address", target.host());
         let Some(blob) = BlobRequest::recognise(request.method(), &target, request.headers())
@@ -170,16 +181,16 @@ impl Dispatch {
         let span = tracing::info_span!(
             "request",
             client.addr = %client,
-            repository = blob.repository,
+            repository = %blob.repository,
             digest = %blob.digest
         );
         trace::current().record("flotilla.digest", tracing::field::display(&blob.digest));
         let answering = async {
             match self.layers.answer(&blob, &target, request.headers()).await {
                 Ok(response) => response,
-                Err(reason) => {
-                    tracing::debug!(%reason, "passing through");
-                    traced::registry_reason(&trace::current(), &reason.0);
+                Err(NotDelivered { mark, reason }) => {
+                    set_mark!(self.layers.stats, mark, reason);
+                    spans::registry_reason(&trace::current(), &reason);
                     self.pass(request, target).await
                 }
             }
@@ -189,15 +200,15 @@ impl Dispatch {
 
     async fn pass(&self, request: Request<Incoming>, target: Uri) -> Response<ProxyBody> {
         self.layers.stats.count_pass();
-        tracing::debug!(method = %request.method(), "passed through");
-        traced::answered_by("registry");
-        let span = traced::to_registry(request.method(), &target);
-        let response = self.hand_on(request, target).await;
+        tracing::debug!(method = %request.method(), "request passes through");
+        spans::answered_by("registry");
+        let span = spans::to_registry(request.method(), &target);
+        let response = self.pass_on(request, target).await;
         trace::answered(&span, Ok(response.status().as_u16()));
         response
     }
 
-    async fn hand_on(&self, request: Request<Incoming>, target: Uri) -> Response<ProxyBody> {
+    async fn pass_on(&self, request: Request<Incoming>, target: Uri) -> Response<ProxyBody> {
         let via = HeaderValue::try_from(format!("1.1 {}", self.pseudonym));
         let via = via.unwrap_or_else(|_| HeaderValue::from_static("1.1 flotilla"));
         if let Some(asked) = ManifestRequest::recognise(request.method(), &target) {

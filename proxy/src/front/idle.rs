@@ -1,5 +1,5 @@
-//! Ends what no byte moves through any longer: a peer that has gone silent holds a connection
-//! and its permit, which are limited.
+//! Ends what no byte moves through any longer. A peer that has gone silent holds a connection and
+//! its permit, and there are limited numbers of both.
 
 use std::io;
 use std::pin::Pin;
@@ -13,7 +13,9 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use crate::body::{BodyError, ProxyBody, boxed};
+use crate::body::{BodyError, ProxyBody, boxed, inspected};
+use crate::marks::{Mark, set_mark};
+use crate::stats::ProxyStats;
 
 /// No byte has moved for too long.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -58,20 +60,25 @@ impl Activity {
 
     /// `body`, each frame of which counts.
     pub(crate) fn of_body(&self, body: ProxyBody) -> ProxyBody {
-        boxed(WatchedBody {
-            body,
-            activity: self.clone(),
-            limit: None,
-        })
+        let activity = self.clone();
+        inspected(body, move |_| activity.touch())
     }
 
-    /// The same; it fails when it is waited for, and nothing moves for `limit`.
-    pub(crate) fn limit_body(&self, limit: Duration, body: ProxyBody) -> ProxyBody {
+    /// The same body; it fails when it is waited for, and nothing moves for `limit`.
+    pub(crate) fn limit_body(
+        &self,
+        limit: Duration,
+        body: ProxyBody,
+        stats: Arc<ProxyStats>,
+    ) -> ProxyBody {
         self.touch();
-        boxed(WatchedBody {
-            body,
+        boxed(LimitedBody {
+            body: self.of_body(body),
             activity: self.clone(),
-            limit: Some((limit, Box::pin(tokio::time::sleep(limit)))),
+            limit,
+            timer: Box::pin(tokio::time::sleep(limit)),
+            span: tracing::Span::current(),
+            stats,
         })
     }
 
@@ -84,13 +91,18 @@ impl Activity {
     }
 }
 
-struct WatchedBody {
+struct LimitedBody {
+    /// Its frames count.
     body: ProxyBody,
     activity: Activity,
-    limit: Option<(Duration, Pin<Box<Sleep>>)>,
+    limit: Duration,
+    timer: Pin<Box<Sleep>>,
+    /// The request's.
+    span: tracing::Span,
+    stats: Arc<ProxyStats>,
 }
 
-impl Body for WatchedBody {
+impl Body for LimitedBody {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -100,18 +112,17 @@ impl Body for WatchedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) {
-            this.activity.touch();
             return Poll::Ready(frame);
         }
-        let Some((limit, timer)) = &mut this.limit else {
-            return Poll::Pending;
-        };
-        while timer.as_mut().poll(context).is_ready() {
-            let end = this.activity.last() + *limit;
+        while this.timer.as_mut().poll(context).is_ready() {
+            let end = this.activity.last() + this.limit;
             if end <= Instant::now() {
-                return Poll::Ready(Some(Err(Idle(*limit).into())));
+                let idle = Idle(this.limit);
+                let _span = this.span.enter();
+                set_mark!(this.stats, Mark::AnswerStalled, reason = %idle);
+                return Poll::Ready(Some(Err(idle.into())));
             }
-            timer.as_mut().reset(end);
+            this.timer.as_mut().reset(end);
         }
         Poll::Pending
     }
@@ -194,7 +205,7 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_millis(300);
 
-    /// So many frames, a third of the limit apart, then silence.
+    /// As many frames, a third of the limit apart, then silence.
     fn drops(count: u32) -> ProxyBody {
         let frames = stream::unfold(0, move |sent| async move {
             if sent == count {
@@ -208,8 +219,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slow_body_goes_on_and_a_silent_one_ends() {
-        let mut body = Activity::new().limit_body(LIMIT, drops(6));
+    async fn a_slow_body_continues_and_a_silent_one_ends() {
+        let mut body = Activity::new().limit_body(LIMIT, drops(6), Arc::default());
         for _ in 0..6 {
             assert!(body.frame().await.unwrap().is_ok());
         }

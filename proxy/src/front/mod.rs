@@ -2,10 +2,12 @@
 //! is no layer passed through unchanged.
 
 pub(crate) mod connect;
+pub(crate) mod connection;
 pub(crate) mod continue_gate;
 pub(crate) mod dispatch;
 pub(crate) mod forward;
 pub(crate) mod header_rules;
+pub(crate) mod http_limits;
 pub(crate) mod idle;
 pub(crate) mod link_local;
 pub(crate) mod server;

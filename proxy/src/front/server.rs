@@ -1,27 +1,21 @@
 //! The proxy's listener and its connections.
 
-use std::convert::Infallible;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use flotilla_registry::tls::RegistryTls;
 use flotilla_registry::token::TokenCertificate;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Semaphore, TryAcquireError};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
+use crate::front::connection::{Permit, serve_client};
 use crate::front::dispatch::Dispatch;
-use crate::front::idle::Activity;
 use crate::front::target::Entrance;
 use crate::front::upstream::Upstream;
 use crate::layers::caller_check::CallerCheck;
@@ -29,36 +23,23 @@ use crate::layers::response::Layers;
 use crate::layers::source::LayerSource;
 use crate::manifests::image_names::ImageNames;
 use crate::manifests::tee::ManifestTee;
+use crate::marks::{Mark, set_mark};
 use crate::mirror::hosts::{MirrorHosts, Registry};
 use crate::pushes::uploads::Uploads;
 use crate::stats::ProxyStats;
 use crate::tls::interception::{InterceptConfig, Interception};
 
-/// Harbor's tokens for many repositories have 16 KiB, signed URLs 2 KiB more.
-pub(crate) const MAX_HEAD_BYTES: usize = 256 * 1024;
-pub(crate) const MAX_HEADERS: usize = 256;
-/// An idle or half-written request head; engines keep connections for minutes.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// Connections of clients, and the tunnels that they became.
 const MAX_CONNECTIONS: usize = 4096;
-/// Without a byte to or from the client, whatever it waits for or does not read. Longer than
-/// all that has a limit and an answer of its own: this one just closes.
-const CONNECTION_IDLE_TIMEOUT: Duration = Duration::from_secs(20 * 60);
 /// What a response under way may still take after the shutdown has begun.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// After an accept that failed, most likely for want of file descriptors.
 const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How often uploads that nobody goes on with are looked for.
+/// How often abandoned uploads are looked for.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
 /// Pushed layers hashed and given away at the same time.
 const MAX_KEEPING: usize = 2;
-
-/// One of [`MAX_CONNECTIONS`]; shared by a connection and its tunnel.
-#[derive(Clone, Debug)]
-pub(crate) struct Permit(
-    #[expect(dead_code, reason = "given back on drop")] Arc<OwnedSemaphorePermit>,
-);
 
 /// Configuration of a [`Proxy`].
 ///
@@ -84,6 +65,7 @@ pub struct ProxyConfig {
 /// The proxy: give it a listener with [`Proxy::serve`].
 pub struct Proxy {
     dispatch: Arc<Dispatch>,
+    max_connections: usize,
 }
 
 impl std::fmt::Debug for Proxy {
@@ -101,33 +83,33 @@ impl Proxy {
     /// The registry is not `http[s]://HOST[:PORT]`, a mirror host is malformed, or a CA file
     /// cannot be read; each names the value.
     pub fn new(config: &ProxyConfig, source: impl LayerSource) -> anyhow::Result<Self> {
-        let upstream = Upstream::new(&config.registry_tls)?;
-        let callers = CallerCheck::new(&config.registry_tls, &config.token_certificates)?;
         let stats = Arc::new(ProxyStats::default());
+        let upstream = Upstream::new(&config.registry_tls, Arc::clone(&stats))?;
+        let callers = CallerCheck::new(&config.registry_tls, &config.token_certificates)?;
         let names = ImageNames::default();
         let layers = Arc::new(Layers {
             source: Arc::new(source),
             callers,
             upstream,
-            stats,
+            stats: Arc::clone(&stats),
             names: names.clone(),
             keeping: Semaphore::new(MAX_KEEPING),
         });
         let uploads = config
             .seed_pushed
-            .then(|| Arc::new(Uploads::new(Arc::clone(&layers.source))));
+            .then(|| Arc::new(Uploads::new(Arc::clone(&layers.source), Arc::clone(&stats))));
         let mirrors = mirror_hosts(config)?;
         let pseudonym = format!("flotilla-{:016x}", random_number());
         let interception = config
             .intercept
             .as_ref()
-            .map(Interception::new)
+            .map(|config| Interception::new(config, &stats))
             .transpose()?;
         let dispatch = Dispatch {
             mirrors,
             interception,
             layers,
-            manifests: ManifestTee::new(names),
+            manifests: ManifestTee::new(names, stats),
             uploads,
             tunnels: TaskTracker::new(),
             draining: CancellationToken::new(),
@@ -136,7 +118,18 @@ impl Proxy {
         };
         Ok(Self {
             dispatch: Arc::new(dispatch),
+            max_connections: MAX_CONNECTIONS,
         })
+    }
+
+    /// Serves at most `connections` at the same time, tunnels included; the next clients wait.
+    /// Without it 4096.
+    #[must_use]
+    pub fn limit_connections(self, connections: usize) -> Self {
+        Self {
+            max_connections: connections,
+            ..self
+        }
     }
 
     /// What the proxy has done so far.
@@ -155,27 +148,34 @@ impl Proxy {
         shutdown: CancellationToken,
     ) -> anyhow::Result<()> {
         let connections = TaskTracker::new();
-        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let permits = Arc::new(Semaphore::new(self.max_connections));
         if let Some(uploads) = self.dispatch.uploads.clone() {
             let forgetting = forget_abandoned(uploads);
             tokio::spawn(shutdown.clone().run_until_cancelled_owned(forgetting));
         }
         loop {
             let accepting = async {
-                let permit = Arc::clone(&permits).acquire_owned().await;
+                let permit = match Arc::clone(&permits).try_acquire_owned() {
+                    Err(TryAcquireError::NoPermits) => {
+                        let connections = self.max_connections;
+                        set_mark!(self.stats(), Mark::ConnectionsFull, connections);
+                        Arc::clone(&permits).acquire_owned().await.ok()
+                    }
+                    permit => permit.ok(),
+                };
                 (permit, listener.accept().await)
             };
             let (permit, accepted) = tokio::select! {
                 () = shutdown.cancelled() => break,
                 accepted = accepting => accepted,
             };
-            // Nobody closes the semaphore.
-            let Ok(permit) = permit else { break };
-            let permit = Permit(Arc::new(permit));
+            // The semaphore is never closed.
+            let Some(permit) = permit else { break };
+            let permit = Permit::of(permit);
             match accepted {
                 Ok((stream, client)) => {
                     if let Err(error) = stream.set_nodelay(true) {
-                        tracing::debug!(%error, "no TCP_NODELAY");
+                        tracing::debug!(client.addr = %client, %error, "TCP_NODELAY not set");
                     }
                     let dispatch = Arc::clone(&self.dispatch);
                     let serving =
@@ -184,7 +184,7 @@ impl Proxy {
                     connections.spawn(async move { closed.run_until_cancelled(serving).await });
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "accepting a client failed");
+                    set_mark!(self.stats(), Mark::AcceptFailed, %error);
                     tokio::time::sleep(ACCEPT_RETRY_INTERVAL).await;
                 }
             }
@@ -210,7 +210,7 @@ impl Proxy {
         };
         if tokio::time::timeout(DRAIN_TIMEOUT, drained).await.is_err() {
             let (connections, tunnels) = (connections.len(), tunnels.len());
-            tracing::warn!(connections, tunnels, "closing what has not ended in time");
+            set_mark!(self.stats(), Mark::DrainTimedOut, connections, tunnels);
             self.dispatch.closed.cancel();
         }
         tracing::info!(counts = ?self.stats().counts(), "proxy stopped");
@@ -222,54 +222,6 @@ async fn forget_abandoned(uploads: Arc<Uploads>) {
     loop {
         ticks.tick().await;
         uploads.forget_abandoned(Instant::now());
-    }
-}
-
-/// Answers one client until it leaves; once the proxy is draining only what it has asked
-/// already. A client that closes its side has left: no engine waits for an answer then, and a
-/// registry that never gives one would hold the connection.
-pub(crate) async fn serve_client<S>(
-    dispatch: Arc<Dispatch>,
-    stream: S,
-    entrance: Entrance,
-    client: SocketAddr,
-    permit: Permit,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let draining = dispatch.draining.clone();
-    let service = service_fn(move |request| {
-        let (dispatch, entrance) = (Arc::clone(&dispatch), entrance.clone());
-        let permit = permit.clone();
-        async move {
-            let answer = dispatch.answer(request, &entrance, client, &permit);
-            // Too large to be moved about.
-            Ok::<_, Infallible>(Box::pin(answer).await)
-        }
-    });
-    let activity = Activity::new();
-    let connection = http1::Builder::new()
-        .preserve_header_case(true)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .max_headers(MAX_HEADERS)
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(activity.of_stream(stream)), service)
-        .with_upgrades();
-    let mut connection = pin!(connection);
-    let serving = async {
-        tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = draining.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        }
-    };
-    match activity.limit(CONNECTION_IDLE_TIMEOUT, serving).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(client.addr = %client, %error, "connection ended"),
-        Err(idle) => tracing::debug!(client.addr = %client, %idle, "connection ended"),
     }
 }
 

@@ -3,11 +3,13 @@
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
+use flotilla_registry::api_path;
 use http::header::{HOST, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, StatusCode, Uri};
 use url::form_urlencoded;
 
+use crate::marks::Mark;
 use crate::mirror::hosts::{MirrorHosts, Registry, default_port};
 use crate::oci_error::Refusal;
 
@@ -103,6 +105,7 @@ fn intercepted<B>(request: &Request<B>, registry: &Authority) -> Result<Uri, Ref
     if named.is_some_and(|named| !is_same(&named)) {
         let message = format!("this is a tunnel to {registry}");
         return Err(Refusal::new(
+            Mark::TunnelMisused,
             StatusCode::MISDIRECTED_REQUEST,
             "UNSUPPORTED",
             message,
@@ -156,7 +159,7 @@ fn mirrored(uri: &Uri, mirrors: &MirrorHosts) -> Result<Target, Refusal> {
     // Registries without a list of hosts are mirrored one by one: theirs is the answer.
     if !mirrors.allowed.is_empty() {
         match uri.path() {
-            "/v2" | "/v2/" => return Ok(Target::Ping),
+            path if api_path::is_base(path) => return Ok(Target::Ping),
             TOKEN_PATH => return Ok(Target::Token),
             _ => {}
         }
@@ -205,8 +208,7 @@ pub(crate) fn is_host(component: &str) -> bool {
 
 /// Splits `/v2/HOST/REST`, the form of podman and its kin, into host and `/v2/REST`.
 fn host_in_path(path: &str) -> Option<(&str, String)> {
-    let (host, rest) = path.strip_prefix("/v2/")?.split_once('/')?;
-    is_host(host).then(|| (host, format!("/v2/{rest}")))
+    api_path::take_first_component(path).filter(|(host, _)| is_host(host))
 }
 
 fn named(ns: &str, mirrors: &MirrorHosts) -> Result<Registry, Refusal> {
@@ -215,6 +217,7 @@ fn named(ns: &str, mirrors: &MirrorHosts) -> Result<Registry, Refusal> {
     let authority = authority.ok_or_else(|| malformed("ns is not HOST[:PORT]"))?;
     mirrors.named(&authority).ok_or_else(|| {
         Refusal::new(
+            Mark::HostNotMirrored,
             StatusCode::MISDIRECTED_REQUEST,
             "UNSUPPORTED",
             format!(
@@ -268,11 +271,17 @@ pub(crate) fn is_host_and_port(authority: &Authority) -> bool {
 }
 
 fn malformed(message: impl Into<String>) -> Refusal {
-    Refusal::new(StatusCode::BAD_REQUEST, "UNSUPPORTED", message)
+    Refusal::new(
+        Mark::TargetMalformed,
+        StatusCode::BAD_REQUEST,
+        "UNSUPPORTED",
+        message,
+    )
 }
 
 fn no_default_registry() -> Refusal {
     Refusal::new(
+        Mark::RegistryUnnamed,
         StatusCode::NOT_FOUND,
         "NAME_UNKNOWN",
         "this flotilla proxy does not know which registry is meant: start it with --registry URL, or name the registry with ns",

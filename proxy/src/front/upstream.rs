@@ -1,4 +1,4 @@
-//! The HTTP client towards registries and whatever else engines ask for.
+//! The HTTP client towards registries and the other servers that engines ask for.
 
 use std::io;
 use std::sync::Arc;
@@ -15,14 +15,16 @@ use hyper_util::client::legacy::connect::dns::GaiResolver;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::body::{self, ProxyBody};
+use crate::front::http_limits::{MAX_HEAD_BYTES, MAX_HEADERS};
 use crate::front::link_local;
 use crate::front::link_local::{GuardedResolver, LinkLocal};
-use crate::front::server::{MAX_HEAD_BYTES, MAX_HEADERS};
+use crate::marks::{Mark, set_mark};
 use crate::mirror::hosts::default_port;
 use crate::oci_error::Refusal;
+use crate::stats::ProxyStats;
 
-/// As long as dockerd would wait for the registry itself is too long to find out that it is
-/// down: half of what engines give a mirror.
+/// Half of what engines give a mirror. To wait as long as dockerd waits for the registry itself
+/// would be too long to find out that it is down.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Below the keep-alive of the servers in use (nginx 75 s, Go none), so that they do not
 /// close a connection just as it is used again.
@@ -31,7 +33,10 @@ const MAX_IDLE: usize = 16;
 
 /// Sends requests, to each registry as its TLS settings say.
 #[derive(Clone, Debug)]
-pub(crate) struct Upstream(Arc<PerRegistry<Clients>>);
+pub(crate) struct Upstream {
+    clients: Arc<PerRegistry<Clients>>,
+    stats: Arc<ProxyStats>,
+}
 
 /// Two clients, as not every request may be sent twice.
 #[derive(Debug)]
@@ -57,14 +62,17 @@ pub(crate) enum UpstreamError {
 
 impl From<UpstreamError> for Refusal {
     fn from(error: UpstreamError) -> Self {
-        let (status, code) = match error {
-            UpstreamError::LinkLocal(_) => (StatusCode::FORBIDDEN, "DENIED"),
-            UpstreamError::TimedOut { .. } => (StatusCode::GATEWAY_TIMEOUT, "UNAVAILABLE"),
-            UpstreamError::Unreachable { .. } | UpstreamError::BrokeOff { .. } => {
-                (StatusCode::BAD_GATEWAY, "UNAVAILABLE")
-            }
+        let (mark, status) = match error {
+            UpstreamError::LinkLocal(_) => (Mark::LinkLocalRefused, StatusCode::FORBIDDEN),
+            UpstreamError::TimedOut { .. } => (Mark::ServerTimedOut, StatusCode::GATEWAY_TIMEOUT),
+            UpstreamError::Unreachable { .. } => (Mark::ServerUnreachable, StatusCode::BAD_GATEWAY),
+            UpstreamError::BrokeOff { .. } => (Mark::ServerBrokeOff, StatusCode::BAD_GATEWAY),
         };
-        Self::new(status, code, error.to_string())
+        let code = match mark {
+            Mark::LinkLocalRefused => "DENIED",
+            _ => "UNAVAILABLE",
+        };
+        Self::new(mark, status, code, error.to_string())
     }
 }
 
@@ -98,9 +106,14 @@ impl Clients {
 }
 
 impl Upstream {
-    pub(crate) fn new(tls: &RegistryTls) -> anyhow::Result<Self> {
-        let clients = tls.per_registry(|config| Ok(Clients::new(config)))?;
-        Ok(Self(Arc::new(clients)))
+    pub(crate) fn new(tls: &RegistryTls, stats: Arc<ProxyStats>) -> anyhow::Result<Self> {
+        let clients = Arc::new(tls.per_registry(|config| Ok(Clients::new(config)))?);
+        Ok(Self { clients, stats })
+    }
+
+    /// Where marks are set of what is sent.
+    pub(crate) fn stats(&self) -> &Arc<ProxyStats> {
+        &self.stats
     }
 
     /// Sends a request with an absolute URI. What has neither body nor effect is sent again
@@ -117,7 +130,7 @@ impl Upstream {
         let port = uri.scheme().map_or(80, default_port);
         let port = uri.port_u16().unwrap_or(port);
         let registry = RegistryHost::new(uri.host().unwrap_or_default(), port);
-        let Clients { kept, fresh } = self.0.of(&registry);
+        let Clients { kept, fresh } = self.clients.of(&registry);
         let (mut parts, body) = request.into_parts();
         parts.version = Version::HTTP_11;
         let is_repeatable =
@@ -125,7 +138,10 @@ impl Upstream {
         let sent = if is_repeatable {
             let again = Request::from_parts(parts.clone(), body::empty());
             match kept.request(Request::from_parts(parts, body)).await {
-                Err(error) if !error.is_connect() => fresh.request(again).await,
+                Err(error) if !error.is_connect() => {
+                    set_mark!(self.stats, Mark::RequestRepeated, server = host, %error);
+                    fresh.request(again).await
+                }
                 settled => settled,
             }
         } else {

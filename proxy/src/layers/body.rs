@@ -14,7 +14,8 @@ use tracing::Instrument as _;
 
 use crate::layers::fallback::{FallbackError, RegistryBlob, RegistryBytes};
 use crate::layers::source::{ReadFailure, SwarmLayer};
-use crate::spans as traced;
+use crate::marks::{Mark, set_mark};
+use crate::spans;
 use crate::spans::RegistryPart;
 use crate::stats::ProxyStats;
 
@@ -63,8 +64,18 @@ enum SourceFailure {
     Registry(#[from] FallbackError),
 }
 
-/// Neither source delivers. The connection is closed, so that nobody takes the part for the
-/// whole.
+impl SourceFailure {
+    fn mark(&self) -> Mark {
+        match self {
+            Self::Swarm(failure) => failure.mark,
+            Self::SwarmSilent => Mark::SwarmSilent,
+            Self::SwarmShort => Mark::SwarmShort,
+            Self::Registry(error) => error.mark(),
+        }
+    }
+}
+
+/// Neither source delivers. The connection is closed, so that the part is not taken for the whole.
 #[derive(Debug, thiserror::Error)]
 #[error("neither the swarm nor the registry delivers the layer")]
 pub(crate) struct LayerLost;
@@ -82,7 +93,7 @@ impl LayerBody {
         let source = match ahead {
             Some(bytes) => {
                 layer.note_registry_reason(AHEAD);
-                traced::registry_reason(&trace, AHEAD);
+                spans::registry_reason(&trace, AHEAD);
                 Source::Registry(bytes, RegistryPart::begin(AHEAD, range.start))
             }
             None => Source::Swarm(layer.read(range.clone())),
@@ -156,25 +167,25 @@ impl LayerBody {
         self.failures += 1;
         let (position, end) = (self.position, self.end);
         if self.failures > MAX_FAILURES {
-            tracing::warn!(position, end, reason = %failure, "layer given up, closing the connection");
+            set_mark!(self.stats, Mark::LayerLost, position, end, reason = %failure);
             return Err(LayerLost);
         }
         if matches!(self.source, Source::Swarm(_)) {
-            tracing::info!(position, end, reason = %failure, "going on from the registry");
+            set_mark!(self.stats, failure.mark(), position, end, reason = %failure);
             self.stats.count_fallback();
             let reason = failure.to_string();
             self.layer.note_registry_reason(&reason);
-            traced::registry_reason(&self.trace, &reason);
+            spans::registry_reason(&self.trace, &reason);
             match self.registry.open(position, end).await {
                 Ok(registry) => {
                     let part = RegistryPart::begin(&reason, position);
                     self.source = Source::Registry(registry, part);
                     return Ok(());
                 }
-                Err(error) => tracing::warn!(position, %error, "the registry does not take over"),
+                Err(error) => set_mark!(self.stats, error.mark(), position, end, reason = %error),
             }
         } else {
-            tracing::warn!(position, reason = %failure, "the registry stopped, trying the swarm again");
+            set_mark!(self.stats, failure.mark(), position, end, reason = %failure);
         }
         tokio::time::sleep(self.pause()).await;
         self.source = Source::Swarm(self.layer.read(position..end));

@@ -1,12 +1,13 @@
 //! Every caller is authorized at the registry, also for a layer that is already here.
 
 use flotilla_registry::authorization::Authorizer;
-use flotilla_registry::source::{Source, SourceConfig};
+use flotilla_registry::source::{Source, SourceConfig, SourceError};
 use flotilla_registry::tls::RegistryTls;
 use flotilla_registry::token::{TokenCertificate, TokenVerifier};
 use url::Url;
 
 use crate::layers::source::NotDelivered;
+use crate::marks::Mark;
 
 /// Asks registries whether a caller may have a blob that is here; a yes is kept for a minute at most.
 #[derive(Debug)]
@@ -31,6 +32,12 @@ impl CallerCheck {
         length: u64,
     ) -> Result<(), NotDelivered> {
         let checked = self.0.check_blob(url, headers, length).await;
-        checked.map_err(|error| NotDelivered(error.to_string()))
+        checked.map_err(|error| {
+            let mark = match *error {
+                SourceError::Refused { .. } => Mark::CallerRefused,
+                _ => Mark::CallerUnchecked,
+            };
+            NotDelivered::new(mark, &error)
+        })
     }
 }

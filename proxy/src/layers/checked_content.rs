@@ -1,16 +1,20 @@
 //! What clients of the node's control socket ask for, authorized as engines' requests are.
 
+use std::sync::Arc;
+
 use flotilla_client::control::ContentSource;
 use flotilla_client::{ContentRequest, Layer, Node, OpenError};
+use flotilla_registry::{BlobUrl, origin_of};
 use flotilla_torrents::Digest;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, Method};
 use url::Url;
 
 use crate::front::server::ProxyConfig;
 use crate::layers::caller_check::CallerCheck;
-use crate::layers::request::BlobRequest;
+use crate::layers::source::NotDelivered;
+use crate::marks::set_mark;
+use crate::stats::ProxyStats;
 
 /// A node's content for its control socket. The source says for every caller whether he may have
 /// it: to this node when it has the layer, to the supernode otherwise.
@@ -18,14 +22,21 @@ use crate::layers::request::BlobRequest;
 pub struct CheckedContent {
     node: Node,
     callers: CallerCheck,
+    stats: Arc<ProxyStats>,
 }
 
 impl CheckedContent {
+    /// Content of `node`; marks are set in `stats`.
+    ///
     /// # Errors
     /// A certificate file cannot be read.
-    pub fn new(config: &ProxyConfig, node: Node) -> anyhow::Result<Self> {
+    pub fn new(config: &ProxyConfig, node: Node, stats: Arc<ProxyStats>) -> anyhow::Result<Self> {
         let callers = CallerCheck::new(&config.registry_tls, &config.token_certificates)?;
-        Ok(Self { node, callers })
+        Ok(Self {
+            node,
+            callers,
+            stats,
+        })
     }
 
     async fn checked(&self, mut request: ContentRequest) -> Result<Layer, OpenError> {
@@ -42,7 +53,10 @@ impl CheckedContent {
             let admitted = self.callers.admit(&request.url, &request.headers, length);
             return match admitted.await {
                 Ok(()) => Ok(layer),
-                Err(reason) => Err(OpenError::Unswarmable(reason.to_string())),
+                Err(NotDelivered { mark, reason }) => {
+                    set_mark!(self.stats, mark, %digest, reason);
+                    Err(OpenError::Unswarmable(reason))
+                }
             };
         }
         request.digest = Some(digest);
@@ -54,16 +68,15 @@ impl ContentSource for CheckedContent {
     fn open(&self, request: ContentRequest) -> BoxFuture<'_, Result<Layer, OpenError>> {
         self.checked(request).boxed()
     }
+
+    fn origin_of(&self, url: &Url) -> String {
+        origin_of(url)
+    }
 }
 
-/// Whether `url` is `/v2/<name>/blobs/<digest>` of this very digest (OCI distribution-spec,
-/// "Pulling blobs").
+/// Whether `url` is the blob's with this very digest.
 fn is_blob(url: &Url, digest: &Digest) -> bool {
-    let recognised = url.as_str().parse().ok().and_then(|target| {
-        let no_headers = HeaderMap::new();
-        BlobRequest::recognise(&Method::GET, &target, &no_headers)
-    });
-    url.fragment().is_none() && recognised.is_some_and(|blob| blob.digest == *digest)
+    BlobUrl::of(url).is_some_and(|blob| blob.digest() == digest)
 }
 
 /// Whether they are what engines send: another header may make the source answer about something

@@ -17,7 +17,8 @@ use url::Url;
 use crate::body;
 use crate::front::target::host_header;
 use crate::front::upstream::{Upstream, UpstreamError};
-use crate::spans as traced;
+use crate::marks::Mark;
+use crate::spans;
 
 /// A registry with a store behind it redirects once, a proxy before it once more.
 const MAX_REDIRECTS: usize = 5;
@@ -43,7 +44,7 @@ pub(crate) enum FallbackError {
     NoAnswer(#[from] UpstreamError),
     #[error("the registry answers {0}")]
     Status(StatusCode),
-    #[error("the registry redirects to nowhere")]
+    #[error("the registry redirects too often, or to no URL")]
     Redirect,
     #[error("the registry sends other bytes than were asked for: {0}")]
     OtherBytes(&'static str),
@@ -53,6 +54,18 @@ pub(crate) enum FallbackError {
     Short,
     #[error("the registry is silent")]
     Silent,
+}
+
+impl FallbackError {
+    pub(crate) fn mark(&self) -> Mark {
+        match self {
+            Self::NoAnswer(_) | Self::Silent => Mark::RegistryUnreachable,
+            Self::Status(_) => Mark::RegistryRefuses,
+            Self::Redirect => Mark::RegistryRedirect,
+            Self::OtherBytes(_) => Mark::RegistryWrongBytes,
+            Self::BrokeOff(_) | Self::Short => Mark::RegistryBrokeOff,
+        }
+    }
 }
 
 impl RegistryBlob {
@@ -100,7 +113,7 @@ impl RegistryBlob {
         Err(FallbackError::Redirect)
     }
 
-    /// The same of a registry that sends this range and nothing before it.
+    /// Asks for a range, of a registry that sends this range and nothing before it.
     pub(crate) async fn open_exactly(
         &self,
         range: &Range<u64>,
@@ -128,7 +141,7 @@ impl RegistryBlob {
         if let Some(authorization) = authorization {
             headers.insert(AUTHORIZATION, authorization.clone());
         }
-        let span = traced::to_registry(request.method(), url);
+        let span = spans::to_registry(request.method(), url);
         let sent = tokio::time::timeout(READ_TIMEOUT, self.upstream.send(request)).await;
         let status = match &sent {
             Ok(Ok(response)) => Ok(response.status().as_u16()),

@@ -3,7 +3,9 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use flotilla_client::{ContentRequest, Layer, Node, Spool, origin_of};
+use flotilla_client::{ContentRequest, Layer, Node, OpenError, ReadError, Spool};
+use flotilla_cluster::supernode_client::SupernodeError;
+use flotilla_registry::origin_of;
 use flotilla_torrents::Digest;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
@@ -11,6 +13,7 @@ use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use url::Url;
 
 use crate::layers::source::{LayerRequest, LayerSource, NotDelivered, ReadFailure, SwarmLayer};
+use crate::marks::Mark;
 
 impl LayerSource for Node {
     fn local(&self, digest: &Digest, url: &Url) -> BoxFuture<'_, Option<Box<dyn SwarmLayer>>> {
@@ -25,9 +28,7 @@ impl LayerSource for Node {
         async move {
             let images = request.images.clone();
             let opened = Node::open_for(self, content_request(request), &images).await;
-            opened
-                .map(boxed)
-                .map_err(|error| NotDelivered(error.to_string()))
+            opened.map(boxed).map_err(|error| not_delivered(&error))
         }
         .boxed()
     }
@@ -40,12 +41,11 @@ impl LayerSource for Node {
         async move {
             let (digest, origin) = (request.digest.clone(), origin_of(&request.url));
             let kept = tokio::task::spawn_blocking(move || spool.into_layer(&digest, &origin));
-            let kept = kept
-                .await
-                .map_err(|error| NotDelivered(error.to_string()))?;
-            kept.map_err(|error| NotDelivered(error.to_string()))?;
+            kept.await
+                .map_err(|error| NotDelivered::new(Mark::PushReadBack, &error))?
+                .map_err(|error| NotDelivered::new(Mark::PushReadBack, &error))?;
             let offered = Node::offer(self, content_request(request)).await;
-            offered.map_err(|error| NotDelivered(error.to_string()))
+            offered.map_err(|error| NotDelivered::new(Mark::PushReadBack, &error))
         }
         .boxed()
     }
@@ -62,7 +62,7 @@ impl SwarmLayer for Layer {
 
     fn read(&self, range: Range<u64>) -> BoxStream<'static, Result<Bytes, ReadFailure>> {
         Layer::read(self, range)
-            .map_err(|error| ReadFailure(error.to_string()))
+            .map_err(|error| read_failure(&error))
             .boxed()
     }
 
@@ -88,6 +88,50 @@ fn content_request(request: LayerRequest) -> ContentRequest {
     }
 }
 
+fn not_delivered(error: &OpenError) -> NotDelivered {
+    let mark = match error {
+        OpenError::Refused { .. } => Mark::CallerRefused,
+        OpenError::Unswarmable(_) => Mark::LayerUnswarmable,
+        OpenError::Supernode(SupernodeError::NotAMember { .. }) => Mark::SupernodeRefusesNode,
+        OpenError::Supernode(SupernodeError::Unexpected { .. })
+        | OpenError::Geometry(_)
+        | OpenError::OtherContent { .. } => Mark::SupernodeAnswerWrong,
+        OpenError::Supernode(_) => Mark::SupernodeUnreachable,
+        _ => Mark::NodeCannotStore,
+    };
+    NotDelivered::new(mark, error)
+}
+
+fn read_failure(error: &ReadError) -> ReadFailure {
+    let mark = match error {
+        ReadError::Void(_) => Mark::SwarmVoid,
+        ReadError::Disk(_) => Mark::CacheUnreadable,
+        _ => Mark::SwarmStalled,
+    };
+    ReadFailure::new(mark, error)
+}
+
 fn boxed(layer: Layer) -> Box<dyn SwarmLayer> {
     Box::new(layer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_that_fails_is_marked_by_its_cause() {
+        for (error, mark) in [
+            (ReadError::Stalled("no peer has it"), Mark::SwarmStalled),
+            (ReadError::Void("wrong digest".to_owned()), Mark::SwarmVoid),
+            (
+                ReadError::Disk(std::io::Error::other("bad sector")),
+                Mark::CacheUnreadable,
+            ),
+        ] {
+            let reason = error.to_string();
+            let failure = read_failure(&error);
+            assert_eq!((failure.mark, failure.reason), (mark, reason));
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! Which requests the swarm may answer.
 
 use flotilla_client::ByteRange;
+use flotilla_registry::Repository;
+use flotilla_registry::api_path::{ApiPath, Endpoint, PathPrefix};
 use flotilla_torrents::Digest;
 use http::header::{
     self, CONTENT_LENGTH, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
@@ -10,13 +12,11 @@ use http::{HeaderMap, Method, Uri};
 
 use crate::layers::range::single_range;
 
-/// Registries take names up to 255 characters, host included.
-const MAX_NAME_LENGTH: usize = 255;
-
 /// `GET /v2/<name>/blobs/<digest>`: OCI distribution-spec, section "Pulling blobs".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BlobRequest {
-    pub(crate) repository: String,
+    pub(crate) prefix: PathPrefix,
+    pub(crate) repository: Repository,
     pub(crate) digest: Digest,
     pub(crate) range: Option<ByteRange>,
 }
@@ -32,18 +32,17 @@ impl BlobRequest {
         {
             return None;
         }
-        let rest = target.path().strip_prefix("/v2/")?;
-        let (repository, digest) = rest.rsplit_once("/blobs/")?;
-        if !is_repository_name(repository) {
+        let ApiPath { prefix, endpoint } = target.path().parse().ok()?;
+        let Endpoint::Blob(repository, digest) = endpoint else {
             return None;
-        }
-        let digest = digest.parse().ok()?;
+        };
         let range = match single(headers, &RANGE)? {
             None => None,
             Some(range) => Some(single_range(range)?),
         };
         Some(Self {
-            repository: repository.to_owned(),
+            prefix,
+            repository,
             digest,
             range,
         })
@@ -79,23 +78,6 @@ fn single<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<Optio
     }
 }
 
-/// The spec's grammar:
-/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*`.
-pub(crate) fn is_repository_name(name: &str) -> bool {
-    name.len() <= MAX_NAME_LENGTH && name.split('/').all(is_path_component)
-}
-
-fn is_path_component(component: &str) -> bool {
-    let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let bytes = component.as_bytes();
-    let edges_are_words =
-        bytes.first().is_some_and(|b| is_word(*b)) && bytes.last().is_some_and(|b| is_word(*b));
-    let separators_are_legal = bytes.split(|byte| is_word(*byte)).all(|run| {
-        matches!(run, b"" | b"." | b"_" | b"__") || run.iter().all(|byte| *byte == b'-')
-    });
-    edges_are_words && separators_are_legal
-}
-
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
@@ -116,7 +98,7 @@ mod tests {
     #[test]
     fn a_layer_is_recognised() {
         let blob = recognise(&format!("/v2/team/a_b/c--d.e__f/blobs/{DIGEST}"), &[]).unwrap();
-        assert_eq!(blob.repository, "team/a_b/c--d.e__f");
+        assert_eq!(blob.repository.as_str(), "team/a_b/c--d.e__f");
         assert_eq!(blob.digest.to_string(), DIGEST);
         assert_eq!(blob.range, None);
         let sha512 = format!("sha512:{}", "0a".repeat(64));
@@ -126,7 +108,15 @@ mod tests {
     #[test]
     fn a_repository_may_be_called_blobs() {
         let blob = recognise(&format!("/v2/a/blobs/b/blobs/{DIGEST}"), &[]).unwrap();
-        assert_eq!(blob.repository, "a/blobs/b");
+        assert_eq!(blob.repository.as_str(), "a/blobs/b");
+    }
+
+    #[test]
+    fn a_registry_may_lie_below_a_path() {
+        let path = format!("/artifactory/api/docker/Local/v2/a/blobs/{DIGEST}");
+        let blob = recognise(&path, &[]).unwrap();
+        assert_eq!(blob.prefix.as_str(), "/artifactory/api/docker/Local");
+        assert_eq!(blob.repository.as_str(), "a");
     }
 
     #[test]
@@ -136,6 +126,8 @@ mod tests {
             format!("/v2/a//b/blobs/{DIGEST}"),
             format!("/v2/A/blobs/{DIGEST}"),
             format!("/v2/a%2Fb/blobs/{DIGEST}"),
+            format!("/x/../v2/a/blobs/{DIGEST}"),
+            format!("/x/v2/a/v2/b/blobs/{DIGEST}"),
             format!("/v2/a___b/blobs/{DIGEST}"),
             format!("/v2/a..b/blobs/{DIGEST}"),
             format!("/v2/-a/blobs/{DIGEST}"),

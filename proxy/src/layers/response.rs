@@ -24,9 +24,11 @@ use crate::layers::request::BlobRequest;
 use crate::layers::source::{LayerRequest, LayerSource, NotDelivered, SwarmLayer};
 use crate::manifests::image_names::ImageNames;
 use crate::manifests::tee::repository_at;
+use crate::marks::{Mark, set_mark};
 use crate::oci_error::Refusal;
+use crate::pushes::tee::Kept;
 use crate::pushes::uploads::Pushed;
-use crate::spans as traced;
+use crate::spans;
 use crate::stats::ProxyStats;
 
 /// The longest wait for a supernode that waits for the registry. Engines give up on headers
@@ -34,8 +36,8 @@ use crate::stats::ProxyStats;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The longest range of a lazy reader (estargz, zstd:chunked, SOCI): programs wait for just these
-/// bytes, which may be the layer's last ones. Whoever asks for more reads all of it, and had better
-/// wait for the swarm than have the registry send it twice. As long as SOCI's spans.
+/// bytes, which may be the layer's last ones. A reader of more reads all of it: it waits for the
+/// swarm, so that the registry does not send it twice. As long as SOCI's spans.
 const MAX_LAZY_LENGTH: u64 = 4 * 1024 * 1024;
 /// For a lazily read range to be published, before the registry is asked for it: about what
 /// asking takes, so that what is just arriving is not sent twice.
@@ -68,18 +70,18 @@ impl Layers {
         target: &Uri,
         headers: &HeaderMap,
     ) -> Result<Response<ProxyBody>, NotDelivered> {
-        let url =
-            Url::parse(&target.to_string()).map_err(|error| NotDelivered(error.to_string()))?;
+        let url = Url::parse(&target.to_string())
+            .map_err(|error| NotDelivered::new(Mark::UrlNotUnderstood, &error))?;
         let credentials = credentials(headers)?;
         let layer = match self.source.local(&blob.digest, &url).await {
             Some(layer) => {
                 let length = layer.length();
                 self.callers.admit(&url, &credentials, length).await?;
-                traced::answered_by("cache");
+                spans::answered_by("cache");
                 layer
             }
             None => {
-                let repository = repository_at(target, &blob.repository);
+                let repository = repository_at(target, &blob.prefix, &blob.repository);
                 let layer = self.open(LayerRequest {
                     url,
                     headers: credentials,
@@ -87,7 +89,7 @@ impl Layers {
                     images: self.names.of(&repository, &blob.digest),
                 });
                 let layer = layer.await?;
-                traced::answered_by("swarm");
+                spans::answered_by("swarm");
                 layer
             }
         };
@@ -96,7 +98,7 @@ impl Layers {
             None => 0..length,
             Some(Some(range)) => range,
             // It begins past the end.
-            Some(None) => return Ok(unsatisfiable(length)),
+            Some(None) => return Ok(unsatisfiable(length, &self.stats)),
         };
         let authorization = headers.get(AUTHORIZATION);
         let registry =
@@ -104,7 +106,7 @@ impl Layers {
         let is_lazy = blob.range.is_some_and(|range| range.has_end())
             && range.end - range.start <= MAX_LAZY_LENGTH;
         let ahead = if is_lazy {
-            bytes_ahead(layer.as_ref(), &range, &registry).await
+            bytes_ahead(layer.as_ref(), &range, &registry, &self.stats).await
         } else {
             None
         };
@@ -127,7 +129,9 @@ impl Layers {
     pub(crate) async fn seed(&self, pushed: Pushed) {
         let headers = match credentials(&pushed.headers) {
             Ok(headers) => headers,
-            Err(reason) => return tracing::debug!(%reason, "a pushed layer does not seed"),
+            Err(NotDelivered { reason, .. }) => {
+                return set_mark!(self.stats, Mark::PushNotSeeded, reason);
+            }
         };
         let request = LayerRequest {
             url: pushed.url,
@@ -135,22 +139,30 @@ impl Layers {
             digest: pushed.digest,
             images: Vec::new(),
         };
-        if let Some(kept) = pushed.kept
-            && let Some(spool) = kept.written().await
-            && let Ok(_turn) = self.keeping.acquire().await
-        {
-            match self.source.keep(spool, request.clone()).await {
-                Ok(()) => {
-                    self.stats.count_kept();
-                    return tracing::debug!("a pushed layer seeds");
-                }
-                Err(reason) => tracing::debug!(%reason, "a pushed layer is read back"),
+        let digest = request.digest.clone();
+        let NotDelivered { mark, reason } = match self.keep(pushed.kept, request.clone()).await {
+            Ok(()) => {
+                self.stats.count_kept();
+                return tracing::debug!(%digest, "pushed layer seeds");
+            }
+            Err(not_kept) => not_kept,
+        };
+        set_mark!(self.stats, mark, %digest, reason);
+        match self.open(request).await {
+            Ok(layer) => tracing::debug!(%digest, bytes = layer.length(), "pushed layer opened"),
+            Err(NotDelivered { reason, .. }) => {
+                set_mark!(self.stats, Mark::PushNotSeeded, %digest, reason);
             }
         }
-        match self.open(request).await {
-            Ok(layer) => tracing::debug!(bytes = layer.length(), "a pushed layer is read back"),
-            Err(reason) => tracing::debug!(%reason, "a pushed layer does not seed"),
-        }
+    }
+
+    async fn keep(&self, kept: Option<Kept>, request: LayerRequest) -> Result<(), NotDelivered> {
+        let not_kept = || NotDelivered::new(Mark::PushReadBack, "there is no copy of the push");
+        let spool = kept.ok_or_else(not_kept)?.written().await;
+        let spool = spool.ok_or_else(not_kept)?;
+        // The semaphore is never closed.
+        let _turn = self.keeping.acquire().await.map_err(|_| not_kept())?;
+        self.source.keep(spool, request).await
     }
 
     /// Asks the cluster, and waits no longer than an engine does.
@@ -158,7 +170,10 @@ impl Layers {
         let opening = tokio::time::timeout(OPEN_TIMEOUT, self.source.open(request));
         match opening.await {
             Ok(opened) => opened,
-            Err(_) => Err(NotDelivered("opening takes too long".to_owned())),
+            Err(_) => Err(NotDelivered::new(
+                Mark::OpenTimedOut,
+                &format!("no answer within {OPEN_TIMEOUT:?}"),
+            )),
         }
     }
 }
@@ -169,6 +184,7 @@ async fn bytes_ahead(
     layer: &dyn SwarmLayer,
     range: &Range<u64>,
     registry: &RegistryBlob,
+    stats: &ProxyStats,
 ) -> Option<RegistryBytes> {
     let mut published = pin!(layer.published(range.clone()));
     let arriving = tokio::time::timeout(LAZY_TIMEOUT, published.as_mut());
@@ -177,11 +193,11 @@ async fn bytes_ahead(
     }
     match future::select(pin!(registry.open_exactly(range)), published).await {
         Either::Left((Ok(bytes), _)) => {
-            tracing::debug!(?range, "ahead of the swarm");
+            set_mark!(stats, Mark::LazyRange, ?range);
             Some(bytes)
         }
         Either::Left((Err(error), _)) => {
-            tracing::debug!(?range, %error, "waiting for the swarm");
+            set_mark!(stats, Mark::LazyRangeWaits, ?range, reason = %error);
             None
         }
         Either::Right(((), _)) => None,
@@ -190,12 +206,13 @@ async fn bytes_ahead(
 
 /// The caller's credentials. With two of them the registry shall say which one counts.
 fn credentials(headers: &HeaderMap) -> Result<Vec<(String, String)>, NotDelivered> {
+    let unclear = |reason| NotDelivered::new(Mark::CredentialsUnclear, reason);
     let mut values = headers.get_all(AUTHORIZATION).iter();
     match (values.next().map(HeaderValue::to_str), values.next()) {
         (None, _) => Ok(Vec::new()),
         (Some(Ok(value)), None) => Ok(vec![("Authorization".to_owned(), value.to_owned())]),
-        (Some(Err(_)), None) => Err(NotDelivered("the Authorization is not text".to_owned())),
-        (Some(_), Some(_)) => Err(NotDelivered("more than one Authorization".to_owned())),
+        (Some(Err(_)), None) => Err(unclear("the Authorization is not text")),
+        (Some(_), Some(_)) => Err(unclear("more than one Authorization")),
     }
 }
 
@@ -241,10 +258,14 @@ fn describe(
 }
 
 /// RFC 9110 section 15.5.17.
-fn unsatisfiable(length: u64) -> Response<ProxyBody> {
-    let message = format!("the blob has {length} bytes");
-    let refusal = Refusal::new(StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID", message);
-    let mut response: Response<ProxyBody> = refusal.into();
+fn unsatisfiable(length: u64, stats: &ProxyStats) -> Response<ProxyBody> {
+    let refusal = Refusal::new(
+        Mark::RangeUnsatisfiable,
+        StatusCode::RANGE_NOT_SATISFIABLE,
+        "RANGE_INVALID",
+        format!("the blob has {length} bytes"),
+    );
+    let mut response = refusal.answer(stats);
     if let Ok(range) = HeaderValue::try_from(format!("bytes */{length}")) {
         response.headers_mut().insert(CONTENT_RANGE, range);
     }

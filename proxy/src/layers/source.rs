@@ -9,6 +9,8 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use url::Url;
 
+use crate::marks::Mark;
+
 /// The swarm, seen from the proxy.
 pub trait LayerSource: Send + Sync + 'static {
     /// The layer, if it is complete and verified on this node's disk and came from the
@@ -32,7 +34,10 @@ pub trait LayerSource: Send + Sync + 'static {
     /// of the swarm. Its bytes have yet to be compared with the digest.
     fn keep(&self, spool: Spool, request: LayerRequest) -> BoxFuture<'_, Result<(), NotDelivered>> {
         drop((spool, request));
-        let kept = Err(NotDelivered("nothing is kept here".to_owned()));
+        let kept = Err(NotDelivered::new(
+            Mark::PushReadBack,
+            "this source keeps nothing",
+        ));
         Box::pin(std::future::ready(kept))
     }
 }
@@ -42,15 +47,15 @@ pub trait SwarmLayer: Send + Sync {
     /// Its length in bytes.
     fn length(&self) -> u64;
 
-    /// Returns once the swarm has heard of every byte of `range`. Until then nobody but the
-    /// registry can have them, and it sends them last.
+    /// Returns once the swarm has heard of every byte of `range`. Until then only the registry can
+    /// deliver them, and it sends them last.
     fn published(&self, range: Range<u64>) -> BoxFuture<'static, ()>;
 
     /// The verified bytes of `range`, in order, as they come. After an error the stream is
     /// not polled again.
     fn read(&self, range: Range<u64>) -> BoxStream<'static, Result<Bytes, ReadFailure>>;
 
-    /// The registry has delivered so many bytes in the swarm's place.
+    /// The registry has delivered `bytes` in the swarm's place.
     fn note_from_registry(&self, bytes: u64) {
         let _ = bytes;
     }
@@ -70,17 +75,46 @@ pub struct LayerRequest {
     pub headers: Vec<(String, String)>,
     /// The blob's digest.
     pub digest: Digest,
-    /// The images that it is known to belong to, as people name them: for whoever looks.
+    /// The images that it is known to belong to, as people name them: for the statistics page.
     pub images: Vec<String>,
 }
 
-/// The swarm does not deliver; the reason, for the log. The request goes to the registry.
+/// The swarm does not deliver. The request passes to the registry.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct NotDelivered(pub String);
+#[error("{reason}")]
+pub struct NotDelivered {
+    /// What is counted and logged.
+    pub mark: Mark,
+    /// Why, for the log.
+    pub reason: String,
+}
 
-/// The swarm stopped delivering; the reason, for the log. The response goes on from the
-/// registry.
+impl NotDelivered {
+    /// Under `mark`.
+    pub fn new(mark: Mark, reason: &(impl ToString + ?Sized)) -> Self {
+        Self {
+            mark,
+            reason: reason.to_string(),
+        }
+    }
+}
+
+/// The swarm stopped delivering. The registry takes over in the same response.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct ReadFailure(pub String);
+#[error("{reason}")]
+pub struct ReadFailure {
+    /// What is counted and logged.
+    pub mark: Mark,
+    /// Why, for the log.
+    pub reason: String,
+}
+
+impl ReadFailure {
+    /// Under `mark`.
+    pub fn new(mark: Mark, reason: &(impl ToString + ?Sized)) -> Self {
+        Self {
+            mark,
+            reason: reason.to_string(),
+        }
+    }
+}

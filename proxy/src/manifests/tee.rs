@@ -1,23 +1,22 @@
 //! Reads along while manifests pass, and tells [`ImageNames`] what is in them. The answer is neither
 //! held up nor changed by it, whatever it is.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
-use flotilla_registry::is_image_tag;
+use bytes::BytesMut;
+use flotilla_registry::api_path::{ApiPath, Endpoint, PathPrefix};
+use flotilla_registry::{Reference, Repository};
 use flotilla_torrents::Digest;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http::{HeaderMap, Method, Response, StatusCode, Uri};
-use hyper::body::{Body, Frame, SizeHint};
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::body::{BodyError, ProxyBody, boxed};
+use crate::body::{Passing, ProxyBody, inspected};
 use crate::front::target::host_header;
-use crate::layers::request::is_repository_name;
 use crate::manifests::image_names::ImageNames;
+use crate::marks::{Mark, set_mark};
+use crate::stats::ProxyStats;
 
 /// Registries take manifests of up to this (OCI distribution-spec, "Pushing manifests").
 const MAX_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
@@ -34,6 +33,7 @@ const HUB: [&str; 2] = ["registry-1.docker.io", "docker.io"];
 #[derive(Clone, Debug)]
 pub(crate) struct ManifestTee {
     names: ImageNames,
+    stats: Arc<ProxyStats>,
     free: Arc<Semaphore>,
 }
 
@@ -45,26 +45,17 @@ pub(crate) struct ManifestRequest {
     has_body: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Reference {
-    Tag(String),
-    Digest(Digest),
-}
-
 impl ManifestRequest {
     pub(crate) fn recognise(method: &Method, target: &Uri) -> Option<Self> {
         if !matches!(*method, Method::GET | Method::HEAD) || target.query().is_some() {
             return None;
         }
-        let rest = target.path().strip_prefix("/v2/")?;
-        let (repository, reference) = rest.rsplit_once("/manifests/")?;
-        let reference = match reference.parse() {
-            Ok(digest) => Reference::Digest(digest),
-            Err(_) if is_image_tag(reference) => Reference::Tag(reference.to_owned()),
-            Err(_) => return None,
+        let ApiPath { prefix, endpoint } = target.path().parse().ok()?;
+        let Endpoint::Manifest(repository, reference) = endpoint else {
+            return None;
         };
-        is_repository_name(repository).then(|| Self {
-            repository: repository_at(target, repository),
+        Some(Self {
+            repository: repository_at(target, &prefix, &repository),
             reference,
             has_body: *method == Method::GET,
         })
@@ -72,17 +63,18 @@ impl ManifestRequest {
 }
 
 /// A repository with its registry, as people name them.
-pub(crate) fn repository_at(target: &Uri, repository: &str) -> String {
+pub(crate) fn repository_at(target: &Uri, prefix: &PathPrefix, repository: &Repository) -> String {
     let host = host_header(target);
     let host = host.to_str().unwrap_or_default();
     let host = if host == HUB[0] { HUB[1] } else { host };
-    format!("{host}/{repository}")
+    format!("{host}{prefix}/{repository}")
 }
 
 impl ManifestTee {
-    pub(crate) fn new(names: ImageNames) -> Self {
+    pub(crate) fn new(names: ImageNames, stats: Arc<ProxyStats>) -> Self {
         Self {
             names,
+            stats,
             free: Arc::new(Semaphore::new(AT_ONCE)),
         }
     }
@@ -101,15 +93,26 @@ impl ManifestTee {
             Reference::Tag(tag) => {
                 let manifest = text(headers, DOCKER_CONTENT_DIGEST).and_then(|d| d.parse().ok());
                 self.names
-                    .note_tag(&asked.repository, tag, manifest.as_ref());
+                    .note_tag(&asked.repository, tag.as_str(), manifest.as_ref());
                 true
             }
             Reference::Digest(manifest) => !self.names.of(&asked.repository, manifest).is_empty(),
         };
-        if !leads_on || !asked.has_body || !is_readable(headers) {
+        if !leads_on || !asked.has_body {
+            return response;
+        }
+        let repository = asked.repository.as_str();
+        if !is_readable(headers) {
+            set_mark!(
+                self.stats,
+                Mark::ManifestUnreadable,
+                repository,
+                reason = "encoded or too large"
+            );
             return response;
         }
         let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() else {
+            set_mark!(self.stats, Mark::ManifestsBusy, repository);
             return response;
         };
         let expected = length(headers);
@@ -118,12 +121,13 @@ impl ManifestTee {
             expected,
             asked,
             names: self.names.clone(),
+            stats: Arc::clone(&self.stats),
             _permit: permit,
         };
+        let mut copy = Some(copy);
         response.map(|body| {
-            boxed(ReadAlong {
-                body,
-                copy: Some(copy),
+            inspected(body, move |passing| {
+                copy = copy.take().and_then(|copy| copy.after(passing));
             })
         })
     }
@@ -150,6 +154,7 @@ struct Copied {
     expected: Option<usize>,
     asked: ManifestRequest,
     names: ImageNames,
+    stats: Arc<ProxyStats>,
     /// One of [`AT_ONCE`].
     _permit: OwnedSemaphorePermit,
 }
@@ -160,31 +165,62 @@ impl Copied {
         let fits = self.bytes.len() + bytes.len() <= MAX_MANIFEST_BYTES;
         if fits {
             self.bytes.extend_from_slice(bytes);
+        } else {
+            self.is_unreadable("larger than any manifest");
         }
         fits
+    }
+
+    fn is_unreadable(&self, reason: &str) {
+        let repository = self.asked.repository.as_str();
+        set_mark!(self.stats, Mark::ManifestUnreadable, repository, reason);
+    }
+
+    /// The copy once this has passed too; none once it is read, or not worth reading.
+    fn after(mut self, passing: Passing<'_>) -> Option<Self> {
+        match passing {
+            Passing::Frame { frame, is_last } => {
+                if !frame.data_ref().is_none_or(|bytes| self.add(bytes)) {
+                    return None;
+                }
+                // hyper does not ask for the end of what has its announced length.
+                if !is_last && Some(self.bytes.len()) != self.expected {
+                    return Some(self);
+                }
+                self.finish();
+            }
+            Passing::End => self.finish(),
+            Passing::Failure => {}
+        }
+        None
     }
 
     fn finish(self) {
         if self.bytes.len() <= PARSED_AT_ONCE {
             self.note();
         } else {
-            // Nobody waits for it.
+            // Nothing waits for it.
             drop(tokio::task::spawn_blocking(move || self.note()));
         }
     }
 
     fn note(&self) {
-        let contents = contents_of(&self.bytes);
+        let Some(contents) = contents_of(&self.bytes) else {
+            return self.is_unreadable("not the JSON of a manifest");
+        };
         let repository = &self.asked.repository;
         match &self.asked.reference {
-            Reference::Tag(tag) => self.names.note_contents_of_tag(repository, tag, &contents),
+            Reference::Tag(tag) => {
+                self.names
+                    .note_contents_of_tag(repository, tag.as_str(), &contents);
+            }
             Reference::Digest(digest) => self.names.note_contents(repository, digest, &contents),
         }
     }
 }
 
-/// The manifests that an index names, or the layers of a manifest; of anything else nothing.
-fn contents_of(document: &[u8]) -> Vec<Digest> {
+/// The manifests that an index names, or the layers of a manifest. None for anything else.
+fn contents_of(document: &[u8]) -> Option<Vec<Digest>> {
     #[derive(Deserialize)]
     struct Document {
         #[serde(default)]
@@ -197,60 +233,11 @@ fn contents_of(document: &[u8]) -> Vec<Digest> {
     struct Descriptor {
         digest: String,
     }
-    let Ok(document) = serde_json::from_slice::<Document>(document) else {
-        return Vec::new();
-    };
+    let document: Document = serde_json::from_slice(document).ok()?;
     let named = document.manifests.into_iter().chain(document.config);
     let named = named.chain(document.layers);
-    named
-        .filter_map(|named| named.digest.parse().ok())
-        .collect()
-}
-
-struct ReadAlong {
-    body: ProxyBody,
-    copy: Option<Copied>,
-}
-
-impl Body for ReadAlong {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        let Poll::Ready(passing) = &polled else {
-            return polled;
-        };
-        let Some(mut copy) = self.copy.take() else {
-            return polled;
-        };
-        match passing {
-            Some(Ok(frame)) => {
-                let fits = frame.data_ref().is_none_or(|bytes| copy.add(bytes));
-                // Whoever writes it out does not ask again for what has its announced length.
-                let is_whole = Some(copy.bytes.len()) == copy.expected || self.body.is_end_stream();
-                if fits && is_whole {
-                    copy.finish();
-                } else if fits {
-                    self.copy = Some(copy);
-                }
-            }
-            Some(Err(_)) => {}
-            None => copy.finish(),
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+    let digests = named.filter_map(|named| named.digest.parse().ok());
+    Some(digests.collect())
 }
 
 #[cfg(test)]
@@ -267,17 +254,22 @@ mod tests {
             (
                 "http://reg.test:5000/v2/team/app/manifests/1.0",
                 "reg.test:5000/team/app",
-                Reference::Tag("1.0".to_owned()),
+                Reference::Tag("1.0".parse().unwrap()),
             ),
             (
                 "https://registry-1.docker.io/v2/library/nginx/manifests/latest",
                 "docker.io/library/nginx",
-                Reference::Tag("latest".to_owned()),
+                Reference::Tag("latest".parse().unwrap()),
             ),
             (
                 &format!("https://reg.test:443/v2/a/manifests/{digest}"),
                 "reg.test/a",
-                Reference::Digest(digest),
+                Reference::Digest(digest.clone()),
+            ),
+            (
+                "https://reg.test/repository/docker/v2/a/manifests/1",
+                "reg.test/repository/docker/a",
+                Reference::Tag("1".parse().unwrap()),
             ),
         ] {
             let found = recognise(url).unwrap();
@@ -309,9 +301,16 @@ mod tests {
     fn what_is_no_manifest_holds_nothing() {
         let digest = DigestHasher::sha256_of(b"a");
         let layers = format!(r#"{{"layers":[{{"digest":"{digest}"}},{{"digest":"x"}}]}}"#);
-        assert_eq!(contents_of(layers.as_bytes()), [digest]);
-        for text in ["", "null", "[]", "{}", r#"{"layers":7}"#, "<html>"] {
-            assert!(contents_of(text.as_bytes()).is_empty(), "{text}");
+        assert_eq!(contents_of(layers.as_bytes()), Some(vec![digest]));
+        for text in ["", "null", "[7]", r#"{"layers":7}"#, "<html>"] {
+            assert_eq!(contents_of(text.as_bytes()), None, "{text}");
+        }
+        // JSON arrays are read as the fields in their order.
+        for text in ["{}", "[]"] {
+            assert!(
+                contents_of(text.as_bytes()).is_none_or(|found| found.is_empty()),
+                "{text}"
+            );
         }
     }
 }

@@ -9,10 +9,12 @@
 //! Basic credentials has no tokens: such a client gets its own credentials, wrapped, and they
 //! are unwrapped on each request ([`unwrap_credentials`]).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use data_encoding::{BASE64, BASE64URL_NOPAD};
+use flotilla_registry::api_path;
 use flotilla_registry::challenge::{Challenge, token_url};
 use http::header::{
     AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, LINK, LOCATION, USER_AGENT, WWW_AUTHENTICATE,
@@ -28,14 +30,16 @@ use crate::front::idle::Activity;
 use crate::front::target::{TOKEN_PATH, host_header, host_of_component, is_host, is_host_and_port};
 use crate::front::upstream::{Upstream, UpstreamError};
 use crate::layers::fallback::AGENT;
+use crate::marks::{Mark, set_mark};
 use crate::mirror::hosts::{MirrorHosts, Registry};
 use crate::oci_error::Refusal;
+use crate::stats::ProxyStats;
 
 /// Begins the tokens that are not a registry's.
 const WRAPPED: &str = "flotilla.";
 /// What follows in the token of a login that names no registry: no registry's name, so that
 /// [`unwrap_credentials`] refuses it everywhere.
-const NOBODY_S: &str = "login";
+const UNBOUND_LOGIN: &str = "login";
 /// A registry that is read without logging in.
 const ANONYMOUS: &str = "anonymous";
 /// A token service asks a directory at most; nothing is copied for a token.
@@ -43,9 +47,9 @@ const TOKEN_TIMEOUT: Duration = Duration::from_secs(60);
 /// Seconds; it is the client's own credential, so it does not matter much.
 const WRAPPED_LIFETIME: u32 = 3600;
 
-/// The answer to `GET /v2/`: get a token, from here. Who has one is let in, as far as this
-/// request goes: the registries decide about everything else.
-pub(crate) fn ping(request: &HeaderMap) -> Response<ProxyBody> {
+/// The answer to `GET /v2/`: get a token, from here. A client that has one may pass: the registries
+/// decide about all further requests.
+pub(crate) fn ping(request: &HeaderMap, stats: &ProxyStats) -> Response<ProxyBody> {
     if request.contains_key(AUTHORIZATION) {
         return json_response("{}");
     }
@@ -55,8 +59,7 @@ pub(crate) fn ping(request: &HeaderMap) -> Response<ProxyBody> {
         here.unwrap_or("127.0.0.1:65001").replace(['"', '\\'], "")
     );
     let message = "log in to the mirrored registry";
-    let refusal = Refusal::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message);
-    let mut response: Response<ProxyBody> = refusal.into();
+    let mut response = unauthorized(Mark::LoginRequested, message).answer(stats);
     if let Ok(challenge) = HeaderValue::try_from(challenge) {
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     }
@@ -71,18 +74,24 @@ pub(crate) struct MirrorTokens<'a> {
 
 impl MirrorTokens<'_> {
     /// The answer to a request for a token: the token service's own, where there is one.
+    ///
+    /// # Errors
+    /// The token is refused here.
     pub(crate) async fn answer(
         &self,
         request: &Request<hyper::body::Incoming>,
-    ) -> Response<ProxyBody> {
+    ) -> Result<Response<ProxyBody>, Refusal> {
         if request.method() != Method::GET {
             // As Harbor does; clients then use GET.
-            let message = "tokens are for GET";
-            return Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", message).into();
+            return Err(Refusal::new(
+                Mark::TokenMethodRefused,
+                StatusCode::METHOD_NOT_ALLOWED,
+                "UNSUPPORTED",
+                "tokens are for GET",
+            ));
         }
         let authorization = request.headers().get(AUTHORIZATION);
-        let token = self.token(request.uri().query(), authorization).await;
-        token.unwrap_or_else(Into::into)
+        self.token(request.uri().query(), authorization).await
     }
 
     async fn token(
@@ -91,7 +100,8 @@ impl MirrorTokens<'_> {
         authorization: Option<&HeaderValue>,
     ) -> Result<Response<ProxyBody>, Refusal> {
         let Some((registry, scopes)) = self.meant(query.unwrap_or_default())? else {
-            return Ok(token_response(&format!("{WRAPPED}{NOBODY_S}")));
+            set_mark!(self.upstream.stats(), Mark::LoginUnbound);
+            return Ok(token_response(&format!("{WRAPPED}{UNBOUND_LOGIN}")));
         };
         match self.challenge_of(&registry).await? {
             None => Ok(wrapped(&registry, ANONYMOUS)),
@@ -113,8 +123,9 @@ impl MirrorTokens<'_> {
                 let realm = realm.map_err(|_| bad_challenge(&registry))?;
                 let response = self.get(realm, authorization).await?;
                 let headers = header_rules::end_to_end(response.headers());
-                let mut response =
-                    response.map(|body| Activity::new().limit_body(BODY_TIMEOUT, streamed(body)));
+                let stats = Arc::clone(self.upstream.stats());
+                let mut response = response
+                    .map(|body| Activity::new().limit_body(BODY_TIMEOUT, streamed(body), stats));
                 *response.headers_mut() = headers;
                 Ok(response)
             }
@@ -163,7 +174,7 @@ impl MirrorTokens<'_> {
         Ok((default, scope.to_owned()))
     }
 
-    /// What the registry wants; `None`: it lets everybody in.
+    /// What the registry wants; `None`: it takes requests without a login.
     async fn challenge_of(&self, registry: &Registry) -> Result<Option<Challenge>, Refusal> {
         let response = self.get(ping_of(registry)?, None).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
@@ -197,7 +208,7 @@ fn ping_of(registry: &Registry) -> Result<Uri, Refusal> {
     let uri = Uri::builder()
         .scheme(registry.scheme.clone())
         .authority(registry.authority.clone())
-        .path_and_query("/v2/");
+        .path_and_query(api_path::BASE);
     uri.build().map_err(|_| bad_challenge(registry))
 }
 
@@ -264,10 +275,8 @@ pub(crate) fn unwrap_credentials(headers: &mut HeaderMap, target: &Uri) -> Resul
         let is_meant = target.authority()?.as_str().as_bytes() == host;
         is_meant.then(|| credentials.to_owned())
     };
-    let credentials = unwrapped().ok_or_else(|| {
-        let message = "the token is for another registry";
-        Refusal::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message)
-    })?;
+    let message = "the token is for another registry";
+    let credentials = unwrapped().ok_or_else(|| unauthorized(Mark::TokenMisused, message))?;
     headers.remove(AUTHORIZATION);
     if credentials != ANONYMOUS
         && let Ok(mut value) = HeaderValue::try_from(format!("Basic {credentials}"))
@@ -286,8 +295,7 @@ pub(crate) fn name_host_in_paths(headers: &mut HeaderMap, host: &str, target: &U
     let origin = format!("{}://{registry}", target.scheme_str().unwrap_or("https"));
     let localised = |reference: &str| {
         let path = reference.strip_prefix(&origin).unwrap_or(reference);
-        let rest = path.strip_prefix("/v2/")?;
-        Some(format!("/v2/{host}/{rest}"))
+        api_path::put_first_component(host, path)
     };
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let location = text(&LOCATION).and_then(localised);
@@ -304,7 +312,12 @@ pub(crate) fn name_host_in_paths(headers: &mut HeaderMap, host: &str, target: &U
 }
 
 fn bad_scope(message: &str) -> Refusal {
-    Refusal::new(StatusCode::BAD_REQUEST, "UNSUPPORTED", message)
+    Refusal::new(
+        Mark::TokenScopeRefused,
+        StatusCode::BAD_REQUEST,
+        "UNSUPPORTED",
+        message,
+    )
 }
 
 /// Its credentials must not go to the default registry instead.
@@ -312,17 +325,34 @@ fn not_mirrored(host: &str) -> Refusal {
     let message = format!(
         "this flotilla proxy is no mirror of {host}: start it with --mirror-host {host} (mirror_hosts in its configuration)"
     );
-    Refusal::new(StatusCode::MISDIRECTED_REQUEST, "UNSUPPORTED", message)
+    Refusal::new(
+        Mark::HostNotMirrored,
+        StatusCode::MISDIRECTED_REQUEST,
+        "UNSUPPORTED",
+        message,
+    )
 }
 
 fn bad_challenge(registry: &Registry) -> Refusal {
-    let message = format!("{} challenges in no known way", registry.authority);
-    Refusal::new(StatusCode::BAD_GATEWAY, "UNAVAILABLE", message)
+    let message = format!(
+        "{} sends a challenge that is not understood",
+        registry.authority
+    );
+    Refusal::new(
+        Mark::ChallengeMalformed,
+        StatusCode::BAD_GATEWAY,
+        "UNAVAILABLE",
+        message,
+    )
 }
 
 fn not_logged_in(registry: &Registry) -> Refusal {
     let message = format!("{} requires a login", registry.authority);
-    Refusal::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message)
+    unauthorized(Mark::LoginMissing, message)
+}
+
+fn unauthorized(mark: Mark, message: impl Into<String>) -> Refusal {
+    Refusal::new(mark, StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message)
 }
 
 #[cfg(test)]
@@ -363,7 +393,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn wrapped_credentials_reach_nobody_else_however_the_scheme_is_written() {
+    async fn wrapped_credentials_reach_no_other_server_however_the_scheme_is_written() {
         let token = token(&registry(), "dTpw").await;
         for scheme in ["bearer", "BEARER", "Bearer "] {
             let authorization = format!("{scheme} {token}");
@@ -383,7 +413,7 @@ mod tests {
     #[test]
     fn the_token_of_a_login_opens_nothing() {
         let refused = unwrapped(
-            &format!("{WRAPPED}{NOBODY_S}"),
+            &format!("{WRAPPED}{UNBOUND_LOGIN}"),
             "http://reg.test:5000/v2/a/manifests/1",
         );
         assert_eq!(refused.unwrap_err().status, StatusCode::UNAUTHORIZED);

@@ -1,5 +1,6 @@
 //! Blobs that are pushed through the proxy: they seed before the first pull asks for them.
 
+use flotilla_registry::api_path::{ApiPath, Endpoint};
 use flotilla_torrents::Digest;
 use http::{Method, Uri};
 use url::{Url, form_urlencoded};
@@ -10,22 +11,22 @@ pub(crate) fn completed_upload(method: &Method, target: &Uri) -> Option<(Url, Di
     if *method != Method::PUT && *method != Method::POST {
         return None;
     }
-    let (repository, _) = target
-        .path()
-        .strip_prefix("/v2/")?
-        .split_once("/blobs/uploads/")?;
+    let ApiPath { prefix, endpoint } = target.path().parse().ok()?;
+    let (Endpoint::NewUpload(repository) | Endpoint::Upload(repository, _)) = endpoint else {
+        return None;
+    };
     let mut parameters = form_urlencoded::parse(target.query()?.as_bytes());
     let (_, digest) = parameters.find(|(name, _)| name == "digest")?;
     let digest: Digest = digest.parse().ok()?;
     let origin = format!("{}://{}", target.scheme_str()?, target.authority()?);
-    let url = format!("{origin}/v2/{repository}/blobs/{digest}");
-    Some((url.parse().ok()?, digest))
+    let path = ApiPath::blob(prefix, repository, digest.clone());
+    Some((format!("{origin}{path}").parse().ok()?, digest))
 }
 
 /// Whether a `POST` to `target` starts an upload.
 pub(crate) fn is_start(target: &Uri) -> bool {
-    let path = target.path();
-    path.starts_with("/v2/") && path.trim_end_matches('/').ends_with("/blobs/uploads")
+    let path = target.path().parse();
+    path.is_ok_and(|path: ApiPath| matches!(path.endpoint, Endpoint::NewUpload(_)))
 }
 
 #[cfg(test)]
@@ -47,6 +48,9 @@ mod tests {
         assert_eq!(completed(&Method::PUT, &path), Some(blob.clone()));
         let path = format!("/v2/a/b/blobs/uploads/?digest={DIGEST}");
         assert_eq!(completed(&Method::POST, &path), Some(blob));
+        let path = format!("/below/v2/a/blobs/uploads/3f?digest={DIGEST}");
+        let blob = format!("http://reg.test:5000/below/v2/a/blobs/{DIGEST}");
+        assert_eq!(completed(&Method::PUT, &path), Some(blob));
     }
 
     #[test]
@@ -56,6 +60,9 @@ mod tests {
             format!("/v2/a/blobs/uploads/?mount={DIGEST}&from=b"),
             format!("/v2/a/manifests/1?digest={DIGEST}"),
             "/v2/a/blobs/uploads/3f?digest=sha256:abc".to_owned(),
+            format!("/v2/a/../b/blobs/uploads/3f?digest={DIGEST}"),
+            format!("/v2/a%2Fb/blobs/uploads/3f?digest={DIGEST}"),
+            format!("/v2/a/blobs/uploads/../3f?digest={DIGEST}"),
         ] {
             assert_eq!(completed(&Method::PUT, &path), None, "{path}");
         }

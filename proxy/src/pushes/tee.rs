@@ -1,17 +1,16 @@
 //! Copies the body of an upload into a spool while it passes, without holding it up.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use flotilla_client::{Spool, StoreError};
-use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::body::{BodyError, ProxyBody, boxed};
+use crate::body::{Passing, ProxyBody, inspected};
+use crate::marks::{Mark, set_mark};
+use crate::stats::ProxyStats;
 
 /// Bytes of all uploads that wait for the disk. A disk that is further behind than this is slower
 /// than the uploads: one of them is not kept.
@@ -54,7 +53,7 @@ impl Kept {
         }
     }
 
-    /// The same without what follows the first `length` bytes.
+    /// The spool without what follows the first `length` bytes.
     pub(crate) fn cut_to(self, length: u64) -> Self {
         Self::Soon(tokio::spawn(async move {
             let mut spool = self.written().await?;
@@ -65,25 +64,34 @@ impl Kept {
 }
 
 /// What is known of a copy while it is made.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Progress(Arc<ProgressShared>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct ProgressShared {
+    stats: Arc<ProxyStats>,
     copied: AtomicU64,
     is_given_up: AtomicBool,
 }
 
 impl Progress {
+    fn new(stats: Arc<ProxyStats>) -> Self {
+        Self(Arc::new(ProgressShared {
+            stats,
+            copied: AtomicU64::new(0),
+            is_given_up: AtomicBool::new(false),
+        }))
+    }
+
     /// Bytes that have passed; none once copying was given up.
     pub(crate) fn copied(&self) -> Option<u64> {
         let is_given_up = self.0.is_given_up.load(Ordering::Acquire);
         (!is_given_up).then(|| self.0.copied.load(Ordering::Acquire))
     }
 
-    fn give_up(&self, reason: &str) {
+    fn give_up(&self, mark: Mark, reason: &str) {
         if !self.0.is_given_up.swap(true, Ordering::AcqRel) {
-            tracing::debug!(reason, "the upload is not kept");
+            set_mark!(self.0.stats, mark, reason);
         }
     }
 }
@@ -111,8 +119,12 @@ impl Drop for Part {
 
 impl Tee {
     /// Appends to `kept`.
-    pub(crate) fn new(kept: Kept, backlog: Backlog) -> (Self, Progress, Kept) {
-        let progress = Progress::default();
+    pub(crate) fn new(
+        kept: Kept,
+        backlog: Backlog,
+        stats: Arc<ProxyStats>,
+    ) -> (Self, Progress, Kept) {
+        let progress = Progress::new(stats);
         // Bounded by the backlog.
         let (parts, received) = mpsc::unbounded_channel();
         let writing = tokio::spawn(write(kept, received, progress.clone()));
@@ -125,14 +137,21 @@ impl Tee {
     }
 
     /// The body that is copied as it passes.
-    pub(crate) fn of_body(self, body: ProxyBody) -> ProxyBody {
-        boxed(CopiedBody { body, tee: self })
+    pub(crate) fn of_body(mut self, body: ProxyBody) -> ProxyBody {
+        inspected(body, move |passing| {
+            if let Passing::Frame { frame, .. } = passing
+                && let Some(bytes) = frame.data_ref()
+            {
+                self.copy(bytes);
+            }
+        })
     }
 
     fn copy(&mut self, bytes: &Bytes) {
         let Some(parts) = &self.parts else { return };
         if !self.backlog.enter(bytes.len()) {
-            self.progress.give_up("the disk is slower than the upload");
+            let reason = "too many bytes wait for the disk";
+            self.progress.give_up(Mark::UploadsBacklogged, reason);
             self.parts = None;
             return;
         }
@@ -156,7 +175,7 @@ async fn write(
     progress: Progress,
 ) -> Option<Spool> {
     let Some(mut spool) = kept.written().await else {
-        progress.give_up("what came before is not kept");
+        progress.give_up(Mark::UploadNotKept, "the part before is not kept");
         return None;
     };
     let mut parts = Vec::with_capacity(PARTS_AT_ONCE);
@@ -170,7 +189,7 @@ async fn write(
         spool = match written.await {
             Ok(Ok(spool)) => spool,
             Ok(Err(error)) => {
-                progress.give_up(&error.to_string());
+                progress.give_up(Mark::UploadNotKept, &error.to_string());
                 return None;
             }
             Err(_) => return None,
@@ -179,33 +198,26 @@ async fn write(
     progress.copied().map(|_| spool)
 }
 
-struct CopiedBody {
-    body: ProxyBody,
-    tee: Tee,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Body for CopiedBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        if let Poll::Ready(Some(Ok(frame))) = &polled
-            && let Some(bytes) = frame.data_ref()
-        {
-            self.tee.copy(bytes);
+    #[tokio::test]
+    async fn more_than_the_disk_takes_is_not_kept() {
+        let stats = Arc::new(ProxyStats::default());
+        let backlog = Backlog::default();
+        let before = Kept::Soon(tokio::spawn(std::future::pending()));
+        let (mut tee, progress, _kept) = Tee::new(before, backlog, Arc::clone(&stats));
+        let part = Bytes::from(vec![0; MAX_WAITING / 4]);
+        for _ in 0..4 {
+            tee.copy(&part);
         }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        assert_eq!(progress.copied(), Some(MAX_WAITING as u64));
+        assert_eq!(stats.marked(Mark::UploadsBacklogged), 0);
+        for _ in 0..2 {
+            tee.copy(&Bytes::from_static(b"x"));
+        }
+        assert_eq!(progress.copied(), None);
+        assert_eq!(stats.marked(Mark::UploadsBacklogged), 1);
     }
 }

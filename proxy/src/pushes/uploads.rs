@@ -7,22 +7,25 @@
 use std::collections::HashMap;
 use std::mem;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use flotilla_torrents::Digest;
 use http::header::{CONTENT_RANGE, LOCATION, RANGE};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Body;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use url::Url;
 
 use crate::layers::source::LayerSource;
+use crate::marks::{Mark, set_mark};
 use crate::pushes::completion::{completed_upload, is_start};
 use crate::pushes::tee::{Backlog, Kept, Progress, Tee};
+use crate::stats::ProxyStats;
 
 /// Uploads between two requests. Docker has five at once; a registry keeps them for days.
 const MAX_WAITING: usize = 1024;
-/// Clients go on at once, or not at all.
+/// Clients continue at once, or not at all.
 const ABANDON_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
 /// The uploads of all clients.
@@ -30,9 +33,10 @@ pub(crate) struct Uploads {
     source: Arc<dyn LayerSource>,
     waiting: Mutex<HashMap<Place, Upload>>,
     backlog: Backlog,
+    stats: Arc<ProxyStats>,
 }
 
-/// Where an upload goes on: a URL with its parameters in one order, as clients sort and encode
+/// Where an upload continues: a URL with its parameters in one order, as clients sort and encode
 /// them anew when they add the digest.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Place {
@@ -82,8 +86,9 @@ pub(crate) struct Pushed {
 }
 
 impl Uploads {
-    pub(crate) fn new(source: Arc<dyn LayerSource>) -> Self {
+    pub(crate) fn new(source: Arc<dyn LayerSource>, stats: Arc<ProxyStats>) -> Self {
         Self {
+            stats,
             source,
             waiting: Mutex::default(),
             backlog: Backlog::default(),
@@ -123,7 +128,8 @@ impl Uploads {
         let mut progress = None;
         if takes_bytes && !is_misplaced {
             upload = upload.map(|upload| {
-                let (copy, copied, kept) = Tee::new(upload.kept, self.backlog.clone());
+                let (backlog, stats) = (self.backlog.clone(), Arc::clone(&self.stats));
+                let (copy, copied, kept) = Tee::new(upload.kept, backlog, stats);
                 (tee, progress) = (Some(copy), Some(copied));
                 Upload { kept, ..upload }
             });
@@ -143,27 +149,31 @@ impl Uploads {
     /// What the registry's answer makes of it.
     pub(crate) fn answered<B>(&self, passing: Passing, response: &Response<B>) -> Option<Pushed> {
         let (status, headers) = (response.status(), response.headers());
-        let goes_on_at = place_of_answer(&passing.target, headers);
+        let continues_at = place_of_answer(&passing.target, headers);
         let here = Place::of(&passing.target);
         match (passing.step, status) {
             (Step::Start | Step::Finish, StatusCode::CREATED) => return passing.pushed(),
             // A registry that takes no whole blob at once has ignored it.
             (Step::Start, StatusCode::ACCEPTED) => {
-                if let (Some(place), Some(fresh)) = (goes_on_at, self.fresh()) {
+                if let (Some(place), Some(fresh)) = (continues_at, self.fresh()) {
                     self.wait(place, fresh);
                 }
             }
             (Step::Part, status) if status.is_success() => {
+                if passing.is_out_of_step(headers) {
+                    self.note_out_of_step(&here);
+                }
                 if let Some(upload) = passing.advanced(headers) {
-                    self.wait(goes_on_at.unwrap_or(here), upload);
+                    self.wait(continues_at.unwrap_or(here), upload);
                 }
             }
-            (Step::Look, status) if status.is_success() => {
-                let upload = passing.upload;
-                if let Some(upload) = upload.filter(|upload| agrees(headers, upload.taken)) {
-                    self.wait(goes_on_at.unwrap_or(here), upload);
+            (Step::Look, status) if status.is_success() => match passing.upload {
+                Some(upload) if agrees(headers, upload.taken) => {
+                    self.wait(continues_at.unwrap_or(here), upload);
                 }
-            }
+                Some(_) => self.note_out_of_step(&here),
+                None => {}
+            },
             (Step::Part | Step::Finish, status) if took_nothing(status) => {
                 if let Some(upload) = passing.taken_back() {
                     self.wait(here, upload);
@@ -181,16 +191,33 @@ impl Uploads {
         None
     }
 
-    /// Forgets the uploads with which nobody has gone on.
+    fn note_out_of_step(&self, place: &Place) {
+        set_mark!(self.stats, Mark::UploadOutOfStep, upload = place.url);
+    }
+
+    /// Forgets the uploads that their clients do not continue.
     pub(crate) fn forget_abandoned(&self, now: Instant) {
-        let is_awaited =
-            |upload: &Upload| now.saturating_duration_since(upload.since) < ABANDON_TIMEOUT;
-        self.waiting.lock().retain(|_, upload| is_awaited(upload));
+        let is_awaited = |upload: &Upload| now.duration_since(upload.since) < ABANDON_TIMEOUT;
+        self.waiting.lock().retain(|place, upload| {
+            let is_kept = is_awaited(upload);
+            if !is_kept {
+                set_mark!(self.stats, Mark::UploadAbandoned, upload = place.url);
+            }
+            is_kept
+        });
     }
 
     fn fresh(&self) -> Option<Upload> {
+        let Some(spool) = self.source.spool() else {
+            set_mark!(
+                self.stats,
+                Mark::UploadNotKept,
+                reason = "this source keeps nothing"
+            );
+            return None;
+        };
         Some(Upload {
-            kept: Kept::Here(self.source.spool()?),
+            kept: Kept::Here(spool),
             taken: 0,
             since: Instant::now(),
         })
@@ -201,6 +228,8 @@ impl Uploads {
         if waiting.len() < MAX_WAITING {
             let since = Instant::now();
             waiting.insert(place, Upload { since, ..upload });
+        } else {
+            set_mark!(self.stats, Mark::UploadsFull, upload = place.url);
         }
     }
 }
@@ -244,6 +273,13 @@ impl Passing {
             None => 0,
         };
         (!self.is_misplaced).then(|| taken.saturating_add(copied))
+    }
+
+    /// Whether the registry has other bytes than the copy.
+    fn is_out_of_step(&self, answer: &HeaderMap) -> bool {
+        let is_copied = self.upload.is_some();
+        let differs = self.length().is_some_and(|length| !agrees(answer, length));
+        is_copied && (self.is_misplaced || differs)
     }
 
     fn pushed(mut self) -> Option<Pushed> {
@@ -338,7 +374,7 @@ mod tests {
             &self,
             _: LayerRequest,
         ) -> BoxFuture<'_, Result<Box<dyn SwarmLayer>, NotDelivered>> {
-            Box::pin(async { Err(NotDelivered("no layers".to_owned())) })
+            Box::pin(async { Err(NotDelivered::new(Mark::LayerUnswarmable, "no layers")) })
         }
     }
 
@@ -396,8 +432,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_nobody_goes_on_with_is_forgotten() {
-        let uploads = Uploads::new(Arc::new(NoLayers));
+    async fn an_abandoned_upload_is_forgotten() {
+        let uploads = Uploads::new(Arc::new(NoLayers), Arc::default());
         let upload = Upload {
             kept: Kept::Soon(tokio::spawn(async { None })),
             taken: 0,

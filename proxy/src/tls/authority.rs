@@ -1,4 +1,4 @@
-//! The proxy's own certificate authority, which vouches for the intercepted registries only.
+//! The proxy's own certificate authority, for the intercepted registries only.
 //!
 //! Its key stays on this node. Its certificate carries name constraints (RFC 5280 section
 //! 4.2.1.10), so that an engine which trusts it trusts it for nothing else.
@@ -22,7 +22,10 @@ use rustls::crypto::ring;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use time::{Duration, OffsetDateTime};
 
-/// The certificate: what engines are told to trust.
+use crate::marks::{Mark, set_mark};
+use crate::stats::ProxyStats;
+
+/// The certificate that engines are to trust.
 const CERTIFICATE_FILE: &str = "ca.crt";
 const KEY_FILE: &str = "ca.key";
 /// Engines whose clocks are behind still accept a certificate made just now.
@@ -42,9 +45,13 @@ pub(crate) struct CertificateAuthority {
 
 impl CertificateAuthority {
     /// The authority kept in `dir`, made on first use. When the list of registries has
-    /// changed since, its certificate is made anew with the same key: engines that trust the
-    /// earlier one go on, for the registries that it named.
-    pub(crate) fn open(dir: &Path, registries: &[RegistryHost]) -> anyhow::Result<Self> {
+    /// changed since, its certificate is made anew with the same key: an engine that trusts the
+    /// earlier one still does, for the registries that it named.
+    pub(crate) fn open(
+        dir: &Path,
+        registries: &[RegistryHost],
+        stats: &ProxyStats,
+    ) -> anyhow::Result<Self> {
         let key = own_key(&dir.join(KEY_FILE))?;
         let params = authority_params(&key, registries);
         let file = dir.join(CERTIFICATE_FILE);
@@ -54,10 +61,7 @@ impl CertificateAuthority {
         if !is_current {
             let pem = params.self_signed(&key)?.pem();
             replace(&file, &format!("{scope}\n{pem}"), 0o644)?;
-            tracing::warn!(
-                file = %file.display(),
-                "new CA certificate: let the engines of this node trust it for the intercepted registries"
-            );
+            set_mark!(stats, Mark::CaCertificateMade, file = %file.display());
         }
         Ok(Self {
             issuer: Issuer::new(params, key),
@@ -97,7 +101,7 @@ fn scope(registries: &[RegistryHost]) -> String {
 fn authority_params(key: &KeyPair, registries: &[RegistryHost]) -> CertificateParams {
     let mut params = CertificateParams::default();
     let mut name = DistinguishedName::new();
-    // The same key has the same name, whatever it vouches for.
+    // The same key has the same name, for any list of registries.
     let id = params.key_identifier(key);
     let id = data_encoding::HEXLOWER.encode(id.get(..8).unwrap_or(&id));
     name.push(DnType::CommonName, format!("flotilla proxy {id}"));
@@ -109,7 +113,7 @@ fn authority_params(key: &KeyPair, registries: &[RegistryHost]) -> CertificatePa
     params
 }
 
-/// A kind of name that is not constrained may be vouched for freely: each kind is.
+/// A certificate may name anything of a kind that is not constrained: each kind is constrained.
 fn constraints(registries: &[RegistryHost]) -> NameConstraints {
     let permitted = registries.iter().map(|registry| match registry.ip() {
         Some(ip) => {
@@ -200,7 +204,8 @@ mod tests {
     fn the_key_is_private_and_stays() {
         let dir = tempfile::tempdir().unwrap();
         let (key, certificate) = (dir.path().join(KEY_FILE), dir.path().join(CERTIFICATE_FILE));
-        CertificateAuthority::open(dir.path(), &hosts(&["a.test"])).unwrap();
+        CertificateAuthority::open(dir.path(), &hosts(&["a.test"]), &ProxyStats::default())
+            .unwrap();
         let mode = fs::metadata(&key).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let first = (
@@ -208,14 +213,20 @@ mod tests {
             fs::read_to_string(&certificate).unwrap(),
         );
 
-        CertificateAuthority::open(dir.path(), &hosts(&["A.test:5000"])).unwrap();
+        CertificateAuthority::open(dir.path(), &hosts(&["A.test:5000"]), &ProxyStats::default())
+            .unwrap();
         let same = (
             fs::read(&key).unwrap(),
             fs::read_to_string(&certificate).unwrap(),
         );
         assert_eq!(same, first);
 
-        CertificateAuthority::open(dir.path(), &hosts(&["a.test", "b.test"])).unwrap();
+        CertificateAuthority::open(
+            dir.path(),
+            &hosts(&["a.test", "b.test"]),
+            &ProxyStats::default(),
+        )
+        .unwrap();
         assert_eq!(fs::read(&key).unwrap(), first.0);
         let wider = fs::read_to_string(&certificate).unwrap();
         assert!(wider.starts_with("# flotilla proxy: vouches only for a.test, b.test\n"));
@@ -225,7 +236,8 @@ mod tests {
     fn a_broken_key_is_named() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(KEY_FILE), "not a key").unwrap();
-        let opened = CertificateAuthority::open(dir.path(), &hosts(&["a.test"]));
+        let opened =
+            CertificateAuthority::open(dir.path(), &hosts(&["a.test"]), &ProxyStats::default());
         let error = format!("{:#}", opened.err().unwrap());
         assert!(error.contains("ca.key"), "{error}");
     }

@@ -19,6 +19,8 @@ use rustls::server::Acceptor;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::marks::Mark;
+use crate::stats::ProxyStats;
 use crate::tls::authority::CertificateAuthority;
 
 /// Engines give a handshake ten seconds.
@@ -59,15 +61,25 @@ pub(crate) enum InterceptError {
     Handshake(#[from] io::Error),
     #[error("the handshake takes too long")]
     TimedOut,
-    #[error("the client means {0}, which is not intercepted")]
+    #[error("the client names {0}, which is not intercepted")]
     NotListed(String),
-    #[error("no certificate: {0:#}")]
+    #[error("certificate not made: {0:#}")]
     Certificate(anyhow::Error),
 }
 
+impl InterceptError {
+    pub(crate) fn mark(&self) -> Mark {
+        match self {
+            Self::Left(_) | Self::Handshake(_) | Self::Certificate(_) => Mark::HandshakeFailed,
+            Self::TimedOut => Mark::HandshakeTimedOut,
+            Self::NotListed(_) => Mark::HandshakeNameUnlisted,
+        }
+    }
+}
+
 impl Interception {
-    pub(crate) fn new(config: &InterceptConfig) -> anyhow::Result<Self> {
-        let authority = CertificateAuthority::open(&config.ca_dir, &config.registries)
+    pub(crate) fn new(config: &InterceptConfig, stats: &ProxyStats) -> anyhow::Result<Self> {
+        let authority = CertificateAuthority::open(&config.ca_dir, &config.registries, stats)
             .context("certificate authority for interception")?;
         let leaves = Cache::builder()
             .max_capacity(MAX_LEAVES)

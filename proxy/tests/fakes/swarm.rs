@@ -1,10 +1,10 @@
-//! A swarm in memory, which fails when told to.
+//! A swarm in memory, which fails on command.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use flotilla_proxy::{LayerRequest, LayerSource, NotDelivered, ReadFailure, SwarmLayer};
+use flotilla_proxy::{LayerRequest, LayerSource, Mark, NotDelivered, ReadFailure, SwarmLayer};
 use flotilla_torrents::Digest;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
@@ -17,6 +17,8 @@ const PART: usize = 64 * 1024;
 pub enum Opening {
     Layer(FakeLayer),
     Fails,
+    /// Never ends.
+    Hangs,
 }
 
 /// The swarm; what it was asked for stays readable from a clone.
@@ -69,7 +71,10 @@ impl LayerSource for FakeSwarm {
         self.opened.lock().unwrap().push(request);
         match self.opening.clone() {
             Opening::Layer(layer) => async { Ok(Box::new(layer) as Box<dyn SwarmLayer>) }.boxed(),
-            Opening::Fails => async { Err(NotDelivered("no swarm here".to_owned())) }.boxed(),
+            Opening::Hangs => std::future::pending().boxed(),
+            Opening::Fails => {
+                async { Err(NotDelivered::new(Mark::LayerUnswarmable, "no swarm here")) }.boxed()
+            }
         }
     }
 }
@@ -80,6 +85,16 @@ pub struct FakeLayer {
     bytes: Bytes,
     has: usize,
     length: u64,
+    then: Then,
+    is_published: bool,
+}
+
+/// What follows the bytes that the swarm has, where more are asked for.
+#[derive(Clone, Copy)]
+pub enum Then {
+    Fails(Mark),
+    Ends,
+    Hangs,
 }
 
 impl FakeLayer {
@@ -88,6 +103,21 @@ impl FakeLayer {
             bytes: Bytes::copy_from_slice(bytes),
             has: bytes.len(),
             length: bytes.len() as u64,
+            then: Then::Fails(Mark::SwarmStalled),
+            is_published: true,
+        }
+    }
+
+    /// Does otherwise after the first `has` bytes.
+    pub fn and_then(self, then: Then) -> Self {
+        Self { then, ..self }
+    }
+
+    /// The swarm does not hear of its bytes.
+    pub fn unpublished(self) -> Self {
+        Self {
+            is_published: false,
+            ..self
         }
     }
 
@@ -106,7 +136,11 @@ impl SwarmLayer for FakeLayer {
     }
 
     fn published(&self, _range: Range<u64>) -> BoxFuture<'static, ()> {
-        std::future::ready(()).boxed()
+        if self.is_published {
+            std::future::ready(()).boxed()
+        } else {
+            std::future::pending().boxed()
+        }
     }
 
     fn read(&self, range: Range<u64>) -> BoxStream<'static, Result<Bytes, ReadFailure>> {
@@ -120,7 +154,15 @@ impl SwarmLayer for FakeLayer {
             .chunks(PART)
             .map(|part| Ok(Bytes::copy_from_slice(part)))
             .collect();
-        let stall = stalls.then(|| Err(ReadFailure("the swarm stalled".to_owned())));
-        stream::iter(parts.into_iter().chain(stall)).boxed()
+        let parts = stream::iter(parts);
+        match self.then {
+            _ if !stalls => parts.boxed(),
+            Then::Ends => parts.boxed(),
+            Then::Hangs => parts.chain(stream::pending()).boxed(),
+            Then::Fails(mark) => {
+                let failure = Err(ReadFailure::new(mark, "the swarm does not deliver"));
+                parts.chain(stream::once(async { failure })).boxed()
+            }
+        }
     }
 }

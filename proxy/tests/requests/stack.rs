@@ -157,6 +157,7 @@ async fn node(dir: &Path, supernode: &str, quota: u64, stop: &CancellationToken)
     let config = NodeConfig {
         data_dir: dir.to_owned(),
         supernodes: vec![supernode.parse().unwrap()],
+        origin_of: flotilla_registry::origin_of,
         join_token: None,
         node_name: "test".to_owned(),
         cache_quota: quota,

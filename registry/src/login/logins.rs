@@ -7,7 +7,7 @@ use data_encoding::BASE64;
 use serde::Deserialize;
 
 use super::credential_helper::{CredentialHelper, HelperError};
-use super::own_registry::OwnRegistry;
+use crate::registry_origin::RegistryOrigin;
 
 /// What Docker asks a credential helper for instead of Docker Hub's host.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
@@ -71,7 +71,7 @@ pub(super) struct Logins {
 
 #[derive(Debug)]
 struct Login {
-    registry: OwnRegistry,
+    registry: RegistryOrigin,
     /// The repositories that it is for: those below this path, all of them if it is empty.
     namespace: String,
     /// What the file calls the registry: credential helpers know it by that.
@@ -123,7 +123,7 @@ impl Logins {
     }
 
     /// The registries that it names.
-    pub(super) fn registries(&self) -> impl Iterator<Item = &OwnRegistry> {
+    pub(super) fn registries(&self) -> impl Iterator<Item = &RegistryOrigin> {
         self.known.iter().map(|login| &login.registry)
     }
 
@@ -134,7 +134,7 @@ impl Logins {
     /// A credential helper fails.
     pub(super) async fn credentials(
         &self,
-        registry: &OwnRegistry,
+        registry: &RegistryOrigin,
         repository: &str,
     ) -> Result<Option<Credentials>, HelperError> {
         let fitting = self
@@ -175,7 +175,7 @@ impl Login {
 }
 
 /// What credential helpers know a registry by, when the file does not name it.
-fn server_name(registry: &OwnRegistry) -> String {
+fn server_name(registry: &RegistryOrigin) -> String {
     if registry.is_called("docker.io", None) {
         return HUB_KEY.to_owned();
     }

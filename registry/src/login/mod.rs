@@ -8,7 +8,6 @@
 mod auth_file;
 mod credential_helper;
 mod logins;
-mod own_registry;
 mod token_service;
 
 use std::path::PathBuf;
@@ -23,8 +22,12 @@ use self::auth_file::AuthFile;
 pub use self::auth_file::AuthFileError;
 pub use self::credential_helper::HelperError;
 use self::logins::Logins;
-pub use self::own_registry::{OwnRegistry, OwnRegistryError};
+
+use crate::api_path::{ApiPath, Endpoint, PathPrefix};
+use crate::blob_url::ApiUrl;
 use crate::challenge::Challenge;
+use crate::registry_origin::RegistryOrigin;
+use crate::repository::Repository;
 use crate::source::{Source, SourceError};
 
 /// A login with a password itself is asked for anew after this: a credential helper may know
@@ -44,7 +47,7 @@ pub struct LoginConfig {
     /// A file as Docker or podman writes it; the registries that it names are listed thereby.
     pub auth_file: Option<PathBuf>,
     /// Further registries, also those without a login.
-    pub registries: Vec<OwnRegistry>,
+    pub registries: Vec<RegistryOrigin>,
 }
 
 /// No login at a registry.
@@ -96,12 +99,20 @@ pub struct RegistryLogins(Arc<Shared>);
 struct Shared {
     source: Source,
     file: Option<AuthFile>,
-    listed: Vec<OwnRegistry>,
+    listed: Vec<RegistryOrigin>,
     kept: Cache<Key, Login>,
 }
 
-/// Registry, repository, and the version of the file.
-type Key = (OwnRegistry, String, u64);
+/// What a login is for, and the version of the file.
+type Key = (Place, u64);
+
+/// A repository of a registry.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Place {
+    registry: RegistryOrigin,
+    prefix: PathPrefix,
+    repository: Repository,
+}
 
 /// The value of an `Authorization` header, if the registry wants one.
 #[derive(Clone)]
@@ -145,7 +156,7 @@ impl RegistryLogins {
     }
 
     /// The listed registry that an image's `host` and `port` mean.
-    pub async fn listed(&self, host: &str, port: Option<u16>) -> Option<OwnRegistry> {
+    pub async fn listed(&self, host: &str, port: Option<u16>) -> Option<RegistryOrigin> {
         let logins = self.file().await;
         let mut all = self.all(logins.as_deref());
         all.find(|own| own.is_called(host, port)).cloned()
@@ -153,7 +164,7 @@ impl RegistryLogins {
 
     /// Whether `url` is at a listed registry, by the scheme that it is listed with.
     pub async fn lists(&self, url: &Url) -> bool {
-        let registry = OwnRegistry::of_url(url);
+        let registry = RegistryOrigin::of_url(url);
         let logins = self.file().await;
         let mut all = self.all(logins.as_deref());
         registry.is_some_and(|registry| all.any(|own| *own == registry))
@@ -181,14 +192,16 @@ impl RegistryLogins {
     }
 
     async fn key(&self, url: &Url) -> Result<(Key, Option<Arc<Logins>>), LoginError> {
-        let registry = OwnRegistry::of_url(url).ok_or(LoginError::NoRepository)?;
-        let repository = repository_of(url).ok_or(LoginError::NoRepository)?;
+        let place = Place::of(url).ok_or(LoginError::NoRepository)?;
         let logins = self.file().await;
-        if !self.all(logins.as_deref()).any(|own| *own == registry) {
-            return Err(LoginError::NotListed(registry.to_string()));
+        if !self
+            .all(logins.as_deref())
+            .any(|own| *own == place.registry)
+        {
+            return Err(LoginError::NotListed(place.registry.to_string()));
         }
         let version = logins.as_ref().map_or(0, |logins| logins.version);
-        Ok(((registry, repository.to_owned(), version), logins))
+        Ok(((place, version), logins))
     }
 
     async fn file(&self) -> Option<Arc<Logins>> {
@@ -198,7 +211,7 @@ impl RegistryLogins {
         }
     }
 
-    fn all<'a>(&'a self, logins: Option<&'a Logins>) -> impl Iterator<Item = &'a OwnRegistry> {
+    fn all<'a>(&'a self, logins: Option<&'a Logins>) -> impl Iterator<Item = &'a RegistryOrigin> {
         let in_file = logins.into_iter().flat_map(Logins::registries);
         self.0.listed.iter().chain(in_file)
     }
@@ -207,7 +220,7 @@ impl RegistryLogins {
     async fn log_in(
         &self,
         url: &Url,
-        (registry, repository, _): &Key,
+        (place, _): &Key,
         logins: Option<&Logins>,
     ) -> Result<Login, LoginError> {
         let (status, headers) = self.0.source.ask(url).await?;
@@ -217,11 +230,16 @@ impl RegistryLogins {
                 lifetime: ANONYMOUS_TTL,
             });
         }
+        let Place {
+            registry,
+            repository,
+            ..
+        } = place;
         let name = || registry.to_string();
         let challenge =
             Challenge::of_answer(&headers).ok_or_else(|| LoginError::Challenge(name()))?;
         let credentials = match logins {
-            Some(logins) => logins.credentials(registry, repository).await?,
+            Some(logins) => logins.credentials(registry, &place.path()).await?,
             None => None,
         };
         let (realm, service, scope) = match challenge {
@@ -257,17 +275,30 @@ impl RegistryLogins {
 
 /// A registry names its token service, and is believed; but what goes to one with TLS is not sent
 /// about without.
-fn may_have_credentials(registry: &OwnRegistry, realm: &Url) -> bool {
+fn may_have_credentials(registry: &RegistryOrigin, realm: &Url) -> bool {
     registry.is_plain() || realm.scheme() == "https"
 }
 
-/// `NAME` of `/v2/NAME/blobs/…` or `/v2/NAME/manifests/…`.
-fn repository_of(url: &Url) -> Option<&str> {
-    let rest = url.path().strip_prefix("/v2/")?;
-    let (name, _) = rest
-        .rsplit_once("/blobs/")
-        .or_else(|| rest.rsplit_once("/manifests/"))?;
-    (!name.is_empty()).then_some(name)
+impl Place {
+    /// The repository that a blob or a manifest is in.
+    fn of(url: &Url) -> Option<Self> {
+        let ApiUrl { registry, path } = ApiUrl::of(url)?;
+        let ApiPath { prefix, endpoint } = path;
+        match endpoint {
+            Endpoint::Blob(repository, _) | Endpoint::Manifest(repository, _) => Some(Self {
+                registry,
+                prefix,
+                repository,
+            }),
+            _ => None,
+        }
+    }
+
+    /// As files of credentials name it behind the host.
+    fn path(&self) -> String {
+        let path = format!("{}/{}", self.prefix, self.repository);
+        path.trim_start_matches('/').to_owned()
+    }
 }
 
 #[cfg(test)]
@@ -294,17 +325,28 @@ mod tests {
 
     #[test]
     fn a_url_names_its_repository() {
-        for (url, repository) in [
+        let blob = "blobs/sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        for (url, path) in [
             (
-                "https://a.test/v2/team/app/blobs/sha256:00",
+                format!("https://a.test/v2/team/app/{blob}"),
                 Some("team/app"),
             ),
-            ("https://a.test/v2/app/manifests/1.0", Some("app")),
-            ("https://a.test/v2/blobs/sha256:00", None),
-            ("https://a.test/v2/", None),
-            ("https://a.test/files/blobs/x", None),
+            (
+                "https://a.test/v2/app/manifests/1.0".to_owned(),
+                Some("app"),
+            ),
+            (
+                format!("https://a.test/below/v2/app/{blob}"),
+                Some("below/app"),
+            ),
+            (format!("https://a.test/v2/{blob}"), None),
+            ("https://a.test/v2/".to_owned(), None),
+            ("https://a.test/v2/app/tags/list".to_owned(), None),
+            ("https://a.test/v2/app/blobs/x".to_owned(), None),
+            ("https://a.test/files/blobs/x".to_owned(), None),
         ] {
-            assert_eq!(repository_of(&url.parse().unwrap()), repository, "{url}");
+            let place = Place::of(&url.parse().unwrap());
+            assert_eq!(place.map(|place| place.path()).as_deref(), path, "{url}");
         }
     }
 }

@@ -7,9 +7,9 @@ use serde::Deserialize;
 use url::{Url, form_urlencoded};
 
 use super::logins::Credentials;
-use super::own_registry::OwnRegistry;
 use super::{LoginError, LoginHeaders};
 use crate::challenge::token_url;
+use crate::registry_origin::RegistryOrigin;
 use crate::source::{Source, SourceError};
 
 /// Harbor's tokens for many repositories reach 16 KiB.
@@ -45,7 +45,7 @@ pub(super) enum TokenError {
 }
 
 impl TokenError {
-    pub(super) fn of(self, registry: &OwnRegistry) -> LoginError {
+    pub(super) fn of(self, registry: &RegistryOrigin) -> LoginError {
         let registry = registry.to_string();
         match self {
             Self::Refused(status) => LoginError::Refused {

@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use flotilla_registry::image_reference::ImageReference;
-use flotilla_registry::login::{LoginError, LoginHeaders, OwnRegistry, RegistryLogins};
+use flotilla_registry::login::{LoginError, LoginHeaders, RegistryLogins};
+use flotilla_registry::registry_origin::RegistryOrigin;
 use parking_lot::Mutex;
 use url::Url;
 
@@ -83,7 +84,7 @@ impl<'a> Identity<'a> {
     }
 
     /// The registry of an image, if the operator has listed it.
-    pub(super) async fn listed(&self, name: &ImageReference) -> Option<OwnRegistry> {
+    pub(super) async fn listed(&self, name: &ImageReference) -> Option<RegistryOrigin> {
         self.logins.listed(&name.host, name.port).await
     }
 

@@ -34,7 +34,8 @@ pub(crate) use self::request::Preheat;
 pub use self::request::PreheatError;
 use self::resolution::{Image, ResolveError};
 pub(crate) use self::target::shown;
-use flotilla_registry::login::{OwnRegistry, RegistryLogins};
+use flotilla_registry::login::RegistryLogins;
+use flotilla_registry::registry_origin::RegistryOrigin;
 
 use self::target::{FileUrl, Target};
 use crate::stats::Statistics;
@@ -265,6 +266,6 @@ async fn unlisted_server(logins: &RegistryLogins, file: &FileUrl) -> Option<Stri
     if logins.lists(&file.url).await {
         return None;
     }
-    let server = OwnRegistry::of_url(&file.url).map(|server| server.to_string());
+    let server = RegistryOrigin::of_url(&file.url).map(|server| server.to_string());
     Some(server.unwrap_or_else(|| file.shown.clone()))
 }

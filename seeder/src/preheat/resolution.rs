@@ -1,9 +1,11 @@
 //! From an image's name to its blobs, at its registry.
 
 use bytes::Bytes;
+use flotilla_registry::api_path::{ApiPath, PathPrefix};
 use flotilla_registry::image_reference::ImageReference;
-use flotilla_registry::login::OwnRegistry;
+use flotilla_registry::registry_origin::RegistryOrigin;
 use flotilla_registry::source::{Source, SourceError};
+use flotilla_registry::{ApiUrl, Reference};
 use flotilla_torrents::{Digest, DigestHasher};
 use http::StatusCode;
 use serde::Deserialize;
@@ -63,7 +65,7 @@ pub(crate) enum ResolveError {
 pub(super) struct Image<'a> {
     source: &'a Source,
     identity: Identity<'a>,
-    registry: OwnRegistry,
+    registry: RegistryOrigin,
     name: &'a ImageReference,
 }
 
@@ -87,15 +89,17 @@ impl<'a> Image<'a> {
 
     /// Where the blob is.
     pub(super) fn blob_url(&self, digest: &Digest) -> Result<Url, ResolveError> {
-        self.url("blobs", &digest.to_string())
+        let repository = self.name.repository.clone();
+        self.url(ApiPath::blob(
+            PathPrefix::default(),
+            repository,
+            digest.clone(),
+        ))
     }
 
-    fn url(&self, kind: &str, reference: &str) -> Result<Url, ResolveError> {
-        let repository = &self.name.repository;
-        let url = self
-            .registry
-            .url(&format!("/v2/{repository}/{kind}/{reference}"));
-        url.ok_or(ResolveError::Url)
+    fn url(&self, path: ApiPath) -> Result<Url, ResolveError> {
+        let registry = self.registry.clone();
+        ApiUrl { registry, path }.to_url().ok_or(ResolveError::Url)
     }
 
     /// The blobs for `platforms`, or for all if these are none.
@@ -111,8 +115,8 @@ impl<'a> Image<'a> {
             if fetched > MAX_MANIFESTS || depth > DEEPEST {
                 return Err(ResolveError::TooMuch(MAX_MANIFESTS, "manifests"));
             }
-            let document = self.manifest(&reference).await?;
-            if let Ok(digest) = reference.parse::<Digest>() {
+            let document = self.manifest(reference.clone()).await?;
+            if let Reference::Digest(digest) = reference {
                 check(&document, digest)?;
             }
             match Manifest::parse(&document)? {
@@ -120,7 +124,9 @@ impl<'a> Image<'a> {
                 Manifest::Index(children) => {
                     let wanted = children.iter().filter(|child| child.is_for(platforms));
                     let before = to_fetch.len();
-                    to_fetch.extend(wanted.map(|child| (child.digest.to_string(), depth + 1)));
+                    to_fetch.extend(
+                        wanted.map(|child| (Reference::Digest(child.digest.clone()), depth + 1)),
+                    );
                     if to_fetch.len() == before && !children.is_empty() {
                         let found = children.iter().filter_map(|child| child.platform.as_ref());
                         return Err(ResolveError::Platform {
@@ -137,8 +143,13 @@ impl<'a> Image<'a> {
         Ok(blobs)
     }
 
-    async fn manifest(&self, reference: &str) -> Result<Bytes, ResolveError> {
-        let url = self.url("manifests", reference)?;
+    async fn manifest(&self, reference: Reference) -> Result<Bytes, ResolveError> {
+        let repository = self.name.repository.clone();
+        let url = self.url(ApiPath::manifest(
+            PathPrefix::default(),
+            repository,
+            reference,
+        ))?;
         let mut answer = self.ask(&url).await?;
         if self.identity.may_change(answer.0.as_u16(), &url).await {
             answer = self.ask(&url).await?;

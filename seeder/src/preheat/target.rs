@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use flotilla_cluster::redacted;
 use flotilla_registry::image_reference::{ImageReference, ImageReferenceError};
+use flotilla_registry::route::Route;
 use url::Url;
 
 use super::triggers::{ImageUrlError, image_at};
@@ -67,10 +68,7 @@ impl FromStr for Target {
 
 /// Whether somebody means an image, although something is wrong with its URL.
 fn names_a_manifest(text: &str) -> bool {
-    Url::parse(text).is_ok_and(|url| {
-        let path = url.path();
-        path.starts_with("/v2/") && path.contains("/manifests/")
-    })
+    Url::parse(text).is_ok_and(|url| Route::of(url.path()) == Route::Manifest)
 }
 
 fn file_at(text: &str) -> Result<FileUrl, TargetError> {
@@ -128,6 +126,8 @@ mod tests {
             "https://hunter2@f.test/a",
             "https:///a b\u{0}",
             "https://reg.test/v2/a/manifests/1?ns=x",
+            "https://reg.test/v2/A/manifests/1",
+            "https://reg.test/below/v2/a/manifests/1",
             &format!("https://f.test/{}", "a".repeat(MAX_URL_LENGTH)),
         ] {
             let error = text.parse::<Target>().unwrap_err().to_string();

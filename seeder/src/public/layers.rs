@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::public::repositories::{OpenRepository, Repository};
+use crate::public::repositories::{OpenRepository, PublicRepository};
 
 /// Most layers that are remembered: as many as a supernode holds.
 const MAX_LAYERS: usize = 100_000;
@@ -26,7 +26,7 @@ const MAX_REPOSITORIES: usize = 8;
 #[derive(Serialize, Deserialize)]
 struct Line {
     content: ContentId,
-    repository: Repository,
+    repository: PublicRepository,
 }
 
 /// The layers that are for everybody. Cheap to clone.
@@ -36,7 +36,7 @@ pub(crate) struct OpenLayers(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     listed: Vec<OpenRepository>,
-    layers: Mutex<HashMap<ContentId, BTreeSet<Repository>>>,
+    layers: Mutex<HashMap<ContentId, BTreeSet<PublicRepository>>>,
     record: Mutex<File>,
 }
 
@@ -60,7 +60,7 @@ impl OpenLayers {
         let lines = text
             .lines()
             .filter_map(|line| serde_json::from_str(line).ok());
-        let mut layers: HashMap<ContentId, BTreeSet<Repository>> = HashMap::new();
+        let mut layers: HashMap<ContentId, BTreeSet<PublicRepository>> = HashMap::new();
         for line in lines {
             let Line {
                 content,
@@ -80,7 +80,8 @@ impl OpenLayers {
 
     /// Notes that the registry gave `digest` at `url`. Whether that is news, and makes it open.
     pub(crate) async fn note(&self, url: &Url, digest: &Digest) -> bool {
-        let Some(repository) = Repository::of_blob(url).filter(|named| self.lists(named)) else {
+        let Some(repository) = PublicRepository::of_blob(url).filter(|named| self.lists(named))
+        else {
             return false;
         };
         let content = ContentId::blob(digest);
@@ -103,7 +104,7 @@ impl OpenLayers {
     }
 
     /// Whether it is news.
-    fn remember(&self, content: &ContentId, repository: &Repository) -> bool {
+    fn remember(&self, content: &ContentId, repository: &PublicRepository) -> bool {
         let mut layers = self.lock();
         if layers.len() >= MAX_LAYERS && !layers.contains_key(content) {
             tracing::warn!(%content, "not opened: there are too many open layers");
@@ -129,18 +130,18 @@ impl OpenLayers {
             .collect()
     }
 
-    fn lists(&self, repository: &Repository) -> bool {
+    fn lists(&self, repository: &PublicRepository) -> bool {
         self.0.listed.iter().any(|listed| listed.has(repository))
     }
 
-    fn lock(&self) -> parking_lot::MutexGuard<'_, HashMap<ContentId, BTreeSet<Repository>>> {
+    fn lock(&self) -> parking_lot::MutexGuard<'_, HashMap<ContentId, BTreeSet<PublicRepository>>> {
         self.0.layers.lock()
     }
 }
 
 fn written_anew(
     path: &Path,
-    layers: &HashMap<ContentId, BTreeSet<Repository>>,
+    layers: &HashMap<ContentId, BTreeSet<PublicRepository>>,
 ) -> io::Result<File> {
     let mut text = Vec::new();
     for (content, repositories) in layers {

@@ -4,48 +4,29 @@ use std::fmt;
 use std::str::FromStr;
 
 use flotilla_registry::host::{RegistryHost, RegistryHostError};
+use flotilla_registry::{BlobUrl, Repository};
 use serde::{Deserialize, Serialize};
 use url::Url;
-
-/// OCI distribution-spec: clients may limit host and name to 255 characters.
-const MAX_NAME_BYTES: usize = 255;
 
 /// One repository of one registry, `HOST[:PORT]/REPOSITORY`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub(crate) struct Repository {
+pub(crate) struct PublicRepository {
     registry: RegistryHost,
-    name: String,
+    name: Repository,
 }
 
-impl Repository {
+impl PublicRepository {
     /// The repository that a blob's URL names. None: the URL is no blob's, or the name is not one
-    /// that every registry reads alike (`a/../b`, `a%2Fb`): it may be of another repository.
+    /// that every registry reads alike (`a/../b`, `a%2Fb`): it may be of another repository. A
+    /// registry below a path of its host cannot be listed.
     pub(crate) fn of_blob(url: &Url) -> Option<Self> {
-        let rest = url.path().strip_prefix("/v2/")?;
-        let (name, _) = rest.rsplit_once("/blobs/")?;
+        let blob = BlobUrl::of(url).filter(|blob| blob.prefix().is_empty())?;
         Some(Self {
-            registry: RegistryHost::of_url(url)?,
-            name: is_name(name).then(|| name.to_owned())?,
+            registry: blob.registry().host().clone(),
+            name: blob.repository().clone(),
         })
     }
-}
-
-/// OCI distribution-spec, `<name>`: lower-case letters and digits, with separators inside.
-fn is_name(name: &str) -> bool {
-    let is_component = |component: &str| {
-        let at_end = |byte: Option<&u8>| {
-            byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
-        };
-        let bytes = component.as_bytes();
-        at_end(bytes.first())
-            && at_end(bytes.last())
-            && bytes
-                .iter()
-                .all(|byte| at_end(Some(byte)) || b"._-".contains(byte))
-            && !component.contains("..")
-    };
-    name.len() <= MAX_NAME_BYTES && name.split('/').all(is_component)
 }
 
 /// Repositories that the operator lists: `HOST[:PORT]/REPOSITORY`, or with `/*` after it all below
@@ -53,7 +34,7 @@ fn is_name(name: &str) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct OpenRepository {
-    repository: Repository,
+    repository: PublicRepository,
     all_below: bool,
 }
 
@@ -70,44 +51,38 @@ pub enum OpenRepositoryError {
 }
 
 impl OpenRepository {
-    pub(crate) fn has(&self, repository: &Repository) -> bool {
+    pub(crate) fn has(&self, repository: &PublicRepository) -> bool {
         let own = &self.repository;
-        let below = || {
-            let rest = repository.name.strip_prefix(&own.name);
-            rest.is_some_and(|rest| rest.starts_with('/'))
-        };
         repository.registry == own.registry
             && if self.all_below {
-                below()
+                repository.name.is_below(&own.name)
             } else {
                 repository.name == own.name
             }
     }
 }
 
-impl FromStr for Repository {
+impl FromStr for PublicRepository {
     type Err = OpenRepositoryError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let malformed = || OpenRepositoryError::Form(text.to_owned());
         let (registry, name) = text.split_once('/').ok_or_else(malformed)?;
-        if !is_name(name) {
-            return Err(malformed());
-        }
+        let name = name.parse().map_err(|_| malformed())?;
         Ok(Self {
             registry: registry.parse()?,
-            name: name.to_owned(),
+            name,
         })
     }
 }
 
-impl fmt::Display for Repository {
+impl fmt::Display for PublicRepository {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.registry, self.name)
     }
 }
 
-impl TryFrom<String> for Repository {
+impl TryFrom<String> for PublicRepository {
     type Error = OpenRepositoryError;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
@@ -115,8 +90,8 @@ impl TryFrom<String> for Repository {
     }
 }
 
-impl From<Repository> for String {
-    fn from(repository: Repository) -> Self {
+impl From<PublicRepository> for String {
+    fn from(repository: PublicRepository) -> Self {
         repository.to_string()
     }
 }
@@ -166,14 +141,16 @@ impl From<OpenRepository> for String {
 mod tests {
     use super::*;
 
+    const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
     fn has(listed: &str, url: &str) -> bool {
         let listed: OpenRepository = listed.parse().unwrap();
-        Repository::of_blob(&url.parse().unwrap()).is_some_and(|named| listed.has(&named))
+        PublicRepository::of_blob(&url.parse().unwrap()).is_some_and(|named| listed.has(&named))
     }
 
     #[test]
     fn a_repository_is_listed_by_its_name_or_with_all_below() {
-        let blob = |name: &str| format!("https://registry.example/v2/{name}/blobs/sha256:ab");
+        let blob = |name: &str| format!("https://registry.example/v2/{name}/blobs/{DIGEST}");
         let one = "Registry.example/public/app";
         assert!(has(one, &blob("public/app")));
         for other in ["public", "public/app/a", "public/app2", "private/app"] {
@@ -189,9 +166,15 @@ mod tests {
     #[test]
     fn the_registry_counts_with_its_port() {
         let listed = "registry.example:5000/a";
-        assert!(has(listed, "http://registry.example:5000/v2/a/blobs/x"));
-        assert!(!has(listed, "http://registry.example/v2/a/blobs/x"));
-        assert!(!has(listed, "http://other.example:5000/v2/a/blobs/x"));
+        let blob = |base: &str| format!("{base}/v2/a/blobs/{DIGEST}");
+        assert!(has(listed, &blob("http://registry.example:5000")));
+        for other in [
+            "http://registry.example",
+            "http://other.example:5000",
+            "http://registry.example:5000/below",
+        ] {
+            assert!(!has(listed, &blob(other)), "{other}");
+        }
     }
 
     #[test]
@@ -206,12 +189,12 @@ mod tests {
             "public/A",
             "public/",
         ] {
-            let url = format!("https://registry.example/v2/{name}/blobs/sha256:ab");
+            let url = format!("https://registry.example/v2/{name}/blobs/{DIGEST}");
             assert!(!has("registry.example/public/*", &url), "{name}");
         }
         // The URL's own dots are gone when it is read.
-        let url = "https://registry.example/v2/public/../private/blobs/sha256:ab";
-        assert!(!has("registry.example/public/*", url));
+        let url = format!("https://registry.example/v2/public/../private/blobs/{DIGEST}");
+        assert!(!has("registry.example/public/*", &url));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use flotilla_cluster::messages::node_report::NodeReport;
 use flotilla_cluster::messages::swarms::{Delivery, OpenRequest, OpenResponse};
 use flotilla_cluster::redacted;
 use flotilla_cluster::unix_now;
+use flotilla_registry::BlobUrl;
 use flotilla_registry::source::Source;
 use flotilla_torrents::tracker_wire::AnnounceRequest;
 use flotilla_torrents::{Geometry, PeerId};
@@ -191,15 +192,7 @@ fn name_of(url: &str) -> String {
     let Ok(url) = Url::parse(url) else {
         return String::new();
     };
-    let repository = url.path().strip_prefix("/v2/");
-    let repository = repository.and_then(|rest| rest.rsplit_once("/blobs/"));
-    match (repository, url.host_str()) {
-        (Some((repository, _)), Some(host)) => match url.port() {
-            Some(port) => format!("{host}:{port}/{repository}"),
-            None => format!("{host}/{repository}"),
-        },
-        _ => redacted(&url),
-    }
+    BlobUrl::of(&url).map_or_else(|| redacted(&url), |blob| blob.name())
 }
 
 #[cfg(test)]
@@ -208,17 +201,25 @@ mod tests {
 
     #[test]
     fn content_is_named_by_its_repository_or_its_url_without_secrets() {
+        let digest = format!("sha256:{}", "ab".repeat(32));
         for (url, name) in [
             (
-                "http://reg.test:5000/v2/team/app/blobs/sha256:00",
+                &format!("http://reg.test:5000/v2/team/app/blobs/{digest}"),
                 "reg.test:5000/team/app",
             ),
-            ("https://reg.test/v2/a/blobs/sha256:00", "reg.test/a"),
             (
-                "https://me:secret@files.test/a.iso?sig=secret",
+                &format!("https://reg.test/v2/a/blobs/{digest}"),
+                "reg.test/a",
+            ),
+            (
+                &format!("https://reg.test/below/v2/a/blobs/{digest}"),
+                "reg.test/below/a",
+            ),
+            (
+                &"https://me:secret@files.test/a.iso?sig=secret".to_owned(),
                 "https://files.test/a.iso",
             ),
-            ("not a URL", ""),
+            (&"not a URL".to_owned(), ""),
         ] {
             assert_eq!(name_of(url), name);
         }

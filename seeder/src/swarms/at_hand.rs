@@ -1,7 +1,7 @@
 //! Content for nodes that somebody else vouches for.
 
-use flotilla_client::origin_of;
 use flotilla_cluster::messages::swarms::{OpenRequest, OpenResponse};
+use flotilla_registry::origin_of;
 use flotilla_torrents::ContentId;
 use url::Url;
 

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use flotilla_client::{SmallContent, SwarmHandle, origin_of};
+use flotilla_client::{SmallContent, SwarmHandle};
 use flotilla_cluster::child_span;
 use flotilla_cluster::messages::swarms::{InlineContent, OpenRequest};
 use flotilla_cluster::{content_url, trace};
+use flotilla_registry::origin_of;
 use flotilla_registry::source::{Permission, SourceBody, SourceError};
 use flotilla_torrents::{ContentId, Geometry, InfoHash};
 use futures_util::StreamExt as _;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use flotilla_client::{Engine, SmallContent, SwarmHandle, SwarmState, origin_of};
+use flotilla_client::{Engine, SmallContent, SwarmHandle, SwarmState};
 use flotilla_cluster::content_url;
 use flotilla_cluster::messages::swarms::{
     Delivery, InlineContent, OpenRequest, OpenResponse, SwarmDescriptor,
@@ -22,6 +22,7 @@ use flotilla_registry::authorization::Authorizer;
 use flotilla_registry::login::RegistryLogins;
 use flotilla_registry::source::{Source, SourceError};
 use flotilla_registry::token::TokenVerifier;
+use flotilla_registry::{BlobUrl, origin_of};
 use flotilla_torrents::{ContentId, Digest, Geometry, InfoHash, PeerId};
 use futures_util::Stream;
 use moka::future::Cache;
@@ -414,17 +415,10 @@ fn url_of(request: &OpenRequest) -> Result<Url, Unopened> {
     }
 }
 
-/// Whether `url` is `/v2/<name>/blobs/<digest>` of this very digest (OCI distribution-spec,
-/// "Pulling blobs"): what another URL answers says nothing about who may have the blob, nor
-/// what is in it.
+/// Whether `url` is the blob's with this very digest: what another URL answers says nothing about who
+/// may have the blob, nor what is in it.
 fn is_for(url: &Url, digest: Option<&Digest>) -> bool {
-    let Some(digest) = digest else { return true };
-    let named = url
-        .path()
-        .strip_prefix("/v2/")
-        .and_then(|rest| rest.rsplit_once("/blobs/"));
-    let is_plain = url.query().is_none() && url.fragment().is_none();
-    is_plain && named.is_some_and(|(name, last)| !name.is_empty() && last == digest.to_string())
+    digest.is_none_or(|digest| BlobUrl::of(url).is_some_and(|blob| blob.digest() == digest))
 }
 
 fn is_usable(handle: &SwarmHandle) -> bool {

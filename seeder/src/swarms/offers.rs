@@ -8,7 +8,8 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use flotilla_client::{Engine, Spool, SpoolError, StoreError, origin_of};
+use flotilla_client::{Engine, Spool, SpoolError, StoreError};
+use flotilla_registry::origin_of;
 use flotilla_torrents::{Digest, InfoHash};
 use futures_util::{Stream, StreamExt as _};
 use moka::future::Cache;

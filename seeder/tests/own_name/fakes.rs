@@ -342,6 +342,7 @@ impl Cluster {
         let config = NodeConfig {
             data_dir: dir.path().to_owned(),
             supernodes: vec![self.supernode.clone()],
+            origin_of: flotilla_registry::origin_of,
             join_token: Some(JOIN_TOKEN.to_owned()),
             node_name: name.to_owned(),
             cache_quota,

@@ -10,11 +10,12 @@ use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use flotilla_client::{ContentRequest, Node};
+use flotilla_cluster::messages::preheats::PreheatEvent;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::fakes::{Cluster, DEADLINE, JOIN_TOKEN, Registry};
+use crate::fakes::{Cluster, DEADLINE, Registry};
 use crate::jobs::wait_for;
 
 /// What would be a secret of whoever asks.
@@ -180,11 +181,13 @@ async fn only_from_listed_servers_by_their_scheme_and_without_a_login() {
         said.contains(&files.origin()) && said.contains("--preheat-registry"),
         "{said}"
     );
-    let (status, lines) = cluster.post(JOIN_TOKEN, &json!({"images": [url]})).await;
-    assert!(status == 200 && lines.contains("not listed"), "{lines}");
+    assert!(said.contains("not listed"), "{said}");
     let metadata = json!({"images": ["http://169.254.169.254/latest/meta-data"]});
-    let (_, lines) = cluster.post(JOIN_TOKEN, &metadata).await;
-    assert!(lines.contains("link-local"), "{lines}");
+    let events = cluster.preheat(&metadata).await;
+    let PreheatEvent::Failed { reason, .. } = &events[0] else {
+        panic!("{events:?}");
+    };
+    assert!(reason.contains("link-local"), "{reason}");
     for wrong in ["ftp://h.test/a", "http://me:secret@h.test/a", "http:///"] {
         let (status, said) = submit(&cluster, &json!({"images": [wrong]})).await;
         assert!(
@@ -200,11 +203,9 @@ async fn only_from_listed_servers_by_their_scheme_and_without_a_login() {
         content: Arc::default(),
     };
     let cluster = Cluster::start(Some(&registry), &[files.origin()]).await;
-    let (_, lines) = cluster.post(JOIN_TOKEN, &json!({"images": [url]})).await;
-    assert!(
-        lines.contains(&format!("{{\"file\":{{\"url\":\"{url}\"")),
-        "{lines}"
-    );
+    let events = cluster.preheat(&json!({"images": [url]})).await;
+    let bytes = 3 << 20;
+    assert_eq!(events[0], PreheatEvent::File { url, bytes });
     let log = files.log.lock().unwrap();
     assert_eq!((log.bodies, log.logins), (1, 0));
 }

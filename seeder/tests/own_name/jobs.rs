@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use axum::http::Method;
+use flotilla_cluster::messages::preheats::{JobState, PreheatEvent};
+use flotilla_cluster::preheat_client::{self as preheat, PreheatOptions};
+use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
-use crate::fakes::{Cluster, DEADLINE, Registry};
+use crate::fakes::{Cluster, DEADLINE, JOIN_TOKEN, Registry};
 use crate::harbor_driver::{Auth, Driver};
 use crate::triggers::{image, instance};
 
@@ -74,6 +77,45 @@ async fn a_job_survives_a_restart_with_its_number_and_with_harbor_s_token() {
         again > 0 && again < 8,
         "{again} requests of one more job alone"
     );
+}
+
+/// The caller reads each layer's event once, those after the restart as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_follows_a_job_follows_it_through_a_restart() {
+    let registry = Registry::start().await;
+    let listed = [format!("http://{}", registry.addr)];
+    let mut cluster = Cluster::start(Some(&registry), &listed).await;
+    let (_, digests) = image(&registry, "v1", 1);
+    registry.lock().stalls = true;
+    let options = PreheatOptions {
+        images: vec![format!("{}/team/app:v1", registry.addr)],
+        platforms: Vec::new(),
+        nodes: None,
+        filter_query: Vec::new(),
+        supernodes: vec![cluster.supernode.clone()],
+        join_token: Some(JOIN_TOKEN.to_owned()),
+    };
+    let job = preheat::submit(&options).await.unwrap().remove(0);
+    let following = tokio::spawn(job.events().map(Result::unwrap).collect::<Vec<_>>());
+    wait_for_reading(&registry, 1).await;
+    cluster.restart(|| registry.lock().stalls = false).await;
+    let events = tokio::time::timeout(DEADLINE, following).await;
+    let mut events = events.expect("in time").unwrap();
+    let Some(PreheatEvent::Finished(ended)) = events.pop() else {
+        panic!("{events:?}");
+    };
+    assert_eq!(ended.state, JobState::Success, "{ended:?}");
+    let mut here: Vec<_> = events
+        .iter()
+        .map(|event| match event {
+            PreheatEvent::Layer { digest, .. } => digest.to_string(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let mut expected: Vec<_> = digests.iter().map(ToString::to_string).collect();
+    here.sort();
+    expected.sort();
+    assert_eq!(here, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,6 +13,7 @@ mod matrix;
 mod mirror;
 mod open_swarms;
 mod pull;
+mod readme;
 mod statistics;
 mod torrents;
 mod untouched;

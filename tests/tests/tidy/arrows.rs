@@ -23,7 +23,7 @@ const fn allow(krate: &'static str, dependencies: &'static [&'static str]) -> Al
 const ALLOWED: &[Allowed] = &[
     allow("torrents", &[]),
     // Fuzzed is whatever decodes bytes from elsewhere.
-    allow("torrents/fuzz", &["torrents", "cluster", "registry"]),
+    allow("fuzz", &["torrents", "cluster", "registry"]),
     allow("tracker", &["torrents"]),
     allow("cluster", &["torrents"]),
     allow("client", &["torrents", "tracker", "cluster"]),

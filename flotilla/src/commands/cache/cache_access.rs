@@ -1,4 +1,4 @@
-//! Whom to ask: a running daemon, or the files.
+//! The cache of this machine: asked of a running daemon, or opened from its files.
 
 use std::path::Path;
 
@@ -12,15 +12,15 @@ use flotilla_torrents::ContentId;
 use tokio_util::sync::CancellationToken;
 
 /// The layers below a data directory.
-pub(super) enum Holder {
-    Running(DaemonClient),
-    Resting(Cache),
+pub(super) enum CacheAccess {
+    Daemon(DaemonClient),
+    Files(Cache),
 }
 
-impl Holder {
+impl CacheAccess {
     pub(super) async fn of(data_dir: &Path) -> anyhow::Result<Self> {
         match DaemonClient::connect(&data_dir.join(SOCKET)).await {
-            Ok(daemon) => return Ok(Self::Running(daemon)),
+            Ok(daemon) => return Ok(Self::Daemon(daemon)),
             Err(ControlError::NotRunning(_)) => {}
             // No daemon can offer one with such a path.
             Err(ControlError::Socket { source, .. })
@@ -29,15 +29,15 @@ impl Holder {
         }
         if !data_dir.join("layers").is_dir() {
             bail!(
-                "{} holds no layers; say where they are with --data-dir, or whose with --role",
+                "{} has no layers; name their directory with --data-dir, or their role with --role",
                 data_dir.display()
             );
         }
         let dir = data_dir.to_owned();
         match tokio::task::spawn_blocking(move || Cache::open(&dir)).await? {
-            Ok(cache) => Ok(Self::Resting(cache)),
+            Ok(cache) => Ok(Self::Files(cache)),
             Err(StoreError::InUse { path }) => bail!(
-                "{} is in use and nobody answers at its {SOCKET}: another flotilla cache is at work there, or the log of the daemon says why it offers none",
+                "{} is in use, but its {SOCKET} does not answer: another `flotilla cache` may be running, or see the log of the proxy or supernode for why it has no control socket",
                 path.display()
             ),
             Err(error) => Err(error).context("run this as the user that flotilla runs as"),
@@ -46,15 +46,15 @@ impl Holder {
 
     pub(super) async fn layers(&self) -> anyhow::Result<CacheReport> {
         Ok(match self {
-            Self::Running(daemon) => daemon.layers().await?,
-            Self::Resting(cache) => cache.report(),
+            Self::Daemon(daemon) => daemon.layers().await?,
+            Self::Files(cache) => cache.report(),
         })
     }
 
     pub(super) async fn remove(&self, contents: &[ContentId]) -> anyhow::Result<Vec<Outcome>> {
         match self {
-            Self::Running(daemon) => Ok(daemon.remove(contents).await?),
-            Self::Resting(cache) => each(cache, contents, Cache::remove).await,
+            Self::Daemon(daemon) => Ok(daemon.remove(contents).await?),
+            Self::Files(cache) => each(cache, contents, Cache::remove).await,
         }
     }
 
@@ -64,8 +64,8 @@ impl Holder {
         pinned: bool,
     ) -> anyhow::Result<Vec<Outcome>> {
         match self {
-            Self::Running(daemon) => Ok(daemon.pin(contents, pinned).await?),
-            Self::Resting(cache) => {
+            Self::Daemon(daemon) => Ok(daemon.pin(contents, pinned).await?),
+            Self::Files(cache) => {
                 let pin =
                     move |cache: &Cache, content: &ContentId| cache.set_pinned(content, pinned);
                 each(cache, contents, pin).await
@@ -73,7 +73,7 @@ impl Holder {
         }
     }
 
-    /// `on_audit` is told of each; of a damaged one that could not be removed with an error.
+    /// Calls `on_audit` for each; with an error for a damaged one that could not be removed.
     pub(super) async fn verify(
         &self,
         contents: &[ContentId],
@@ -81,8 +81,8 @@ impl Holder {
         mut on_audit: impl FnMut(Result<LayerAudit, (ContentId, String)>),
     ) -> anyhow::Result<()> {
         match self {
-            Self::Running(daemon) => daemon.verify(contents, on_audit).await?,
-            Self::Resting(cache) => {
+            Self::Daemon(daemon) => daemon.verify(contents, on_audit).await?,
+            Self::Files(cache) => {
                 for content in contents {
                     match cache.verify(content, stop).await {
                         Ok(Some(audit)) => on_audit(Ok(audit)),

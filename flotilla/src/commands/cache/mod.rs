@@ -1,4 +1,4 @@
-//! `flotilla cache`: what a node or supernode holds.
+//! `flotilla cache`: the layers that a node or supernode keeps.
 
 mod cache_access;
 mod selection;
@@ -16,28 +16,38 @@ use flotilla_torrents::ContentId;
 use indicatif::BinaryBytes;
 use tokio_util::sync::CancellationToken;
 
-use self::cache_access::Holder;
+use self::cache_access::CacheAccess;
 use crate::config::of_host;
 use crate::config::units::Time;
 use crate::role::Role;
 
-const HELP: &str = "\
+macro_rules! examples {
+    () => {
+        "\
 Examples:
   flotilla cache ls
   flotilla cache rm --older-than 30d --role supernode
   flotilla cache verify --data-dir /srv/flotilla
-  flotilla cache pin 4f53cda18c2b
+  flotilla cache pin 4f53cda18c2b"
+    };
+}
 
-A layer is named by the beginning of its digest, as ls shows it, or by its URL. A running proxy or
-supernode is asked over DATA-DIR/control.sock, which is for its own user and root; when none runs,
-the files are worked on directly.
+const DETAILS: &str = concat!(
+    examples!(),
+    "
+
+A layer is named by the beginning of its digest, at least 4 digits, or by its URL; ls shows both. A \
+running proxy or supernode is asked through DATA-DIR/control.sock, which its own user and root may use. \
+When none runs, the command works on the files directly.
 
 Exit codes:
-  0  done, everything is intact
-  1  a layer was not removed or pinned, or was damaged, or the command failed; stderr says which";
+  0  done, and every layer that was verified is intact
+  1  a layer was not removed or pinned, or was damaged, or the command failed; stderr says which
+  2  the command line or the configuration is wrong"
+);
 
 #[derive(Debug, Args)]
-#[command(after_help = HELP)]
+#[command(after_help = examples!(), after_long_help = DETAILS)]
 pub(crate) struct CacheArgs {
     #[command(subcommand)]
     command: CacheCommand,
@@ -50,33 +60,35 @@ enum CacheCommand {
         #[command(flatten)]
         common: CacheCommon,
     },
-    /// Remove layers, but neither pinned ones nor those in use
+    /// Remove layers that are neither pinned nor in use
     Rm {
         #[command(flatten)]
         which: Unwanted,
         #[command(flatten)]
         common: CacheCommon,
     },
-    /// Compare layers with their hashes; damaged ones are removed from the cache, also pinned
-    /// ones and those in use
+    /// Compare layers with their hashes, and remove damaged ones
+    ///
+    /// Damaged layers are removed even when they are pinned or in use.
     Verify {
-        /// Which [default: all]
+        /// Layers to verify [default: all]
+        #[arg(value_name = "LAYER")]
         content: Vec<String>,
         #[command(flatten)]
         common: CacheCommon,
     },
-    /// Keep layers from being evicted and removed, also after a restart
+    /// Pin layers: they are neither evicted nor removed, also after a restart
     Pin {
-        /// Which
-        #[arg(required = true)]
+        /// Layers to pin
+        #[arg(required = true, value_name = "LAYER")]
         content: Vec<String>,
         #[command(flatten)]
         common: CacheCommon,
     },
-    /// Give pinned layers free
+    /// Unpin layers
     Unpin {
-        /// Which
-        #[arg(required = true)]
+        /// Layers to unpin
+        #[arg(required = true, value_name = "LAYER")]
         content: Vec<String>,
         #[command(flatten)]
         common: CacheCommon,
@@ -86,26 +98,34 @@ enum CacheCommand {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct Unwanted {
-    /// These
+    /// Layers to remove
+    #[arg(value_name = "LAYER")]
     content: Vec<String>,
-    /// All that are neither pinned nor in use
+    /// Remove all that are neither pinned nor in use
     #[arg(long)]
     all: bool,
-    /// Those that nobody has used for so long, e.g. 12h or 30d
+    /// Remove those not used for this time, e.g. 12h or 30d
     #[arg(long, value_name = "TIME")]
     older_than: Option<Time>,
 }
 
 #[derive(Debug, Args)]
 struct CacheCommon {
-    /// Where the layers are [default: as for the role, /var/lib/flotilla/proxy or
-    /// /var/lib/flotilla/supernode]
+    /// Directory of the layers [default: the role's]
+    ///
+    /// That is data_dir of the role in /etc/flotilla/flotilla.toml, else /var/lib/flotilla/proxy or
+    /// /var/lib/flotilla/supernode.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Whose layers
-    #[arg(long, value_name = "ROLE", default_value = "proxy")]
+    /// Whose layers: proxy or supernode
+    #[arg(
+        long,
+        value_name = "ROLE",
+        default_value = "proxy",
+        hide_possible_values = true
+    )]
     role: Role,
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -114,7 +134,7 @@ struct CacheCommon {
 pub(crate) async fn run(args: CacheArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
     match args.command {
         CacheCommand::Ls { common } => {
-            let held = holder(&common).await?.layers().await?;
+            let held = access(&common).await?.layers().await?;
             print(&common, &held, |out| table::write(out, &held))
         }
         CacheCommand::Rm { which, common } => remove(which, &common).await,
@@ -130,17 +150,17 @@ pub(crate) async fn run(args: CacheArgs, shutdown: CancellationToken) -> anyhow:
     }
 }
 
-async fn holder(common: &CacheCommon) -> anyhow::Result<Holder> {
+async fn access(common: &CacheCommon) -> anyhow::Result<CacheAccess> {
     let data_dir = match &common.data_dir {
         Some(given) => given.clone(),
         None => of_host::data_dir_of(common.role)?,
     };
-    Holder::of(&data_dir).await
+    CacheAccess::of(&data_dir).await
 }
 
 async fn remove(which: Unwanted, common: &CacheCommon) -> anyhow::Result<()> {
-    let holder = holder(common).await?;
-    let held = holder.layers().await?;
+    let access = access(common).await?;
+    let held = access.layers().await?;
     let unwanted = if let Some(Time(age)) = which.older_than {
         unused_for(&held, age)
     } else if which.all {
@@ -148,7 +168,7 @@ async fn remove(which: Unwanted, common: &CacheCommon) -> anyhow::Result<()> {
     } else {
         selection::select(&held, &which.content)?
     };
-    let outcomes = holder.remove(&unwanted).await?;
+    let outcomes = access.remove(&unwanted).await?;
     report(common, &held, &unwanted, &outcomes, "removed")
 }
 
@@ -161,15 +181,15 @@ fn unused_for(held: &CacheReport, age: Duration) -> Vec<ContentId> {
 }
 
 async fn pin(names: &[String], pinned: bool, common: &CacheCommon) -> anyhow::Result<()> {
-    let holder = holder(common).await?;
-    let held = holder.layers().await?;
+    let access = access(common).await?;
+    let held = access.layers().await?;
     let contents = selection::select(&held, names)?;
-    let outcomes = holder.set_pinned(&contents, pinned).await?;
-    let what = if pinned { "pinned" } else { "given free" };
+    let outcomes = access.set_pinned(&contents, pinned).await?;
+    let what = if pinned { "pinned" } else { "unpinned" };
     report(common, &held, &contents, &outcomes, what)
 }
 
-/// Says what became of the layers; an error unless all are `done`.
+/// Prints the outcome for each layer; an error unless all are `done`.
 fn report(
     common: &CacheCommon,
     held: &CacheReport,
@@ -193,9 +213,9 @@ fn report(
             Outcome::Done => continue,
             Outcome::Pinned => "it is pinned",
             Outcome::InUse => "it is in use",
-            Outcome::Absent => "it is not here any more",
+            Outcome::Absent => "it is gone",
             Outcome::Failed(reason) => reason,
-            _ => "for a reason that this version does not know",
+            _ => "unknown reason; the daemon is of a newer version",
         };
         failed += 1;
         eprintln!("flotilla: {content} not {done}: {reason}");
@@ -211,8 +231,8 @@ async fn verify(
     common: &CacheCommon,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let holder = holder(common).await?;
-    let held = holder.layers().await?;
+    let access = access(common).await?;
+    let held = access.layers().await?;
     let contents = if names.is_empty() {
         held.layers.iter().map(|l| l.content.clone()).collect()
     } else {
@@ -220,7 +240,7 @@ async fn verify(
     };
     let mut audits: Vec<LayerAudit> = Vec::new();
     let mut failed = Vec::new();
-    let audited = holder.verify(&contents, stop, |audited| match audited {
+    let audited = access.verify(&contents, stop, |audited| match audited {
         Ok(audit) => {
             if !common.json && audit.is_intact() {
                 println!("intact {}{}", audit.content, size_of(&held, &audit.content));
@@ -242,7 +262,7 @@ async fn verify(
     let damaged = audits.iter().filter(|audit| !audit.is_intact()).count() + failed.len();
     if damaged > 0 {
         bail!(
-            "{damaged} of {} layers damaged, and not given to anybody any more",
+            "{damaged} of {} layers damaged; they are not served any more",
             contents.len()
         );
     }
@@ -257,7 +277,7 @@ fn damage(audit: &LayerAudit) -> String {
     faults.extend(audit.fault.clone());
     let faults = faults.join("; ");
     format!(
-        "{} is damaged, removed from the cache: {faults}",
+        "{} damaged and removed from the cache: {faults}",
         audit.content
     )
 }

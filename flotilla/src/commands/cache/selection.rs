@@ -1,4 +1,4 @@
-//! Which layers somebody means.
+//! Which layers the names on the command line mean.
 
 use std::collections::HashSet;
 
@@ -8,7 +8,7 @@ use flotilla_torrents::ContentId;
 
 use super::table::short_name;
 
-/// Digits that name a layer at least: a slip of the finger shall not.
+/// Fewer digits do not name a layer, so that a typo does not.
 const MIN_DIGITS: usize = 4;
 
 /// The layers that the names mean, each once.
@@ -22,7 +22,7 @@ pub(super) fn select(held: &CacheReport, names: &[String]) -> anyhow::Result<Vec
     for name in names {
         let meant: Vec<_> = held.layers.iter().filter(|l| is_meant(l, name)).collect();
         match meant.as_slice() {
-            [] => errors.push(format!("no layer is called {name:?}")),
+            [] => errors.push(format!("no layer has the name {name:?}")),
             [one] => {
                 if seen.insert(&one.content) {
                     selected.push(one.content.clone());
@@ -30,14 +30,14 @@ pub(super) fn select(held: &CacheReport, names: &[String]) -> anyhow::Result<Vec
             }
             several => {
                 let several: Vec<_> = several.iter().map(|layer| short_name(layer)).collect();
-                errors.push(format!("{name:?} may be {}", several.join(" or ")));
+                errors.push(format!("{name:?} is ambiguous: {}", several.join(" or ")));
             }
         }
     }
     if errors.is_empty() {
         Ok(selected)
     } else {
-        bail!("{}; flotilla cache ls shows all", errors.join("; "))
+        bail!("{}; `flotilla cache ls` lists all", errors.join("; "))
     }
 }
 
@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn what_names_none_or_several_is_said_all_at_once() {
         let error = selected(&["abcd", "ffff", "abcd1", "sha256:", "a"]).unwrap_err();
-        for part in ["\"abcd\" may be", "\"ffff\"", "\"sha256:\"", "\"a\""] {
+        for part in ["\"abcd\" is ambiguous", "\"ffff\"", "\"sha256:\"", "\"a\""] {
             assert!(error.contains(part), "{part} is missing in {error}");
         }
         assert!(!error.contains("abcd1\" "), "{error}");

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use flotilla_client::control::cache::{CacheReport, LayerReport};
 use indicatif::{BinaryBytes, HumanDuration};
 
-use crate::sanitize::Shown;
+use crate::sanitize::Sanitized;
 
 /// Digits of a digest that are shown, and that name the layer.
 const SHOWN_DIGITS: usize = 12;
@@ -61,7 +61,7 @@ fn row(layer: &LayerReport) -> [String; 6] {
         format!("{} %", percent(layer.held, layer.length)),
         state(layer),
         format!("{} ago", HumanDuration(unused_for(layer))),
-        Shown(source).to_string(),
+        Sanitized(source).to_string(),
     ]
 }
 

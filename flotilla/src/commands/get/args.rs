@@ -9,176 +9,250 @@ use flotilla_get::{ByteRange, ExpectedDigest};
 
 use crate::config::units::{Rate, Time};
 
-const EXAMPLES: &str = "\
+macro_rules! examples {
+    () => {
+        "\
 Examples:
   flotilla get https://files.example/model.bin --supernode http://10.0.0.1:8001
-  flotilla get https://files.example/a.iso -o a.iso --digest sha256:9f86… --seed-for 60s
+  flotilla get https://files.example/a.iso --digest sha256:9f86… --seed-for 60s
   flotilla get -i list.txt -P downloads -j 8
-  flotilla get -r https://files.example/datasets/ -P datasets --include '*.parquet'
-  flotilla get dataset.torrent -o dataset --include '*.parquet' --exclude old
-  flotilla get 'https://store.example/f?id=7&sig=…' -o f --filter-query sig --json
+  flotilla get -r https://files.example/datasets/ --include '*.parquet'
+  flotilla get dataset.torrent -o dataset --exclude old
+  flotilla get 'https://store.example/f?id=7&sig=…' --filter-query sig --json"
+    };
+}
 
-Ways: through the swarm where there are supernodes, from --supernode, or from /etc/flotilla/flotilla.toml
-or [node] address=… in /etc/dragonfly.conf; straight from the source where there are none, or when the
+const DETAILS: &str = concat!(
+    examples!(),
+    "
+
+The proxy of this node is asked first, if one runs. Otherwise the bytes come through the swarm when \
+supernodes are known: from --supernode, from /etc/flotilla/flotilla.toml, or from [node] address=… in \
+/etc/dragonfly.conf. They come directly from the source when there are no supernodes, or when the \
 swarm does not deliver.
 
-A proxy that runs on this node is asked before all of them. FILE then shares the bytes of its cache:
-as a reflink, or where the disk has none as a hard link, which is read-only: copy it before you change
-it. The proxy's own limits hold then.
+Through the node's proxy FILE shares the bytes of the proxy's cache: as a reflink, or as a hard link \
+where the file system has no reflinks. A hard link is read-only: copy it before you change it. The \
+proxy's own limits apply.
 
-FILE appears, whole and verified, at the moment of completion, and replaces what was there. An
-interrupted download goes on where it was when the same command is run again; when the source has other
-content by then (ETag, Last-Modified, length) it begins anew and says so. A source that names neither a
-strong ETag nor Last-Modified is gone on with only with --digest.
+FILE appears at the moment of completion, whole and verified, and replaces the previous file. Run the \
+same command again to resume an interrupted download. If the source has other content by then (ETag, \
+Last-Modified, length), the download starts over and says so. A source with neither a strong ETag nor \
+Last-Modified is resumed only with --digest.
 
-A list has one URL a line; lines with # at their beginning are comments. After a tab, or indented on the
-lines that follow: out=PATH, digest=DIGEST.
+A list has one URL a line. Lines that begin with # are comments. After a tab, or indented on the \
+following lines: out=PATH, digest=DIGEST.
 
-Logins for the source: --header, else --user, else in the URL, else netrc. They go to the host of the
-URL; a redirect to another host takes along only what netrc has for that one. Through the swarm it is
-the supernode that asks the source, with these headers, without proxies and with its own --registry-ca.
-Straight from the source http_proxy, https_proxy, all_proxy and no_proxy of the environment count.
+Logins for the source are taken from --header, then --user, then the URL, then netrc. They are sent \
+only to the host of the URL; after a redirect to another host only netrc's login for that host is \
+sent. Through the swarm the supernode reads the source, with these headers, without HTTP proxies, and \
+with its own --registry-ca. Directly from the source, http_proxy, https_proxy, all_proxy and no_proxy \
+of the environment apply.
 
-JSON events, one a line: started, resumed, restarted, retrying, source_switch, progress, completed,
+JSON events, one a line: started, resumed, restarted, retrying, source_switch, progress, completed, \
 seeding, failed. Each has event and file.
 
 Exit codes:
   0    every file is complete and verified
-  1    failed; stderr says what and what to do
+  1    failed; stderr says what happened and what to do
   2    the command line or the configuration is wrong
-  3    the content is not what --digest says
-  4    the source refuses, or does not have it
-  5    --timeout is over, or the source is slower than --min-rate
+  3    the content does not match --digest
+  4    the source refused the request, or does not have the file
+  5    --timeout has passed, or the source is slower than --min-rate
   130  interrupted
-With several files the code is the first failure's; the others are got all the same.";
+  With several files the code is that of the first failure. The other files are downloaded all the same."
+);
 
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = examples!(), after_long_help = DETAILS)]
 pub(crate) struct GetArgs {
-    /// What to get: http or https URLs, magnet: links, .torrent files or their URLs
+    /// http and https URLs, magnet: links, .torrent files or their URLs
     #[arg(value_name = "URL")]
     pub(crate) urls: Vec<String>,
-    /// File with what to get, one URL a line; - for standard input; repeatable
-    #[arg(short, long, value_name = "LIST")]
+    /// File with one URL a line, - for standard input; repeatable
+    #[arg(short, long, value_name = "LIST", help_heading = "What")]
     pub(crate) input_file: Vec<PathBuf>,
-
-    /// The file to write, for a single URL [default: named as in the URL]
-    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["remote_name", "recursive"])]
-    pub(crate) output: Option<PathBuf>,
-    /// Name the file as in the URL; what is done without -o anyway
-    #[arg(short = 'O', long)]
-    pub(crate) remote_name: bool,
-    /// The directory to write into [default: the current one]
-    #[arg(short = 'P', long, value_name = "DIR")]
-    pub(crate) directory: Option<PathBuf>,
-    /// Files at the same time
-    #[arg(short = 'j', long, value_name = "N", default_value = "4")]
-    pub(crate) parallel: NonZeroUsize,
-
-    /// Get everything below the directory listings at the URLs (HTML of nginx, Apache and the like, or
-    /// nginx's JSON); the same host, below the path of the URL
-    #[arg(short, long)]
+    /// Download everything below the directory listings
+    ///
+    /// Listings are HTML of nginx, Apache and the like, or nginx's JSON. Links to other hosts, and to
+    /// paths that are not below the URL, are not followed.
+    #[arg(short, long, help_heading = "What")]
     pub(crate) recursive: bool,
-    /// With -r or a torrent: only files whose name or path below the URL, or in the torrent, matches;
-    /// repeatable
-    #[arg(long, value_name = "GLOB")]
+    /// Only matching files, with -r or a torrent; repeatable
+    ///
+    /// The pattern is compared with the name, and with the path below the URL or in the torrent.
+    #[arg(long, value_name = "GLOB", help_heading = "What")]
     pub(crate) include: Vec<String>,
-    /// With -r or a torrent: no files or directories whose name or path below the URL, or in the
-    /// torrent, matches; repeatable
-    #[arg(long, value_name = "GLOB")]
+    /// No matching files or directories, with -r or a torrent; repeatable
+    ///
+    /// The pattern is compared with the name, and with the path below the URL or in the torrent.
+    #[arg(long, value_name = "GLOB", help_heading = "What")]
     pub(crate) exclude: Vec<String>,
-    /// With -r: how deep to go, 0 for the URL's own directory [default: no limit]
-    #[arg(long, value_name = "N", requires = "recursive")]
+    /// Directory levels to descend, with -r [default: no limit]
+    ///
+    /// 0 is the directory of the URL alone.
+    #[arg(long, value_name = "N", requires = "recursive", help_heading = "What")]
     pub(crate) max_depth: Option<usize>,
-
-    /// The supernodes, separated by commas [default: those of the configuration, or none]
-    #[arg(long, value_name = "URL", value_delimiter = ',')]
-    pub(crate) supernode: Vec<String>,
-    /// The control socket of the proxy that runs on this node: it fetches, its cache keeps the
-    /// content, and FILE shares the bytes [default: DATA-DIR/control.sock of the configuration when a
-    /// proxy answers there and no other option asks for what it does not do]
-    #[arg(long, value_name = "SOCKET", conflicts_with_all = ["no_daemon", "no_swarm"])]
-    pub(crate) daemon: Option<PathBuf>,
-    /// Without the proxy that runs on this node
-    #[arg(long)]
-    pub(crate) no_daemon: bool,
-    /// Straight from the source, whatever the configuration says
-    #[arg(long, conflicts_with_all = ["supernode", "no_fallback"])]
-    pub(crate) no_swarm: bool,
-    /// Only through the swarm: fail when it does not deliver
-    #[arg(long)]
-    pub(crate) no_fallback: bool,
-    /// File with the cluster's secret (or set FLOTILLA_JOIN_TOKEN)
-    #[arg(long, value_name = "FILE")]
-    pub(crate) join_token_file: Option<PathBuf>,
-
-    /// Header for the source, 'Name: value'; repeatable
-    #[arg(long, value_name = "HEADER")]
-    pub(crate) header: Vec<String>,
-    /// Login for the source; without a password, an empty one
-    #[arg(short, long, value_name = "USER[:PASSWORD]")]
-    pub(crate) user: Option<String>,
-    /// Logins by host [default: the file that NETRC names, or ~/.netrc]
-    #[arg(long, value_name = "FILE", conflicts_with = "no_netrc")]
-    pub(crate) netrc_file: Option<PathBuf>,
-    /// Read no netrc file
-    #[arg(long)]
-    pub(crate) no_netrc: bool,
-    /// Certificate authorities of the source, PEM, besides the system's
-    #[arg(long, value_name = "FILE")]
-    pub(crate) cacert: Option<PathBuf>,
-    /// Take any certificate from the source
-    #[arg(short = 'k', long)]
-    pub(crate) insecure: bool,
-
-    /// What the file has to be: sha256:…, sha512:… or md5:…; with --range, what the range has to be
-    #[arg(long, value_name = "DIGEST")]
-    pub(crate) digest: Option<ExpectedDigest>,
-    /// Only these bytes: 0-499, 500- or -500; the file holds nothing else
-    #[arg(long, value_name = "A-B", allow_hyphen_values = true)]
+    /// Only these bytes: 0-499, 500- or -500
+    ///
+    /// The file then holds nothing else.
+    #[arg(
+        long,
+        value_name = "A-B",
+        allow_hyphen_values = true,
+        help_heading = "What"
+    )]
     pub(crate) range: Option<ByteRange>,
-    /// Query parameters that do not name the content, such as signatures, separated by commas: URLs
-    /// that differ in them alone are one swarm, and one download to go on with
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    /// Expected digest: sha256:…, sha512:… or md5:…
+    ///
+    /// With --range, of the range.
+    #[arg(long, value_name = "DIGEST", help_heading = "What")]
+    pub(crate) digest: Option<ExpectedDigest>,
+    /// Query parameters that do not name the content
+    ///
+    /// Such as signatures; separated by commas. URLs that differ only in these are one swarm, and
+    /// resume the same download.
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_delimiter = ',',
+        help_heading = "What"
+    )]
     pub(crate) filter_query: Vec<String>,
 
-    /// Limit on what is received, e.g. 200MB/s [default: unlimited]
-    #[arg(long, value_name = "RATE")]
-    pub(crate) download_rate: Option<Rate>,
-    /// Limit on what is sent to peers, e.g. 20MB/s [default: unlimited]
-    #[arg(long, value_name = "RATE")]
-    pub(crate) upload_rate: Option<Rate>,
-    /// A swarm that delivers less over 10 s is left for the source, with what it has brought; a source
-    /// that does is given up
-    #[arg(long, value_name = "RATE")]
-    pub(crate) min_rate: Option<Rate>,
-    /// Time for each file, e.g. 30m [default: unlimited]
-    #[arg(long, value_name = "TIME")]
-    pub(crate) timeout: Option<Time>,
+    /// File to write, for a single URL [default: as in the URL]
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["remote_name", "recursive"],
+        help_heading = "Where to"
+    )]
+    pub(crate) output: Option<PathBuf>,
+    /// Name the file as in the URL, which is the default
+    #[arg(short = 'O', long, help_heading = "Where to")]
+    pub(crate) remote_name: bool,
+    /// Directory to write into [default: the current one]
+    #[arg(short = 'P', long, value_name = "DIR", help_heading = "Where to")]
+    pub(crate) directory: Option<PathBuf>,
+    /// Directory for incomplete downloads [default: hidden, beside FILE]
+    #[arg(long, value_name = "DIR", help_heading = "Where to")]
+    pub(crate) data_dir: Option<PathBuf>,
+
+    /// Supernodes, separated by commas [default: the configuration's]
+    #[arg(
+        long,
+        value_name = "URL",
+        value_delimiter = ',',
+        help_heading = "Swarm"
+    )]
+    pub(crate) supernode: Vec<String>,
+    /// File with the cluster's secret [default: the configuration's]
+    ///
+    /// The environment variable FLOTILLA_JOIN_TOKEN can hold the secret itself.
+    #[arg(long, value_name = "FILE", help_heading = "Swarm")]
+    pub(crate) join_token_file: Option<PathBuf>,
+    /// Socket of this node's proxy [default: DATA-DIR/control.sock]
+    ///
+    /// The proxy downloads, its cache keeps the content, and FILE shares the bytes. By default it is
+    /// asked when it runs and no other option asks for what it does not do.
+    #[arg(
+        long,
+        value_name = "SOCKET",
+        conflicts_with_all = ["no_daemon", "no_swarm"],
+        help_heading = "Swarm"
+    )]
+    pub(crate) daemon: Option<PathBuf>,
+    /// Do not ask this node's proxy
+    #[arg(long, help_heading = "Swarm")]
+    pub(crate) no_daemon: bool,
+    /// Download directly from the source
+    #[arg(
+        long,
+        conflicts_with_all = ["supernode", "no_fallback"],
+        help_heading = "Swarm"
+    )]
+    pub(crate) no_swarm: bool,
+    /// Fail instead of downloading directly from the source
+    #[arg(long, help_heading = "Swarm")]
+    pub(crate) no_fallback: bool,
+    /// Address for pieces [default: 0.0.0.0, any port]
+    #[arg(long, value_name = "ADDR:PORT", help_heading = "Swarm")]
+    pub(crate) peer_listen: Option<SocketAddr>,
+    /// Time to seed after completion, e.g. 30s [default: 0s]
+    #[arg(long, value_name = "TIME", help_heading = "Swarm")]
+    pub(crate) seed_for: Option<Time>,
+    /// Bytes to upload per byte of the file, at least 0 [default: none]
+    ///
+    /// Seeding ends when this ratio is reached, or --seed-for has passed.
+    #[arg(long, value_name = "RATIO", help_heading = "Swarm")]
+    pub(crate) seed_ratio: Option<f64>,
+
+    /// Header for the source, 'Name: value'; repeatable
+    #[arg(long, value_name = "HEADER", help_heading = "Source")]
+    pub(crate) header: Vec<String>,
+    /// Login for the source
+    ///
+    /// Without a password, the password is empty.
+    #[arg(short, long, value_name = "USER[:PASSWORD]", help_heading = "Source")]
+    pub(crate) user: Option<String>,
+    /// File with logins by host [default: $NETRC, or ~/.netrc]
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "no_netrc",
+        help_heading = "Source"
+    )]
+    pub(crate) netrc_file: Option<PathBuf>,
+    /// Read no netrc file
+    #[arg(long, help_heading = "Source")]
+    pub(crate) no_netrc: bool,
+    /// Certificate authorities of the source, PEM
+    ///
+    /// The system's certificate authorities stay valid beside them.
+    #[arg(long, value_name = "FILE", help_heading = "Source")]
+    pub(crate) cacert: Option<PathBuf>,
+    /// Do not verify the source's certificate
+    #[arg(short = 'k', long, help_heading = "Source")]
+    pub(crate) insecure: bool,
     /// Time for a connection to the source [default: 10s]
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", help_heading = "Source")]
     pub(crate) connect_timeout: Option<Time>,
-    /// Further attempts at the source in a row without progress, after 0.5 s, 1 s, 2 s and so on
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    /// Retries in a row without progress
+    ///
+    /// After 0.5 s, 1 s, 2 s and so on.
+    #[arg(long, value_name = "N", default_value_t = 5, help_heading = "Source")]
     pub(crate) retries: u32,
 
-    /// How long to go on seeding after completion, e.g. 30s [default: 0s]
-    #[arg(long, value_name = "TIME")]
-    pub(crate) seed_for: Option<Time>,
-    /// Seed until so many times the file was sent, or --seed-for is over
-    #[arg(long, value_name = "RATIO")]
-    pub(crate) seed_ratio: Option<f64>,
-    /// Where bytes are kept until completion [default: a hidden directory beside FILE]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
-    /// Address for pieces [default: 0.0.0.0, any port]
-    #[arg(long, value_name = "ADDR:PORT")]
-    pub(crate) peer_listen: Option<SocketAddr>,
+    /// Files at the same time
+    #[arg(
+        short = 'j',
+        long,
+        value_name = "N",
+        default_value = "4",
+        help_heading = "Limits"
+    )]
+    pub(crate) parallel: NonZeroUsize,
+    /// Limit on what is received, e.g. 200MB/s [default: unlimited]
+    #[arg(long, value_name = "RATE", help_heading = "Limits")]
+    pub(crate) download_rate: Option<Rate>,
+    /// Limit on what is sent to peers, e.g. 20MB/s [default: unlimited]
+    #[arg(long, value_name = "RATE", help_heading = "Limits")]
+    pub(crate) upload_rate: Option<Rate>,
+    /// Lowest acceptable rate, e.g. 1MB/s [default: none]
+    ///
+    /// When the swarm delivers less over 10 s, the download continues directly from the source with
+    /// the pieces that are there. When the source delivers less, the download fails.
+    #[arg(long, value_name = "RATE", help_heading = "Limits")]
+    pub(crate) min_rate: Option<Rate>,
+    /// Time for each file, e.g. 30m [default: unlimited]
+    #[arg(long, value_name = "TIME", help_heading = "Limits")]
+    pub(crate) timeout: Option<Time>,
 
-    /// Events for scripts on standard output
-    #[arg(long)]
+    /// Print events as JSON
+    #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,
-    /// Say nothing but errors
-    #[arg(short, long)]
+    /// Print errors only
+    #[arg(short, long, help_heading = "Output")]
     pub(crate) quiet: bool,
 }

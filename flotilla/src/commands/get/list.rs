@@ -1,4 +1,4 @@
-//! What a `get` is to make of its URLs and lists: which file of which source.
+//! The URLs and lists of a `get`: which file comes from which source.
 
 use std::collections::HashSet;
 use std::io::Read as _;
@@ -8,7 +8,7 @@ use flotilla_get::remote_name;
 use flotilla_get::{ExpectedDigest, GetSource};
 
 /// A list of a million URLs.
-const MAX_LIST_LENGTH: u64 = 256 * 1024 * 1024;
+const MAX_LIST_BYTES: u64 = 256 * 1024 * 1024;
 
 /// One source as it was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,23 +21,23 @@ pub(crate) struct Listed {
 
 /// Reads a list; `-` is standard input.
 pub(crate) fn read(path: &Path) -> Result<Vec<Listed>, String> {
-    let shown = || format!("-i {}", path.display());
+    let place = || format!("-i {}", path.display());
     let mut text = String::new();
     let mut reader: Box<dyn std::io::Read> = if path == Path::new("-") {
         Box::new(std::io::stdin())
     } else {
-        Box::new(std::fs::File::open(path).map_err(|error| format!("{}: {error}", shown()))?)
+        Box::new(std::fs::File::open(path).map_err(|error| format!("{}: {error}", place()))?)
     };
     let read = reader
         .by_ref()
-        .take(MAX_LIST_LENGTH + 1)
+        .take(MAX_LIST_BYTES + 1)
         .read_to_string(&mut text);
     match read {
-        Ok(bytes) if bytes as u64 > MAX_LIST_LENGTH => {
-            Err(format!("{}: more than 256 MiB", shown()))
+        Ok(bytes) if bytes as u64 > MAX_LIST_BYTES => {
+            Err(format!("{}: more than 256 MiB", place()))
         }
-        Ok(_) => parse(&text).map_err(|error| format!("{}: {error}", shown())),
-        Err(error) => Err(format!("{}: {error}", shown())),
+        Ok(_) => parse(&text).map_err(|error| format!("{}: {error}", place())),
+        Err(error) => Err(format!("{}: {error}", place())),
     }
 }
 
@@ -61,7 +61,9 @@ fn parse(text: &str) -> Result<Vec<Listed>, String> {
         }
         for field in fields {
             let Some(last) = listed.last_mut() else {
-                return Err(format!("line {number}: {field:?} before any URL"));
+                return Err(format!(
+                    "line {number}: {field:?} stands before the first URL"
+                ));
             };
             match field.split_once('=') {
                 Some(("out", path)) => last.out = Some(path.to_owned()),
@@ -82,7 +84,7 @@ fn parse(text: &str) -> Result<Vec<Listed>, String> {
 pub(crate) struct Named {
     pub(crate) source: GetSource,
     pub(crate) output: PathBuf,
-    /// Nobody named the file.
+    /// The file is named after its source.
     pub(crate) names_itself: bool,
     pub(crate) digest: Option<ExpectedDigest>,
 }
@@ -106,7 +108,7 @@ pub(crate) fn name(
         let parsed = match source.parse::<GetSource>() {
             Ok(parsed) => parsed,
             Err(error) => {
-                errors.push(format!("{}: {error}", shown(&source)));
+                errors.push(format!("{}: {error}", redacted(&source)));
                 continue;
             }
         };
@@ -116,14 +118,14 @@ pub(crate) fn name(
         {
             Ok(digest) => digest,
             Err(error) => {
-                errors.push(format!("digest of {}: {error}", shown(&source)));
+                errors.push(format!("digest of {}: {error}", redacted(&source)));
                 None
             }
         };
         let wanted = output
             .map(Path::to_owned)
             .or_else(|| out.map(PathBuf::from));
-        // Whoever wants a file named .torrent wants the .torrent.
+        // A file named .torrent is the .torrent itself.
         let names_itself = wanted.is_none();
         let is_itself = wanted
             .as_deref()
@@ -136,7 +138,7 @@ pub(crate) fn name(
             (Some(file), _) if output.is_some() || is_below(&file) => file,
             (Some(file), _) => {
                 errors.push(format!(
-                    "out={}: not a path below the output directory",
+                    "out={}: expected a path below the output directory",
                     file.display()
                 ));
                 continue;
@@ -144,15 +146,18 @@ pub(crate) fn name(
             (None, Some(name)) => PathBuf::from(name),
             (None, None) => {
                 errors.push(format!(
-                    "{}: no file name in it; give one with -o",
-                    shown(&source)
+                    "{}: the URL has no file name; give one with -o",
+                    redacted(&source)
                 ));
                 continue;
             }
         };
         let output = directory.join(file);
         if !taken.insert(output.clone()) {
-            errors.push(format!("{}: two URLs for one file", output.display()));
+            errors.push(format!(
+                "{}: two URLs would write this file",
+                output.display()
+            ));
         }
         named.push(Named {
             source: parsed,
@@ -191,7 +196,7 @@ fn is_below(path: &Path) -> bool {
 }
 
 /// A source without what may be secret in it: its query and its login.
-fn shown(source: &str) -> String {
+fn redacted(source: &str) -> String {
     let until_query = source.split(['?', '#']).next().unwrap_or_default();
     match (until_query.split_once("://"), until_query.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://{rest}"),

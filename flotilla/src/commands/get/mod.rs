@@ -33,7 +33,7 @@ const DATA_DIR: &str = ".flotilla-get";
 /// A swarm that is too slow is left after so long.
 const MIN_RATE_WINDOW: Duration = Duration::from_secs(10);
 
-/// Files were not had; says with which code the program ends.
+/// Files were not downloaded.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct GetFailed {
@@ -105,7 +105,7 @@ pub(crate) async fn run(args: GetArgs, shutdown: CancellationToken) -> anyhow::R
         wanted.files
     };
     if files.is_empty() {
-        let message = "nothing found to get".to_owned();
+        let message = "nothing to download: no file matches".to_owned();
         return Err(GetFailed { message, code: 1 }.into());
     }
     if args.data_dir.is_none() {
@@ -184,20 +184,22 @@ impl Wanted {
             }
         }
         if listed.is_empty() && errors.is_empty() {
-            errors.push("nothing to get: give a URL, or a list with -i".to_owned());
+            errors.push("nothing to download: give a URL, or a list with -i".to_owned());
         }
         if args.output.is_some() && listed.len() > 1 {
-            errors.push("-o names one file, and there are several URLs; use -P DIR".to_owned());
+            errors.push("-o names one file, but there are several URLs; use -P DIR".to_owned());
         }
         if args.digest.is_some() && (listed.len() > 1 || args.recursive) {
-            errors.push("--digest is of one file; for several, digest=… in a list".to_owned());
+            errors.push(
+                "--digest is for one file; for several files use digest=… in a list".to_owned(),
+            );
         }
         if let Some(output) = &args.output
             && (output.file_name().is_none()
                 || output.metadata().is_ok_and(|found| !found.is_file()))
         {
             errors.push(format!(
-                "-o {}: names no file that could be replaced",
+                "-o {}: expected the path of a regular file",
                 output.display()
             ));
         }
@@ -227,13 +229,13 @@ impl Wanted {
             .any(|named| !matches!(named.source, GetSource::Web(_)));
         if has_torrent && (args.digest.is_some() || args.range.is_some()) {
             errors.push(
-                "--digest and --range are not for torrents, which have hashes of their own"
+                "--digest and --range do not apply to torrents, which have hashes of their own"
                     .to_owned(),
             );
         }
         let filter = &wanted.index.filter;
         if !has_torrent && !filter.is_empty() {
-            errors.push("--include and --exclude are for torrents and for -r".to_owned());
+            errors.push("--include and --exclude apply only to torrents and with -r".to_owned());
         }
         let files = named.into_iter().map(|named| file(named, args, filter));
         wanted.files = files.collect();
@@ -242,7 +244,7 @@ impl Wanted {
 }
 
 fn file(named: Named, args: &GetArgs, filter: &PathFilter) -> GetFile {
-    // Names from lists and URLs are somebody else's; -o is the caller's own.
+    // Names from lists and URLs are not to be trusted; -o is the caller's own.
     let directory = args.directory.clone().unwrap_or_default();
     let below = args.output.is_none().then_some(directory);
     let output = named.output;
@@ -316,7 +318,7 @@ fn options(
         of_host::supernodes(&args.supernode, errors)
     };
     if args.no_fallback && urls.is_empty() && daemon.is_none() && errors.is_empty() {
-        errors.push("--no-fallback: there is no supernode; give one with --supernode".to_owned());
+        errors.push("--no-fallback: no supernode is known; give one with --supernode".to_owned());
     }
     if args
         .seed_ratio
@@ -333,7 +335,7 @@ fn options(
         Ok(token) => token,
         // The configuration's secret is the service's: others do without the swarm.
         Err(error) if secret.flag.is_none() && !are_named && !args.no_fallback => {
-            tracing::warn!("{error:#}; straight from the source");
+            tracing::warn!("join token not read, downloading directly from the source: {error:#}");
             supernodes.clear();
             None
         }
@@ -376,7 +378,7 @@ async fn daemon(args: &GetArgs, errors: &mut Vec<String>) -> Option<DaemonClient
             .map_err(|error| errors.push(format!("--daemon: {error}")))
             .ok();
     }
-    // What it does by its own configuration.
+    // Options that the proxy has by its own configuration.
     let asks_for_more = !args.supernode.is_empty()
         || args.download_rate.is_some()
         || args.upload_rate.is_some()
@@ -389,7 +391,7 @@ async fn daemon(args: &GetArgs, errors: &mut Vec<String>) -> Option<DaemonClient
         return None;
     }
     let data_dir = of_host::data_dir_of(Role::Proxy).ok()?;
-    // None runs there, or it is somebody else's.
+    // No proxy runs there, or it belongs to another user.
     DaemonClient::connect(&data_dir.join(SOCKET)).await.ok()
 }
 

@@ -12,7 +12,7 @@ use indicatif::{
 };
 use parking_lot::Mutex;
 
-use crate::sanitize::Shown;
+use crate::sanitize::Sanitized;
 
 /// How often a line about progress is written where there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
@@ -33,12 +33,12 @@ pub(crate) enum Display {
 }
 
 /// Where events go.
-pub(crate) fn observer(display: Display, tells_failures: bool) -> Observer {
+pub(crate) fn observer(display: Display, prints_failures: bool) -> Observer {
     match display {
         Display::Json => Arc::new(write_json),
         Display::Quiet => Arc::new(move |file: &Path, event: &GetEvent| {
-            if let (GetEvent::Failed { error }, true) = (event, tells_failures) {
-                eprintln!("flotilla: {}: {}", named(file), Shown(error));
+            if let (GetEvent::Failed { error }, true) = (event, prints_failures) {
+                eprintln!("flotilla: {}: {}", named(file), Sanitized(error));
             }
         }),
         Display::Bars | Display::Lines => {
@@ -48,7 +48,7 @@ pub(crate) fn observer(display: Display, tells_failures: bool) -> Observer {
                     _ => ProgressDrawTarget::hidden(),
                 }),
                 has_bars: display == Display::Bars,
-                tells_failures,
+                prints_failures,
                 files: Mutex::default(),
             };
             Arc::new(move |file: &Path, event: &GetEvent| board.show(file, event))
@@ -72,14 +72,14 @@ fn write_json(file: &Path, event: &GetEvent) {
     };
     text.push('\n');
     let mut out = std::io::stdout().lock();
-    // Nobody listens any more: the download goes on.
+    // A closed output does not stop the download.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 struct Board {
     bars: MultiProgress,
     has_bars: bool,
-    tells_failures: bool,
+    prints_failures: bool,
     files: Mutex<HashMap<PathBuf, FileOnBoard>>,
 }
 
@@ -94,7 +94,7 @@ impl Board {
     fn show(&self, file: &Path, event: &GetEvent) {
         match event {
             GetEvent::Progress(progress) => self.progress(file, progress),
-            GetEvent::Failed { .. } if !self.tells_failures => self.forget(file),
+            GetEvent::Failed { .. } if !self.prints_failures => self.forget(file),
             event => {
                 if matches!(event, GetEvent::Completed { .. } | GetEvent::Failed { .. }) {
                     self.forget(file);
@@ -163,7 +163,7 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 fn named(file: &Path) -> String {
-    Shown(&file.display().to_string()).to_string()
+    Sanitized(&file.display().to_string()).to_string()
 }
 
 fn peers_of(progress: &Progress) -> String {
@@ -193,18 +193,18 @@ fn line_of_progress(progress: &Progress, rate: u64) -> String {
     }
 }
 
-/// What is said about an event; nothing about its beginning, which is no news.
+/// The line about an event; none about its beginning.
 fn line_of(event: &GetEvent) -> Option<String> {
     Some(match event {
-        GetEvent::Resumed { bytes } => format!("going on after {}", BinaryBytes(*bytes)),
-        GetEvent::Restarted { reason } => format!("beginning anew: {}", Shown(reason)),
+        GetEvent::Resumed { bytes } => format!("resuming after {}", BinaryBytes(*bytes)),
+        GetEvent::Restarted { reason } => format!("starting over: {}", Sanitized(reason)),
         GetEvent::Retrying { reason, seconds } => {
-            format!("{}; again in {seconds:.1} s", Shown(reason))
+            format!("{}; retrying in {seconds:.1} s", Sanitized(reason))
         }
         GetEvent::SourceSwitch { reason, bytes } => format!(
-            "going on from the source after {}: {}",
+            "continuing directly from the source after {}: {}",
             BinaryBytes(*bytes),
-            Shown(reason)
+            Sanitized(reason)
         ),
         GetEvent::Completed {
             bytes,
@@ -222,7 +222,7 @@ fn line_of(event: &GetEvent) -> Option<String> {
             Some(seconds) => format!("seeding for {seconds:.0} s"),
             None => "seeding".to_owned(),
         },
-        GetEvent::Failed { error } => Shown(error).to_string(),
+        GetEvent::Failed { error } => Sanitized(error).to_string(),
         _ => return None,
     })
 }

@@ -20,7 +20,7 @@ const HEADER: u16 = 3;
 /// A chart of one line less says nothing.
 const CHART: u16 = 4;
 /// Terminals of fewer lines have no chart, so that rows fit.
-const MIN_FOR_CHART: u16 = 16;
+const MIN_HEIGHT_FOR_CHART: u16 = 16;
 /// The line of the list, and the titles of its columns.
 const ABOVE_ROWS: u16 = 2;
 const FOOTER: u16 = 1;
@@ -36,7 +36,7 @@ pub(super) fn rows_in(size: Size) -> u16 {
 
 /// Header, chart, list and footer.
 fn areas(area: Rect) -> [Rect; 4] {
-    let chart = if area.height >= MIN_FOR_CHART {
+    let chart = if area.height >= MIN_HEIGHT_FOR_CHART {
         CHART
     } else {
         0

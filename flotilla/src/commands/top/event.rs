@@ -20,7 +20,7 @@ pub(super) enum Event {
 pub(super) struct Answer {
     /// The question.
     pub(super) query: Query,
-    pub(super) told: Result<(Totals, Rows), String>,
+    pub(super) result: Result<(Totals, Rows), String>,
 }
 
 /// Rows of one of the views.

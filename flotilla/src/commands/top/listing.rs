@@ -3,7 +3,7 @@
 use url::form_urlencoded;
 
 /// Longest search that the API looks at, in characters.
-pub(super) const MAX_SEARCH_LENGTH: usize = 255;
+pub(super) const MAX_SEARCH: usize = 255;
 /// Rows on a page, however large the terminal is: such an answer is read whole.
 const MAX_ROWS: u16 = 100;
 
@@ -140,7 +140,7 @@ impl Listing {
     }
 
     pub(super) fn typed(&mut self, c: char) {
-        if self.search.chars().count() < MAX_SEARCH_LENGTH {
+        if self.search.chars().count() < MAX_SEARCH {
             self.search.push(c);
             self.turn_to(1);
         }
@@ -212,6 +212,6 @@ mod tests {
         for _ in 0..1000 {
             list.typed('x');
         }
-        assert_eq!(list.search.len(), MAX_SEARCH_LENGTH);
+        assert_eq!(list.search.len(), MAX_SEARCH);
     }
 }

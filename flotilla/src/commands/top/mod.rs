@@ -1,17 +1,14 @@
-//! `flotilla top`: what a supernode tells, live in a terminal.
+//! `flotilla top`: a supernode's statistics, live in a terminal.
 //!
-//! A thread reads keys, a thread draws, a task asks: neither a supernode that hangs nor a terminal
-//! that takes nothing holds the others up. What is shown is [`State`], which answers and keys
-//! change; it has no clock, terminal or socket.
+//! A thread reads keys, a thread draws, a task polls. A supernode that hangs does not block the keys,
+//! nor does a terminal that accepts no output block the polling. [`State`] is what is drawn; answers
+//! and keys change it. It has no clock, terminal or socket.
 
 mod cell_text;
 mod columns;
 mod drawing;
 mod event;
 mod listing;
-#[cfg(test)]
-#[path = "../../../tests/pane/mod.rs"]
-mod pane;
 mod poller;
 mod state;
 mod terminal;
@@ -43,25 +40,30 @@ Examples:
   flotilla top --supernode http://10.0.0.1:8001,http://10.0.0.2:8001 --stats-token-file stats-token
 
 Keys:
-  1, 2, Tab          swarms, nodes, the other of both
-  n                  the next supernode; the first is shown first
-  Up, Down           the row before, after; PageUp, PageDown: the page; Home, End: the first, last page
-  s, r               sort by the next column, the other way round
+  1, 2, Tab          swarms, nodes, switch between them
+  n                  the next supernode
+  Up, Down           previous row, next row
+  PageUp, PageDown   previous page, next page
+  Home, End          first page, last page
+  s, r               sort by the next column, reverse the order
   /                  search names, digests, addresses; Enter keeps the search, Esc ends it
   q, Esc, Ctrl-C     quit";
 
 #[derive(Debug, Args)]
 #[command(after_help = TOP_EXAMPLES)]
 pub(crate) struct TopArgs {
-    /// The supernodes, separated by commas: one is shown, the key n turns to the next
-    /// [default: those of this machine's configuration]
+    /// Supernodes, separated by commas [default: the configuration's]
+    ///
+    /// One at a time is shown.
     #[arg(long, value_name = "URL", value_delimiter = ',')]
     pub(crate) supernode: Vec<String>,
-    /// File with the supernode's statistics token (or set FLOTILLA_STATS_TOKEN); without one the
-    /// join token is shown
+    /// File with the statistics token [default: none]
+    ///
+    /// The environment variable FLOTILLA_STATS_TOKEN can hold the token itself. Without a statistics
+    /// token the join token is sent.
     #[arg(long, value_name = "FILE")]
     pub(crate) stats_token_file: Option<PathBuf>,
-    /// Time between two questions, from 500ms to 1h
+    /// Polling interval, from 500ms to 1h
     #[arg(long, value_name = "TIME", default_value = "1s")]
     pub(crate) interval: Time,
 }
@@ -69,11 +71,11 @@ pub(crate) struct TopArgs {
 /// Faster than this nothing changes at the supernode; slower is no live view.
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(3600);
 /// Keys and answers that wait to be drawn. An answer too many is dropped: the next one is newer.
-const MAX_WAITING: usize = 64;
+const MAX_QUEUED: usize = 64;
 /// How often threads look whether to end, and the time that is shown moves on.
 const TICK_INTERVAL: Duration = Duration::from_millis(200);
 /// For the terminal to take what restores it.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
+const RESTORE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Shows supernodes until a key or a signal ends it.
 pub(crate) async fn run(args: TopArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
@@ -85,9 +87,7 @@ pub(crate) async fn run(args: TopArgs, shutdown: CancellationToken) -> anyhow::R
     }
     let (supernodes, token) = status::asked(&args.supernode, args.stats_token_file.as_deref())?;
     if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
-        bail!(
-            "top needs a terminal for its keys and its picture; `flotilla status` prints the same once"
-        );
+        bail!("top needs a terminal; `flotilla status` prints the same once");
     }
     let clients = supernodes
         .iter()
@@ -98,7 +98,7 @@ pub(crate) async fn run(args: TopArgs, shutdown: CancellationToken) -> anyhow::R
     // Ends everything that was started here, also when this future is dropped.
     let ended = shutdown.child_token();
     let _end = ended.clone().drop_guard();
-    let (events, waiting) = mpsc::sync_channel(MAX_WAITING);
+    let (events, waiting) = mpsc::sync_channel(MAX_QUEUED);
     let (ask, asked) = watch::channel(state.query());
     tokio::spawn(ended.clone().run_until_cancelled_owned(poller::ask(
         clients,
@@ -115,17 +115,17 @@ pub(crate) async fn run(args: TopArgs, shutdown: CancellationToken) -> anyhow::R
     })?;
     let stopped = async {
         ended.cancelled().await;
-        tokio::time::sleep(SHUTDOWN_TIMEOUT).await;
+        tokio::time::sleep(RESTORE_TIMEOUT).await;
     };
     tokio::select! {
-        shown = drawn => shown.context("the picture broke off; please report what is above")?,
-        () = stopped => bail!("the terminal takes nothing; it may need `reset`"),
+        shown = drawn => shown.context("the display stopped unexpectedly; please report the message above")?,
+        () = stopped => bail!("the terminal accepts no output; run `reset` if it stays unusable"),
     }
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
     let thread = std::thread::Builder::new().name(name.to_owned());
-    thread.spawn(work).context("no thread can be started")?;
+    thread.spawn(work).context("cannot start a thread")?;
     Ok(())
 }
 
@@ -139,7 +139,7 @@ fn read_keys(events: &SyncSender<Event>, end: &CancellationToken) {
         };
         let ends = read.is_err();
         let event = read.map_or_else(Event::Gone, Event::Terminal);
-        // Keys wait for the drawing; when that has ended there is nobody to read for.
+        // Keys wait for the drawing thread; without it there is nothing left to do.
         if events.send(event).is_err() || ends {
             return;
         }
@@ -153,14 +153,14 @@ fn show(
     ask: &watch::Sender<Query>,
     end: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut screen = Screen::open().context("the terminal cannot be drawn on")?;
+    let mut screen = Screen::open().context("cannot draw on the terminal")?;
     while !end.is_cancelled() {
         // The size of the terminal says how many rows to ask for.
         let room = screen.size().map(drawing::rows_in);
-        state.handle_room(room.context("the terminal tells no size")?);
+        state.handle_room(room.context("cannot read the size of the terminal")?);
         screen
             .draw(|frame| drawing::draw(frame, &state, Instant::now()))
-            .context("the terminal cannot be drawn on")?;
+            .context("cannot draw on the terminal")?;
         let query = state.query();
         ask.send_if_modified(|asked| {
             let differs = *asked != query;
@@ -174,10 +174,10 @@ fn show(
             Err(RecvTimeoutError::Timeout) => continue,
             // The others may see the end first.
             Err(RecvTimeoutError::Disconnected) if end.is_cancelled() => break,
-            Err(RecvTimeoutError::Disconnected) => bail!("nobody reads the terminal any more"),
+            Err(RecvTimeoutError::Disconnected) => bail!("the keyboard is not read any more"),
         };
         // A held key draws once for all that has come meanwhile.
-        for event in std::iter::once(first).chain(events.try_iter().take(MAX_WAITING)) {
+        for event in std::iter::once(first).chain(events.try_iter().take(MAX_QUEUED)) {
             match event {
                 Event::Answer(answer) => state.handle_answer(*answer, Instant::now()),
                 Event::Terminal(TerminalEvent::Key(key)) => {
@@ -188,7 +188,7 @@ fn show(
                 // A new size is seen by the next drawing.
                 Event::Terminal(_) => {}
                 Event::Gone(error) => {
-                    return Err(error).context("the terminal cannot be read");
+                    return Err(error).context("cannot read the terminal");
                 }
             }
         }

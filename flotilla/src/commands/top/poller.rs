@@ -1,4 +1,4 @@
-//! Asks the supernode that is looked at, one question at a time.
+//! Polls the supernode that is shown, one request at a time.
 
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::listing::{Query, View};
 /// Keys that follow each other make one question.
 const KEY_PAUSE: Duration = Duration::from_millis(100);
 
-/// Asks what `asked` says, at once when that changes and every `interval`, until nobody listens.
+/// Asks what `asked` says, at once when that changes and every `interval`, until the receiver is gone.
 pub(super) async fn ask(
     clients: Vec<StatisticsClient>,
     mut asked: watch::Receiver<Query>,
@@ -26,10 +26,10 @@ pub(super) async fn ask(
         let began = Instant::now();
         let answering = async {
             if let Some(client) = clients.get(query.supernode) {
-                let told = question(client, &query).await;
-                let told = told.map_err(|error| error.to_string());
+                let result = question(client, &query).await;
+                let result = result.map_err(|error| error.to_string());
                 // When the drawing does not keep up, the next answer will do.
-                let _ = answers.try_send(Event::Answer(Box::new(Answer { query, told })));
+                let _ = answers.try_send(Event::Answer(Box::new(Answer { query, result })));
             }
             sleep_until(began + interval).await;
         };

@@ -90,8 +90,8 @@ impl State {
         if answer.query.supernode != self.at {
             return;
         }
-        let (totals, rows) = match answer.told {
-            Ok(told) => told,
+        let (totals, rows) = match answer.result {
+            Ok(result) => result,
             Err(reason) => {
                 let since = self.trouble.as_ref().map_or(now, |trouble| trouble.since);
                 self.trouble = Some(Trouble { since, reason });
@@ -211,9 +211,9 @@ pub(super) mod tests {
             pages,
             items: swarms,
         };
-        let told = Ok((Totals::default(), Rows::Swarms(list)));
+        let result = Ok((Totals::default(), Rows::Swarms(list)));
         let query = state.query();
-        state.handle_answer(Answer { query, told }, Instant::now());
+        state.handle_answer(Answer { query, result }, Instant::now());
     }
 
     fn state() -> State {
@@ -272,18 +272,18 @@ pub(super) mod tests {
         let mut state = state();
         let earlier = state.query();
         type_text(&mut state, "s");
-        let told = Ok((Totals::default(), Rows::Swarms(List::default())));
+        let result = Ok((Totals::default(), Rows::Swarms(List::default())));
         let late = Answer {
             query: earlier.clone(),
-            told,
+            result,
         };
         state.handle_answer(late, Instant::now());
         assert!(state.rows.is_none() && state.totals.is_some());
         type_text(&mut state, "n");
         assert!(state.totals.is_none(), "another supernode");
-        let told = Err("away".to_owned());
+        let result = Err("away".to_owned());
         let query = earlier;
-        state.handle_answer(Answer { query, told }, Instant::now());
+        state.handle_answer(Answer { query, result }, Instant::now());
         assert!(state.trouble.is_none(), "of the supernode before");
     }
 
@@ -293,10 +293,10 @@ pub(super) mod tests {
         answer(&mut state, vec![Swarm::default()], (1, 1));
         let began = Instant::now();
         for (second, reason) in [(0, "refused"), (1, "silent")] {
-            let told = Err(reason.to_owned());
+            let result = Err(reason.to_owned());
             let query = state.query();
             let now = began + Duration::from_secs(second);
-            state.handle_answer(Answer { query, told }, now);
+            state.handle_answer(Answer { query, result }, now);
         }
         let trouble = state.trouble.as_ref().unwrap();
         assert_eq!((trouble.since, trouble.reason.as_str()), (began, "silent"));
@@ -310,14 +310,14 @@ pub(super) mod tests {
         let mut state = state();
         let swarms = state.query();
         press(&mut state, &[KeyCode::Tab]);
-        let told = Ok((Totals::default(), Rows::Nodes(List::<Node>::default())));
+        let result = Ok((Totals::default(), Rows::Nodes(List::<Node>::default())));
         let query = state.query();
-        state.handle_answer(Answer { query, told }, Instant::now());
+        state.handle_answer(Answer { query, result }, Instant::now());
         assert!(matches!(state.rows, Some(Rows::Nodes(_))));
-        let told = Ok((Totals::default(), Rows::Swarms(List::default())));
+        let result = Ok((Totals::default(), Rows::Swarms(List::default())));
         let late = Answer {
             query: swarms,
-            told,
+            result,
         };
         state.handle_answer(late, Instant::now());
         assert!(matches!(state.rows, Some(Rows::Nodes(_))));

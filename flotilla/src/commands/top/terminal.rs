@@ -62,32 +62,53 @@ fn restore() {
 
 #[cfg(test)]
 mod tests {
+    use std::process::{Command, Stdio};
+
     use super::*;
-    use crate::commands::top::pane;
 
     const IN_A_TERMINAL: &str = "FLOTILLA_TEST_IN_A_TERMINAL";
+    const NAME: &str =
+        "commands::top::terminal::tests::a_panic_restores_the_terminal_before_its_message";
 
     #[test]
-    fn a_panic_restores_the_terminal_and_is_told_on_it() {
+    fn a_panic_restores_the_terminal_before_its_message() {
         if std::env::var_os(IN_A_TERMINAL).is_some() {
             let _screen = Screen::open().unwrap();
             panic!("a broken picture");
         }
-        let dir = tempfile::tempdir().unwrap();
-        let pane = pane::Pane::open(dir.path());
-        let file = dir.path().join("settings");
-        let before = pane.settings(&file);
-        // This test once more, in a terminal.
+        // This test once more, in a terminal that script (util-linux) opens.
         let program = std::env::current_exe().unwrap();
-        let name =
-            "commands::top::terminal::tests::a_panic_restores_the_terminal_and_is_told_on_it";
-        pane.enter(&format!(
-            "{IN_A_TERMINAL}=1 {} --exact --nocapture {name}; echo code $?",
+        let again = format!(
+            "echo before=$(stty -g); {IN_A_TERMINAL}=1 {} --exact --nocapture {NAME}; \
+             echo code=$?; echo after=$(stty -g)",
             program.display()
-        ));
-        let screen = pane.wait_for(|screen| screen.contains("code 101"));
-        assert!(screen.contains("a broken picture"), "{screen}");
-        assert_eq!(pane.modes(), (false, true), "alternate screen, cursor");
-        assert_eq!(pane.settings(&file), before);
+        );
+        let output = Command::new("script")
+            .args(["--quiet", "--return", "--command", &again, "/dev/null"])
+            .stdin(Stdio::null())
+            .output()
+            .expect("script, of util-linux");
+        let out = String::from_utf8_lossy(&output.stdout).into_owned();
+        let value = |name: &str| {
+            let mut lines = out
+                .lines()
+                .filter_map(|line| line.trim().strip_prefix(name));
+            lines.next_back().map(ToOwned::to_owned)
+        };
+        assert_eq!(value("code=").as_deref(), Some("101"), "{out}");
+        assert!(value("before=").is_some_and(|settings| !settings.is_empty()));
+        assert_eq!(value("before="), value("after="), "{out}");
+        // Alternate screen on, off, cursor shown, and then the message.
+        let places = [
+            "\u{1b}[?1049h",
+            "\u{1b}[?1049l",
+            "\u{1b}[?25h",
+            "a broken picture",
+        ]
+        .map(|part| out.find(part));
+        assert!(
+            places.iter().all(Option::is_some) && places.is_sorted(),
+            "{out:?}"
+        );
     }
 }

@@ -16,49 +16,65 @@ use super::progress_bar::progress_bar;
 use super::torrent_file::summary;
 use crate::config::ConfigErrors;
 use crate::config::units::ByteCount;
-use crate::sanitize::Shown;
+use crate::sanitize::Sanitized;
 
-/// Entries that were left out which are named one by one.
+/// Entries not in the torrent that are listed one by one.
 const NAMED_LEFT_OUT: usize = 20;
 
-const CREATE_EXAMPLES: &str = "\
+macro_rules! examples {
+    () => {
+        "\
 Examples:
   flotilla torrent create model.bin -o model.torrent --tracker http://tracker:8001/announce
   flotilla torrent create dataset/ -o dataset.torrent --private --piece-length 4MiB \\
       --tracker http://a/announce,http://b/announce --tracker udp://c:6969 \\
-      --web-seed https://files.example/datasets/
+      --web-seed https://files.example/datasets/"
+    };
+}
 
-BitTorrent v1 (BEP 3). A directory's regular files are in the torrent, in the order of their
-paths, empty files too; symbolic links are not followed, and named on stderr. There is no date
-in the torrent: equal content, name and options give equal bytes.";
+const DETAILS: &str = concat!(
+    examples!(),
+    "
+
+The torrent is BitTorrent v1 (BEP 3). It has the regular files of a directory in the order of their \
+paths, empty files included. Symbolic links are not followed; they are listed on stderr. The torrent \
+has no date: equal content, name and options give equal bytes."
+);
 
 #[derive(Debug, Args)]
-#[command(after_help = CREATE_EXAMPLES)]
+#[command(after_help = examples!(), after_long_help = DETAILS)]
 pub(crate) struct CreateArgs {
-    /// The file or directory
+    /// File or directory
     path: PathBuf,
-    /// The .torrent to write; it appears whole, or not at all
+    /// .torrent to write
+    ///
+    /// It appears when it is complete.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// A tracker, http, https or udp; repeatable, each a tier of its own that is tried after the
-    /// ones before it, and several separated by commas one tier (BEP 12)
+    /// Tracker, http, https or udp; repeatable
+    ///
+    /// Each --tracker is a tier, tried after the tiers before it. Several URLs separated by commas
+    /// are one tier (BEP 12).
     #[arg(long, value_name = "URL[,URL…]")]
     tracker: Vec<String>,
-    /// Where the content is on an HTTP server: the file, or the folder that the directory is in;
-    /// http, https or ftp; repeatable (BEP 19)
+    /// HTTP server with the content; repeatable
+    ///
+    /// The URL of the file, or of the folder that the directory is in; http, https or ftp (BEP 19).
     #[arg(long, value_name = "URL")]
     web_seed: Vec<String>,
-    /// Peers come from the trackers alone (BEP 27)
+    /// Take peers from the trackers only (BEP 27)
     #[arg(long)]
     private: bool,
-    /// A power of two from 16KiB to 64MiB, e.g. 1MiB [default: the content in 512 pieces, but
-    /// 256KiB to 4MiB, and more only where there would be more than 2^20 pieces]
+    /// Power of two, 16KiB to 64MiB [default: by size]
+    ///
+    /// By default the content has about 512 pieces of 256KiB to 4MiB. Pieces are larger only where
+    /// there would be more than 2^20 of them.
     #[arg(long, value_name = "SIZE")]
     piece_length: Option<ByteCount>,
-    /// Text for whoever looks at the torrent, at most 4096 bytes
+    /// Comment in the torrent, at most 4096 bytes
     #[arg(long, value_name = "TEXT")]
     comment: Option<String>,
-    /// Replace the output file when there is one
+    /// Replace an existing output file
     #[arg(short, long)]
     force: bool,
 }
@@ -123,18 +139,18 @@ fn say_left_out(content: &LocalContent) {
         let what = if entry.symlink {
             "symbolic link, not followed"
         } else {
-            "no regular file"
+            "not a regular file"
         };
         let path = entry.path.to_string_lossy();
-        eprintln!("flotilla: left out {}: {what}", Shown(&path));
+        eprintln!("flotilla: not in the torrent: {}: {what}", Sanitized(&path));
     }
     let more = content.left_out().len().saturating_sub(NAMED_LEFT_OUT);
     if more > 0 {
-        eprintln!("flotilla: left out {more} more that are no regular files");
+        eprintln!("flotilla: not in the torrent: {more} more that are not regular files");
     }
 }
 
-/// The file that is to appear.
+/// The file to write.
 struct Output<'a> {
     path: &'a Path,
     directory: PathBuf,
@@ -142,10 +158,10 @@ struct Output<'a> {
 }
 
 impl<'a> Output<'a> {
-    /// Refuses before anything is hashed what would fail in the end.
+    /// Fails before anything is hashed where the end would fail.
     fn prepare(path: &'a Path, content: &Path, force: bool) -> anyhow::Result<Self> {
         if path.file_name().is_none() || path.is_dir() {
-            bail!("-o {} names no file", path.display());
+            bail!("-o {}: expected the path of a file", path.display());
         }
         let parent = path
             .parent()
@@ -159,7 +175,7 @@ impl<'a> Output<'a> {
             .with_context(|| content.display().to_string())?;
         if real.starts_with(&content) || path.canonicalize().is_ok_and(|path| path == content) {
             bail!(
-                "-o {} is in the content; write the torrent elsewhere",
+                "-o {} is inside the content; write the torrent elsewhere",
                 path.display()
             );
         }
@@ -177,7 +193,7 @@ impl<'a> Output<'a> {
         let context = || format!("cannot write {}", self.path.display());
         let mut file = tempfile::Builder::new()
             .prefix(".flotilla-")
-            // What others may do with it is for the umask to say.
+            // The umask decides about other users.
             .permissions(Permissions::from_mode(0o666))
             .tempfile_in(&self.directory)
             .with_context(context)?;

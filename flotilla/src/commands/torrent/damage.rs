@@ -1,11 +1,11 @@
-//! What of a content does not match its torrent.
+//! Files and pieces that do not match their torrent.
 
 use std::io::Write as _;
 
 use flotilla_client::torrent_files::{FileReport, FileState, Verification};
 use flotilla_torrents::Metainfo;
 
-use crate::sanitize::Shown;
+use crate::sanitize::Sanitized;
 
 /// Names the pieces and files that are damaged or missing.
 pub(super) fn print_damage(torrent: &Metainfo, found: &Verification) -> anyhow::Result<()> {
@@ -22,7 +22,7 @@ pub(super) fn print_damage(torrent: &Metainfo, found: &Verification) -> anyhow::
             _ => torrent.name().to_owned(),
         };
         let length = file.map_or(0, |file| file.length());
-        writeln!(out, "{}: {}", Shown(&path), fault(report, length))?;
+        writeln!(out, "{}: {}", Sanitized(&path), fault(report, length))?;
     }
     Ok(out.flush()?)
 }
@@ -31,7 +31,7 @@ fn fault(report: &FileReport, length: u64) -> String {
     let mut faults = Vec::new();
     match &report.state {
         FileState::Missing => return "missing".to_owned(),
-        FileState::NotAFile => return "no regular file has this path".to_owned(),
+        FileState::NotAFile => return "not a regular file".to_owned(),
         FileState::Length(found) => {
             faults.push(format!("wrong length, {found} bytes, expected {length}"));
         }

@@ -21,11 +21,11 @@ use self::verify::{VerifyArgs, verify};
 pub(crate) enum TorrentCommand {
     /// Make a .torrent of a file or directory, for any BitTorrent client
     Create(CreateArgs),
-    /// Print what a .torrent says
+    /// Print the contents of a .torrent
     Show(ShowArgs),
-    /// Compare files with their .torrent; exit code 1 when anything is damaged or missing
+    /// Compare files with their .torrent
     Verify(VerifyArgs),
-    /// Serve content on this disk to BitTorrent clients of any make
+    /// Seed content of this disk to any BitTorrent client
     Seed(SeedArgs),
 }
 

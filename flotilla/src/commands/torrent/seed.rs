@@ -24,50 +24,58 @@ use crate::config::join_token;
 use crate::config::secrets::SecretFile;
 use crate::config::supernode_urls;
 use crate::config::units::Rate;
-use crate::sanitize::Shown;
+use crate::sanitize::Sanitized;
 
 /// Where peers connect to when nothing is said: the first of BitTorrent's customary ports.
 const PEER_LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 6881);
-/// How often the counters are looked at for the progress line.
-const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two log lines about what was sent.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A supernode that was restarted lets strangers in again after this.
+/// A restarted supernode tracks the torrent again after this.
 const REGISTER_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
-const SEED_HELP: &str = "\
-The content is compared with the torrent first; damaged content is not seeded, and what is damaged
-is printed as `flotilla torrent verify` does. Runs until it is stopped.
+const DETAILS: &str = "\
+The content is first compared with the torrent. Damaged content is not seeded; the damage is printed \
+as by `flotilla torrent verify`. The command runs until it is stopped.
 
 Exit codes:
   0  stopped by a signal
-  1  damaged, or failed; stderr says which";
+  1  the content is damaged, or the command failed; stderr says which
+  2  the command line is wrong";
 
 #[derive(Debug, Args)]
-#[command(after_help = SEED_HELP)]
+#[command(after_long_help = DETAILS)]
 pub(crate) struct SeedArgs {
-    /// The .torrent (BitTorrent v1, BEP 3; at most 24MiB)
+    /// .torrent, BitTorrent v1, at most 24MiB
     torrent: PathBuf,
     /// The content, or the directory that it is in
     dir: PathBuf,
     /// Address for peers [default: 0.0.0.0:6881]
     #[arg(long, value_name = "ADDR:PORT")]
     peer_listen: Option<SocketAddr>,
-    /// Limit on what is sent to peers, e.g. 20MB/s
+    /// Limit on what is sent to peers [default: unlimited]
+    ///
+    /// Such as 20MB/s.
     #[arg(long, value_name = "RATE")]
     upload_rate: Option<Rate>,
-    /// A tracker beside those of the torrent, http, https or udp; repeatable, several separated by
-    /// commas one tier (BEP 12)
+    /// Tracker besides the torrent's; repeatable
+    ///
+    /// http, https or udp. Several URLs separated by commas are one tier (BEP 12).
     #[arg(long, value_name = "URL[,URL…]")]
     tracker: Vec<String>,
-    /// A supernode that tracks the torrent for everybody, while it is seeded and for a day after;
-    /// repeatable, or separated by commas
+    /// Supernode that tracks the torrent; repeatable
+    ///
+    /// Or several, separated by commas. It tracks the torrent for any client, while it is seeded and
+    /// for a day after.
     #[arg(long, value_name = "URL", value_delimiter = ',')]
     supernode: Vec<String>,
-    /// File with the supernodes' secret (or set FLOTILLA_JOIN_TOKEN)
+    /// File with the cluster's secret [default: none]
+    ///
+    /// The environment variable FLOTILLA_JOIN_TOKEN can hold the secret itself.
     #[arg(long, value_name = "FILE")]
     join_token_file: Option<PathBuf>,
-    /// A peer to connect to; repeatable
+    /// Peer to connect to; repeatable
     #[arg(long, value_name = "ADDR:PORT")]
     peer: Vec<SocketAddr>,
 }
@@ -116,8 +124,8 @@ pub(crate) async fn seed(args: SeedArgs, shutdown: CancellationToken) -> anyhow:
         Err(SeedError::Damaged(found, _)) => {
             print_damage(&torrent, &found)?;
             bail!(
-                "{} is not whole; nothing is seeded",
-                Shown(&found.root.to_string_lossy())
+                "{} is damaged or incomplete; nothing is seeded",
+                Sanitized(&found.root.to_string_lossy())
             );
         }
         Err(error) => return Err(error.into()),
@@ -139,7 +147,7 @@ fn announce(seeding: &Seeding, torrent: &Metainfo) -> anyhow::Result<()> {
     writeln!(
         out,
         "seeding {} on {}: {}",
-        Shown(torrent.name()),
+        Sanitized(torrent.name()),
         seeding.listen_addr(),
         summary(torrent)
     )?;
@@ -153,18 +161,18 @@ async fn keep_registered(supernodes: &[Url], join_token: Option<&str>, torrent: 
         tokio::time::sleep(REGISTER_INTERVAL).await;
         for supernode in supernodes {
             if let Err(error) = register_torrent(supernode, join_token, torrent).await {
-                tracing::warn!(%error, "torrent not registered");
+                tracing::warn!(%error, "torrent not registered at the supernode; retrying in 5 minutes");
             }
         }
     }
 }
 
-/// Logs what is sent, as long as something is.
+/// Logs what was sent.
 async fn follow(seeding: &Seeding) {
     let uploaded = &seeding.swarm().counters().uploaded;
     let mut before = 0;
     loop {
-        tokio::time::sleep(POLL_INTERVAL).await;
+        tokio::time::sleep(PROGRESS_INTERVAL).await;
         let now = uploaded.load(std::sync::atomic::Ordering::Relaxed);
         if now != before {
             let peers = seeding.swarm().status().peers;

@@ -8,14 +8,16 @@ use flotilla_torrents::Metainfo;
 
 use super::torrent_file::{read, size};
 use crate::config::units::ByteCount;
-use crate::sanitize::Shown;
+use crate::sanitize::Sanitized;
 
 #[derive(Debug, Args)]
 pub(crate) struct ShowArgs {
-    /// The .torrent (BitTorrent v1, BEP 3; at most 24MiB)
+    /// .torrent, BitTorrent v1, at most 24MiB
     torrent: PathBuf,
-    /// As JSON: name, info_hash, length in bytes, directory, files, piece_length in bytes, pieces,
-    /// private, comment, trackers by tier, web_seeds, magnet
+    /// Print JSON
+    ///
+    /// Its fields: name, info_hash, length (bytes), directory, files, piece_length (bytes), pieces,
+    /// private, comment, trackers (by tier), web_seeds, magnet.
     #[arg(long)]
     json: bool,
 }
@@ -30,7 +32,7 @@ pub(super) fn show(args: &ShowArgs) -> anyhow::Result<()> {
     }
     let geometry = torrent.geometry();
     let yes_no = |value| if value { "yes" } else { "no" };
-    writeln!(out, "name          {}", Shown(torrent.name()))?;
+    writeln!(out, "name          {}", Sanitized(torrent.name()))?;
     writeln!(out, "size          {}", size(geometry.length()))?;
     writeln!(
         out,
@@ -40,15 +42,15 @@ pub(super) fn show(args: &ShowArgs) -> anyhow::Result<()> {
     writeln!(out, "pieces        {}", geometry.piece_count())?;
     writeln!(out, "private       {}", yes_no(torrent.is_private()))?;
     if let Some(comment) = torrent.comment() {
-        writeln!(out, "comment       {}", Shown(comment))?;
+        writeln!(out, "comment       {}", Sanitized(comment))?;
     }
     for (number, tier) in torrent.announce().iter().enumerate() {
         for url in tier {
-            writeln!(out, "tracker       tier {}: {}", number + 1, Shown(url))?;
+            writeln!(out, "tracker       tier {}: {}", number + 1, Sanitized(url))?;
         }
     }
     for url in torrent.url_list() {
-        writeln!(out, "web seed      {}", Shown(url))?;
+        writeln!(out, "web seed      {}", Sanitized(url))?;
     }
     writeln!(out, "info hash     {}", torrent.info_hash())?;
     writeln!(out, "magnet link   {}", torrent.magnet())?;
@@ -57,7 +59,7 @@ pub(super) fn show(args: &ShowArgs) -> anyhow::Result<()> {
         for file in torrent.files() {
             let padding = if file.is_padding() { " (padding)" } else { "" };
             let path = file.to_string();
-            writeln!(out, "{:>14}  {}{padding}", file.length(), Shown(&path))?;
+            writeln!(out, "{:>14}  {}{padding}", file.length(), Sanitized(&path))?;
         }
     }
     Ok(out.flush()?)

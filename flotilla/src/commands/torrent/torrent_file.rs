@@ -17,7 +17,8 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Metainfo> {
     std::fs::File::open(path)
         .and_then(|file| file.take(MAX_TORRENT_BYTES + 1).read_to_end(&mut bytes))
         .with_context(|| path.display().to_string())?;
-    Metainfo::from_bytes(&bytes).with_context(|| format!("{} is refused", path.display()))
+    Metainfo::from_bytes(&bytes)
+        .with_context(|| format!("{} is not a usable .torrent", path.display()))
 }
 
 /// What there is of it, in one line.

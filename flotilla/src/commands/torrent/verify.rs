@@ -11,20 +11,21 @@ use tokio_util::sync::CancellationToken;
 use super::damage::print_damage;
 use super::progress_bar::progress_bar;
 use super::torrent_file::{read, summary};
-use crate::sanitize::Shown;
+use crate::sanitize::Sanitized;
 
-const VERIFY_HELP: &str = "\
-Prints damaged and missing pieces by number, 0 the first one, and the files that are missing,
-have a wrong length or are damaged. Files that the torrent does not have are not looked at.
+const DETAILS: &str = "\
+Prints the numbers of damaged and missing pieces, from 0 on, and the files that are missing, damaged \
+or of a wrong length. Files that are not in the torrent are ignored.
 
 Exit codes:
   0  every piece matches, every file has its length
-  1  damaged, or failed; stderr says which";
+  1  something is damaged or missing, or the command failed; stderr says which
+  2  the command line is wrong";
 
 #[derive(Debug, Args)]
-#[command(after_help = VERIFY_HELP)]
+#[command(after_long_help = DETAILS)]
 pub(crate) struct VerifyArgs {
-    /// The .torrent (BitTorrent v1, BEP 3; at most 24MiB)
+    /// .torrent, BitTorrent v1, at most 24MiB
     torrent: PathBuf,
     /// The content, or the directory that it is in
     dir: PathBuf,
@@ -40,15 +41,20 @@ pub(super) fn verify(args: &VerifyArgs, stop: &CancellationToken) -> anyhow::Res
     let root = found.root.to_string_lossy();
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     if found.is_whole() {
-        writeln!(out, "{} is whole: {}", Shown(&root), summary(&torrent))?;
+        writeln!(
+            out,
+            "{} is complete: {}",
+            Sanitized(&root),
+            summary(&torrent)
+        )?;
         return Ok(out.flush()?);
     }
     drop(out);
     print_damage(&torrent, &found)?;
     let failed = found.damaged.count().saturating_add(found.missing.count());
     bail!(
-        "{} is not whole: {failed} of {} pieces fail, {} of {} files are damaged, missing or in doubt",
-        Shown(&root),
+        "{} is damaged or incomplete: {failed} of {} pieces fail, {} of {} files are damaged, missing or in doubt",
+        Sanitized(&root),
         torrent.geometry().piece_count(),
         found.files.len(),
         torrent

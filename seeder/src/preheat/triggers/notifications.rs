@@ -12,8 +12,10 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use flotilla_registry::route::Route;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use url::Url;
 
 use super::TriggerError;
 use super::image_url::{ImageUrlError, image_at};
@@ -137,8 +139,10 @@ fn image_of(event: Event) -> Option<Named> {
     let digest = given(target.digest);
     if let Some(url) = given(target.url) {
         // Others are of layers.
-        let is_image = url.contains("/manifests/");
-        return is_image.then(|| image_at(&url, digest.as_deref()));
+        let is_image = |url: Url| Route::of(url.path()) == Route::Manifest;
+        return Url::parse(&url)
+            .is_ok_and(is_image)
+            .then(|| image_at(&url, digest.as_deref()));
     }
     let kind = target.mediatype.unwrap_or_default();
     if !kind.contains("manifest") && !kind.contains("image.index") {

@@ -194,9 +194,9 @@ fn nodes_are_shown_with_those_that_fell_silent() {
         pages: 41,
         items: vec![node],
     };
-    let told = Ok((totals(), Rows::Nodes(list)));
+    let result = Ok((totals(), Rows::Nodes(list)));
     let query = state.query();
-    state.handle_answer(Answer { query, told }, Instant::now());
+    state.handle_answer(Answer { query, result }, Instant::now());
     let lines = picture(&state, (120, 20), Instant::now());
     assert!(
         lines[7].contains("41, page 1 of 41, by down"),
@@ -214,9 +214,9 @@ fn nodes_are_shown_with_those_that_fell_silent() {
 fn a_supernode_that_is_away_is_said_beside_what_it_told_last() {
     let mut state = with_swarms(vec![swarm("reg.test/app")]);
     let began = Instant::now();
-    let told = Err("supernode cannot be reached: \u{1b}[31mrefused".to_owned());
+    let result = Err("supernode cannot be reached: \u{1b}[31mrefused".to_owned());
     let query = state.query();
-    state.handle_answer(Answer { query, told }, began);
+    state.handle_answer(Answer { query, result }, began);
     let lines = picture(&state, (120, 20), began + Duration::from_secs(65));
     assert_eq!(
         lines[19].trim_end(),
