@@ -46,7 +46,7 @@ missing_packages() {
         done
         # A module of Debian's own interpreter; another python3 may come first on PATH.
         /usr/bin/python3 -c 'import libtorrent' 2>/dev/null || echo python3-libtorrent
-        # What drives the browser of the page's tests. Not by NEEDED: whoever has Node.js from elsewhere
+        # What drives the browser of the page's tests. Not by NEEDED: a Node.js from elsewhere
         # has npm with it.
         has npm || printf 'nodejs\nnpm\n'
         # The browser. Ubuntu has it as a snap only, which does not run everywhere: there these tests say
@@ -144,7 +144,7 @@ install_rust() {
     fi
     rustup toolchain install stable --profile minimal --component rustfmt --component clippy \
         || fail "rustup could not install a toolchain"
-    # For this directory only: somebody else's default stays as it is.
+    # For this directory only: the user's default stays as it is.
     rust_is_new_enough || rustup override set stable
     rust_is_new_enough || fail "cargo is older than $REQUIRED_RUST and rustup could not replace it"
 }

@@ -48,7 +48,7 @@ impl PreheatJob {
     }
 
     /// What becomes of each layer, once, and in the end [`Finished`](PreheatEvent::Finished). A
-    /// supernode that restarts meanwhile goes on with the job.
+    /// supernode that restarts meanwhile continues the job.
     ///
     /// # Errors
     /// The last item, when the supernode does not know the job, or is away for too long.

@@ -1,7 +1,7 @@
 //! Tickets: who may have one layer.
 //!
 //! A supernode signs that one peer may take part in one swarm until a time. Peers show the ticket in
-//! the extended handshake (`fl_ticket`) and to the tracker; nobody else can use it, since it names
+//! the extended handshake (`fl_ticket`) and to the tracker; no other node can use it, since it names
 //! the peer id.
 
 use std::fmt;
@@ -85,7 +85,7 @@ impl SignedTicket {
     }
 }
 
-// Whoever reads a log must not be able to show a ticket.
+// A reader of logs must not be able to show a ticket.
 impl fmt::Debug for SignedTicket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SignedTicket(..)")
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn any_known_supernode_may_sign_and_nobody_else() {
+    fn only_a_known_supernode_may_sign() {
         let (stranger, pkcs8) = TicketSigner::generate().unwrap();
         let again = TicketSigner::from_pkcs8(&pkcs8).unwrap();
         assert_eq!(again.public_key(), stranger.public_key());

@@ -10,7 +10,7 @@ pub fn tracker_url(supernode: &Url) -> Url {
     Supernode::endpoint_of(supernode, "announce")
 }
 
-/// From now on the supernode tracks the torrent for everybody; its peers announce without tickets.
+/// From now on the supernode tracks the torrent for all clients; its peers announce without tickets.
 /// To be repeated when the tracker refuses an announce: a supernode forgets it when it is restarted,
 /// and a day after the last seeder announced. Registering it again does no harm.
 ///

@@ -96,7 +96,7 @@ impl Scratch {
     }
 
     fn proxy(&self) -> Daemon {
-        // Nobody listens there: the node has what it has.
+        // Nothing listens there: the node has what it has.
         self.daemon("proxy", &["--supernode", "http://127.0.0.1:9"])
     }
 }

@@ -434,7 +434,7 @@ fn a_listing_is_followed_below_its_path_and_nowhere_else() {
         target if target.ends_with(".iso") || target.ends_with(".txt") => {
             served(asked, target.as_bytes(), "\"1\"")
         }
-        target => panic!("nobody should ask for {target}"),
+        target => panic!("unexpected request for {target}"),
     });
     let url = source.url("pub/");
     let base = [

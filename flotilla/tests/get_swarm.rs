@@ -167,7 +167,7 @@ fn when_the_supernode_dies_the_source_sends_only_what_is_missing() {
 }
 
 #[test]
-fn without_fallback_nobody_asks_the_source() {
+fn without_fallback_the_source_is_not_asked() {
     let place = Place::new();
     let mut supernode = supernode(&place);
     let source = well_behaved(16 * MB);
@@ -395,7 +395,7 @@ fn misbehaving_sources_give_the_right_file_or_none() {
 #[test]
 fn a_file_is_seeded_until_so_many_times_of_it_were_sent() {
     let place = Place::new();
-    // Whoever seeds the file is faster.
+    // A seeder of the file is faster.
     let more = ["--upload-rate", "1MB/s"];
     let supernode = place.daemon("supernode", &place.path("supernode"), &more);
     let source = well_behaved(4 * MB);

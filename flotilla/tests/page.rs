@@ -54,7 +54,7 @@ fn the_page_shows_a_swarm_while_it_arrives_and_the_numbers_of_the_api() {
             Background(command.stdout(Stdio::null()).spawn().unwrap())
         })),
         "preheat" => {
-            // Nobody is called so: the job fails, and its cause is shown as text.
+            // No node has this name: the job fails, and its cause is shown as text.
             let nodes = "<img src=x onerror=window.broken=1>";
             #[rustfmt::skip]
             let asked = place.run(&["preheat", &url, "--nodes", nodes, "--supernode", supernode]);

@@ -148,7 +148,7 @@ fn one_line_tells_of_each_layer_and_the_exit_code_of_all() {
     }
     assert_eq!(err.lines().count(), 1, "{err}");
 
-    let (code, _, err) = supernode.preheat("team/app:1.0", "another-secret-of-somebody", &[]);
+    let (code, _, err) = supernode.preheat("team/app:1.0", "another-secret-altogether", &[]);
     assert_eq!(code, 1);
     assert!(err.contains("join token"), "{err}");
 }

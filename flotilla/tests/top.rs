@@ -95,7 +95,7 @@ fn a_supernode_that_hangs_is_said_and_holds_no_key_up() {
 
     supernode.signal(Signal::STOP);
     pane.wait_for(|screen| screen.contains("no answer for"));
-    // It goes on hanging while these are taken.
+    // It still hangs while these are taken.
     pane.press(&["2", "/"]);
     pane.press(&["-l", "abc"]);
     pane.wait_for(|screen| screen.contains("/abc_") && screen.contains("no answer for"));

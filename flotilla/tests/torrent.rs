@@ -368,7 +368,7 @@ fn a_torrent_is_seeded_until_so_many_times_of_it_were_sent() {
         .start(&[&[link.as_str(), "-o", "one", "--json"], &ratio[..]].concat());
     first.wait_for("completed", |_| true);
     seeder.kill();
-    // Nobody else has it any more.
+    // No other peer has it any more.
     let got = scratch.0.get(&[&magnet(&scratch, &port), "-o", "other"]);
     assert_eq!(got.code, 0, "{got:?}");
     assert_eq!(first.exit_code(), 0);

@@ -232,7 +232,7 @@ fn a_pull_is_one_trace_over_both_processes_down_to_its_pieces() {
 
 #[test]
 fn a_collector_that_is_away_changes_no_pull_and_no_end() {
-    // Nobody listens there.
+    // Nothing listens there.
     let gone = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()

@@ -1,4 +1,4 @@
-//! What happens to the files of a `get`, for whoever shows it.
+//! What happens to the files of a `get`, for the program that shows it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -61,7 +61,7 @@ pub enum GetEvent {
         /// Verified bytes that are kept.
         bytes: u64,
     },
-    /// It goes on.
+    /// It continues.
     Progress(Progress),
     /// The file is there.
     Completed {

@@ -49,7 +49,7 @@ pub(crate) struct FromSwarm<'a> {
 #[derive(Debug)]
 pub(crate) struct FromSwarmFile {
     pub(crate) path: PathBuf,
-    /// What goes on seeding.
+    /// What keeps seeding.
     pub(crate) swarm: Option<SwarmHandle>,
 }
 

@@ -22,7 +22,7 @@ pub struct GetOptions {
     pub daemon: Option<DaemonClient>,
     /// The supernodes of the cluster; none: straight from the source.
     pub supernodes: Vec<Url>,
-    /// Whether somebody named the supernodes for this very call: that none of them can be reached
+    /// Whether the supernodes were named for this very call: that none of them can be reached
     /// is then an error, and no reason to do without.
     pub are_supernodes_named: bool,
     /// The cluster's secret, when it has one.

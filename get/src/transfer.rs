@@ -92,7 +92,7 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// Gets the file; what goes on seeding.
+    /// Gets the file; returns what keeps seeding.
     pub(crate) async fn run(self) -> Result<Option<Seed>, GetError> {
         let got = match &self.file.source {
             GetSource::Web(url) => self.web(url).await,
@@ -186,7 +186,7 @@ impl<'a> Transfer<'a> {
     }
 
     /// The way that the bytes come at first. A file that has begun to come straight from its
-    /// source goes on so: nothing is fetched twice.
+    /// source continues so: nothing is fetched twice.
     fn choose_way(&self, left_over: Option<&PartFile>) -> Way {
         let has_begun = left_over.is_some_and(|part| part.held() > 0);
         let goes_on = has_begun && self.file.range.is_none() && self.call.options.fallback;

@@ -66,7 +66,7 @@ async fn strangers_are_let_in_by_the_info_hash_once_the_swarm_is_opened_to_them(
         .open_to_strangers(origin.handle(), &torrent)
         .unwrap();
     assert!(get(DEADLINE).await.unwrap() == layer.bytes);
-    // By the swarm's own name nobody gets in without a ticket, as before.
+    // By the swarm's own name no peer gets in without a ticket, as before.
     let (forger, _) = TicketSigner::generate().unwrap();
     let node = Host::start(&forger).await;
     let handle = join(&node, &forger, &layer, &[&supernode]).await;

@@ -8,7 +8,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
-/// Whatever made a body break off; hyper only closes the connection on it.
+/// Why a body broke off; hyper only closes the connection.
 pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// One body type for all sources. An alias, because hyper's traits are on the boxed type.

@@ -1,9 +1,9 @@
-//! Spans of what engines ask, see [`flotilla_cluster::trace`]. Names and attributes are those of the
-//! OpenTelemetry semantic conventions for HTTP; those of flotilla's own begin with `flotilla.`.
+//! Spans of the requests of engines, see [`flotilla_cluster::trace`]. Names and attributes are those of
+//! the OpenTelemetry semantic conventions for HTTP; flotilla's own begin with `flotilla.`.
 
 use flotilla_cluster::child_span;
 use flotilla_cluster::trace;
-use flotilla_registry::route::{Route, shown_path};
+use flotilla_registry::names::route::{Route, shown_path};
 use http::header::CONTENT_LENGTH;
 use http::{Method, Request, Response, Uri};
 use hyper::body::Body as _;
@@ -64,7 +64,7 @@ pub(crate) fn to_registry(method: &Method, url: &Uri) -> Span {
     )
 }
 
-/// Of few names: the conventions' own word for the others.
+/// The conventions' own word for methods other than these.
 fn method_name(method: &Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",
@@ -78,9 +78,9 @@ fn method_name(method: &Method) -> &'static str {
     }
 }
 
-/// Notes who answers the request that this task works for.
-pub(crate) fn answered_by(who: &'static str) {
-    trace::current().record("flotilla.answered_by", who);
+/// Notes what answers the request that this task works for.
+pub(crate) fn answered_by(source: &'static str) {
+    trace::current().record("flotilla.answered_by", source);
 }
 
 /// Notes why bytes of `request` come from the registry.
@@ -97,7 +97,7 @@ pub(crate) fn until_answered(span: Span, response: Response<ProxyBody>) -> Respo
     }
     let status = response.status().as_u16();
     span.record("http.response.status_code", i64::from(status));
-    // What engines do wrong is no error of the server.
+    // A mistake of the engine is not an error of the server.
     if status >= 500 {
         span.record("otel.status_code", "ERROR");
     }

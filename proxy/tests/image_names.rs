@@ -184,7 +184,7 @@ async fn a_layer_is_called_by_the_tag_that_its_index_was_asked_for_by() {
         .await;
     assert_eq!(response.text(), manifest());
     assert_eq!(scene.names("team/app").await, ["team/app:1.0"]);
-    // In another repository it is somebody else's.
+    // In another repository it belongs to no known image.
     assert!(scene.names("team/other").await.is_empty());
 }
 

@@ -1,4 +1,4 @@
-//! Layers: from the swarm, for those who may have them, unbroken.
+//! Layers: from the swarm, for authorized callers, unbroken.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
@@ -75,7 +75,7 @@ impl Scene {
     }
 }
 
-/// Not `assert_eq`: nobody wants to read three megabytes of difference.
+/// Not `assert_eq`: three megabytes of difference are not worth reading.
 fn assert_same(found: &[u8], expected: &[u8]) {
     assert_eq!(found.len(), expected.len());
     let difference = found
@@ -363,7 +363,7 @@ async fn what_the_swarm_refuses_the_registry_refuses_in_its_own_words() {
 }
 
 #[tokio::test]
-async fn a_layer_on_the_disk_is_served_to_those_whom_the_registry_lets_in() {
+async fn a_layer_on_the_disk_is_served_to_callers_that_the_registry_lets_in() {
     let scene = Scene::new(Faults::default(), |blob| {
         FakeSwarm::with_local(FakeLayer::whole(blob))
     })
@@ -380,7 +380,7 @@ async fn a_layer_on_the_disk_is_served_to_those_whom_the_registry_lets_in() {
 }
 
 #[tokio::test]
-async fn a_layer_on_the_disk_is_refused_to_everybody_else() {
+async fn a_layer_on_the_disk_is_refused_to_all_other_callers() {
     let scene = Scene::new(Faults::default(), |blob| {
         FakeSwarm::with_local(FakeLayer::whole(blob))
     })
@@ -395,7 +395,7 @@ async fn a_layer_on_the_disk_is_refused_to_everybody_else() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_disturbs_nobody() {
+async fn a_client_that_leaves_disturbs_no_other() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let scene = Scene::healthy().await;
     let mut leaver = tokio::net::TcpStream::connect(scene.proxy.addr)

@@ -304,7 +304,7 @@ async fn an_upload_is_streamed_and_not_buffered() {
         }
         assert!(
             sent < PARTS / 2,
-            "the proxy takes {sent} MiB that nobody reads"
+            "the proxy takes {sent} MiB that are not read"
         );
     }
     read_on.notify_one();

@@ -36,7 +36,7 @@ pub struct Authorizer {
     source: Source,
     granted: Cache<Key, Granted>,
     tokens: TokenVerifier,
-    /// Blobs that their registry has given to somebody, by URL: they are in that repository.
+    /// Blobs that their registry has given to a caller, by URL: they are in that repository.
     present: Cache<String, Permission>,
     kept_for: Duration,
 }
@@ -140,7 +140,7 @@ impl Authorizer {
         }
     }
 
-    /// Of use only where somebody's tokens can be verified here.
+    /// Of use only where a registry's tokens can be verified here.
     async fn note_present(&self, url: &Url, permission: &Permission) {
         if self.tokens.knows(url) {
             self.present

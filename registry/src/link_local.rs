@@ -1,7 +1,7 @@
-//! Which addresses a URL of somebody else's choice may lead to.
+//! Which addresses a URL of a caller's choice may lead to.
 //!
 //! Clouds hand a machine its own credentials at a link-local address (RFC 3927, RFC 4291
-//! section 2.5.6); they are not for whoever can name a URL. Loopback and private addresses are
+//! section 2.5.6); they are not for every caller that can name a URL. Loopback and private addresses are
 //! where registries are.
 
 use std::io;

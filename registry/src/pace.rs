@@ -18,7 +18,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 const WINDOW: Duration = Duration::from_secs(10 * 60);
 /// Bytes that each window brings at least: 437 bytes per second. A steady 1 kB/s passes.
 const MIN_BYTES: u64 = 256 * 1024;
-/// The whole has to come within this at least: 100 KB/s for 60 GB, which nobody could hold for
+/// The whole has to come within this at least: 100 KB/s for 60 GB, which no source could hold for
 /// ever at the pace of small layers.
 const MAX_TIME: Duration = Duration::from_secs(7 * 24 * 3600);
 

@@ -16,10 +16,10 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use tracing::field::Empty;
 use url::{Host, Url};
 
-use crate::host::{PerRegistry, RegistryHost};
 use crate::link_local as source_address;
+use crate::names::host::{PerRegistry, RegistryHost};
+use crate::names::route::{Route, shown_path};
 use crate::pace::Waited;
-use crate::route::{Route, shown_path};
 use crate::tls::RegistryTls;
 
 /// A source that does not accept a connection by then is unreachable.

@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use crate::host::{PerRegistry, RegistryHost};
+use crate::names::host::{PerRegistry, RegistryHost};
 
 /// How registries are verified, and who we are to them.
 ///

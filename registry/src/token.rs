@@ -16,9 +16,9 @@ use url::Url;
 use webpki::EndEntityCert;
 use webpki::ring::RSA_PKCS1_2048_8192_SHA256;
 
-use crate::blob_url::BlobUrl;
-use crate::host::RegistryHost;
-use crate::repository::Repository;
+use crate::names::blob_url::BlobUrl;
+use crate::names::host::RegistryHost;
+use crate::names::repository::Repository;
 
 /// Harbor's tokens for many repositories reach 16 KiB.
 const MAX_TOKEN_LENGTH: usize = 64 * 1024;
@@ -141,7 +141,7 @@ impl TokenVerifier {
         let mut tokens = headers
             .iter()
             .filter(|(name, _)| name.eq_ignore_ascii_case("authorization"));
-        // Whoever sends anything else besides is for the registry to judge.
+        // A caller that sends anything else besides is for the registry to judge.
         let (Some((_, token)), 1) = (tokens.next(), headers.len()) else {
             return false;
         };
@@ -276,7 +276,7 @@ mod tests {
         }
     }
 
-    /// One request at the registry for a blob in a repository, whoever asks with a token.
+    /// One request at the registry for a blob in a repository, asked with any token.
     #[tokio::test]
     async fn a_token_spares_the_registry_what_it_has_given_before() {
         use std::sync::Arc;

@@ -3,10 +3,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
-use flotilla_registry::api_path::{ApiPath, Endpoint, put_first_component, take_first_component};
-use flotilla_registry::host::RegistryHost;
-use flotilla_registry::image_reference::ImageReference;
-use flotilla_registry::route::{Route, shown_path};
+use flotilla_registry::names::api_path::{
+    ApiPath, Endpoint, put_first_component, take_first_component,
+};
+use flotilla_registry::names::host::RegistryHost;
+use flotilla_registry::names::image_reference::ImageReference;
+use flotilla_registry::names::route::{Route, shown_path};
 use flotilla_registry::{ApiUrl, BlobUrl, Reference, Repository, Tag, origin_of};
 use flotilla_torrents::Digest;
 use proptest::prelude::*;

@@ -4,8 +4,11 @@
 #![cfg_attr(test, allow(clippy::cast_possible_truncation))]
 
 mod api;
+#[cfg(test)]
+mod blob_agreement;
 mod preheat;
 mod public;
+mod reply;
 mod stats;
 mod supernode;
 mod swarms;

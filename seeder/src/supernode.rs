@@ -20,11 +20,13 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use crate::api::join_token::JoinToken;
+use crate::api::router::router;
 use crate::api::server::ApiServer;
-use crate::api::{self, Api};
+use crate::api::state::Api;
 use crate::preheat::Preheater;
 use crate::preheat::jobs::Jobs;
-use crate::preheat::triggers::PreheatTriggers;
+use crate::preheat::triggers::{PreheatTriggers, Triggers};
 use crate::public::layers::OpenLayers;
 use crate::public::repositories::OpenRepository;
 use crate::public::swarms::{OpenSwarms, SupernodeGate};
@@ -42,7 +44,7 @@ pub struct SupernodeConfig {
     pub data_dir: PathBuf,
     /// The cluster's secret; `None`: every host may join.
     pub join_token: Option<String>,
-    /// Lets whoever shows it see the statistics, besides the join token.
+    /// Lets its bearer see the statistics, besides the join token.
     pub stats_token: Option<String>,
     /// Bytes that the layers may take.
     pub cache_quota: u64,
@@ -57,7 +59,7 @@ pub struct SupernodeConfig {
     pub token_certificates: Vec<TokenCertificate>,
     /// How sources are verified.
     pub registry_tls: RegistryTls,
-    /// Repositories whose layers are for everybody.
+    /// Repositories whose layers are public.
     pub open_repositories: Vec<OpenRepository>,
     /// Registries that it turns to in its own name, and how it logs in there.
     pub logins: LoginConfig,
@@ -68,6 +70,7 @@ pub struct Supernode {
     listener: TcpListener,
     udp: Option<UdpSocket>,
     api: Arc<Api>,
+    triggers: Option<PreheatTriggers>,
     history: HistoryFile,
     shutdown: CancellationToken,
 }
@@ -167,10 +170,11 @@ impl Supernode {
                 tracker,
                 open_swarms,
                 jobs,
-                join_token,
+                JoinToken::new(join_token),
                 listen,
                 web,
             ),
+            triggers: None,
             history,
             shutdown,
         })
@@ -187,14 +191,14 @@ impl Supernode {
         Ok(self)
     }
 
-    /// Lets Harbor and other triggers ask for preheats. Without this, whoever is on this host may
-    /// when the API listens on loopback, and whoever shows the join token.
+    /// Lets Harbor and other triggers ask for preheats. Without this, a caller on this host may
+    /// when the API listens on loopback, and a caller that sends the join token.
     ///
     /// # Errors
     /// A platform or the nodes are not understood.
-    pub fn with_preheat_triggers(self, triggers: PreheatTriggers) -> anyhow::Result<Self> {
+    pub fn with_preheat_triggers(mut self, triggers: PreheatTriggers) -> anyhow::Result<Self> {
         triggers.check()?;
-        self.api.triggers.get_or_init(|| triggers);
+        self.triggers.get_or_insert(triggers);
         Ok(self)
     }
 
@@ -203,7 +207,13 @@ impl Supernode {
     /// # Errors
     /// The UDP tracker's socket fails; a connection that fails fails alone.
     pub async fn serve(self) -> anyhow::Result<()> {
-        let server = ApiServer::new(self.listener, api::router(&self.api));
+        let triggers = Triggers::new(
+            self.api.jobs.clone(),
+            self.triggers,
+            self.api.join_token.clone(),
+            self.api.listen,
+        );
+        let server = ApiServer::new(self.listener, router(&self.api, triggers));
         self.api.jobs.resume();
         tokio::spawn(open_torrents::open_known(Arc::clone(&self.api)));
         let openings = &self.api.openings;

@@ -1,4 +1,4 @@
-//! A supernode takes from a node what the node has, on nobody's word but the registry's and the
+//! A supernode takes from a node what the node has, on no word but the registry's and the
 //! digest's.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
@@ -138,7 +138,7 @@ async fn what_a_node_gives_is_not_read_from_the_registry() {
     let (swarm, ticket) = cluster.offer().await;
     let given = cluster.give(&swarm, &ticket, cluster.blob.clone()).await;
     assert_eq!(given, StatusCode::OK);
-    // It is here now: a second offer finds it open, and so does everybody who may have it.
+    // It is here now: a second offer finds it open, and so does every caller that may have it.
     for offered in [Some(cluster.blob.len() as u64), None] {
         let answer = cluster.ask(CREDENTIALS, offered).await;
         let OpenResponse::Open(descriptor) = answer else {

@@ -339,7 +339,7 @@ async fn a_registry_of_the_callers_choice_does_not_open_another_registrys_layer(
     let layer = node.open(cluster.request(Some(CREDENTIALS))).await.unwrap();
     whole(&layer).await;
     layer.completed().await.unwrap();
-    // It claims to have every blob, and lets everybody in.
+    // It claims to have every blob, and lets every caller in.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut elsewhere = cluster.request(None);
     elsewhere
@@ -498,7 +498,7 @@ async fn broken_off(etags: [&'static str; 2]) -> Result<Result<(), String>, Open
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_changes_midway_is_not_put_together_from_two() {
     let same = broken_off(["\"one\"", "\"one\""]).await.unwrap();
-    same.expect("the same file goes on");
+    same.expect("the same file continues");
     let changed = broken_off(["\"one\"", "\"two\""]).await.unwrap();
     let reason = changed.expect_err("a mixture was called complete");
     assert!(reason.contains("changed"), "{reason}");

@@ -12,9 +12,9 @@ use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::host::Host;
-use crate::namespace::{output_of, run};
-use crate::registry::Registry;
+use crate::network::host::Host;
+use crate::network::namespace::{output_of, run};
+use crate::registries::registry::Registry;
 
 /// Files below this would make an engine's pull a test of its file system.
 const MIN_FILE: u64 = 16 << 10;

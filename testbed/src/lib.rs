@@ -8,39 +8,34 @@
 //! Long-lived programs die with the *thread* that started them (that is what `PR_SET_PDEATHSIG`
 //! watches): start them from the thread that owns the testbed.
 
-mod blob_store;
-mod certificate;
-mod containerd;
-mod cri;
-mod deadline;
-mod docker_engine;
-mod flotilla_process;
-mod host;
+mod engines;
 mod image;
-mod interruption;
-mod link;
-mod namespace;
+mod lifetime;
+mod network;
 mod origin;
-mod process;
-mod registry;
-mod registry_log;
+mod processes;
+mod registries;
+mod scratch;
 mod sweep;
 mod table;
 mod testbed;
-mod token_service;
 
-pub use containerd::Containerd;
-pub use deadline::wait_until;
-pub use docker_engine::{DockerEngine, EngineOptions, pull_all};
-pub use flotilla_process::{Flotilla, Get, GetOptions, NodeProxy, ProxyOptions, Supernode};
-pub use host::Host;
+pub use engines::containerd::Containerd;
+pub use engines::docker_engine::{DockerEngine, EngineOptions, pull_all};
 pub use image::{Image, ImageBuilder, Layer, random_file};
-pub use interruption::{conclude, interrupted};
-pub use link::{InterfaceBytes, LinkRate};
+pub use lifetime::Lifetime;
+pub use network::host::Host;
+pub use network::link::{InterfaceBytes, LinkRate};
 pub use origin::{NginxOrigin, OriginTraffic};
-pub use process::Process;
-pub use registry::{Login, Registry, RegistryKind};
-pub use registry_log::BlobTraffic;
+pub use processes::deadline::wait_until;
+pub use processes::flotilla_process::{
+    Flotilla, Get, GetOptions, NodeProxy, ProxyOptions, Supernode,
+};
+pub use processes::interruption::{conclude, interrupted};
+pub use processes::process::Process;
+pub use registries::login::Login;
+pub use registries::registry::{Registry, RegistryKind};
+pub use registries::registry_log::BlobTraffic;
 pub use sweep::{stop_kept, sweep_stale};
 pub use table::Table;
-pub use testbed::{Lifetime, Testbed};
+pub use testbed::Testbed;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::host::Host;
-use crate::process::Process;
+use crate::network::host::Host;
+use crate::processes::process::Process;
 
 const PORT: u16 = 80;
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
@@ -88,7 +88,7 @@ impl NginxOrigin {
         format!("http://{}/{file}", self.host.address())
     }
 
-    /// What it has sent, once nobody is connected any more: nginx logs a response when it ends,
+    /// What it has sent, once no client is connected any more: nginx logs a response when it ends,
     /// and closes a connection that has been idle for a second.
     ///
     /// # Errors

@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::deadline::wait_until;
-use crate::namespace::{NAMESPACE_DIR, run};
-use crate::testbed::scratch_root;
+use crate::network::namespace::{NAMESPACE_DIR, run};
+use crate::processes::deadline::wait_until;
+use crate::scratch::scratch_root;
 
 /// A file in the testbed's directory: it outlives the process that made it, until it is stopped.
 pub(crate) const KEPT_MARKER: &str = "kept";

@@ -8,28 +8,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, flock};
 
-use crate::host::{Host, HostPlan};
-use crate::interruption::{protect, release};
-use crate::namespace::{Namespace, run};
+use crate::lifetime::Lifetime;
+use crate::network::host::{Host, HostPlan};
+use crate::network::namespace::{Namespace, run};
+use crate::processes::interruption::{protect, release};
+use crate::scratch::scratch_root;
 use crate::sweep::{KEPT_MARKER, sweep, sweep_stale, testbed_name};
 
 const BRIDGE: &str = "br0";
 const LOCK_FILE: &str = "flotilla-testbed.lock";
-const DEFAULT_SCRATCH_ROOT: &str = "/var/tmp";
-/// `/var/tmp`, since `/tmp` is memory on many machines and a demo writes ten gigabytes.
-const SCRATCH_VARIABLE: &str = "FLOTILLA_SCRATCH";
 const SWITCH: &str = "switch";
 
 static CREATED: AtomicU32 = AtomicU32::new(1);
-
-/// How long a testbed lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lifetime {
-    /// Until it is dropped; its programs die with the thread that started them.
-    Process,
-    /// Until it is dropped, or, after [`Testbed::keep`], until [`crate::stop_kept`].
-    UntilStopped,
-}
 
 /// A private network of hosts on one switch.
 ///
@@ -137,12 +127,6 @@ impl Drop for Testbed {
         }
         release(&self.name);
     }
-}
-
-/// Where testbeds keep their directories.
-pub(crate) fn scratch_root() -> PathBuf {
-    std::env::var_os(SCRATCH_VARIABLE)
-        .map_or_else(|| PathBuf::from(DEFAULT_SCRATCH_ROOT), PathBuf::from)
 }
 
 fn lock_machine() -> Result<File> {

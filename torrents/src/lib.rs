@@ -8,33 +8,28 @@
 
 #[macro_use]
 #[doc(hidden)]
-pub mod hex_form;
+pub mod ids;
 
 pub mod bencode;
 mod bitfield;
 mod compact_peers;
-mod content_id;
-mod digest;
 mod geometry;
-mod info_hash;
 mod magnet;
 mod metainfo;
-mod peer_id;
 pub mod peer_wire;
-mod piece_hash;
 mod piece_map;
 mod piece_ranges;
 pub mod tracker_wire;
 
 pub use bitfield::{Bitfield, BitfieldError};
-pub use content_id::{ContentId, ContentIdError};
-pub use digest::{Digest, DigestAlgorithm, DigestError, DigestHasher};
 pub use geometry::{Block, Geometry, GeometryError, PieceIndex};
-pub use hex_form::HexError;
-pub use info_hash::InfoHash;
+pub use ids::content_id::{ContentId, ContentIdError};
+pub use ids::digest::{Digest, DigestAlgorithm, DigestError, DigestHasher};
+pub use ids::hex_form::HexError;
+pub use ids::info_hash::InfoHash;
+pub use ids::peer_id::PeerId;
+pub use ids::piece_hash::{PieceHash, PieceHasher};
 pub use magnet::{Magnet, MagnetError};
 pub use metainfo::{FileLayout, FileListError, FileSpan, Metainfo, MetainfoError, TorrentFile};
-pub use peer_id::PeerId;
-pub use piece_hash::{PieceHash, PieceHasher};
 pub use piece_map::{PieceMap, PieceMapError, SealError};
 pub use piece_ranges::PieceRanges;

@@ -4,11 +4,13 @@
 
 mod connection_ids;
 mod gate;
+mod hand_out;
 mod http;
 mod membership;
 mod tracker;
 mod udp;
 
 pub use self::gate::{Admission, Gate, Resident};
+pub use self::hand_out::HandOut;
 pub use self::membership::{Membership, TrackerConfig};
-pub use self::tracker::{HandOut, Tracker};
+pub use self::tracker::Tracker;

@@ -12,7 +12,7 @@ use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use rand::seq::IteratorRandom as _;
 
-use crate::HandOut;
+use crate::hand_out::HandOut;
 
 /// What bounds the tracker, and how often peers come back.
 ///
@@ -87,7 +87,7 @@ impl Members {
         count(self.peers.values().filter(|member| member.left > 0).count())
     }
 
-    /// Whether a stranger at `source` may say something of `peer`: not of somebody who is elsewhere,
+    /// Whether a stranger at `source` may say something of `peer`: not of one that is elsewhere,
     /// and of a new one only while there are not too many of them at this address.
     fn may_speak_for(&self, config: &TrackerConfig, peer: &PeerId, source: IpAddr) -> bool {
         match self.peers.get(peer) {

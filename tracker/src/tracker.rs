@@ -4,12 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use flotilla_torrents::tracker_wire::{AnnounceRequest, AnnounceResponse, ScrapeEntry};
+use flotilla_torrents::tracker_wire::{AnnounceRequest, ScrapeEntry};
 use flotilla_torrents::{InfoHash, PeerId};
 use parking_lot::Mutex;
 
-use crate::Membership;
 use crate::gate::{Admission, Gate, Resident};
+use crate::hand_out::HandOut;
+use crate::membership::Membership;
 
 /// A tracker that several tasks share. Cheap to clone.
 #[derive(Clone)]
@@ -23,15 +24,6 @@ impl std::fmt::Debug for Tracker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tracker").finish_non_exhaustive()
     }
-}
-
-/// A granted announce.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HandOut {
-    /// What the peer is told.
-    pub response: AnnounceResponse,
-    /// The names of the peers, in their order.
-    pub peer_ids: Vec<PeerId>,
 }
 
 impl Tracker {
@@ -76,7 +68,7 @@ impl Tracker {
             response.complete = response.complete.saturating_add(1);
             let wants_seeders = request.left > 0 && request.numwant != Some(0);
             if wants_seeders && !request.is_stopped() {
-                // It stays, and has the whole: nobody is a better peer.
+                // It stays, and has the whole: no peer is better.
                 response.peers.insert(0, address);
                 handed_out.peer_ids.insert(0, peer_id);
                 let most = request.numwant.unwrap_or(most).min(most);
@@ -122,7 +114,7 @@ mod tests {
 
     const SEEDER: PeerId = PeerId::from_bytes([99; 20]);
 
-    /// Everybody is a member, and every swarm is seeded here.
+    /// Every caller is a member, and every swarm is seeded here.
     struct OpenHouse;
 
     impl Gate for OpenHouse {

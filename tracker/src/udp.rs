@@ -1,6 +1,6 @@
 //! The tracker over UDP (BEP 15).
 //!
-//! Addresses of datagrams can be forged. Nobody gets more bytes than he sent, unless he shows a
+//! Addresses of datagrams can be forged. No address gets more bytes than it sent, unless it shows a
 //! connection id, which only he could receive; and nothing is remembered before that.
 
 use std::io;
@@ -37,7 +37,7 @@ impl Tracker {
             };
             let (length, remote) = match received {
                 Ok(received) => received,
-                // An answer to somebody who is not there came back as ICMP message.
+                // An answer to an address that is not there came back as ICMP message.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => continue,
                 Err(error) => return Err(error),
             };

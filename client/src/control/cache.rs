@@ -31,7 +31,7 @@ pub struct LayerReport {
     pub last_used: u64,
     /// Whether it is never evicted.
     pub pinned: bool,
-    /// Whether somebody downloads, reads or uploads it now.
+    /// Whether it is downloaded, read or uploaded now.
     pub in_use: bool,
 }
 
@@ -85,7 +85,7 @@ pub enum Outcome {
     Done,
     /// Not removed: it is pinned.
     Pinned,
-    /// Not removed: somebody uses it.
+    /// Not removed: it is in use.
     InUse,
     /// There is no such layer.
     Absent,
@@ -168,11 +168,11 @@ impl Cache {
         }
     }
 
-    /// Compares a layer with its recorded hashes; one that is damaged is removed, whoever uses
+    /// Compares a layer with its recorded hashes; one that is damaged is removed, also if a reader uses
     /// it. `None`: it is not here, or `stop` came first.
     ///
     /// # Errors
-    /// The disk refused to remove a damaged layer; it is given to nobody all the same.
+    /// The disk refused to remove a damaged layer; no byte of it leaves the node all the same.
     pub async fn verify(
         &self,
         content: &ContentId,

@@ -30,7 +30,7 @@ pub enum ControlError {
     /// No host runs there, or only a dead one's socket is left.
     #[error("no flotilla runs behind {0}")]
     NotRunning(PathBuf),
-    /// Somebody else's.
+    /// It belongs to another user.
     #[error("{0}: permission denied; run this as the user that flotilla runs as, or as root")]
     Denied(PathBuf),
     /// The socket cannot be used.
@@ -95,7 +95,7 @@ impl DaemonClient {
     /// Connects to the host whose control socket is at `socket`.
     ///
     /// # Errors
-    /// [`ControlError::NotRunning`] when nobody listens there.
+    /// [`ControlError::NotRunning`] when no process listens there.
     pub async fn connect(socket: &Path) -> Result<Self, ControlError> {
         let path = || socket.to_owned();
         // For the reason alone, which the HTTP client keeps to itself.
@@ -183,7 +183,7 @@ impl DaemonClient {
     }
 
     /// Lets a node's proxy fetch `request`, in the caller's name, into its cache. Dropping the
-    /// future ends the waiting; the node goes on.
+    /// future ends the waiting; the node continues.
     ///
     /// # Errors
     /// The source does not let the caller have it, or the node does not deliver it.
@@ -227,7 +227,7 @@ impl DaemonClient {
         }
     }
 
-    /// Whoever owns the socket says which file it is: it has to be one of his cache.
+    /// The socket's owner says which file it is: it has to be one of that user's cache.
     fn check_path(&self, path: &Path) -> Result<(), ControlError> {
         let canonical = |path: &Path| {
             path.canonicalize().map_err(|source| ControlError::Socket {

@@ -16,7 +16,7 @@ const LINES_QUEUE: usize = 16;
 pub(super) struct Lines(mpsc::Sender<Bytes>);
 
 impl Lines {
-    /// False when nobody reads any more.
+    /// False when the reader is gone.
     pub(super) async fn send(&self, line: &impl Serialize) -> bool {
         let Ok(mut bytes) = serde_json::to_vec(line) else {
             return false;

@@ -1,5 +1,5 @@
 //! The control socket of a running host: HTTP over a Unix socket in its data directory, for
-//! whoever may write there.
+//! every process that may write there.
 //!
 //! | request | answer |
 //! |---|---|
@@ -75,7 +75,7 @@ pub(crate) struct FetchRequest {
     pub(crate) filter_query: Vec<String>,
 }
 
-/// How a fetch goes on.
+/// How a fetch proceeds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(crate) enum FetchEvent {

@@ -22,7 +22,7 @@ const STARVATION_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often a waiting reader looks at the clock.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Why a reader ends before its range does. The caller goes on at
+/// Why a reader ends before its range does. The caller continues at
 /// [`LayerReader::position`] from the source.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

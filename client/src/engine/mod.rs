@@ -223,7 +223,7 @@ impl Engine {
         engine.run_swarm(swarm, storage, Some(torrent), map, Role::Node)
     }
 
-    /// Lets everybody into a running swarm who asks for it by the info hash of `torrent`, which is
+    /// Lets every peer into a running swarm that asks for it by the info hash of `torrent`, which is
     /// the standard torrent of its layer: without a ticket, and told nothing of the swarm's own
     /// name. Ends with the swarm, or with [`close_to_strangers`](Self::close_to_strangers).
     ///
@@ -252,7 +252,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Lets nobody in by this info hash any more; who is in stays.
+    /// Lets no further peer in by this info hash; connected peers stay.
     pub fn close_to_strangers(&self, info_hash: &InfoHash) {
         self.0.swarms.lock().open.remove(info_hash);
     }
@@ -272,8 +272,8 @@ impl Engine {
         }
     }
 
-    /// The bytes of `layer` are damaged: nobody is given anything of it any more, and who reads
-    /// it goes on from elsewhere. Returns whether the disk let it go.
+    /// The bytes of `layer` are damaged: no byte of it leaves any more, and its readers
+    /// continue from elsewhere. Returns whether the disk let it go.
     pub(crate) async fn condemn(
         &self,
         layer: &Arc<StoredLayer>,

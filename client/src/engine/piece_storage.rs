@@ -65,7 +65,7 @@ impl PieceStorage {
         }
     }
 
-    /// Keeps what is here from being evicted; a torrent's files are nobody's to evict.
+    /// Keeps what is here from being evicted; a torrent's files are never evicted.
     pub(crate) fn lease(&self) -> Option<Lease> {
         match self {
             Self::Layer(layer) => Some(layer.lease()),

@@ -1,4 +1,4 @@
-//! Small content on its way to the disk, which nobody waits for.
+//! Small content on its way to the disk; no caller waits for it.
 
 use std::collections::VecDeque;
 
@@ -6,7 +6,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::store::small_content::SmallContent;
 
-/// Bytes that may wait. A disk that is slower than the network keeps less, and holds up nobody.
+/// Bytes that may wait. A disk that is slower than the network keeps less, and delays no caller.
 const MAX_WAITING: usize = 64 * 1024 * 1024;
 
 /// What waits, for one writer at a time.

@@ -15,7 +15,7 @@ use crate::engine::piece_storage::PieceStorage;
 use crate::engine::running_swarm::RunningSwarm;
 use crate::store::StoredLayer;
 
-/// No supernode and no progress for this long: nobody will bring the missing pieces.
+/// No supernode and no progress for this long: the missing pieces will not come.
 const ABANDON_TIMEOUT: Duration = Duration::from_secs(1);
 /// The supernode lives, yet nothing moves although pieces are published: go elsewhere.
 const STALL_TIMEOUT: Duration = Duration::from_secs(3);

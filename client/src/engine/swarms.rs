@@ -12,7 +12,7 @@ use crate::peers::open_torrent::OpenTorrent;
 #[derive(Debug, Default)]
 pub(super) struct Swarms {
     pub(super) running: HashMap<InfoHash, Running>,
-    /// Names under which everybody is welcome, and the swarms that they lead to.
+    /// Names under which every peer is welcome, and the swarms that they lead to.
     pub(super) open: HashMap<InfoHash, Opened>,
 }
 

@@ -208,7 +208,7 @@ impl Node {
         let layer = self.0.engine.store().layer(content)?;
         layer.sealed()?;
         if !layer.is_untouched() {
-            let condemned = self.0.engine.condemn(&layer, "written by somebody else");
+            let condemned = self.0.engine.condemn(&layer, "changed by another process");
             if let Err(error) = condemned.await {
                 tracing::error!(%error, "damaged layer not removed");
             }
@@ -339,7 +339,7 @@ impl NodeShared {
         }
     }
 
-    /// Whether anything arrives that somebody pulls.
+    /// Whether anything arrives for a pull.
     pub(crate) fn is_pulling(&self) -> bool {
         self.followed.lock().values().any(|followed| {
             let is_pulled = matches!(*lock_opener(&followed.opener), Opener::Caller(_));

@@ -1,7 +1,7 @@
 //! What supernodes have this node fetch before anybody pulls it.
 //!
 //! The node asks each supernode and is answered as orders come, so that it needs no port for this.
-//! The supernode vouches for the node at the registry; whoever pulls later is checked there himself.
+//! The supernode answers for the node at the registry; a later caller is checked there itself.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(120);
 
 impl Node {
     /// Takes orders of all supernodes until the node stops. Pulls go first: a fetch does not begin
-    /// while something arrives that somebody waits for.
+    /// while something arrives that a caller waits for.
     pub fn take_orders(&self) {
         let slots = Arc::new(Semaphore::new(AT_ONCE));
         for supernode in self.0.supernodes.all() {
@@ -78,7 +78,7 @@ impl OrderTaker {
     }
 
     /// Takes orders until the supernode ends them. It gives those that are open again to a node
-    /// that comes back, so that nothing goes on without it; layers that have begun still arrive.
+    /// that comes back, so that nothing continues without it; layers that have begun still arrive.
     async fn listen(&self) -> Result<(), SupernodeError> {
         let shared = &self.node.0;
         let node = TakeOrders {
@@ -112,7 +112,7 @@ impl OrderTaker {
     async fn fetch_all(&self, job: u64, layers: Vec<OrderedLayer>) {
         let fetches = stream::iter(layers).map(|layer| async move {
             let content = layer.content.clone();
-            // Nobody closes the semaphore.
+            // The semaphore is never closed.
             let slot = self.slots.acquire().await;
             let error = self.fetch(job, &layer).await.err();
             drop(slot);
@@ -161,7 +161,7 @@ impl OrderTaker {
                 tokio::time::sleep(POLL_INTERVAL).await;
             }
         };
-        // After the longest wait it goes on beside them.
+        // After the longest wait it continues beside them.
         let _ = tokio::time::timeout(MAX_WAIT, pulls_are_over).await;
     }
 

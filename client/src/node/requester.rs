@@ -20,7 +20,7 @@ pub struct ContentRequest {
 /// In whose name a swarm is opened, and opened again when its supernode is lost.
 #[derive(Clone, Debug)]
 pub(crate) enum Opener {
-    /// Somebody who pulls.
+    /// A caller that pulls.
     Caller(ContentRequest),
     /// A supernode that wants the layer to be here before anybody pulls it.
     Order(Order),

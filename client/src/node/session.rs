@@ -86,7 +86,7 @@ impl NodeShared {
 struct Session {
     node: Arc<NodeShared>,
     swarm: SwarmHandle,
-    /// Whoever has asked for it last.
+    /// The last requester.
     opener: Arc<Mutex<Opener>>,
 }
 
@@ -152,7 +152,7 @@ impl Session {
                 }
                 SwarmEvent::Sealed { sha256, .. } => {
                     self.swarm.sealed(sha256).await;
-                    // Nothing more will be published; announcing goes on.
+                    // Nothing more will be published; announces continue.
                     std::future::pending::<()>().await;
                 }
                 SwarmEvent::Void { reason } => {

@@ -27,7 +27,7 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A bitfield of 2^20 pieces; blocks are smaller.
 const MAX_MESSAGE_BYTES: u32 = 128 * 1024 + 16;
-/// Unsent bytes that the kernel may hold per connection. More would take the choice whom
+/// Unsent bytes that the kernel may hold per connection. More would take the choice which peer
 /// to serve next away from the upload queue.
 const NOT_SENT_LOW_WATER: u32 = 64 * 1024;
 
@@ -91,7 +91,7 @@ pub(crate) enum Access {
         ticket: Option<SignedTicket>,
         keys: TicketKeys,
     },
-    /// Everybody.
+    /// All peers.
     Open {
         /// None while its metainfo is still asked for.
         torrent: Option<Arc<OpenTorrent>>,

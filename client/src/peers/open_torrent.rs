@@ -1,4 +1,4 @@
-//! What a swarm that is open to everybody has to tell its peers.
+//! What a public swarm tells its peers.
 
 use bytes::Bytes;
 use flotilla_torrents::{InfoHash, Metainfo};

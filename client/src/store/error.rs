@@ -84,7 +84,7 @@ pub enum RemoveError {
     /// It is never evicted.
     #[error("pinned")]
     Pinned,
-    /// Somebody downloads, reads or uploads it.
+    /// It is downloaded, read or uploaded.
     #[error("in use")]
     InUse,
     /// The disk refused.

@@ -21,7 +21,7 @@ pub(super) struct Held {
     pub(super) packs: Packs,
     /// Bytes set aside for what may become layers.
     pub(super) spooled: u64,
-    /// Layers that have left, and of which nobody has heard yet.
+    /// Layers that have left, and were not reported yet.
     pub(super) evicted: Vec<Arc<StoredLayer>>,
 }
 
@@ -32,7 +32,7 @@ impl Held {
     }
 
     /// Evicts what was not used for the longest time, until `wanted` bytes more have room: packs,
-    /// and layers that nobody uses and that are not pinned. The layers are then among the `evicted`,
+    /// and layers that are neither used nor pinned. The layers are then among the `evicted`,
     /// also after an error.
     pub(super) fn make_room(&mut self, quota: u64, wanted: u64) -> Result<(), StoreError> {
         let needed = wanted.saturating_add(self.spooled);
@@ -73,7 +73,7 @@ pub(super) struct Layers {
     by_content: HashMap<ContentId, Arc<StoredLayer>>,
     bytes: u64,
     root: PathBuf,
-    /// Directories of layers that have left. Freeing gigabytes takes time: whoever has the lock gives it
+    /// Directories of layers that have left. Freeing gigabytes takes time: the holder of the lock gives it
     /// back first.
     rubbish: Vec<PathBuf>,
     removals: u64,

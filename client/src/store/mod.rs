@@ -143,7 +143,7 @@ impl Store {
     }
 
     /// The layer with this geometry, created when it is not here; room is made by evicting
-    /// the least recently used layers that nobody uses and that are not pinned.
+    /// the least recently used layers that are neither used nor pinned.
     /// `origin`: scheme, host and port of its source.
     ///
     /// # Errors
@@ -164,7 +164,7 @@ impl Store {
                 } else if layer.is_untouched() {
                     return Ok(Arc::clone(layer));
                 } else {
-                    tracing::warn!(%content, "written by somebody else: anew");
+                    tracing::warn!(%content, "changed by another process: anew");
                     layer.condemn();
                     held.layers.remove(content)?;
                 }
@@ -302,7 +302,7 @@ impl Store {
         })
     }
 
-    /// Removes a layer or small content, whoever uses it. Readers that have it open keep their
+    /// Removes a layer or small content, also one in use. Readers that have it open keep their
     /// file until they close it.
     ///
     /// # Errors
@@ -362,7 +362,7 @@ impl Store {
     }
 
     /// Removes a layer whose bytes were found damaged, also when it is pinned or in use. From
-    /// now on nobody is given anything of it; who reads it is told by its swarm.
+    /// now on no byte of it leaves; its swarm tells its readers.
     ///
     /// # Errors
     /// The disk refused.
@@ -412,7 +412,7 @@ impl Store {
 
     /// Deletes what has left. Blocks on the disk.
     pub(crate) fn delete_dismissed(&self) {
-        // Whoever finds nothing to delete waits for who is at it: the room is free when this returns.
+        // A thread that finds nothing to delete waits for the one that deletes: the room is free when this returns.
         let _deleting = self.deleting.lock();
         let rubbish = self.lock().layers.take_rubbish();
         for dir in rubbish {

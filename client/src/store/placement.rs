@@ -11,7 +11,7 @@ use std::path::Path;
 pub enum Placed {
     /// It shares the cache's blocks until either of them is written (FICLONE).
     Reflink,
-    /// It is a second name of the cache's file, and read-only: whoever wrote into it would write
+    /// It is a second name of the cache's file, and read-only: a write into it would be one
     /// into the cache.
     HardLink,
     /// It has its own copy.

@@ -1,4 +1,4 @@
-//! Directories beside a file that is still arriving: their names can be guessed, so that somebody else
+//! Directories beside a file that is still arriving: their names can be guessed, so that another user
 //! may have made them first.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -10,7 +10,7 @@ use rustix::fs::{FlockOperation, OFlags};
 
 const OTHERS_WRITE: u32 = 0o022;
 
-/// Makes the directory, which nobody else can enter, or takes one of an earlier run.
+/// Makes the directory, which no other user can enter, or takes one of an earlier run.
 ///
 /// # Errors
 /// It cannot be made, or what is there is not this user's own directory, or others may write to it.
@@ -27,7 +27,8 @@ pub fn create(path: &Path) -> io::Result<()> {
     if found.is_dir() && is_own && found.mode() & OTHERS_WRITE == 0 {
         return Ok(());
     }
-    let reason = "it is not a directory of this user's that nobody else can write to: remove it";
+    let reason =
+        "it is not a directory that this user owns and no other user can write to: remove it";
     Err(io::Error::new(io::ErrorKind::PermissionDenied, reason))
 }
 
@@ -39,7 +40,7 @@ pub fn lock_file(path: &Path) -> io::Result<File> {
     options.custom_flags(no_link).open(path)
 }
 
-/// Locks the file until it is closed, or the process ends; false: somebody else has it locked.
+/// Locks the file until it is closed, or the process ends; false: another process has it locked.
 pub fn try_lock(file: &File) -> io::Result<bool> {
     match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(true),

@@ -1,7 +1,7 @@
 //! Makes sealed layers survive a crash, one after the other, on a thread of its own.
 //!
 //! A sealed layer is served from the moment its digest was compared. Recording that costs the
-//! disk four flushes, which nobody waits for: a crash before them costs a download. The thread
+//! disk four flushes, which no caller waits for: a crash before them costs a download. The thread
 //! also notes now and then when layers were last used.
 
 use std::sync::Arc;

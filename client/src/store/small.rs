@@ -50,7 +50,7 @@ impl Store {
         let is_taken = held.packs.insert(record, reserved);
         drop(held);
         if !is_taken {
-            // Somebody else was faster. A restart must not find it twice.
+            // Another thread was faster. A restart must not find it twice.
             let _ = file.forget(place);
         }
         Ok(())
@@ -162,7 +162,7 @@ impl Store {
             .ok()
             .and_then(|bytes| SmallContent::verify(content.clone(), packed.geometry, bytes))
             .filter(|small| *small.sha256() == packed.sha256);
-        // Nor is it damaged when somebody has just removed it.
+        // Nor is it damaged when it has just been removed.
         if small.is_none() && self.remove_small(content) {
             tracing::error!(%content, pack = %packed.file.path().display(), "damaged: removed");
         }

@@ -1,4 +1,4 @@
-//! The swarm's decisions, without IO: which piece, from whom, whom to serve, whom to ban.
+//! The swarm's decisions, without IO: which piece from which peer, which peer to serve, which to ban.
 //!
 //! [`Swarm`] holds no socket, file, timer, clock or source of randomness. The same code is
 //! driven by tokio on a node and by virtual time in the tests.
@@ -259,7 +259,7 @@ impl Swarm {
                     self.picker.unrequest(key, block);
                 }
             }
-            // Interest changes nothing, since nobody is choked; the others are hints.
+            // Interest changes nothing, since no peer is choked; the others are hints.
             _ => {}
         }
     }

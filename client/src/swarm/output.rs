@@ -42,6 +42,6 @@ pub enum Farewell {
 pub enum BlockOutcome {
     /// Put them into the piece.
     Keep,
-    /// Nobody needs them.
+    /// They are not needed.
     Discard,
 }

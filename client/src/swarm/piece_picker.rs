@@ -18,7 +18,7 @@ const UNIT: u32 = 16 * 1024;
 enum PieceState {
     /// It is not needed here.
     Unneeded,
-    /// Nobody was asked for it.
+    /// No peer was asked for it.
     Wanted,
     /// Blocks are asked for or received.
     Fetching(Fetch),
@@ -31,7 +31,7 @@ enum PieceState {
 #[derive(Debug)]
 struct Fetch {
     units: Vec<Unit>,
-    /// The peer that is asked for the rest of the piece; nobody after it went away.
+    /// The peer that is asked for the rest of the piece; none after it went away.
     owner: Option<PeerKey>,
     contributors: Vec<PeerKey>,
 }
@@ -115,7 +115,7 @@ impl PiecePicker {
         !matches!(state, None | Some(PieceState::Held | PieceState::Unneeded))
     }
 
-    /// Only these pieces are needed, of those that nobody was asked for.
+    /// Only these pieces are needed, of those that no peer was asked for.
     pub(super) fn need_only(&mut self, wanted: &Bitfield) {
         for (piece, state) in self.geometry.pieces().zip(&mut self.states) {
             if matches!(state, PieceState::Wanted) && !wanted.has(piece) {

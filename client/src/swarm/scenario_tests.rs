@@ -91,7 +91,7 @@ impl Scenario {
         }
     }
 
-    /// The fluid bound for equal links: everybody's link has to carry the whole once.
+    /// The fluid bound for equal links: each link has to carry the whole once.
     fn bound(&self) -> f64 {
         self.length as f64 / self.rate
     }

@@ -1,4 +1,4 @@
-//! The origin decides which piece it sends to whom.
+//! The origin decides which piece it sends to which peer.
 //!
 //! A seeder that shows all it has sends some pieces twice before others once, and the
 //! slowest first copy ends last. So the origin shows each piece to one peer, the one with
@@ -19,16 +19,16 @@ const MIN_OFFERS: usize = 3;
 const MAX_OFFERS: usize = 64;
 /// Time at the peer's rate that the offers have to cover.
 const OFFER_TIME: Duration = Duration::from_millis(250);
-/// An offer that was not even asked for within this time goes to somebody else.
+/// An offer that was not even asked for within this time goes to another peer.
 const OFFER_EXPIRY: Duration = Duration::from_secs(2);
 
 /// The source pauses: no piece came for so long although the uplink was free.
 const SOURCE_PAUSE: Duration = Duration::from_millis(250);
 
-/// What was shown to whom.
+/// Which peer was shown which piece.
 #[derive(Debug)]
 pub(super) struct SuperSeeder {
-    /// Pieces that nobody was shown yet (or whose only holder-to-be went away), oldest first.
+    /// Pieces that no peer was shown yet (or whose only holder-to-be went away), oldest first.
     unsent: VecDeque<PieceIndex>,
     piece_length: u32,
     /// The peer that was served last, so that equals take turns.
@@ -79,7 +79,7 @@ impl SuperSeeder {
         }
     }
 
-    /// The next piece to show, and to whom. `idle`: the uplink has nothing else to do.
+    /// The next piece to show, and the peer that sees it. `idle`: the uplink has nothing else to do.
     /// While the layer still arrives, a second copy would delay the first copy of the piece
     /// that comes next, so it waits for a pause of the source.
     pub(super) fn next_offer(
@@ -124,7 +124,7 @@ impl SuperSeeder {
         None
     }
 
-    /// The rarest piece for the freest peer; pieces already under way to somebody count as
+    /// The rarest piece for the freest peer; pieces already under way to a peer count as
     /// copies.
     fn further_copy(
         &self,

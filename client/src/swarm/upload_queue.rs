@@ -1,6 +1,6 @@
-//! Whom to serve next.
+//! Which peer to serve next.
 //!
-//! Nobody is choked for barter; what protects the uploader is that few pieces leave at the
+//! No peer is choked for barter; what protects the uploader is that few pieces leave at the
 //! same moment, each one whole, and that the peers take turns piece by piece. Serving many
 //! pieces at once would make the first complete copy later by as many times.
 

@@ -19,7 +19,7 @@ pub use self::verification::{FileReport, FileState, Verification, VerifyError, v
 
 use tokio_util::sync::CancellationToken;
 
-/// Whom to tell of progress, and when to stop.
+/// Where progress is reported, and when to stop.
 #[derive(Clone, Copy)]
 pub struct Watch<'a> {
     /// Called with the bytes of each piece that is done, from any thread.

@@ -1,6 +1,6 @@
 //! What a node tells its supernode about itself with each announce, for the statistics page.
 //!
-//! It travels in the request header [`NodeReport::HEADER`] as base64url of JSON. Whoever does not
+//! It travels in the request header [`NodeReport::HEADER`] as base64url of JSON. A reader that does not
 //! know it, or a field in it, passes it over; what is missing has its default.
 
 use data_encoding::{BASE64, BASE64URL_NOPAD};

@@ -2,7 +2,7 @@
 //! anybody pulls them.
 //! A node asks, so that it needs no port for this.
 //!
-//! Whoever reads one caps its bytes before it is parsed.
+//! The reader caps its bytes before it is parsed.
 
 use flotilla_torrents::{ContentId, PeerId};
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
 //! The messages of `/v1/preheat-jobs`, JSON: layers for the swarm before anybody
 //! pulls them.
 //!
-//! Whoever reads one caps its bytes before it is parsed.
+//! The reader caps its bytes before it is parsed.
 
 use flotilla_torrents::Digest;
 use serde::{Deserialize, Serialize};
@@ -50,7 +50,7 @@ pub enum JobState {
     Success,
     /// Not everything is; the cause says why.
     Failure,
-    /// Somebody has cancelled it.
+    /// It was cancelled.
     Cancelled,
 }
 

@@ -1,6 +1,6 @@
 //! The messages of the cluster's HTTP API, JSON.
 //!
-//! Whoever reads one caps the bytes of the body before it is parsed.
+//! The reader caps the bytes of the body before it is parsed.
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ pub struct Hello {
     pub ticket_key: TicketKey,
     /// Where its seeder listens, on the host that answered.
     pub peer_port: u16,
-    /// Registries (`http[s]://HOST[:PORT]`) that share their layers: a caller whom one of them
+    /// Registries (`http[s]://HOST[:PORT]`) that share their layers: a caller that one of them
     /// lets in may have the layer that another one sent.
     pub shared_origins: Vec<String>,
 }
@@ -80,7 +80,7 @@ pub enum OpenResponse {
         reason: String,
     },
     /// The supernode takes what is offered, by `PUT /v1/swarms/{id}/content`. It opens the swarm
-    /// to nobody before the whole is there and matches its digest.
+    /// to no peer before the whole is there and matches its digest.
     Wanted {
         /// The swarm that it would seed.
         swarm: InfoHash,
@@ -119,7 +119,7 @@ pub struct SwarmDescriptor {
     /// Where the supernode's seeder listens, on the host that answered.
     pub peer_port: u16,
     /// The source's `ETag`, else its `Last-Modified`, for content without digest: what a node
-    /// that goes on at the source asks with.
+    /// that continues at the source asks with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validator: Option<String>,
     /// The content itself, when it is no longer than [`InlineContent::MAX_LENGTH`].

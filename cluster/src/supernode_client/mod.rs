@@ -1,5 +1,9 @@
 //! Speaks the cluster API of the supernodes, and knows which of them are healthy.
 
+mod error;
+mod preheats;
+mod supernodes;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,13 +23,13 @@ use url::Url;
 use crate::SignedTicket;
 use crate::child_span;
 use crate::messages::node_report::NodeReport;
-use crate::messages::orders::{OpenOrdered, OrderEvent, OrderOutcome, TakeOrders};
-use crate::messages::preheats::{JobStatus, PreheatEvent, PreheatRequest};
 use crate::messages::swarms::{Hello, OpenRequest, OpenResponse, RegisteredTorrent, SwarmEvent};
 use crate::rate_limit::RateLimiter;
 use crate::redact::root_cause;
-use crate::rendezvous;
 use crate::trace::{self, TraceParent};
+
+pub use self::error::SupernodeError;
+pub use self::supernodes::Supernodes;
 
 /// A supernode in the same cluster answers a connection attempt in a millisecond.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
@@ -46,50 +50,6 @@ const MAX_EVENT_BYTES: usize = 48 * 1024 * 1024;
 const EVENT_TIMEOUT: Duration = Duration::from_millis(2500);
 
 const TICKET: &str = "x-flotilla-ticket";
-
-/// A call to a supernode failed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SupernodeError {
-    /// It cannot be reached, or went silent.
-    #[error("supernode {supernode} cannot be reached: {reason}")]
-    Unreachable {
-        /// Its URL.
-        supernode: Url,
-        /// What happened.
-        reason: String,
-    },
-    /// It does not take this node for a member of the cluster.
-    #[error(
-        "supernode {supernode} refuses this node: wrong or missing join token (set FLOTILLA_JOIN_TOKEN or --join-token-file to the cluster's)"
-    )]
-    NotAMember {
-        /// Its URL.
-        supernode: Url,
-    },
-    /// It answered something that is not understood.
-    #[error("supernode {supernode} answered {what}")]
-    Unexpected {
-        /// Its URL.
-        supernode: Url,
-        /// The answer, in brief.
-        what: String,
-    },
-    /// None of them can be asked now; what they failed with last.
-    #[error("{0}")]
-    NoneHealthy(String),
-}
-
-impl SupernodeError {
-    /// In a word, for traces.
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Unreachable { .. } | Self::NoneHealthy(_) => "unreachable",
-            Self::NotAMember { .. } => "not_a_member",
-            Self::Unexpected { .. } => "unexpected_answer",
-        }
-    }
-}
 
 /// One supernode.
 #[derive(Clone, Debug)]
@@ -297,70 +257,6 @@ impl Supernode {
         Ok(registered.info_hash)
     }
 
-    /// Has it preheat without anybody who waits.
-    pub async fn submit_preheat(
-        &self,
-        request: &PreheatRequest,
-    ) -> Result<JobStatus, SupernodeError> {
-        let post = self.member(self.0.http.post(self.endpoint("v1/preheat-jobs")));
-        self.job_status(post.json(request)).await
-    }
-
-    /// What becomes of each layer of a preheat, from its beginning.
-    pub async fn preheat_events(
-        &self,
-        id: u64,
-    ) -> Result<BoxStream<'static, Result<PreheatEvent, SupernodeError>>, SupernodeError> {
-        let get = self.get(&format!("v1/preheat-jobs/{id}/events"));
-        let sent = tokio::time::timeout(CALL_TIMEOUT, self.call(get)).await;
-        let reply = sent.map_err(|_| self.silent())??;
-        Ok(Box::pin(events_of(self.clone(), reply)))
-    }
-
-    async fn job_status(
-        &self,
-        request: reqwest::RequestBuilder,
-    ) -> Result<JobStatus, SupernodeError> {
-        let reply = self.call(request.timeout(OPEN_TIMEOUT)).await?;
-        let bytes = self.read_bounded(reply, MAX_REPLY_BYTES).await?;
-        serde_json::from_slice(&bytes).map_err(|e| self.unexpected(e.to_string()))
-    }
-
-    /// What this node is to fetch, for as long as it listens.
-    pub async fn orders(
-        &self,
-        node: &TakeOrders,
-    ) -> Result<BoxStream<'static, Result<OrderEvent, SupernodeError>>, SupernodeError> {
-        let post = self.member(self.0.http.post(self.endpoint("v1/orders")));
-        let sent = tokio::time::timeout(CALL_TIMEOUT, self.call(post.json(node))).await;
-        let reply = sent.map_err(|_| self.silent())??;
-        Ok(Box::pin(events_of(self.clone(), reply)))
-    }
-
-    /// Asks for the swarm of an ordered layer.
-    pub async fn open_ordered(
-        &self,
-        job: u64,
-        asked: &OpenOrdered,
-    ) -> Result<OpenResponse, SupernodeError> {
-        let url = self.endpoint(&format!("v1/orders/{job}/swarms"));
-        let post = self.member(self.0.http.post(url)).timeout(OPEN_TIMEOUT);
-        let reply = self.call(post.json(asked)).await?;
-        let bytes = self.read_bounded(reply, MAX_REPLY_BYTES).await?;
-        serde_json::from_slice(&bytes).map_err(|e| self.unexpected(e.to_string()))
-    }
-
-    /// Tells what has become of an ordered layer.
-    pub async fn tell_outcome(
-        &self,
-        job: u64,
-        outcome: &OrderOutcome,
-    ) -> Result<(), SupernodeError> {
-        let url = self.endpoint(&format!("v1/orders/{job}/outcomes"));
-        let post = self.member(self.0.http.post(url)).timeout(CALL_TIMEOUT);
-        self.call(post.json(outcome)).await.map(drop)
-    }
-
     /// What it tells of itself.
     pub async fn statistics<T: DeserializeOwned>(
         &self,
@@ -534,50 +430,4 @@ fn events_of<T: DeserializeOwned + Send>(
             }
         }
     })
-}
-
-/// All supernodes of the cluster.
-#[derive(Clone, Debug)]
-pub struct Supernodes(Vec<Supernode>);
-
-impl Supernodes {
-    /// Those of a cluster.
-    ///
-    /// # Errors
-    /// The HTTP client cannot be made.
-    pub fn new(urls: &[Url], join_token: Option<&str>) -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .build()?;
-        Ok(Self(
-            urls.iter()
-                .map(|url| Supernode::new(url.clone(), join_token, http.clone()))
-                .collect(),
-        ))
-    }
-
-    /// All of them, as they were listed.
-    pub fn all(&self) -> &[Supernode] {
-        &self.0
-    }
-
-    /// The supernodes to ask for `key`, the responsible one first; those that failed a
-    /// moment ago are left out.
-    pub fn for_key(&self, key: &str) -> impl Iterator<Item = &Supernode> {
-        rendezvous::ranked(key, self.0.iter().map(|supernode| supernode.url().as_str()))
-            .into_iter()
-            .filter_map(|index| self.0.get(index))
-            .filter(|supernode| !supernode.is_avoided())
-    }
-}
-
-impl Supernodes {
-    /// Why none of them can be asked now.
-    pub fn none_healthy(&self) -> SupernodeError {
-        let failures: Vec<String> = self.0.iter().filter_map(Supernode::last_failure).collect();
-        SupernodeError::NoneHealthy(failures.join("; "))
-    }
 }

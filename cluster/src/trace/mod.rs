@@ -1,6 +1,6 @@
 //! Spans of requests that are traced over several processes.
 //!
-//! They have a [`TARGET`] of their own: whoever exports traces enables it, and nobody else; a span
+//! They have a [`TARGET`] of their own: only an exporter of traces enables it; a span
 //! that is not enabled costs one load. This crate and those above it know `tracing` alone; how the
 //! name of a trace gets into a span and out of it is told by the program, see [`carry_with`].
 

@@ -37,7 +37,7 @@ impl Drop for Waiting {
 /// Those that wait for one swarm.
 #[derive(Debug, Default)]
 pub struct PieceTraces {
-    /// Nobody waits mostly: a piece then costs this load.
+    /// Mostly no request waits: a piece then costs this load.
     has_any: AtomicBool,
     waiting: Mutex<Vec<Weak<Waiting>>>,
 }

@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn other_sections_and_no_file_name_nobody() {
+    fn other_sections_and_no_file_name_no_supernode() {
         assert!(read("[other]\naddress=10.0.0.1\n").is_empty());
         assert!(
             supernodes(Path::new("/nonexistent/dragonfly.conf"))

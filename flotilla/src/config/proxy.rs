@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::Args;
-use flotilla_registry::host::RegistryHost;
+use flotilla_registry::names::host::RegistryHost;
 use url::Url;
 
 use super::common::CommonOptions;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use flotilla_registry::host::RegistryHost;
+use flotilla_registry::names::host::RegistryHost;
 use flotilla_registry::tls::{ClientCertificate, RegistryTls};
 use flotilla_registry::token::TokenCertificate;
 

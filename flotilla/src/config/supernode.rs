@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::Args;
-use flotilla_registry::registry_origin::RegistryOrigin;
+use flotilla_registry::names::registry_origin::RegistryOrigin;
 use flotilla_seeder::OpenRepository;
 use url::Url;
 

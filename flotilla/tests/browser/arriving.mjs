@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { DESKTOP, inBrowser } from './browser.mjs';
-import { assertEveryLook, assertKeyboard } from './everybody.mjs';
+import { assertEveryLook, assertKeyboard } from './every_look.mjs';
 
 await inBrowser(async (browser) => {
   await browser.open('/#/swarms');
@@ -37,7 +37,7 @@ async function assertArrival(browser) {
     // Nodes tell how far they are every few seconds.
     assert.notEqual(await page.locator('.facts div').filter({ has: page.getByText('Progress', { exact: true }) }).locator('dd').textContent(), '0 %');
   });
-  // The map, the nodes and who serves whom in one picture.
+  // The map, the nodes and the transfers in one picture.
   await page.setViewportSize({ ...DESKTOP, height: 1500 });
   await browser.screenshot('stats-swarm-arriving.png');
   await page.setViewportSize(DESKTOP);
@@ -46,7 +46,7 @@ async function assertArrival(browser) {
   await browser.eventually(async () => assert.match((await look()).words, /all are here/));
   const graph = page.locator('svg.graph');
   assert.ok(await graph.locator('line').count() >= 3);
-  assert.match(await graph.getAttribute('aria-label'), /^Who serves whom: 4 peers;/);
+  assert.match(await graph.getAttribute('aria-label'), /^Transfers between peers: 4 peers;/);
 }
 
 // Each cell is the API's number, in the page's own units. Returns the views there are.

@@ -15,7 +15,7 @@ const ARGUMENTS = [
 export const DESKTOP = { width: 1280, height: 900 };
 export const PHONE = { width: 360, height: 740 };
 
-// `node SCRIPT SUPERNODE PROFILE`: runs `steps` in a new browser that ends with them, or with whoever
+// `node SCRIPT SUPERNODE PROFILE`: runs `steps` in a new browser that ends with them, or with the process that
 // holds this program's standard input.
 export async function inBrowser(steps) {
   const [supernode, profile] = process.argv.slice(2);
@@ -122,7 +122,7 @@ class Browser {
     assert.ok(passes.length > 10, `axe looked at ${passes.length} rules only: ${what}`);
   }
 
-  // A picture, where somebody wants it: in the directory that FLOTILLA_SCREENSHOTS names.
+  // A picture, if one is wanted: in the directory that FLOTILLA_SCREENSHOTS names.
   async screenshot(name) {
     if (process.env.FLOTILLA_SCREENSHOTS) {
       await this.page.screenshot({ path: join(process.env.FLOTILLA_SCREENSHOTS, name) });

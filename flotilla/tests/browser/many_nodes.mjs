@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { PHONE, inBrowser } from './browser.mjs';
-import { focused, tabTo } from './everybody.mjs';
+import { focused, tabTo } from './every_look.mjs';
 
 // As the nodes call themselves; a name is cut after 255 characters.
 const HOSTILE = [

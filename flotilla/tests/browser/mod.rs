@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 
 /// Runs until it ends by itself, or this is dropped: the script ends, and its browser with it, when
-/// nobody holds its standard input any more, also when the test is killed.
+/// its standard input is closed, also when the test is killed.
 pub struct Script {
     child: Child,
     input: Option<ChildStdin>,

@@ -1,4 +1,4 @@
-//! Straight from the source into a part file: goes on where it was, begins anew when the content
+//! Straight from the source into a part file: continues where it was, begins anew when the content
 //! has changed, asks again when the connection breaks.
 
 use std::path::PathBuf;

@@ -28,7 +28,7 @@ pub struct Netrc {
 }
 
 impl Netrc {
-    /// Where the file is when nobody says: `NETRC` of the environment, else `~/.netrc`.
+    /// Where the file is by default: `NETRC` of the environment, else `~/.netrc`.
     pub fn usual_path() -> Option<PathBuf> {
         match std::env::var_os("NETRC") {
             Some(path) if !path.is_empty() => Some(path.into()),

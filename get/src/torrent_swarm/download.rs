@@ -75,7 +75,7 @@ pub struct DownloadOptions {
     /// pieces that selected files share with others are fetched and served.
     pub filter: PathFilter,
     /// Where it appears, whole and verified, or not at all. Until then it is in a hidden directory
-    /// beside that, where the next run of the same files goes on.
+    /// beside that, where the next run of the same files continues.
     pub output: Output,
     /// How to take part.
     pub swarm: SwarmOptions,
@@ -134,8 +134,8 @@ pub struct Downloaded {
 #[non_exhaustive]
 pub enum DownloadError {
     /// Neither peers, nor trackers, nor web seeds.
-    #[error("nobody to ask: the torrent names no tracker and no web seed, and no peer was given")]
-    NobodyToAsk,
+    #[error("no peer to ask: the torrent names no tracker and no web seed, and no peer was given")]
+    NoPeerToAsk,
     /// The metainfo that the magnet link names is refused.
     #[error("the torrent is refused: {0}")]
     Metainfo(#[from] MetainfoError),
@@ -209,7 +209,7 @@ pub async fn download(
     let unnamed = peers.is_empty() && options.swarm.peers.is_empty();
     let needs_peer = matches!(options.source, TorrentSource::Magnet(_)) || web_seeds.is_empty();
     if unnamed && tiers.iter().all(Vec::is_empty) && needs_peer {
-        return Err(DownloadError::NobodyToAsk);
+        return Err(DownloadError::NoPeerToAsk);
     }
     let info_hash = options.source.info_hash();
     let has_metainfo = matches!(options.source, TorrentSource::Metainfo(_));

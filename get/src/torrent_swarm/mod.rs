@@ -30,7 +30,7 @@ use self::peer_finder::Announcer;
 /// How a torrent's swarm is taken part in.
 ///
 /// # Defaults
-/// Any address and a port of the system's choice, no limits, nobody beside what the torrent names.
+/// Any address and a port of the system's choice, no limits, no peer beside what the torrent names.
 #[derive(Clone, Debug)]
 pub struct SwarmOptions {
     /// Where peers connect to.
@@ -89,7 +89,7 @@ struct Participation {
     trouble: watch::Receiver<Option<String>>,
     announcing: JoinHandle<()>,
     stop: CancellationToken,
-    /// Whoever drops this wants no more of it.
+    /// Dropped when no more of it is wanted.
     _stop_when_dropped: DropGuard,
     /// The engine's store, in which nothing is kept.
     _scratch: tempfile::TempDir,

@@ -31,7 +31,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often the known peers are named to a swarm, which dials those that it may.
 const REOFFER_INTERVAL: Duration = Duration::from_secs(3);
 
-/// The peers that are known, for everybody who wants to watch them grow.
+/// The peers that are known, for every task that watches them grow.
 pub(crate) type KnownPeers = watch::Sender<BTreeSet<SocketAddr>>;
 
 /// What trackers are told.
@@ -132,7 +132,7 @@ impl Announcer {
             ip: None,
             uploaded: counter(|swarm| swarm.counters().uploaded.load(Ordering::Relaxed)),
             downloaded: counter(|swarm| swarm.counters().downloaded.load(Ordering::Relaxed)),
-            // Before there is a metainfo nobody knows; 0 would name this a seeder.
+            // Unknown before there is a metainfo; 0 would name this a seeder.
             left: swarm.as_ref().map_or(1, missing),
             event,
             numwant: Some(if event == Some(AnnounceEvent::Stopped) {

@@ -1,7 +1,7 @@
 //! Torrents between flotilla and aria2, transmission, libtorrent and qBittorrent on loopback: each
 //! downloads from flotilla as the only seeder, and flotilla from each.
 //!
-//! Needs aria2c, transmission-cli, Debian's python3-libtorrent and qbittorrent-nox (`make setup`). Nobody needs a
+//! Needs aria2c, transmission-cli, Debian's python3-libtorrent and qbittorrent-nox (`make setup`). None needs a
 //! tracker: flotilla dials the others, which also spares them a loopback address that they would
 //! not dial themselves (transmission).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
@@ -30,7 +30,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 const PYTHON: &str = "/usr/bin/python3";
 
 /// transmission-cli ends when it happens to look while it turns a magnet link into a torrent, which
-/// it calls stopped; started again it goes on. It ends with the shell.
+/// it calls stopped; started again it continues. It ends with the shell.
 const TRANSMISSION: &str =
     r#"while :; do setpriv --pdeathsig KILL -- transmission-cli "$@"; sleep 1; done"#;
 
@@ -207,7 +207,7 @@ impl Content {
         })
     }
 
-    /// `client` gets the content, with nobody but flotilla to have it from.
+    /// `client` gets the content, with flotilla alone to have it from.
     async fn goes_to(&self, client: Client, source: &str) {
         let target = tempfile::tempdir().unwrap();
         let running = client.start(source, target.path()).await;
@@ -223,7 +223,7 @@ impl Content {
         seeding.end().await;
     }
 
-    /// Flotilla gets the content, with nobody but `client` to have it from.
+    /// Flotilla gets the content, with `client` alone to have it from.
     async fn comes_from(&self, client: Client, source: TorrentSource) {
         let running = client
             .start(&self.torrent_file(), self.scratch.path())

@@ -37,7 +37,7 @@ impl Tracker {
     }
 }
 
-/// Announces without an event are heard and never answered, so that whoever asks is waiting for that
+/// Announces without an event are heard and never answered, so that the client is waiting for that
 /// when the download ends.
 async fn answer(
     mut stream: TcpStream,

@@ -27,7 +27,7 @@ async fn of_too_many_peers_those_of_the_canonical_order_are_dialled() {
         peers.push(listener.local_addr().unwrap());
         let dialled = dialled.clone();
         tokio::spawn(async move {
-            // Whoever is met and says nothing keeps its place for some seconds.
+            // A peer that is met and says nothing keeps its place for some seconds.
             let met = listener.accept().await.unwrap();
             dialled.send(last).unwrap();
             std::future::pending::<()>().await;

@@ -132,7 +132,7 @@ async fn who_has_a_few_files_serves_their_pieces_with_what_others_share() {
     let got = run(selected(second.path(), address)).await.unwrap();
     assert!(is_file_of(&content, &got.path, "sub/b?.bin"));
     assert_eq!(got.fetched, PIECE);
-    // Nobody takes a few files for the whole.
+    // A few files are not taken for the whole.
     let mut everything = selected(second.path(), address);
     everything.filter = PathFilter::default();
     everything.output = Output::At(second.path().join("whole"));

@@ -21,8 +21,8 @@ use crate::stats::ProxyStats;
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// For one address, so that the next one gets its turn.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(4);
-/// Without a byte in either direction: what is spoken inside, and how long it pauses, is not
-/// known here, but an hour is more than connections survive in most NATs.
+/// Without a byte in either direction. The protocol inside is not known here, nor how long it
+/// pauses; an hour is more than connections survive in most NATs.
 const TUNNEL_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 const BUFFER: usize = 64 * 1024;
 
@@ -75,7 +75,7 @@ pub(crate) async fn tunnel(
 ) {
     let client = match hyper::upgrade::on(request).await {
         Ok(client) => client,
-        Err(error) => return tracing::debug!(%error, "the client left before its tunnel was open"),
+        Err(error) => return tracing::debug!(%error, "client left before its tunnel was open"),
     };
     let activity = Activity::new();
     // What the server says or hears passes here too.

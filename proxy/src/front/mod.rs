@@ -1,5 +1,5 @@
-//! The side that faces engines and registries: connections in, requests dispatched, everything that
-//! is no layer passed through unchanged.
+//! The side that faces engines and registries: takes connections, dispatches requests, and passes
+//! everything but layers through unchanged.
 
 pub(crate) mod connect;
 pub(crate) mod connection;

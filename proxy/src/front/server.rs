@@ -38,7 +38,7 @@ const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How often abandoned uploads are looked for.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
-/// Pushed layers hashed and given away at the same time.
+/// Pushed layers that are hashed at the same time.
 const MAX_KEEPING: usize = 2;
 
 /// Configuration of a [`Proxy`].
@@ -54,7 +54,7 @@ pub struct ProxyConfig {
     pub mirror_hosts: Vec<String>,
     /// How registries are verified.
     pub registry_tls: RegistryTls,
-    /// Token services whose tokens need not be shown to their registries.
+    /// Token services whose tokens the proxy verifies itself.
     pub token_certificates: Vec<TokenCertificate>,
     /// Whether layers seed as soon as they were pushed through the proxy.
     pub seed_pushed: bool,
@@ -200,7 +200,7 @@ impl Proxy {
         tracing::info!(
             connections = connections.len(),
             tunnels = tunnels.len(),
-            "draining"
+            "proxy is draining"
         );
         connections.close();
         tunnels.close();

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
-use flotilla_registry::api_path;
+use flotilla_registry::names::api_path;
 use http::header::{HOST, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, StatusCode, Uri};
@@ -221,7 +221,7 @@ fn named(ns: &str, mirrors: &MirrorHosts) -> Result<Registry, Refusal> {
             StatusCode::MISDIRECTED_REQUEST,
             "UNSUPPORTED",
             format!(
-                "this flotilla proxy is no mirror of {authority}: add it to mirror_hosts in the proxy's configuration"
+                "this flotilla proxy is not a mirror of {authority}: add it to mirror_hosts in the proxy's configuration"
             ),
         )
     })

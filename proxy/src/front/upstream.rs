@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla_registry::host::{PerRegistry, RegistryHost};
+use flotilla_registry::names::host::{PerRegistry, RegistryHost};
 use flotilla_registry::tls::RegistryTls;
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
@@ -26,8 +26,8 @@ use crate::stats::ProxyStats;
 /// Half of what engines give a mirror. To wait as long as dockerd waits for the registry itself
 /// would be too long to find out that it is down.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Below the keep-alive of the servers in use (nginx 75 s, Go none), so that they do not
-/// close a connection just as it is used again.
+/// Below the keep-alive of the servers in use (nginx 75 s, Go unlimited), so that they do not close a
+/// connection just as it is used again.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 const MAX_IDLE: usize = 16;
 

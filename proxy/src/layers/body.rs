@@ -1,5 +1,5 @@
-//! The body of a layer's response: bytes of the swarm as long as they come, of the registry
-//! where they do not, in one unbroken sequence.
+//! The body of a layer's response: one unbroken sequence of bytes, from the swarm as long as it
+//! delivers and from the registry otherwise.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -22,8 +22,8 @@ use crate::stats::ProxyStats;
 /// The swarm reports its own stalls, the slowest after 15 seconds; this guards against a
 /// reader that does not.
 const SWARM_TIMEOUT: Duration = Duration::from_secs(20);
-/// Failures in a row, without a byte in between, before the response is given up. With the
-/// pauses between them a registry that restarts has about six seconds.
+/// Failures in a row, without a byte in between, before the response is given up. The pauses between
+/// them give a registry about six seconds to restart.
 const MAX_FAILURES: u32 = 12;
 const MIN_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(3);

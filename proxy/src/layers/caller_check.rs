@@ -1,4 +1,4 @@
-//! Every caller is authorized at the registry, also for a layer that is already here.
+//! Authorizes every caller at the registry, also for a layer that is already here.
 
 use flotilla_registry::authorization::Authorizer;
 use flotilla_registry::source::{Source, SourceConfig, SourceError};
@@ -9,7 +9,7 @@ use url::Url;
 use crate::layers::source::NotDelivered;
 use crate::marks::Mark;
 
-/// Asks registries whether a caller may have a blob that is here; a yes is kept for a minute at most.
+/// Asks registries whether a caller may have a blob that is here. A yes is valid for a minute at most.
 #[derive(Debug)]
 pub(crate) struct CallerCheck(Authorizer);
 
@@ -24,7 +24,7 @@ impl CallerCheck {
     }
 
     /// # Errors
-    /// The registry does not say yes; it shall say so itself.
+    /// The registry does not say yes. Its own answer is the one to give.
     pub(crate) async fn admit(
         &self,
         url: &Url,

@@ -1,4 +1,4 @@
-//! What clients of the node's control socket ask for, authorized as engines' requests are.
+//! Content for clients of the node's control socket, authorized like the requests of engines.
 
 use std::sync::Arc;
 
@@ -16,8 +16,8 @@ use crate::layers::source::NotDelivered;
 use crate::marks::set_mark;
 use crate::stats::ProxyStats;
 
-/// A node's content for its control socket. The source says for every caller whether he may have
-/// it: to this node when it has the layer, to the supernode otherwise.
+/// A node's content for its control socket. The source authorizes every caller: asked by this node
+/// when the layer is here, by the supernode otherwise.
 #[derive(Debug)]
 pub struct CheckedContent {
     node: Node,
@@ -41,8 +41,8 @@ impl CheckedContent {
 
     async fn checked(&self, mut request: ContentRequest) -> Result<Layer, OpenError> {
         let wanted = request.digest.take();
-        // A digest names content for the blob's own URL only: a yes to another URL says nothing
-        // about who may have it. For others it is compared once the content is here.
+        // A digest names content for the blob's own URL only: a yes to another URL does not
+        // authorize this blob. For other URLs the digest is compared once the content is here.
         let Some(digest) = wanted.filter(|digest| is_blob(&request.url, digest)) else {
             return self.node.open(request).await;
         };

@@ -1,4 +1,4 @@
-//! Layers: recognized in a [`request`], the caller checked, opened at a [`source`], answered by a
+//! Layers: recognised in a [`request`], the caller checked, opened at a [`source`], answered by a
 //! [`response`] whose [`body`] comes from the swarm and, where the swarm does not deliver, from the
 //! registry ([`fallback`]).
 

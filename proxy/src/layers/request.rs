@@ -2,7 +2,7 @@
 
 use flotilla_client::ByteRange;
 use flotilla_registry::Repository;
-use flotilla_registry::api_path::{ApiPath, Endpoint, PathPrefix};
+use flotilla_registry::names::api_path::{ApiPath, Endpoint, PathPrefix};
 use flotilla_torrents::Digest;
 use http::header::{
     self, CONTENT_LENGTH, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
@@ -163,5 +163,93 @@ mod tests {
         );
         assert_eq!(recognise(&path, &[(CONTENT_LENGTH, "3")]), None);
         assert!(recognise(&path, &[(CONTENT_LENGTH, "0")]).is_some());
+    }
+
+    mod of_any_path {
+        use flotilla_registry::{BlobUrl, origin_of};
+        use proptest::prelude::*;
+        use url::Url;
+
+        use super::super::*;
+        use super::DIGEST;
+        use crate::manifests::tee::ManifestRequest;
+        use crate::pushes::completion::completed_upload;
+
+        const PIECES: &[&str] = &[
+            "/",
+            "v2",
+            "/v2/",
+            "a",
+            "A",
+            "/blobs/",
+            "/manifests/",
+            "/uploads/",
+            "..",
+            "/../",
+            "/./",
+            "%2e%2e",
+            "%2F",
+            "//",
+            "___",
+            "?x",
+            "?",
+            "1.0",
+            DIGEST,
+        ];
+
+        fn target() -> impl Strategy<Value = Uri> {
+            let end = prop_oneof![
+                3 => Just(format!("blobs/{DIGEST}")),
+                1 => Just("manifests/1.0".to_owned()),
+                1 => Just(format!("blobs/uploads/3f?digest={DIGEST}")),
+            ];
+            let prefix = prop_oneof![2 => Just(""), 1 => Just("/repository/docker")];
+            let change = (prop::sample::select(PIECES), any::<prop::sample::Index>());
+            let parts = (
+                prefix,
+                "[a-z]{1,3}(/[a-z]{1,3})?",
+                end,
+                prop::option::of(change),
+            );
+            parts.prop_filter_map("no target", |(prefix, name, end, change)| {
+                let mut path = format!("{prefix}/v2/{name}/{end}");
+                if let Some((piece, at)) = change {
+                    // Behind the slash that ends the authority.
+                    path.insert_str(1 + at.index(path.len()), piece);
+                }
+                format!("http://reg.test:5000{path}").parse().ok()
+            })
+        }
+
+        proptest! {
+            #![proptest_config(ProptestConfig {
+                cases: 4000,
+                failure_persistence: None,
+                ..ProptestConfig::default()
+            })]
+
+            /// The supernode reads the URL, the registry reads the target: both mean one blob.
+            #[test]
+            fn what_the_swarm_is_asked_for_is_what_the_registry_would_be(target in target()) {
+                let url: Url = target.to_string().parse().unwrap();
+                let recognised = BlobRequest::recognise(&Method::GET, &target, &HeaderMap::new());
+                // An empty query is one.
+                let read = BlobUrl::of(&url).filter(|_| url.path() == target.path());
+                prop_assert_eq!(recognised.is_some(), read.is_some(), "{}", target);
+                if let (Some(blob), Some(read)) = (recognised, read) {
+                    prop_assert_eq!(&blob.repository, read.repository());
+                    prop_assert_eq!(&blob.prefix, read.prefix());
+                    prop_assert_eq!(&blob.digest, read.digest());
+                    prop_assert!(ManifestRequest::recognise(&Method::GET, &target).is_none());
+                }
+                if let Some((pushed, digest)) = completed_upload(&Method::PUT, &target) {
+                    let read = BlobUrl::of(&pushed).unwrap();
+                    prop_assert_eq!(read.digest(), &digest);
+                    let upload = format!("{}/v2/{}/blobs/uploads", read.prefix(), read.repository());
+                    prop_assert!(target.path().starts_with(&upload), "{}", target);
+                    prop_assert_eq!(origin_of(&pushed), format!("http://reg.test:5000{}", read.prefix()));
+                }
+            }
+        }
     }
 }

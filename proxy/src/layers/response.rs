@@ -31,16 +31,15 @@ use crate::pushes::uploads::Pushed;
 use crate::spans;
 use crate::stats::ProxyStats;
 
-/// The longest wait for a supernode that waits for the registry. Engines give up on headers
-/// after 30 seconds.
+/// For a supernode that waits for the registry. Engines wait 30 seconds for a response head.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The longest range of a lazy reader (estargz, zstd:chunked, SOCI): programs wait for just these
 /// bytes, which may be the layer's last ones. A reader of more reads all of it: it waits for the
 /// swarm, so that the registry does not send it twice. As long as SOCI's spans.
 const MAX_LAZY_LENGTH: u64 = 4 * 1024 * 1024;
-/// For a lazily read range to be published, before the registry is asked for it: about what
-/// asking takes, so that what is just arriving is not sent twice.
+/// For a lazily read range to be published before the registry is asked for it. About as long as
+/// asking takes, so that bytes that are just arriving are not sent twice.
 const LAZY_TIMEOUT: Duration = Duration::from_millis(250);
 
 const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -52,9 +51,9 @@ pub(crate) struct Layers {
     pub(crate) callers: CallerCheck,
     pub(crate) upstream: Upstream,
     pub(crate) stats: Arc<ProxyStats>,
-    /// What people call the images of layers.
+    /// The names of the images of layers.
     pub(crate) names: ImageNames,
-    /// Pushed layers that are hashed and given away; the next pushes need the machine as well.
+    /// Limits the pushed layers that are hashed at the same time: the next pushes need the machine too.
     pub(crate) keeping: Semaphore,
 }
 
@@ -62,8 +61,8 @@ impl Layers {
     /// The response, or why the request goes to the registry as it came.
     ///
     /// # Errors
-    /// The caller is not, or not yet, let in; or the swarm does not deliver. In both cases the
-    /// registry's own answer is the right one.
+    /// The caller is not authorized yet, or the swarm does not deliver. In both cases the registry's
+    /// own answer is the right one.
     pub(crate) async fn answer(
         &self,
         blob: &BlobRequest,

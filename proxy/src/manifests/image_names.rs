@@ -1,7 +1,7 @@
 //! Which images layers belong to, as people name them: `registry/repository:tag`.
 //!
-//! For people who look; nothing depends on it. What a tag leads to is learnt from the manifests that
-//! pass by, see [`manifest_tee`](crate::manifests::tee).
+//! For the statistics page; nothing depends on it. What a tag leads to is learnt from the manifests that
+//! pass by, see [`tee`](crate::manifests::tee).
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -37,7 +37,7 @@ impl Image {
 
 impl ImageNames {
     /// The tag has been asked for, and leads to `manifest` as far as the registry said so. What it
-    /// led to before counts no longer when that is another one.
+    /// led to before is forgotten when that is another manifest.
     pub(crate) fn note_tag(&self, repository: &str, tag: &str, manifest: Option<&Digest>) {
         let mut images = self.lock();
         let known = |image: &Image| image.repository == repository && image.tag == tag;

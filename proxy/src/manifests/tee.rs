@@ -1,10 +1,9 @@
-//! Reads along while manifests pass, and tells [`ImageNames`] what is in them. The answer is neither
-//! held up nor changed by it, whatever it is.
+//! Reads manifests as they pass, for [`ImageNames`]. It neither delays nor changes an answer.
 
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use flotilla_registry::api_path::{ApiPath, Endpoint, PathPrefix};
+use flotilla_registry::names::api_path::{ApiPath, Endpoint, PathPrefix};
 use flotilla_registry::{Reference, Repository};
 use flotilla_torrents::Digest;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
@@ -20,7 +19,7 @@ use crate::stats::ProxyStats;
 
 /// Registries take manifests of up to this (OCI distribution-spec, "Pushing manifests").
 const MAX_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
-/// Manifests that are read along at the same time; those beyond pass all the same.
+/// Manifests that are read at the same time; further ones pass unread.
 const AT_ONCE: usize = 16;
 /// Bytes that are parsed at once, in some 100 µs: an engine asks for the layers as soon as it has
 /// them. Larger ones are parsed elsewhere.
@@ -29,7 +28,7 @@ const DOCKER_CONTENT_DIGEST: &str = "docker-content-digest";
 /// Where Docker Hub's API is, and what people call it.
 const HUB: [&str; 2] = ["registry-1.docker.io", "docker.io"];
 
-/// Listens to manifests. Cheap to clone.
+/// Reads manifests as they pass. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct ManifestTee {
     names: ImageNames,
@@ -79,7 +78,7 @@ impl ManifestTee {
         }
     }
 
-    /// The answer to `asked`, which is read along if it leads from a tag to layers.
+    /// The answer to `asked`, which is read as it passes if it leads from a tag to layers.
     pub(crate) fn listen(
         &self,
         asked: ManifestRequest,
@@ -264,7 +263,7 @@ mod tests {
             (
                 &format!("https://reg.test:443/v2/a/manifests/{digest}"),
                 "reg.test/a",
-                Reference::Digest(digest.clone()),
+                Reference::Digest(digest),
             ),
             (
                 "https://reg.test/repository/docker/v2/a/manifests/1",

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use data_encoding::{BASE64, BASE64URL_NOPAD};
-use flotilla_registry::api_path;
 use flotilla_registry::challenge::{Challenge, token_url};
+use flotilla_registry::names::api_path;
 use http::header::{
     AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, LINK, LOCATION, USER_AGENT, WWW_AUTHENTICATE,
 };
@@ -323,7 +323,7 @@ fn bad_scope(message: &str) -> Refusal {
 /// Its credentials must not go to the default registry instead.
 fn not_mirrored(host: &str) -> Refusal {
     let message = format!(
-        "this flotilla proxy is no mirror of {host}: start it with --mirror-host {host} (mirror_hosts in its configuration)"
+        "this flotilla proxy is not a mirror of {host}: start it with --mirror-host {host} (mirror_hosts in its configuration)"
     );
     Refusal::new(
         Mark::HostNotMirrored,

@@ -1,6 +1,6 @@
 //! Blobs that are pushed through the proxy: they seed before the first pull asks for them.
 
-use flotilla_registry::api_path::{ApiPath, Endpoint};
+use flotilla_registry::names::api_path::{ApiPath, Endpoint};
 use flotilla_torrents::Digest;
 use http::{Method, Uri};
 use url::{Url, form_urlencoded};

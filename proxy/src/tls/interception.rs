@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use flotilla_registry::host::RegistryHost;
+use flotilla_registry::names::host::RegistryHost;
 use http::Request;
 use http::uri::Authority;
 use hyper::body::Incoming;

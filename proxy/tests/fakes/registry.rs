@@ -9,9 +9,9 @@ use tokio::net::TcpStream;
 use super::origin::{Origin, field};
 
 pub const REPOSITORY: &str = "team/app";
-/// The header line of the caller whom the registry lets in.
+/// The header line of the caller that the registry lets in.
 pub const ALLOWED: &str = "Authorization: Bearer good\r\n";
-/// What it answers everybody else, byte for byte.
+/// What it answers all others, byte for byte.
 pub const CHALLENGE: &str =
     "Www-Authenticate: Bearer realm=\"http://reg.test/service/token\",service=\"harbor-registry\"";
 pub const UNAUTHORIZED: &str = "{\"errors\":[{\"code\":\"UNAUTHORIZED\",\"message\":\"unauthorized to access repository\"}]}\n";
@@ -20,7 +20,7 @@ pub const UNAUTHORIZED: &str = "{\"errors\":[{\"code\":\"UNAUTHORIZED\",\"messag
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Faults {
     pub ignores_range: bool,
-    /// Closes after so many body bytes of each answer.
+    /// Closes after this number of body bytes of each answer.
     pub breaks_after: Option<usize>,
     /// Answers blobs from here, by redirect.
     pub store: Option<SocketAddr>,

@@ -111,6 +111,7 @@ pub(crate) async fn node(supernode: SocketAddr, quota: u64) -> (Node, TempDir) {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let dir = tempfile::tempdir().unwrap();
     let config = NodeConfig {
+        origin_of: flotilla_registry::origin_of,
         data_dir: dir.path().to_owned(),
         supernodes: vec![format!("http://{supernode}").parse().unwrap()],
         join_token: None,

@@ -308,11 +308,11 @@ async fn case_22_foreign_layers_and_old_manifests_are_opaque() {
     let schema1 = "{\n   \"schemaVersion\": 1,\n   \"signatures\": []\n}";
     let signed = "application/vnd.docker.distribution.manifest.v1+prettyjws";
     let digest = format!("sha256:{}", "0b".repeat(32));
-    let told = digest.clone();
+    let named = digest.clone();
     let registry = Scripted::start(move |_| {
         Response::builder()
             .header("content-type", signed)
-            .header("docker-content-digest", &told)
+            .header("docker-content-digest", &named)
             .body(Body::from(schema1))
             .unwrap()
     })

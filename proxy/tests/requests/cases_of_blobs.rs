@@ -55,8 +55,8 @@ async fn case_06_single_ranges_are_exact() {
             let answer = stack.ask("GET", &path_of(&blob), &fields, b"").await;
             assert_eq!(answer.status(), 206, "{range}");
             let (first, last) = (expected.start, expected.end - 1);
-            let told = format!("bytes {first}-{last}/{length}");
-            assert_eq!(answer.field("content-range"), Some(told.as_str()));
+            let content_range = format!("bytes {first}-{last}/{length}");
+            assert_eq!(answer.field("content-range"), Some(content_range.as_str()));
             assert!(answer.body == blob[expected], "{range}");
         }
         for range in ["bytes=9-3", "pieces=0-1", "bytes=a-b", "bytes="] {
@@ -222,7 +222,7 @@ async fn case_11_blobs_are_never_encoded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn case_17_a_slow_reader_costs_bounded_memory_and_slows_nobody() {
+async fn case_17_a_slow_reader_costs_bounded_memory_and_slows_no_other() {
     let blob = Arc::new(patterned(64 << 20));
     let stored = Arc::clone(&blob);
     let registry = Scripted::start(move |parts| blob_answer(parts, &stored)).await;

@@ -274,7 +274,7 @@ impl Side<'_> {
         answer
     }
 
-    /// An answer may say where an upload is, or goes on.
+    /// An answer may say where an upload is, or continues.
     fn follow(&mut self, answer: &RawResponse) {
         let location = answer
             .field("location")

@@ -1,4 +1,4 @@
-//! What somebody would try who wants another's layer, or two requests where one was sent.
+//! Attacks: for another caller's layer, or for two requests where one was sent.
 
 use axum::body::Body;
 use http::Response;
@@ -14,7 +14,8 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\
 /// The second request of those that look like one.
 const INNER: &str = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
 
-/// What the proxy says until it closes. The client's own side stays open: who closes it has left.
+/// What the proxy says until it closes. The client's own side stays open: a client that closes it has
+/// left.
 async fn send(proxy: std::net::SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(proxy).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -203,7 +204,7 @@ async fn nothing_but_the_registry_s_yes_opens_a_layer_that_is_here() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_registry_that_lets_everybody_in_opens_only_its_own() {
+async fn a_registry_that_lets_all_callers_in_opens_only_its_own() {
     let registry = RealRegistry::start().await;
     let stack = Stack::before(registry.addr).await;
     let blob = patterned(1_500_000);

@@ -69,7 +69,7 @@ impl Reader<'_> {
     }
 }
 
-/// So many of the parts within `range`, evenly spread.
+/// [`READS`] of the parts within `range`, evenly spread.
 fn spread(parts: &[Part], range: Range<usize>) -> Vec<&Part> {
     let within: Vec<_> = parts
         .iter()
@@ -117,7 +117,7 @@ async fn is_read_lazily(format: impl LazyFormat) {
         path: path_of(&layer),
     };
 
-    // The layer goes on arriving, but its second half does not while this takes.
+    // The layer keeps arriving, but its second half does not while this takes.
     let half = layer.len() / 2;
     let trickling = async {
         for up_to in (ARRIVED..half).step_by(TRICKLE) {

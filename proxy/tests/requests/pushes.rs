@@ -51,7 +51,7 @@ fn digest_of(blob: &[u8]) -> String {
     DigestHasher::sha256_of(blob).to_string()
 }
 
-/// Where the answer says that the upload goes on.
+/// Where the answer says that the upload continues.
 fn location(answer: &RawResponse) -> String {
     let location: Uri = answer.field("location").unwrap().parse().unwrap();
     location.path_and_query().unwrap().to_string()
@@ -144,7 +144,7 @@ async fn pushed_layers_seed_and_are_never_read_from_the_registry() {
             there.status() == 200 && there.body == whole,
             "{digest} there"
         );
-        // Whoever may not have it does not get it here either.
+        // A caller that the registry refuses is refused here too.
         assert_eq!(stack.ask("GET", &path, "", b"").await.status(), 401);
     }
     let sent = way.sent() - before;

@@ -58,7 +58,7 @@ impl Stack {
         Self::start(registry, QUOTA, ProxyConfig::default(), logins).await
     }
 
-    /// With a node that may keep so many bytes.
+    /// With a node that may keep `quota` bytes.
     pub(crate) async fn with(registry: SocketAddr, quota: u64, config: ProxyConfig) -> Self {
         Self::start(registry, quota, config, LoginConfig::default()).await
     }

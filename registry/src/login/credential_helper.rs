@@ -9,7 +9,7 @@ use serde::Deserialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 
-use super::logins::Credentials;
+use super::credentials::Credentials;
 
 /// Those of clouds ask a server of their cloud.
 const HELPER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -89,7 +89,7 @@ impl CredentialHelper {
         })
     }
 
-    /// What it keeps for `server`. Not run by a shell, and killed when nobody waits any more.
+    /// What it keeps for `server`. Not run by a shell, and killed when no caller waits any more.
     ///
     /// # Errors
     /// It does not answer as it should.

@@ -1,44 +1,16 @@
 //! What a file of credentials says about which registry.
 
 use std::collections::HashMap;
-use std::fmt;
 
 use data_encoding::BASE64;
 use serde::Deserialize;
 
 use super::credential_helper::{CredentialHelper, HelperError};
-use crate::registry_origin::RegistryOrigin;
+use super::credentials::Credentials;
+use crate::names::registry_origin::RegistryOrigin;
 
 /// What Docker asks a credential helper for instead of Docker Hub's host.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
-
-/// What a registry or its token service is shown.
-#[derive(Clone, PartialEq, Eq)]
-pub(super) enum Credentials {
-    /// A user's name and password.
-    Password { user: String, password: String },
-    /// A refresh token (RFC 6749 section 6), which only a token service takes.
-    IdentityToken(String),
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Credentials")
-    }
-}
-
-impl Credentials {
-    /// The value of an `Authorization` header (RFC 7617); an identity token has none.
-    pub(super) fn basic(&self) -> Option<String> {
-        match self {
-            Self::Password { user, password } => {
-                let pair = format!("{user}:{password}");
-                Some(format!("Basic {}", BASE64.encode(pair.as_bytes())))
-            }
-            Self::IdentityToken(_) => None,
-        }
-    }
-}
 
 #[derive(Default, Deserialize)]
 #[serde(default)]

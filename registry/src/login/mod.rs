@@ -7,6 +7,8 @@
 
 mod auth_file;
 mod credential_helper;
+mod credentials;
+mod error;
 mod logins;
 mod token_service;
 
@@ -21,14 +23,15 @@ use url::Url;
 use self::auth_file::AuthFile;
 pub use self::auth_file::AuthFileError;
 pub use self::credential_helper::HelperError;
+pub use self::credentials::LoginHeaders;
+pub use self::error::LoginError;
 use self::logins::Logins;
-
-use crate::api_path::{ApiPath, Endpoint, PathPrefix};
-use crate::blob_url::ApiUrl;
 use crate::challenge::Challenge;
-use crate::registry_origin::RegistryOrigin;
-use crate::repository::Repository;
-use crate::source::{Source, SourceError};
+use crate::names::api_path::{ApiPath, Endpoint, PathPrefix};
+use crate::names::blob_url::ApiUrl;
+use crate::names::registry_origin::RegistryOrigin;
+use crate::names::repository::Repository;
+use crate::source::Source;
 
 /// A login with a password itself is asked for anew after this: a credential helper may know
 /// another one by then.
@@ -38,7 +41,7 @@ const ANONYMOUS_TTL: Duration = Duration::from_secs(60);
 /// Logins kept; each is a token of a few KiB.
 const MAX_KEPT: u64 = 1000;
 
-/// Which registries the supernode turns to in its own name, and as whom.
+/// Which registries the supernode turns to in its own name, and with which login.
 ///
 /// # Defaults
 /// None.
@@ -49,47 +52,6 @@ pub struct LoginConfig {
     /// Further registries, also those without a login.
     pub registries: Vec<RegistryOrigin>,
 }
-
-/// No login at a registry.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LoginError {
-    /// The operator has not listed it.
-    #[error("the supernode's operator has not listed registry {0}")]
-    NotListed(String),
-    /// Not the URL of anything in a repository.
-    #[error("the URL names no repository")]
-    NoRepository,
-    /// A credential helper fails.
-    #[error(transparent)]
-    Helper(#[from] HelperError),
-    /// The registry wants something else than Basic or Bearer.
-    #[error("registry {0} wants a login of a kind that is not understood")]
-    Challenge(String),
-    /// The registry wants a login, and there are no credentials for it.
-    #[error("registry {0} wants a login, and there are no credentials for it")]
-    NoCredentials(String),
-    /// The registry names a token service that must not get the credentials.
-    #[error("the token service of registry {0} is without TLS, and the registry is not")]
-    PlainRealm(String),
-    /// The token service gives none.
-    #[error("the token service of registry {registry} answered {status}")]
-    Refused {
-        /// The registry.
-        registry: String,
-        /// The HTTP status.
-        status: u16,
-    },
-    /// The token service's answer is not understood.
-    #[error("the token service of registry {0} answered something that is no token")]
-    NoToken(String),
-    /// Registry or token service cannot be reached.
-    #[error(transparent)]
-    Source(#[from] SourceError),
-}
-
-/// Headers for a request in the supernode's own name.
-pub type LoginHeaders = Vec<(String, String)>;
 
 /// Logs in, and remembers it. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -6,10 +6,10 @@ use http::StatusCode;
 use serde::Deserialize;
 use url::{Url, form_urlencoded};
 
-use super::logins::Credentials;
+use super::credentials::Credentials;
 use super::{LoginError, LoginHeaders};
 use crate::challenge::token_url;
-use crate::registry_origin::RegistryOrigin;
+use crate::names::registry_origin::RegistryOrigin;
 use crate::source::{Source, SourceError};
 
 /// Harbor's tokens for many repositories reach 16 KiB.

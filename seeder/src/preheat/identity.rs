@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use flotilla_registry::image_reference::ImageReference;
 use flotilla_registry::login::{LoginError, LoginHeaders, RegistryLogins};
-use flotilla_registry::registry_origin::RegistryOrigin;
+use flotilla_registry::names::image_reference::ImageReference;
+use flotilla_registry::names::registry_origin::RegistryOrigin;
 use parking_lot::Mutex;
 use url::Url;
 

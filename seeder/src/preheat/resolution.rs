@@ -1,9 +1,9 @@
 //! From an image's name to its blobs, at its registry.
 
 use bytes::Bytes;
-use flotilla_registry::api_path::{ApiPath, PathPrefix};
-use flotilla_registry::image_reference::ImageReference;
-use flotilla_registry::registry_origin::RegistryOrigin;
+use flotilla_registry::names::api_path::{ApiPath, PathPrefix};
+use flotilla_registry::names::image_reference::ImageReference;
+use flotilla_registry::names::registry_origin::RegistryOrigin;
 use flotilla_registry::source::{Source, SourceError};
 use flotilla_registry::{ApiUrl, Reference};
 use flotilla_torrents::{Digest, DigestHasher};

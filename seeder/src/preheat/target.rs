@@ -3,11 +3,11 @@
 use std::str::FromStr;
 
 use flotilla_cluster::redacted;
-use flotilla_registry::image_reference::{ImageReference, ImageReferenceError};
-use flotilla_registry::route::Route;
+use flotilla_registry::names::image_reference::{ImageReference, ImageReferenceError};
+use flotilla_registry::names::route::Route;
 use url::Url;
 
-use super::triggers::{ImageUrlError, image_at};
+use super::image_url::{ImageUrlError, image_at};
 
 /// Bytes of a URL.
 const MAX_URL_LENGTH: usize = 8 * 1024;
@@ -66,7 +66,7 @@ impl FromStr for Target {
     }
 }
 
-/// Whether somebody means an image, although something is wrong with its URL.
+/// Whether an image is meant, although something is wrong with its URL.
 fn names_a_manifest(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| Route::of(url.path()) == Route::Manifest)
 }

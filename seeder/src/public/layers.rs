@@ -1,4 +1,4 @@
-//! Which layers came from a repository that the operator has opened to everybody.
+//! Which layers came from a repository that the operator has made public.
 //!
 //! A layer is content: once a registry has given it from an open repository it is public, whatever
 //! other repositories have it too. What was not seen to come from there stays closed.
@@ -29,7 +29,7 @@ struct Line {
     repository: PublicRepository,
 }
 
-/// The layers that are for everybody. Cheap to clone.
+/// The public layers. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct OpenLayers(Arc<Inner>);
 
@@ -114,14 +114,14 @@ impl OpenLayers {
         known.len() < MAX_REPOSITORIES && known.insert(repository.clone())
     }
 
-    /// Whether everybody may have the layer.
+    /// Whether the layer is public.
     pub(crate) fn is_open(&self, content: &ContentId) -> bool {
         let layers = self.lock();
         let repositories = layers.get(content);
         repositories.is_some_and(|known| known.iter().any(|repository| self.lists(repository)))
     }
 
-    /// Those that everybody may have.
+    /// Those that are public.
     pub(crate) fn all(&self) -> Vec<ContentId> {
         let known: Vec<ContentId> = self.lock().keys().cloned().collect();
         known

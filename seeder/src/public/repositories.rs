@@ -1,9 +1,9 @@
-//! Repositories whose layers are for everybody, by the operator's word.
+//! Repositories whose layers are public, by the operator's word.
 
 use std::fmt;
 use std::str::FromStr;
 
-use flotilla_registry::host::{RegistryHost, RegistryHostError};
+use flotilla_registry::names::host::{RegistryHost, RegistryHostError};
 use flotilla_registry::{BlobUrl, Repository};
 use serde::{Deserialize, Serialize};
 use url::Url;

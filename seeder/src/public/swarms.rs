@@ -17,7 +17,7 @@ use crate::stats::Statistics;
 
 /// Torrents that members have registered; each takes about 100 bytes.
 const MAX_REGISTERED: usize = 10_000;
-/// A registered torrent that nobody seeds is forgotten after a day.
+/// A registered torrent without a seeder is forgotten after a day.
 const REGISTRATION_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Cheap to clone.

@@ -15,9 +15,11 @@ use flotilla_cluster::messages::swarms::{OpenRequest, OpenResponse, RegisteredTo
 use flotilla_torrents::{ContentId, Digest, InfoHash, Metainfo};
 use url::Url;
 
-use crate::api::{Api, refusal, sealed_torrent};
+use crate::api::state::Api;
+use crate::reply::refusal;
+use crate::swarms::sealed_torrent;
 
-/// A layer that takes longer is opened when somebody asks for its torrent.
+/// A layer that takes longer is opened when a client asks for its torrent.
 const MAX_INGEST: Duration = Duration::from_secs(60 * 60);
 
 /// For members: strangers are let into the swarms of their torrents.
@@ -28,7 +30,7 @@ pub(crate) fn members_routes() -> Router<Arc<Api>> {
         .route("/v1/torrents/{info_hash}", delete(unregister))
 }
 
-/// For everybody: the torrents of open layers.
+/// For all clients: the torrents of public layers.
 pub(crate) fn public_routes() -> Router<Arc<Api>> {
     Router::new().route("/torrents/{file}", get(layer_torrent))
 }
@@ -67,12 +69,7 @@ async fn layer_torrent(
     Path(file): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    let none = || {
-        refusal(
-            StatusCode::NOT_FOUND,
-            "no torrent of this name is for everybody",
-        )
-    };
+    let none = || refusal(StatusCode::NOT_FOUND, "no torrent of this name is public");
     let digest = file.strip_suffix(".torrent").map(str::parse::<Digest>);
     let Some(Ok(digest)) = digest else {
         return none();
@@ -151,7 +148,7 @@ pub(crate) async fn open_known(api: Arc<Api>) {
     }
 }
 
-/// The torrent of a layer that everybody may have and that is whole: strangers are then let in, at
+/// The torrent of a layer that is public and whole: strangers are then let in, at
 /// the tracker and at the peer port.
 async fn open(api: &Arc<Api>, digest: &Digest) -> Option<Metainfo> {
     let openings = &api.openings;

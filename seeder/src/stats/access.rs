@@ -1,36 +1,22 @@
 //! Who may see the page, the API and the metrics.
 //!
-//! On loopback everybody who is on the machine. From elsewhere whoever shows the join token or the
+//! On loopback every user of the machine. From elsewhere a caller that sends the join token or the
 //! statistics token: as `Authorization: Bearer`, or once on the login page, which gives a cookie.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Version, header};
-use axum::middleware::Next;
-use axum::response::{Html, IntoResponse, Redirect, Response};
-use axum::routing::get;
+use axum::http::{HeaderMap, Version, header};
 use data_encoding::HEXLOWER;
 use flotilla_cluster::unix_now;
 use ring::hmac;
 use ring::rand::SystemRandom;
 use sha2::{Digest as _, Sha256};
-use url::form_urlencoded;
-
-use super::api::Web;
-use super::page;
-use crate::api::refusal;
-use crate::api::server::Visit;
 
 /// A working day.
-const LOGIN_LASTS: Duration = Duration::from_secs(12 * 3600);
+pub(super) const LOGIN_LASTS: Duration = Duration::from_secs(12 * 3600);
 pub(super) const COOKIE: &str = "flotilla_stats";
-const MAX_LOGIN_BYTES: usize = 4096;
-/// Set by proxies: whoever comes through one is not on this machine. nginx sets none of them, but
+/// Set by proxies: a caller that comes through one is not on this machine. nginx sets none of them, but
 /// speaks HTTP/1.0, which browsers do not, unless it is told otherwise.
 const FORWARDED: [&str; 3] = ["forwarded", "x-forwarded-for", "via"];
 
@@ -57,7 +43,12 @@ impl Access {
         })
     }
 
-    fn may_see(&self, remote: SocketAddr, version: Version, headers: &HeaderMap) -> bool {
+    pub(super) fn may_see(
+        &self,
+        remote: SocketAddr,
+        version: Version,
+        headers: &HeaderMap,
+    ) -> bool {
         if self.tokens.is_empty() || is_on_this_machine(remote, version, headers) {
             return true;
         }
@@ -66,13 +57,13 @@ impl Access {
         bearer.is_some_and(|token| self.is_token(token)) || self.has_cookie(headers, unix_now())
     }
 
-    fn is_token(&self, shown: &str) -> bool {
+    pub(super) fn is_token(&self, shown: &str) -> bool {
         let shown: [u8; 32] = Sha256::digest(shown).into();
         self.tokens.contains(&shown)
     }
 
     /// `EXPIRY.SIGNATURE`.
-    fn cookie(&self, now: u64) -> String {
+    pub(super) fn cookie(&self, now: u64) -> String {
         let expires = now.saturating_add(LOGIN_LASTS.as_secs()).to_string();
         let signature = hmac::sign(&self.key, expires.as_bytes());
         format!("{expires}.{}", HEXLOWER.encode(signature.as_ref()))
@@ -101,7 +92,7 @@ impl Access {
     }
 }
 
-/// From loopback, not through a proxy, and by an address: a name may be one that somebody else's web
+/// From loopback, not through a proxy, and by an address: a name may be one that another web
 /// page makes the browser resolve to loopback.
 fn is_on_this_machine(remote: SocketAddr, version: Version, headers: &HeaderMap) -> bool {
     let by_address = text(headers, header::HOST.as_str()).is_some_and(|host| {
@@ -118,60 +109,8 @@ fn is_on_this_machine(remote: SocketAddr, version: Version, headers: &HeaderMap)
         && !FORWARDED.iter().any(|name| headers.contains_key(*name))
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
-}
-
-pub(crate) async fn viewers_only(
-    State(web): State<Arc<Web>>,
-    ConnectInfo(remote): ConnectInfo<SocketAddr>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let headers = request.headers();
-    if web.access.may_see(remote, request.version(), headers) {
-        // A page stays open: it is no stranger that others may push out.
-        if let Some(visit) = request.extensions().get::<Arc<Visit>>() {
-            visit.is_member_s();
-        }
-        return next.run(request).await;
-    }
-    let wants_page = text(headers, header::ACCEPT.as_str())
-        .is_some_and(|accepted| accepted.contains("text/html"));
-    if wants_page {
-        return Redirect::to("/login").into_response();
-    }
-    let error = "show the statistics token or the join token, as Authorization: Bearer, or log in at /login";
-    let mut refused = refusal(StatusCode::UNAUTHORIZED, error);
-    let challenge = HeaderValue::from_static("Bearer realm=\"flotilla\"");
-    refused
-        .headers_mut()
-        .insert(header::WWW_AUTHENTICATE, challenge);
-    refused
-}
-
-/// `GET` and `POST /login`.
-pub(crate) fn login_routes() -> Router<Arc<Web>> {
-    Router::new().route(
-        "/login",
-        get(async || page::secured(Html(page::login(false)).into_response()))
-            .post(login)
-            .layer(DefaultBodyLimit::max(MAX_LOGIN_BYTES)),
-    )
-}
-
-async fn login(State(web): State<Arc<Web>>, form: Bytes) -> Response {
-    let token = form_urlencoded::parse(&form).find(|(name, _)| name == "token");
-    if !token.is_some_and(|(_, token)| web.access.is_token(token.trim())) {
-        let page = (StatusCode::UNAUTHORIZED, Html(page::login(true)));
-        return page::secured(page.into_response());
-    }
-    let cookie = format!(
-        "{COOKIE}={}; Path=/; Max-Age={}; HttpOnly; SameSite=Strict",
-        web.access.cookie(unix_now()),
-        LOGIN_LASTS.as_secs()
-    );
-    ([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response()
 }
 
 #[cfg(test)]

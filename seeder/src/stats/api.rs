@@ -1,57 +1,20 @@
-//! `/api/v1/`, `/metrics` and the page, over HTTP.
+//! The answers of `/api/v1/`, and `/metrics`, over HTTP.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri, header};
-use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 
-use super::access::{self, Access};
-use super::job_rows::{JobKey, JobList, JobRow, JobView};
+use super::job_rows::{JobKey, JobRow, JobView};
 use super::listing::{Choice, NodeKey, Page, PartKey, SwarmKey};
-use super::openapi::{DOCUMENT, Id, Refused, RefusedOrUnknown};
+use super::metrics;
 use super::rows::{NodeRow, SwarmRow};
+use super::schema::{Id, Refused, RefusedOrUnknown};
 use super::view::{Cluster, NodeView, SpanChoice, SwarmView, Totals, View, ViewError};
-use super::{Statistics, events, metrics, page};
-use crate::api::refusal;
-
-/// What the handlers share.
-pub(crate) struct Web {
-    pub(crate) statistics: Statistics,
-    pub(crate) jobs: JobList,
-    pub(crate) access: Access,
-    pub(crate) events: events::Events,
-}
-
-/// The routes of the page and its API. All but the login are for those that [`Access`] lets in.
-pub(crate) fn router(web: &Arc<Web>) -> Router {
-    let guarded = Router::new()
-        .route("/api/v1/totals", get(totals))
-        .route("/api/v1/swarms", get(swarms))
-        .route("/api/v1/swarms/{id}", get(swarm))
-        .route("/api/v1/nodes", get(nodes))
-        .route("/api/v1/nodes/{id}", get(node))
-        .route("/api/v1/jobs", get(jobs))
-        .route("/api/v1/jobs/{id}", get(job))
-        .route("/api/v1/cluster", get(cluster))
-        .route("/api/v1/{view}", get(no_such_view))
-        .route("/api/v1/events", get(events::stream))
-        .route("/api/v1/openapi.json", get(openapi))
-        .route("/metrics", get(exposition))
-        .merge(page::guarded_routes())
-        .layer(middleware::from_fn_with_state(
-            Arc::clone(web),
-            access::viewers_only,
-        ));
-    guarded
-        .merge(access::login_routes())
-        .merge(page::public_routes())
-        .with_state(Arc::clone(web))
-}
+use super::web::Web;
+use crate::reply::refusal;
 
 /// Sums over all swarms and nodes.
 #[utoipa::path(
@@ -60,7 +23,7 @@ pub(crate) fn router(web: &Arc<Web>) -> Router {
     params(SpanChoice),
     responses((status = 200, description = "The answer.", body = Totals), Refused)
 )]
-async fn totals(State(web): State<Arc<Web>>, uri: Uri) -> Response {
+pub(super) async fn totals(State(web): State<Arc<Web>>, uri: Uri) -> Response {
     answer(&web, View::named("totals", "", &uri)).await
 }
 
@@ -71,7 +34,7 @@ async fn totals(State(web): State<Arc<Web>>, uri: Uri) -> Response {
     params(Choice<SwarmKey>),
     responses((status = 200, description = "The answer.", body = Page<SwarmRow>), Refused)
 )]
-async fn swarms(State(web): State<Arc<Web>>, uri: Uri) -> Response {
+pub(super) async fn swarms(State(web): State<Arc<Web>>, uri: Uri) -> Response {
     answer(&web, View::named("swarms", "", &uri)).await
 }
 
@@ -82,7 +45,11 @@ async fn swarms(State(web): State<Arc<Web>>, uri: Uri) -> Response {
     params(("id" = inline(Id), Path), Choice<PartKey>),
     responses((status = 200, description = "The answer.", body = SwarmView), RefusedOrUnknown)
 )]
-async fn swarm(State(web): State<Arc<Web>>, Path(id): Path<String>, uri: Uri) -> Response {
+pub(super) async fn swarm(
+    State(web): State<Arc<Web>>,
+    Path(id): Path<String>,
+    uri: Uri,
+) -> Response {
     answer(&web, View::named("swarm", &id, &uri)).await
 }
 
@@ -93,7 +60,7 @@ async fn swarm(State(web): State<Arc<Web>>, Path(id): Path<String>, uri: Uri) ->
     params(Choice<NodeKey>),
     responses((status = 200, description = "The answer.", body = Page<NodeRow>), Refused)
 )]
-async fn nodes(State(web): State<Arc<Web>>, uri: Uri) -> Response {
+pub(super) async fn nodes(State(web): State<Arc<Web>>, uri: Uri) -> Response {
     answer(&web, View::named("nodes", "", &uri)).await
 }
 
@@ -104,7 +71,11 @@ async fn nodes(State(web): State<Arc<Web>>, uri: Uri) -> Response {
     params(("id" = inline(Id), Path), Choice<PartKey>),
     responses((status = 200, description = "The answer.", body = NodeView), RefusedOrUnknown)
 )]
-async fn node(State(web): State<Arc<Web>>, Path(id): Path<String>, uri: Uri) -> Response {
+pub(super) async fn node(
+    State(web): State<Arc<Web>>,
+    Path(id): Path<String>,
+    uri: Uri,
+) -> Response {
     answer(&web, View::named("node", &id, &uri)).await
 }
 
@@ -115,7 +86,7 @@ async fn node(State(web): State<Arc<Web>>, Path(id): Path<String>, uri: Uri) -> 
     params(Choice<JobKey>),
     responses((status = 200, description = "The answer.", body = Page<JobRow>), Refused)
 )]
-async fn jobs(State(web): State<Arc<Web>>, uri: Uri) -> Response {
+pub(super) async fn jobs(State(web): State<Arc<Web>>, uri: Uri) -> Response {
     answer(&web, View::named("jobs", "", &uri)).await
 }
 
@@ -126,7 +97,7 @@ async fn jobs(State(web): State<Arc<Web>>, uri: Uri) -> Response {
     params(("id" = u64, Path)),
     responses((status = 200, description = "The answer.", body = JobView), RefusedOrUnknown)
 )]
-async fn job(State(web): State<Arc<Web>>, Path(id): Path<String>, uri: Uri) -> Response {
+pub(super) async fn job(State(web): State<Arc<Web>>, Path(id): Path<String>, uri: Uri) -> Response {
     answer(&web, View::named("job", &id, &uri)).await
 }
 
@@ -136,11 +107,11 @@ async fn job(State(web): State<Arc<Web>>, Path(id): Path<String>, uri: Uri) -> R
     path = "/api/v1/cluster",
     responses((status = 200, description = "The answer.", body = Cluster), Refused)
 )]
-async fn cluster(State(web): State<Arc<Web>>, uri: Uri) -> Response {
+pub(super) async fn cluster(State(web): State<Arc<Web>>, uri: Uri) -> Response {
     answer(&web, View::named("cluster", "", &uri)).await
 }
 
-async fn no_such_view() -> Response {
+pub(super) async fn no_such_view() -> Response {
     let error = "no such list; see /api/v1/openapi.json";
     refusal(StatusCode::NOT_FOUND, error)
 }
@@ -174,13 +145,6 @@ impl IntoResponse for ViewError {
     }
 }
 
-async fn openapi() -> impl IntoResponse {
-    (
-        [(header::CONTENT_TYPE, "application/json")],
-        DOCUMENT.as_str(),
-    )
-}
-
 /// Prometheus' text format.
 #[utoipa::path(
     get,
@@ -190,7 +154,7 @@ async fn openapi() -> impl IntoResponse {
         Refused
     )
 )]
-async fn exposition(State(web): State<Arc<Web>>) -> impl IntoResponse {
+pub(super) async fn exposition(State(web): State<Arc<Web>>) -> impl IntoResponse {
     let statistics = web.statistics.clone();
     let text = tokio::task::spawn_blocking(move || metrics::supernode(&statistics, Instant::now()));
     let text = text.await.unwrap_or_default();

@@ -11,46 +11,29 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use serde_json::json;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::{IntoParams, IntoResponses};
 
-use super::api::Web;
-use super::openapi::{Refused, failure, parameter};
+use super::schema::{Refused, failure, parameter};
 use super::traffic::Span;
 use super::view::{SpanChoice, View, ViewError};
-use crate::api::refusal;
+use super::web::Web;
+use crate::reply::refusal;
 
-/// Streams at the same time.
-const MAX_STREAMS: usize = 64;
 const UPDATE_INTERVAL: Duration = Duration::from_secs(1);
 /// A stream takes less than this many bytes a second, whatever it shows.
 const MAX_BYTES_PER_SECOND: u64 = 80_000;
-
-/// The streams of one supernode.
-pub(crate) struct Events {
-    free: Arc<Semaphore>,
-    shutdown: CancellationToken,
-}
-
-impl Events {
-    pub(crate) fn new(shutdown: CancellationToken) -> Self {
-        Self {
-            free: Arc::new(Semaphore::new(MAX_STREAMS)),
-            shutdown,
-        }
-    }
-}
 
 struct Streaming {
     web: Arc<Web>,
     view: View,
     shutdown: CancellationToken,
     next: tokio::time::Instant,
-    /// One of [`MAX_STREAMS`].
+    /// One of [`MAX_STREAMS`](super::web::MAX_STREAMS).
     _permit: OwnedSemaphorePermit,
 }
 

@@ -4,9 +4,12 @@ use std::cmp::Ordering;
 
 use flotilla_torrents::{InfoHash, PeerId};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::openapi::path::{Parameter, ParameterIn};
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use super::rows::{NodeRow, PartRow, SwarmRow};
+use super::schema::parameter;
 
 /// Rows on a page when none are asked for, and at most.
 const ROWS: usize = 50;
@@ -256,6 +259,34 @@ impl Row for PartRow {
             PartKey::FromPeers => by(|row| row.from_peers_bytes),
             PartKey::Uploaded => by(|row| row.uploaded_bytes),
         }
+    }
+}
+
+impl<K: PartialSchema> IntoParams for Choice<K> {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let number = |least, most| {
+            let number = ObjectBuilder::new().schema_type(Type::Integer);
+            number.minimum(Some(least)).maximum(most).build()
+        };
+        vec![
+            parameter(
+                "q",
+                "Only rows that hold this text, in either case.",
+                Object::with_type(Type::String),
+            ),
+            parameter(
+                "sort",
+                "What to sort by; the first by default.",
+                K::schema(),
+            ),
+            parameter("order", "Ascending by default.", Order::schema()),
+            parameter(
+                "page",
+                "From 1 on; a page after the last one is the last one.",
+                number(0, None),
+            ),
+            parameter("per_page", "50 by default.", number(1, Some(200))),
+        ]
     }
 }
 

@@ -188,7 +188,7 @@ pub(crate) async fn watch_engine(
 
 /// What operators know content by: registry and repository of a blob, else the URL without what may
 /// be secret in it.
-fn name_of(url: &str) -> String {
+pub(crate) fn name_of(url: &str) -> String {
     let Ok(url) = Url::parse(url) else {
         return String::new();
     };

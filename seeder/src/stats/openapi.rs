@@ -3,17 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
-use utoipa::openapi::schema::{
-    AdditionalProperties, ArrayItems, Object, ObjectBuilder, Schema, Type,
-};
+use utoipa::openapi::schema::{AdditionalProperties, ArrayItems, Object, Schema, Type};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme,
 };
-use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, Required, Response};
-use utoipa::{IntoParams, IntoResponses, Modify, OpenApi, PartialSchema, ToSchema};
+use utoipa::openapi::{OpenApi as Document, RefOr};
+use utoipa::{Modify, OpenApi};
 
-use super::listing::{Choice, Order};
+use super::schema::Failure;
 use super::{access, api, events};
 
 /// The document, as it is served.
@@ -46,96 +43,6 @@ pub(super) static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
     modifiers(&Access, &Closed)
 )]
 struct Api;
-
-/// 40 hexadecimal digits, of a swarm its info hash, of a node its peer id.
-#[derive(ToSchema)]
-#[schema(value_type = String, pattern = "^[0-9a-f]{40}$")]
-#[expect(dead_code, reason = "describes ids that are types of another crate")]
-pub(super) struct Id(String);
-
-/// Why there is no answer.
-#[derive(ToSchema)]
-#[schema(as = Error)]
-#[expect(dead_code, reason = "describes what `refusal` makes")]
-struct Failure {
-    error: String,
-}
-
-/// What every path may answer instead.
-pub(super) struct Refused;
-
-/// What the path of one thing may answer instead.
-pub(super) struct RefusedOrUnknown;
-
-impl IntoResponses for Refused {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
-        BTreeMap::from([
-            failure("400", "A parameter is wrong."),
-            failure("401", "No token, no login."),
-        ])
-    }
-}
-
-impl IntoResponses for RefusedOrUnknown {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
-        let mut responses = Refused::responses();
-        responses.extend([failure("404", "Nothing is known of it here (any more).")]);
-        responses
-    }
-}
-
-pub(super) fn failure(status: &str, description: &str) -> (String, RefOr<Response>) {
-    let schema = Ref::from_schema_name(Failure::name());
-    let content = RefOr::T(ContentBuilder::new().schema(Some(schema)).build());
-    let mut response = Response::new(description);
-    response
-        .content
-        .insert("application/json".to_owned(), content);
-    (status.to_owned(), response.into())
-}
-
-/// A parameter after the question mark, which may be left out.
-pub(super) fn parameter(
-    name: &str,
-    description: &str,
-    schema: impl Into<RefOr<Schema>>,
-) -> Parameter {
-    ParameterBuilder::new()
-        .name(name)
-        .parameter_in(ParameterIn::Query)
-        .required(Required::False)
-        .description(Some(description))
-        .schema(Some(schema))
-        .build()
-}
-
-impl<K: PartialSchema> IntoParams for Choice<K> {
-    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let number = |least, most| {
-            let number = ObjectBuilder::new().schema_type(Type::Integer);
-            number.minimum(Some(least)).maximum(most).build()
-        };
-        vec![
-            parameter(
-                "q",
-                "Only rows that hold this text, in either case.",
-                Object::with_type(Type::String),
-            ),
-            parameter(
-                "sort",
-                "What to sort by; the first by default.",
-                K::schema(),
-            ),
-            parameter("order", "Ascending by default.", Order::schema()),
-            parameter(
-                "page",
-                "From 1 on; a page after the last one is the last one.",
-                number(0, None),
-            ),
-            parameter("per_page", "50 by default.", number(1, Some(200))),
-        ]
-    }
-}
 
 /// How those that look show who they are.
 struct Access;

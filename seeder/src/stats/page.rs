@@ -1,13 +1,9 @@
 //! The files of the page, part of the program.
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::http::{HeaderValue, header};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::get;
-
-use super::api::Web;
+use axum::routing::{MethodRouter, get};
 
 const INDEX: &str = include_str!("page/index.html");
 const LOGIN: &str = include_str!("page/login.html");
@@ -22,17 +18,17 @@ const MODULES: [(&str, &str); 5] = [
     ("/page/views.js", include_str!("page/views.js")),
 ];
 
-/// Nothing but what this host serves: no inline script, no request elsewhere, in nobody's frame.
+/// Nothing but what this host serves: no inline script, no request elsewhere, in no frame.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
                       connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// What tells something of the cluster.
-pub(crate) fn guarded_routes() -> Router<Arc<Web>> {
+pub(crate) fn guarded_routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new().route("/", get(async || secured(Html(INDEX).into_response())))
 }
 
 /// What the login page needs as well.
-pub(crate) fn public_routes() -> Router<Arc<Web>> {
+pub(crate) fn public_routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let mut routes = Router::new()
         .route("/page/style.css", file("text/css; charset=utf-8", STYLE))
         .route("/page/icon.svg", file("image/svg+xml", ICON));
@@ -65,6 +61,9 @@ pub(crate) fn secured(mut response: Response) -> Response {
     response
 }
 
-fn file(media_type: &'static str, text: &'static str) -> axum::routing::MethodRouter<Arc<Web>> {
+fn file<S: Clone + Send + Sync + 'static>(
+    media_type: &'static str,
+    text: &'static str,
+) -> MethodRouter<S> {
     get(async move || secured(([(header::CONTENT_TYPE, media_type)], text).into_response()))
 }

@@ -9,10 +9,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::book::{Book, Member, NodeEntry, SwarmEntry};
-use super::openapi::Id;
+use super::schema::Id;
 use super::traffic::TrafficBytes;
 
-/// Who serves whom, at most.
+/// Transfers between peers, at most.
 const MAX_EDGES: usize = 200;
 
 /// Where a swarm is on the supernode that answers.
@@ -130,7 +130,7 @@ pub(crate) struct PieceMapView {
     pub(crate) copies: Vec<u32>,
 }
 
-/// Who has sent how much to whom.
+/// Bytes sent from peer to peer.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Edge {
     #[schema(value_type = Id)]
@@ -259,7 +259,7 @@ fn share(all: u64, left: u64) -> f64 {
         return 0.0;
     }
     let share = all.saturating_sub(left) as f64 / all as f64;
-    // Whoever lacks a byte is not shown as done.
+    // A node that lacks a byte is not shown as done.
     (share * 1000.0).floor() / 1000.0
 }
 

@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
-use super::api::Web;
 use super::job_rows::{self, JobKey};
 use super::listing::{Choice, NodeKey, Page, PartKey, SwarmKey};
 use super::observer::Statistics;
-use super::openapi::Id;
 use super::rows::{self, Edge, NodeParts, NodeRow, PartRow, PieceMapView, SwarmRow};
+use super::schema::Id;
 use super::traffic::{Chart, Span, TrafficBytes, TrafficRate};
+use super::web::Web;
 use crate::preheat::jobs::JobId;
 
 /// Supernodes that are shown at most: what members report is bounded, what all of them say is not.
@@ -194,7 +194,7 @@ pub(super) struct SwarmView {
     registry_reasons: Vec<Reason>,
     map: PieceMapView,
     peers: Page<PartRow>,
-    /// Who has sent how much to whom; the largest 200.
+    /// Bytes sent from peer to peer; the largest 200.
     edges: Vec<Edge>,
 }
 

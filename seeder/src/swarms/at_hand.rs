@@ -1,4 +1,4 @@
-//! Content for nodes that somebody else vouches for.
+//! Content for nodes that another party has authorized.
 
 use flotilla_cluster::messages::swarms::{OpenRequest, OpenResponse};
 use flotilla_registry::origin_of;

@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use flotilla_client::OriginSwarm;
 use flotilla_cluster::trace;
 use flotilla_registry::login::RegistryLogins;
+use flotilla_registry::origin_of;
 use flotilla_registry::pace::{Pace, TooSlow};
 use flotilla_registry::source::{Source, SourceBody, SourceError};
 use flotilla_torrents::{Digest, DigestAlgorithm, DigestHasher};
@@ -169,7 +170,7 @@ impl Ingest {
         let callers = self.callers.lock();
         callers
             .front()
-            .is_some_and(|caller| caller.url.origin() == url.origin())
+            .is_some_and(|caller| origin_of(&caller.url) == origin_of(url))
     }
 
     /// Reads the source to its end, `body` first. Seals the swarm, or declares it void.
@@ -243,7 +244,7 @@ impl Ingest {
     /// then in the supernode's own name: the callers were let in, but tokens expire.
     async fn open_rest(&self) -> Result<SourceBody, SourceError> {
         let callers = self.callers.lock().clone();
-        let mut refused = SourceError::Url("nobody has asked for it");
+        let mut refused = SourceError::Url("no caller has asked for it");
         for Caller { url, headers } in &callers {
             match self.source.open(url, headers, self.position()).await {
                 Err(error @ SourceError::Refused { .. }) if !is_passing(&error) => refused = error,

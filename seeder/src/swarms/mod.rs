@@ -5,6 +5,7 @@ mod at_hand;
 mod at_source;
 pub(crate) mod ingest;
 pub(crate) mod offers;
+mod sealed_torrent;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use moka::future::Cache;
 use parking_lot::Mutex;
 use url::Url;
 
+pub(crate) use self::sealed_torrent::sealed_torrent;
 use crate::public::layers::OpenLayers;
 use crate::swarms::ingest::Ingest;
 use crate::swarms::offers::{NotTaken, Offers, Wanted};
@@ -49,14 +51,14 @@ pub(crate) struct Openings {
     pub(crate) source: Source,
     pub(crate) logins: RegistryLogins,
     pub(crate) signer: TicketSigner,
-    /// Layers that everybody may have.
+    /// Public layers.
     pub(crate) open_layers: OpenLayers,
     /// Where the supernode's seeder listens.
     pub(crate) peer_port: u16,
     blobs: Authorizer,
     urls: Authorizer,
     offers: Offers,
-    /// Small blobs that somebody asked for lately; all of them are on the disk as well.
+    /// Small blobs that were asked for lately; all of them are on the disk as well.
     small: Cache<String, SmallContent>,
     /// By digest or URL; the lock is held while the source is asked, so that it is asked once.
     known: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Known>>>>>,
@@ -244,7 +246,7 @@ impl Openings {
                 .filter(|known| is_usable(&known.handle) && Some(known.handle.swarm()) != outdated)
                 .cloned();
             let Some(found) = usable else {
-                // Whoever had the slot before may have brought it.
+                // The caller that had the slot before may have fetched it.
                 if let Some(small) = self.small.get(&key).await {
                     drop(known);
                     return self.give_small(small, url, request).await;
@@ -308,7 +310,7 @@ impl Openings {
             && permission.total.is_none_or(|total| total == length))
     }
 
-    /// What the callers of one content share. A registry of somebody else's choice keeps nobody
+    /// What the callers of one content share. A registry of another caller's choice keeps no caller
     /// waiting: those that do not share their layers are opened side by side.
     fn key(&self, url: &Url, request: &OpenRequest) -> String {
         let Some(digest) = &request.digest else {
@@ -360,7 +362,7 @@ impl Openings {
         &self,
     ) -> parking_lot::MutexGuard<'_, HashMap<String, Arc<tokio::sync::Mutex<Option<Known>>>>> {
         let mut known = self.known.lock();
-        // Entries that nobody waits for and whose swarm has ended are of no use.
+        // Entries without a waiting caller and whose swarm has ended are of no use.
         if known.len() > 10_000 {
             known.retain(|_, slot| {
                 Arc::strong_count(slot) > 1
@@ -417,7 +419,7 @@ fn url_of(request: &OpenRequest) -> Result<Url, Unopened> {
 
 /// Whether `url` is the blob's with this very digest: what another URL answers says nothing about who
 /// may have the blob, nor what is in it.
-fn is_for(url: &Url, digest: Option<&Digest>) -> bool {
+pub(crate) fn is_for(url: &Url, digest: Option<&Digest>) -> bool {
     digest.is_none_or(|digest| BlobUrl::of(url).is_some_and(|blob| blob.digest() == digest))
 }
 

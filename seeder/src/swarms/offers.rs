@@ -2,7 +2,7 @@
 //! from the registry.
 //!
 //! The registry says, as for every caller, that he may have a blob of this length; what is in it
-//! its digest says. Nobody gets a byte before the whole was compared with that.
+//! its digest says. No node gets a byte before the whole was compared with that.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -45,7 +45,7 @@ pub(crate) struct Wanted {
 /// Why a blob was not taken.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotTaken {
-    #[error("nobody has offered this blob lately")]
+    #[error("no node has offered this blob lately")]
     NotOffered,
     #[error("enough blobs are being taken")]
     Busy,

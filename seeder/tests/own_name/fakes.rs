@@ -104,7 +104,7 @@ impl Registry {
         json!({"mediaType": "x", "digest": digest, "size": size})
     }
 
-    /// A token that somebody else has.
+    /// A token of another user.
     pub(crate) fn token(&self) -> String {
         let mut content = self.lock();
         let token = format!("token-{}-{}", content.tokens.len(), content.logins.len());

@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use crate::fakes::{Cluster, DEADLINE, Registry};
 use crate::jobs::wait_for;
 
-/// What would be a secret of whoever asks.
+/// What would be a secret of the caller.
 const SIGNATURE: &str = "harbour-light";
 
 /// A web server of one file, which names no version of what is below `/unnamed`.
@@ -87,7 +87,7 @@ impl Files {
     }
 }
 
-/// The bytes as somebody who gets the URL has them.
+/// The bytes as a get of the URL has them.
 async fn got(node: &Node, url: &str, filter_query: &[&str]) -> Vec<u8> {
     let request = ContentRequest {
         url: url.parse().unwrap(),

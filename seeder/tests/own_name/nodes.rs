@@ -24,7 +24,7 @@ async fn nodes(cluster: &mut Cluster, names: &[&str]) -> Vec<Node> {
     nodes
 }
 
-/// What this node has of the blobs, whoever asks.
+/// What this node has of the blobs.
 async fn held(node: &Node, registry: &Registry, digests: &HashSet<String>) -> usize {
     let mut held = 0;
     for digest in digests {
@@ -36,7 +36,7 @@ async fn held(node: &Node, registry: &Registry, digests: &HashSet<String>) -> us
     held
 }
 
-/// The bytes of a blob as somebody who pulls gets them.
+/// The bytes of a blob as a pull gets them.
 async fn pull(node: &Node, registry: &Registry, digest: &str) {
     let url = format!("http://{}/v2/team/app/blobs/{digest}", registry.addr);
     let request = ContentRequest {

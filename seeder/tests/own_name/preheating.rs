@@ -137,7 +137,7 @@ async fn only_members_and_only_listed_registries() {
     // Credentials alone let no password out over plain HTTP.
     let cluster = Cluster::start(Some(&registry), &["http://169.254.169.254".to_owned()]).await;
     let request = json!({"images": [image.name]});
-    let (status, _) = cluster.post("another secret of somebody", &request).await;
+    let (status, _) = cluster.post("another secret altogether", &request).await;
     assert_eq!(status, 401);
     for name in ["127.0.0.1:1/a:1", "docker.io/library/nginx"] {
         let request = json!({"images": [name]});

@@ -244,7 +244,7 @@ async fn every_auth_mode_of_harbor_is_checked() {
     let registry = Registry::start().await;
     let listed = [format!("http://{}", registry.addr)];
     let (image, _) = image(&registry, "v1", 1);
-    let user = "a-user-that-nobody-guesses";
+    let user = "a-user-that-is-not-guessed";
     let wrong = || "some-other-login-at-all".to_owned();
     let right = || SECRET.to_owned();
     let cases = [

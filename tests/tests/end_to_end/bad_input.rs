@@ -79,11 +79,11 @@ impl Place {
 #[test]
 fn an_unreachable_supernode_is_named() -> Result<()> {
     let place = Place::build()?;
-    let nobody = "http://10.77.255.1:8001";
+    let unused = "http://10.77.255.1:8001";
     let closed = format!("http://{}:1", place.node.address());
     let url = place.origin.url("file");
     assert_refused(place.get(&url, &closed, &[]), &[&closed])?;
-    assert_refused(place.get(&url, nobody, &[]), &[nobody])
+    assert_refused(place.get(&url, unused, &[]), &[unused])
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn a_wrong_join_token_is_named() -> Result<()> {
     let mut command = place.get(&place.origin.url("file"), place.supernode.url(), &[]);
     let (variable, _) = place.flotilla.join_token();
     // Long enough to be one: the supernode has to refuse it.
-    command.env(variable, "somebody-else-altogether");
+    command.env(variable, "another-secret-altogether");
     assert_refused(command, &["join token", place.supernode.url()])
 }
 

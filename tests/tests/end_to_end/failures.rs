@@ -67,7 +67,7 @@ fn every_pull_completes_when_one_of_two_supernodes_dies_in_the_middle() -> Resul
 fn every_pull_completes_when_a_peer_dies_in_the_middle() -> Result<()> {
     pull_disturbed(&mut slow_cluster(5, 1)?, |cluster| {
         cluster.proxies[4].process.kill()?;
-        // As a service manager would; its own engine goes on where it was.
+        // As a service manager would; its own engine continues where it was.
         cluster.proxies[4] = cluster.start_proxy(4)?;
         Ok(())
     })

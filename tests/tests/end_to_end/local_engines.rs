@@ -15,7 +15,7 @@ const ENGINES: usize = 10;
 /// What the registry sends as a whole for an image of one layer: that, and the configuration.
 const BLOBS: u64 = 2;
 const SLOW_RATE: &str = "1M";
-/// For what a client at that rate has not taken yet, and everybody else's buffers.
+/// For what a client at that rate has not taken yet, and all other buffers.
 const MAX_MEMORY: u64 = 64 << 20;
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 

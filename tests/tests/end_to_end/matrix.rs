@@ -215,7 +215,7 @@ impl Scene<'_> {
         row
     }
 
-    /// Mirrors are for names of Docker Hub, and nobody pushes to one.
+    /// Mirrors are for names of Docker Hub, and no client pushes to one.
     fn docker_by_mirror_cells(&mut self, row: &mut Row) -> Result<()> {
         let (_, image) = self.push_image("demo/mirrored")?;
         let options = EngineOptions {

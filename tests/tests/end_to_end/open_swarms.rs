@@ -122,7 +122,7 @@ fn aria2_downloads_a_layer_of_an_open_repository_and_none_of_a_closed_one() -> R
     assert!(downloaded == fs::read(&public_file)?, "other bytes");
 
     assert_eq!(swarm.torrent(&private)?.0, "404");
-    // Somebody who has the torrent from elsewhere does not get the layer for it.
+    // A client that has the torrent from elsewhere does not get the layer for it.
     let torrent = swarm.stranger.directory().join("private.torrent");
     let mut create = swarm.flotilla.command(&swarm.stranger);
     create
@@ -163,7 +163,7 @@ struct OpenTorrent {
 }
 
 impl OpenTorrent {
-    /// The torrent names the supernode by a URL of this scheme, `http` or `udp`, and nobody else.
+    /// The torrent names the supernode by a URL of this scheme, `http` or `udp`, and no other tracker.
     fn start(scheme: &str) -> Result<Self> {
         let flotilla = Flotilla::find()?;
         let mut testbed = Testbed::create(Lifetime::Process)?;

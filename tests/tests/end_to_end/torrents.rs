@@ -17,12 +17,12 @@ const TRACKER_PORT: &str = "8000";
 const PYTHON: &str = "/usr/bin/python3";
 
 /// transmission-cli ends when it happens to look while it turns a magnet link into a torrent, which
-/// it calls stopped; started again it goes on. It ends with the shell.
+/// it calls stopped; started again it continues. It ends with the shell.
 const TRANSMISSION: &str =
     r#"while :; do setpriv --pdeathsig KILL -- transmission-cli "$@"; sleep 1; done"#;
 
-/// aria2 asks UDP trackers only with DHT ("udp is not supported yet" without), which finds nobody
-/// here: nobody else has it, and it is told of no node.
+/// aria2 asks UDP trackers only with DHT ("udp is not supported yet" without), which finds no peer
+/// here: no other peer has it, and it hears of no node.
 const ARIA2_UDP: [&str; 3] = [
     "--enable-dht=true",
     "--enable-dht6=false",

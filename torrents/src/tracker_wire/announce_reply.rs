@@ -113,7 +113,7 @@ impl AnnounceReply {
     }
 
     /// Reads a bencoded reply of at most 64 KiB, with compact peer lists or a list of dictionaries.
-    /// Peers that such a list has by name are left out: nobody here resolves names of others' choice.
+    /// Peers that such a list has by name are left out: names of others' choice are not resolved here.
     ///
     /// # Errors
     /// Not such a reply.

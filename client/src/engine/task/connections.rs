@@ -1,4 +1,4 @@
-//! The connections of one swarm: whom it dials, who is let in, who goes.
+//! The connections of one swarm: which peers it dials, accepts and drops.
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;

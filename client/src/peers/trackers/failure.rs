@@ -6,7 +6,7 @@ use url::Url;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrackerError {
-    /// There is nobody to ask.
+    /// There is no tracker to ask.
     #[error("the torrent names no tracker with http://, https:// or udp://")]
     NoTracker,
     /// It cannot be reached, or does not answer.

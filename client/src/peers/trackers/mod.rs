@@ -1,6 +1,6 @@
 //! Asks a torrent's trackers for peers: over HTTP (BEP 3, 7, 23) and UDP (BEP 15), in tiers (BEP 12).
 //!
-//! The trackers are of somebody else's choice: their answers are bounded, and they are shown without
+//! Others choose the trackers: their answers are bounded, and they are shown without
 //! path and query, where private trackers have their passkeys.
 
 mod failure;
@@ -76,7 +76,7 @@ impl TrackerTiers {
         }
     }
 
-    /// Whether there is nobody to ask.
+    /// Whether there is no tracker to ask.
     pub fn is_empty(&self) -> bool {
         self.tiers.is_empty()
     }

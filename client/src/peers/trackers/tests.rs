@@ -208,7 +208,7 @@ async fn a_lost_datagram_is_sent_again_and_a_silent_tracker_given_up() {
 #[tokio::test]
 async fn answers_to_other_requests_and_from_other_addresses_are_passed_over() {
     let socket = UdpSocket::bind((LOOPBACK, 0)).await.unwrap();
-    let somebody = UdpSocket::bind((LOOPBACK, 0)).await.unwrap();
+    let stranger = UdpSocket::bind((LOOPBACK, 0)).await.unwrap();
     let url = format!("udp://{}", socket.local_addr().unwrap());
     tokio::spawn(async move {
         let forged = |transaction| {
@@ -219,7 +219,7 @@ async fn answers_to_other_requests_and_from_other_addresses_are_passed_over() {
             let request = UdpRequest::from_bytes(&buffer[..length]).unwrap();
             let reply = well(request, &response(4));
             let transaction = reply.transaction();
-            let sent = somebody.send_to(&forged(transaction), peer).await;
+            let sent = stranger.send_to(&forged(transaction), peer).await;
             sent.unwrap();
             let other = TransactionId(transaction.0.wrapping_add(1));
             let reply = reply.to_bytes(AddressFamily::V4);

@@ -15,7 +15,7 @@ use super::failure::Failure;
 
 /// BEP 15: an answer is waited for 15·2ⁿ s.
 pub(super) const FIRST_TIMEOUT: Duration = Duration::from_secs(15);
-/// BEP 15 goes on for more than an hour; a tracker that is silent for two minutes is dead.
+/// BEP 15 retries for more than an hour; a tracker that is silent for two minutes is dead.
 pub(super) const MAX_TRIES: u32 = 3;
 /// Addresses of one name that are tried: the first of each family, most often.
 const MAX_ADDRESSES: usize = 4;
@@ -81,7 +81,7 @@ async fn announce_at(
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
     let socket = UdpSocket::bind((any, 0)).await?;
-    // A connected socket hears of nobody but the tracker.
+    // A connected socket hears of the tracker only.
     socket.connect(address).await?;
     let mut exchange = Exchange {
         socket,
@@ -135,7 +135,7 @@ impl Exchange {
     }
 
     /// Sends `request` until it is answered. What does not answer this very request is passed over:
-    /// it may be a late answer to an earlier one, or somebody's guess.
+    /// it may be a late answer to an earlier one, or a guess.
     async fn ask(
         &mut self,
         request: &UdpRequest,

@@ -37,7 +37,7 @@ pub struct StoredLayer {
     /// Open for reading only once it is sealed: other names of it may be in others' hands.
     data: File,
     inner: Mutex<Inner>,
-    /// Locked while the disk flushes it: nobody who only asks for pieces waits for that. Of several
+    /// Locked while the disk flushes it: a question for pieces does not wait for that. Of several
     /// locks `journal` is taken first, then `noted` or `is_settled`, then `inner`.
     journal: Mutex<Journal>,
     /// None of a layer of few pieces.
@@ -47,13 +47,13 @@ pub struct StoredLayer {
     last_used: AtomicU64,
     /// The last use that the disk knows of.
     noted_use: AtomicU64,
-    /// When the bytes of a sealed layer were last written; 0 before it is sealed. Whoever else
+    /// When the bytes of a sealed layer were last written; 0 before it is sealed. Any other
     /// writes them later has a further name of the file.
     written: AtomicU64,
     /// Locked while a small layer is written whole: once, although several may have it.
     completing: Mutex<()>,
     is_pinned: AtomicBool,
-    /// Its directory is another's now, or nobody's.
+    /// Its directory belongs to another layer now, or to none.
     is_dismissed: AtomicBool,
     url: OnceLock<String>,
     /// Whether the record is known to survive a crash. Locked while it is written, so that
@@ -189,14 +189,14 @@ impl StoredLayer {
     /// Reads `length` bytes at `offset`; the caller knows that the pieces are held.
     ///
     /// # Errors
-    /// The data file could not be read, or somebody else has written it since it was sealed.
+    /// The data file could not be read, or another process has written it since it was sealed.
     pub fn read(&self, offset: u64, length: usize) -> io::Result<Bytes> {
         let bytes = self.read_unchecked(offset, length)?;
         // In this order: a write that these bytes show has changed the time before.
         if self.is_untouched() {
             Ok(bytes)
         } else {
-            Err(io::Error::other("written by somebody else"))
+            Err(io::Error::other("changed by another process"))
         }
     }
 
@@ -229,7 +229,7 @@ impl StoredLayer {
     /// The whole was compared with its digest: `sha256` is the hash of all bytes. It survives
     /// a crash once [`record`](Self::record) has returned.
     pub(super) fn seal(&self, sha256: Digest) {
-        // Without the time nobody notices foreign writes: no reason not to have the layer.
+        // Without the time foreign writes go unnoticed: no reason not to have the layer.
         self.written
             .store(self.written_now().unwrap_or(0), Ordering::Relaxed);
         self.lock().sealed = Some(sha256);
@@ -254,7 +254,7 @@ impl StoredLayer {
         }
     }
 
-    /// Whether somebody downloads, reads or uploads it.
+    /// Whether it is downloaded, read or uploaded.
     pub fn is_leased(&self) -> bool {
         self.in_use.load(Ordering::Relaxed) > 0
     }

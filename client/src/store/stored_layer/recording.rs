@@ -86,7 +86,7 @@ impl StoredLayer {
     }
 
     /// Some file systems settle the time of the last change when the data reaches the disk. While
-    /// the file has no further name, nobody else has changed it.
+    /// the file has no further name, no other process has changed it.
     fn note_written_by_system(&self) {
         if self.sealed().is_some()
             && self.data.metadata().is_ok_and(|data| data.nlink() == 1)

@@ -8,19 +8,18 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use bytes::Bytes;
-use flotilla_cluster::messages::preheats::{JobStatus, PreheatEvent, PreheatRequest};
+use flotilla_cluster::messages::preheats::{PreheatEvent, PreheatRequest};
 use futures_util::{StreamExt as _, stream};
 
 use super::{JobId, JobRecord, Jobs, SubmitError};
-use crate::api::refusal;
-use crate::preheat::shown;
+use crate::reply::refusal;
 
 /// 256 images with long names.
 const MAX_REQUEST_BYTES: usize = 128 * 1024;
 /// Jobs that are listed, the latest.
 const MAX_LISTED: usize = 1000;
 
-/// The routes; whoever mounts them lets members of the cluster through only.
+/// The routes; the code that mounts them lets members of the cluster through only.
 pub(crate) fn router(jobs: Jobs) -> Router {
     Router::new()
         .route("/v1/preheat-jobs", get(list).post(submit))
@@ -51,14 +50,14 @@ async fn submit(
         Err(rejection) => return refusal(rejection.status(), &rejection.body_text()),
     };
     match jobs.submit(request, None).await {
-        Ok(record) => Json(status_of(record)).into_response(),
+        Ok(record) => Json(record.status()).into_response(),
         Err(error) => refusal(error.status(), &error.to_string()),
     }
 }
 
 async fn list(State(jobs): State<Jobs>) -> Response {
     let latest = jobs.latest(MAX_LISTED).into_iter();
-    Json(latest.map(status_of).collect::<Vec<_>>()).into_response()
+    Json(latest.map(JobRecord::status).collect::<Vec<_>>()).into_response()
 }
 
 async fn show(State(jobs): State<Jobs>, Path(id): Path<String>) -> Response {
@@ -97,31 +96,11 @@ async fn cancel(State(jobs): State<Jobs>, Path(id): Path<String>) -> Response {
 
 fn told(record: Option<JobRecord>) -> Response {
     match record {
-        Some(record) => Json(status_of(record)).into_response(),
+        Some(record) => Json(record.status()).into_response(),
         None => unknown(),
     }
 }
 
 fn unknown() -> Response {
     refusal(StatusCode::NOT_FOUND, "no such preheat job")
-}
-
-pub(super) fn status_of(record: JobRecord) -> JobStatus {
-    JobStatus {
-        id: record.id.0,
-        state: record.state,
-        images: record
-            .request
-            .images
-            .iter()
-            .map(|image| shown(image))
-            .collect(),
-        nodes: record.request.nodes,
-        cause: record.cause,
-        layers: record.layers,
-        bytes: record.bytes,
-        failed: record.failed,
-        created: record.created,
-        updated: record.updated,
-    }
 }

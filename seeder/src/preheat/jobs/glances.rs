@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Job, JobId, JobRecord, Jobs};
+use super::Jobs;
+use super::job::Job;
+use super::record::{JobId, JobRecord};
 use crate::preheat::Preheat;
 
 impl Jobs {

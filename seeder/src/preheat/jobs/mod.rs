@@ -5,8 +5,10 @@
 //! finished when it stops are run again by the next one in the same directory.
 
 pub(crate) mod api;
-mod events;
+mod event_log;
+mod follower;
 mod glances;
+mod job;
 mod job_files;
 mod record;
 
@@ -20,16 +22,17 @@ use flotilla_cluster::messages::orders::OrderedLayer;
 use flotilla_cluster::messages::preheats::{PreheatEvent, PreheatRequest};
 use glob::Pattern;
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use self::events::{EventLog, Room};
+use self::event_log::Room;
+use self::job::Job;
 use self::job_files::JobFiles;
 pub(crate) use self::record::{JobId, JobRecord, JobState, Outcome};
 use flotilla_cluster::unix_now;
 
 use super::orders::Orders;
-use super::{Preheat, PreheatError, Preheater, Told};
+use super::{Preheat, PreheatError, Preheater, StepOutcome};
 
 /// A policy of Harbor makes a job of each image of a project.
 const MAX_UNFINISHED: usize = 10_000;
@@ -78,31 +81,6 @@ struct Shared {
     orders: Orders,
     started: Instant,
     shutdown: CancellationToken,
-}
-
-struct Job {
-    record: watch::Sender<JobRecord>,
-    asked: Arc<Preheat>,
-    log: EventLog,
-    cancelled: CancellationToken,
-}
-
-impl Job {
-    fn new(record: JobRecord, asked: Preheat, room: &Arc<Room>) -> Self {
-        if let Some(lent) = &record.authorization {
-            asked.lend(lent.0.clone());
-        }
-        Self {
-            record: watch::Sender::new(record),
-            asked: Arc::new(asked),
-            log: EventLog::new(Arc::clone(room)),
-            cancelled: CancellationToken::new(),
-        }
-    }
-
-    fn is_finished(&self) -> bool {
-        self.record.borrow().state.is_final()
-    }
 }
 
 impl Jobs {
@@ -160,13 +138,13 @@ impl Jobs {
         let table = self.lock().clone();
         for (id, job) in table {
             if !job.is_finished() {
-                tracing::info!(job = %id, "preheat goes on");
+                tracing::info!(job = %id, "preheat continues");
                 tokio::spawn(self.clone().run(job));
             }
         }
     }
 
-    /// Takes a job, or finds one that is unfinished and does the same: that one goes on with the
+    /// Takes a job, or finds one that is unfinished and does the same: that one continues with the
     /// `authorization` that was lent last. Returns once it is on the disk.
     ///
     /// # Errors
@@ -255,11 +233,11 @@ impl Jobs {
     }
 
     async fn work(&self, job: &Job) -> (JobState, Option<String>) {
-        // Nobody closes the semaphore.
+        // The semaphore is never closed.
         let turn = self.0.turns.acquire().await;
         job.record.send_modify(|record| record.start(unix_now()));
         let doing = async {
-            let layers = self.bring(job).await;
+            let layers = self.fetch(job).await;
             drop(turn);
             let is_here = job.record.borrow().failed == 0;
             if let Some(selector) = job.asked.nodes()
@@ -280,19 +258,19 @@ impl Jobs {
     }
 
     /// Has the supernode read every layer; those that it has.
-    async fn bring(&self, job: &Job) -> Vec<OrderedLayer> {
-        let (events, mut told) = mpsc::channel::<Told>(QUEUE);
+    async fn fetch(&self, job: &Job) -> Vec<OrderedLayer> {
+        let (events, mut outcomes) = mpsc::channel::<StepOutcome>(QUEUE);
         let noting = async {
             let mut layers = Vec::new();
-            while let Some(told) = told.recv().await {
-                if let Some(brought) = &told.brought {
+            while let Some(outcome) = outcomes.recv().await {
+                if let Some(fetched) = &outcome.fetched {
                     layers.push(OrderedLayer {
-                        url: brought.url.to_string(),
-                        content: brought.content.clone(),
+                        url: fetched.url.to_string(),
+                        content: fetched.content.clone(),
                     });
                 }
-                job.log.push(told.event.clone());
-                job.record.send_modify(|record| note(record, told));
+                job.log.push(outcome.event.clone());
+                job.record.send_modify(|record| note(record, outcome));
             }
             layers
         };
@@ -409,15 +387,15 @@ impl Jobs {
     }
 }
 
-fn note(record: &mut JobRecord, told: Told) {
+fn note(record: &mut JobRecord, outcome: StepOutcome) {
     record.updated = unix_now();
-    match told.event {
+    match outcome.event {
         PreheatEvent::Layer {
             image,
             digest,
             bytes,
         } => {
-            let url = told.brought.map(|brought| brought.url);
+            let url = outcome.fetched.map(|fetched| fetched.url);
             record.add_layer(image, Some(digest), url, bytes);
         }
         PreheatEvent::File { url, bytes } => record.add_layer(url, None, None, bytes),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 pub(crate) use flotilla_cluster::messages::preheats::JobState;
-use flotilla_cluster::messages::preheats::PreheatRequest;
+use flotilla_cluster::messages::preheats::{JobStatus, PreheatRequest};
 use flotilla_torrents::Digest;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -89,6 +89,27 @@ pub(crate) struct JobRecord {
 }
 
 impl JobRecord {
+    /// What its followers see of it.
+    pub(super) fn status(self) -> JobStatus {
+        JobStatus {
+            id: self.id.0,
+            state: self.state,
+            images: self
+                .request
+                .images
+                .iter()
+                .map(|image| shown(image))
+                .collect(),
+            nodes: self.request.nodes,
+            cause: self.cause,
+            layers: self.layers,
+            bytes: self.bytes,
+            failed: self.failed,
+            created: self.created,
+            updated: self.updated,
+        }
+    }
+
     pub(super) fn new(
         id: JobId,
         request: PreheatRequest,

@@ -1,6 +1,5 @@
 //! `/v1/orders`: nodes come for what they are to have.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -15,22 +14,23 @@ use flotilla_cluster::messages::swarms::OpenResponse;
 use futures_util::{StreamExt as _, stream};
 
 use super::{NotTaken, Visit};
-use crate::api::{Api, refusal};
-use crate::preheat::jobs::JobId;
+use crate::preheat::jobs::{JobId, Jobs};
+use crate::reply::refusal;
 
 /// A node takes a supernode for dead that is silent for 2.5 of these.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// For members.
-pub(crate) fn routes() -> Router<Arc<Api>> {
+pub(crate) fn router(jobs: Jobs) -> Router {
     Router::new()
         .route("/v1/orders", post(take))
         .route("/v1/orders/{job}/swarms", post(open))
         .route("/v1/orders/{job}/outcomes", post(note))
+        .with_state(jobs)
 }
 
-async fn take(State(api): State<Arc<Api>>, Json(node): Json<TakeOrders>) -> Response {
-    let visit = match api.jobs.orders().enter(node) {
+async fn take(State(jobs): State<Jobs>, Json(node): Json<TakeOrders>) -> Response {
+    let visit = match jobs.orders().enter(node) {
         Ok(visit) => visit,
         Err(error @ NotTaken::Name) => return refusal(StatusCode::BAD_REQUEST, &error.to_string()),
         Err(error @ NotTaken::Full) => {
@@ -49,7 +49,7 @@ async fn take(State(api): State<Arc<Api>>, Json(node): Json<TakeOrders>) -> Resp
         Some((Ok::<_, std::io::Error>(Bytes::from(line)), (visit, None)))
     });
     // Stopping waits for answers that go on.
-    let lines = lines.take_until(api.jobs.shutdown().clone().cancelled_owned());
+    let lines = lines.take_until(jobs.shutdown().clone().cancelled_owned());
     (
         [(header::CONTENT_TYPE, "application/x-ndjson")],
         Body::from_stream(lines),
@@ -65,29 +65,27 @@ async fn next(visit: &mut Visit) -> Option<OrderEvent> {
 }
 
 async fn open(
-    State(api): State<Arc<Api>>,
+    State(jobs): State<Jobs>,
     Path(job): Path<u64>,
     Json(asked): Json<OpenOrdered>,
 ) -> Response {
-    let Some(layer) = api.jobs.orders().ordered(JobId(job), &asked) else {
-        let reason = "nobody has ordered that of this node".to_owned();
+    let Some(layer) = jobs.orders().ordered(JobId(job), &asked) else {
+        let reason = "this node has no such order".to_owned();
         let status = StatusCode::NOT_FOUND.as_u16();
         return Json(OpenResponse::Refused { status, reason }).into_response();
     };
-    let filter_query = api
-        .jobs
-        .glance(JobId(job), |_, job| job.filter_query().to_vec());
-    let preheater = api.jobs.preheater();
+    let filter_query = jobs.glance(JobId(job), |_, job| job.filter_query().to_vec());
+    let preheater = jobs.preheater();
     let answer = preheater.open_ordered(asked, layer.url, filter_query.unwrap_or_default());
     Json(answer.await).into_response()
 }
 
 async fn note(
-    State(api): State<Arc<Api>>,
+    State(jobs): State<Jobs>,
     Path(job): Path<u64>,
     Json(outcome): Json<OrderOutcome>,
 ) -> Response {
-    // One that nobody waits for any more is no fault of the node.
-    let is_waited_for = api.jobs.orders().note(JobId(job), outcome);
+    // One without a waiting job is no fault of the node.
+    let is_waited_for = jobs.orders().note(JobId(job), outcome);
     Json(serde_json::json!({ "waited_for": is_waited_for })).into_response()
 }

@@ -219,7 +219,7 @@ impl Orders {
         })
     }
 
-    /// Takes note; false: nobody has ordered that of this node.
+    /// Takes note; false: this node has no such order.
     pub(crate) fn note(&self, job: JobId, outcome: OrderOutcome) -> bool {
         let mut state = self.lock();
         let is_there = state.node(&outcome.peer_id, &outcome.node).is_some();

@@ -13,10 +13,13 @@ use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::image_url::{authorization_of, image_at};
-use super::{TriggerError, no_such_job, time_of};
-use crate::api::{Api, refusal};
+use super::authorization::authorization_of;
+use super::error::TriggerError;
+use super::reply::{no_such_job, time_of};
+use super::state::Triggers;
+use crate::preheat::image_url::image_at;
 use crate::preheat::jobs::{JobRecord, JobState, Outcome};
+use crate::reply::refusal;
 
 const EVERY_NODE: &str = "*";
 /// What the supernode is called among nodes.
@@ -81,34 +84,40 @@ struct Task {
 }
 
 pub(super) async fn create(
-    State(api): State<Arc<Api>>,
+    State(triggers): State<Arc<Triggers>>,
     request: Result<Json<CreateJob>, JsonRejection>,
 ) -> Response {
     let request = match request {
         Ok(Json(request)) => request,
         Err(rejection) => return refusal(rejection.status(), &rejection.body_text()),
     };
-    match submit(&api, request).await {
+    match submit(&triggers, request).await {
         Ok(record) => Json(shown(&record)).into_response(),
         Err(error) => error.answer(),
     }
 }
 
-pub(super) async fn show(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Response {
-    match api.job(&id) {
+pub(super) async fn show(
+    State(triggers): State<Arc<Triggers>>,
+    Path(id): Path<String>,
+) -> Response {
+    match triggers.job(&id) {
         Some(record) => Json(shown(&record)).into_response(),
         None => no_such_job(),
     }
 }
 
-pub(super) async fn cancel(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Response {
-    match api.cancel_job(&id).await {
+pub(super) async fn cancel(
+    State(triggers): State<Arc<Triggers>>,
+    Path(id): Path<String>,
+) -> Response {
+    match triggers.cancel_job(&id).await {
         Some(record) => Json(shown(&record)).into_response(),
         None => no_such_job(),
     }
 }
 
-async fn submit(api: &Api, request: CreateJob) -> Result<JobRecord, TriggerError> {
+async fn submit(triggers: &Triggers, request: CreateJob) -> Result<JobRecord, TriggerError> {
     let malformed = |error: &str| TriggerError::Malformed(error.to_owned());
     if !matches!(request.kind.as_deref(), None | Some("" | "preheat")) {
         return Err(malformed("only jobs of the type preheat are taken"));
@@ -118,7 +127,7 @@ async fn submit(api: &Api, request: CreateJob) -> Result<JobRecord, TriggerError
         return Err(malformed("only preheats of the type image are taken"));
     }
     let image = image_at(args.url.as_deref().unwrap_or_default(), None)?;
-    let mut preheat = api.triggered(vec![image]);
+    let mut preheat = triggers.request(vec![image]);
     match args.scope.as_deref() {
         None | Some("") => {}
         Some("single_seed_peer" | "all_seed_peers") => preheat.nodes = None,
@@ -132,7 +141,7 @@ async fn submit(api: &Api, request: CreateJob) -> Result<JobRecord, TriggerError
         preheat.platforms = vec![platform];
     }
     let authorization = authorization_of(args.headers)?;
-    Ok(api.jobs.submit(preheat, authorization).await?)
+    Ok(triggers.jobs.submit(preheat, authorization).await?)
 }
 
 fn shown(record: &JobRecord) -> Job {

@@ -12,10 +12,13 @@ use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::image_url::{authorization_of, image_at};
-use super::{TriggerError, no_such_job, time_of};
-use crate::api::{Api, refusal};
+use super::authorization::authorization_of;
+use super::error::TriggerError;
+use super::reply::{no_such_job, time_of};
+use super::state::Triggers;
+use crate::preheat::image_url::image_at;
 use crate::preheat::jobs::{JobRecord, JobState};
+use crate::reply::refusal;
 
 #[derive(Deserialize)]
 pub(super) struct CreatePreheat {
@@ -44,14 +47,14 @@ struct Progress {
 }
 
 pub(super) async fn create(
-    State(api): State<Arc<Api>>,
+    State(triggers): State<Arc<Triggers>>,
     request: Result<Json<CreatePreheat>, JsonRejection>,
 ) -> Response {
     let request = match request {
         Ok(Json(request)) => request,
         Err(rejection) => return refusal(rejection.status(), &rejection.body_text()),
     };
-    match submit(&api, request).await {
+    match submit(&triggers, request).await {
         Ok(record) => {
             let id = record.id.to_string();
             Json(Created { id }).into_response()
@@ -60,21 +63,27 @@ pub(super) async fn create(
     }
 }
 
-pub(super) async fn show(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Response {
-    match api.job(&id) {
+pub(super) async fn show(
+    State(triggers): State<Arc<Triggers>>,
+    Path(id): Path<String>,
+) -> Response {
+    match triggers.job(&id) {
         Some(record) => Json(progress_of(&record)).into_response(),
         None => no_such_job(),
     }
 }
 
-pub(super) async fn cancel(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Response {
-    match api.cancel_job(&id).await {
+pub(super) async fn cancel(
+    State(triggers): State<Arc<Triggers>>,
+    Path(id): Path<String>,
+) -> Response {
+    match triggers.cancel_job(&id).await {
         Some(record) => Json(progress_of(&record)).into_response(),
         None => no_such_job(),
     }
 }
 
-async fn submit(api: &Api, request: CreatePreheat) -> Result<JobRecord, TriggerError> {
+async fn submit(triggers: &Triggers, request: CreatePreheat) -> Result<JobRecord, TriggerError> {
     // Harbor says what kind of artifact it is.
     if !matches!(request.kind.as_deref(), None | Some("" | "image" | "cnai")) {
         let error = "only preheats of the type image are taken";
@@ -82,8 +91,8 @@ async fn submit(api: &Api, request: CreatePreheat) -> Result<JobRecord, TriggerE
     }
     let image = image_at(request.url.as_deref().unwrap_or_default(), None)?;
     let authorization = authorization_of(request.headers)?;
-    let preheat = api.triggered(vec![image]);
-    Ok(api.jobs.submit(preheat, authorization).await?)
+    let preheat = triggers.request(vec![image]);
+    Ok(triggers.jobs.submit(preheat, authorization).await?)
 }
 
 fn progress_of(record: &JobRecord) -> Progress {

@@ -9,8 +9,8 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 
-use super::TriggerError;
-use crate::api::Api;
+use super::error::TriggerError;
+use super::state::Triggers;
 
 /// Harbor names one.
 const MAX_RESOURCES: usize = 100;
@@ -36,17 +36,20 @@ struct Resource {
     resource_url: Option<String>,
 }
 
-pub(super) async fn take(State(api): State<Arc<Api>>, body: Bytes) -> Response {
-    match submit(&api, &body).await {
+pub(super) async fn take(State(triggers): State<Arc<Triggers>>, body: Bytes) -> Response {
+    match submit(&triggers, &body).await {
         Ok(jobs) => axum::Json(serde_json::json!({ "jobs": jobs })).into_response(),
         Err(error) => error.answer(),
     }
 }
 
-async fn submit(api: &Api, body: &[u8]) -> Result<Vec<u64>, TriggerError> {
+async fn submit(triggers: &Triggers, body: &[u8]) -> Result<Vec<u64>, TriggerError> {
     let mut jobs = Vec::new();
     for image in images_of(body)? {
-        let record = api.jobs.submit(api.triggered(vec![image]), None).await?;
+        let record = triggers
+            .jobs
+            .submit(triggers.request(vec![image]), None)
+            .await?;
         jobs.push(record.id.0);
     }
     Ok(jobs)

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 const MIN_SECRET: usize = 16;
 
 /// Logins that are taken from triggers, a line each: `bearer TOKEN`, `basic USER:PASSWORD`,
-/// `harbor-basic USER:PASSWORD`, `header NAME: VALUE`, or `none` to let in everybody. Lines that
+/// `harbor-basic USER:PASSWORD`, `header NAME: VALUE`, or `none` to let every caller in. Lines that
 /// begin with `#` are comments. Kept as hashes: comparing these takes the same time wherever they
 /// differ.
 ///
@@ -20,7 +20,7 @@ const MIN_SECRET: usize = 16;
 #[derive(Clone, Default)]
 pub struct TriggerLogins {
     shown: Vec<(HeaderName, [u8; 32])>,
-    everybody: bool,
+    admits_all: bool,
 }
 
 /// A line is not understood. The text quotes none: it may be a password.
@@ -40,12 +40,12 @@ impl fmt::Debug for TriggerLogins {
 
 impl TriggerLogins {
     pub(crate) fn is_empty(&self) -> bool {
-        self.shown.is_empty() && !self.everybody
+        self.shown.is_empty() && !self.admits_all
     }
 
     /// Whether one of them is among `headers`. Takes the same time whichever it is.
     pub(crate) fn admit(&self, headers: &HeaderMap) -> bool {
-        let mut admitted = self.everybody;
+        let mut admitted = self.admits_all;
         for (name, expected) in &self.shown {
             for value in headers.get_all(name) {
                 admitted |= <[u8; 32]>::from(Sha256::digest(value.as_bytes())) == *expected;
@@ -64,7 +64,7 @@ impl TriggerLogins {
         let (kind, rest) = line.split_once(' ').unwrap_or((line, ""));
         let rest = rest.trim();
         match kind {
-            "none" if rest.is_empty() => self.everybody = true,
+            "none" if rest.is_empty() => self.admits_all = true,
             "bearer" => {
                 long_enough(rest, "the token")?;
                 self.expect(header::AUTHORIZATION, &format!("Bearer {rest}"))?;

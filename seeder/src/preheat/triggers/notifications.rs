@@ -12,15 +12,16 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use flotilla_registry::route::Route;
+use flotilla_registry::names::route::Route;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::TriggerError;
-use super::image_url::{ImageUrlError, image_at};
-use crate::api::{Api, refusal};
+use super::error::TriggerError;
+use super::state::Triggers;
+use crate::preheat::image_url::{ImageUrlError, image_at};
 use crate::preheat::jobs::{JobId, JobState, SubmitError};
+use crate::reply::refusal;
 
 /// What distribution sends its events as.
 const NOTIFICATIONS: &str = "application/vnd.docker.distribution.events.v1+json";
@@ -58,7 +59,11 @@ struct RequestOfEvent {
     host: Option<String>,
 }
 
-pub(super) async fn take(State(api): State<Arc<Api>>, headers: HeaderMap, body: Bytes) -> Response {
+pub(super) async fn take(
+    State(triggers): State<Arc<Triggers>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let images = match images_of(&body) {
         Ok(images) => images,
         Err(error) => return error.answer(),
@@ -66,16 +71,16 @@ pub(super) async fn take(State(api): State<Arc<Api>>, headers: HeaderMap, body: 
     let kind = headers.get(header::CONTENT_TYPE);
     let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     if kind.starts_with(NOTIFICATIONS) {
-        take_notifications(&api, images).await
+        take_notifications(&triggers, images).await
     } else {
-        take_from_kraken(&api, images).await
+        take_from_kraken(&triggers, images).await
     }
 }
 
-async fn take_notifications(api: &Api, images: Vec<Named>) -> Response {
+async fn take_notifications(triggers: &Triggers, images: Vec<Named>) -> Response {
     let mut jobs = Vec::new();
     for image in images {
-        match submit(api, image).await {
+        match submit(triggers, image).await {
             Ok(id) => jobs.push(id.0),
             Err(TriggerError::Submit(error @ (SubmitError::Full | SubmitError::Disk(_)))) => {
                 return TriggerError::Submit(error).answer();
@@ -86,17 +91,17 @@ async fn take_notifications(api: &Api, images: Vec<Named>) -> Response {
     axum::Json(serde_json::json!({ "jobs": jobs })).into_response()
 }
 
-async fn take_from_kraken(api: &Api, images: Vec<Named>) -> Response {
+async fn take_from_kraken(triggers: &Triggers, images: Vec<Named>) -> Response {
     let mut jobs = Vec::new();
     for image in images {
-        match submit(api, image).await {
+        match submit(triggers, image).await {
             Ok(id) => jobs.push(id),
             Err(error) => return error.answer(),
         }
     }
     let failed = async {
         for id in &jobs {
-            let finished = api.jobs.finished(*id).await;
+            let finished = triggers.jobs.finished(*id).await;
             let failed = finished.filter(|record| record.state != JobState::Success);
             if let Some(failed) = failed {
                 return Some(failed.cause.unwrap_or_default());
@@ -112,9 +117,9 @@ async fn take_from_kraken(api: &Api, images: Vec<Named>) -> Response {
     axum::Json(serde_json::json!({ "jobs": jobs })).into_response()
 }
 
-async fn submit(api: &Api, image: Named) -> Result<JobId, TriggerError> {
-    let preheat = api.triggered(vec![image?]);
-    Ok(api.jobs.submit(preheat, None).await?.id)
+async fn submit(triggers: &Triggers, image: Named) -> Result<JobId, TriggerError> {
+    let preheat = triggers.request(vec![image?]);
+    Ok(triggers.jobs.submit(preheat, None).await?.id)
 }
 
 /// The images that were pushed; other events, and those of layers, are left out.

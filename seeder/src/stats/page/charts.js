@@ -113,7 +113,7 @@ const GRAPH = 460;
 const MOST_NODES = 24;
 const MOST_EDGES = 80;
 
-// Who serves whom: the supernode in the middle, the nodes around it.
+// Transfers between peers: the supernode in the middle, the nodes around it.
 export class Graph {
   constructor() {
     const arrow = svg('marker', { id: 'arrow', viewBox: '0 0 6 6', refX: 6, refY: 3, markerWidth: 5, markerHeight: 5, orient: 'auto' },
@@ -159,7 +159,7 @@ export class Graph {
     }
     this.lines.replaceChildren(...parts);
     const more = names.size - place.size;
-    this.picture.setAttribute('aria-label', `Who serves whom: ${plural(place.size, 'peer', 'peers')}${more > 0 ? ` of ${place.size + more}` : ''}; the table below has the numbers`);
+    this.picture.setAttribute('aria-label', `Transfers between peers: ${plural(place.size, 'peer', 'peers')}${more > 0 ? ` of ${place.size + more}` : ''}; the table below has the numbers`);
   }
 }
 

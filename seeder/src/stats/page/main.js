@@ -35,7 +35,7 @@ function route() {
     view: { '': 'overview', swarms: id ? 'swarm' : 'swarms', nodes: id ? 'node' : 'nodes', jobs: id ? 'job' : 'jobs', cluster: 'cluster' }[list] ?? 'overview',
     // Shows another choice of the same view.
     go(changes) { location.hash = changed(changes); },
-    // The same, while the view stays as it is: somebody is typing in it.
+    // The same, while the view stays as it is: a user is typing in it.
     change(changes) {
       history.replaceState(null, '', changed(changes));
       listen();

@@ -199,7 +199,7 @@ export function swarm(route) {
     element: h('div', {}, title, facts.element,
       h('h2', {}, 'Pieces, from rare (red) to common (blue)'), map.element,
       h('h2', {}, 'Nodes'), peers.element,
-      h('h2', {}, 'Who serves whom'), h('div', { class: 'columns' }, graph.element, h('div', {}, served.element, reasons.element))),
+      h('h2', {}, 'Transfers between peers'), h('div', { class: 'columns' }, graph.element, h('div', {}, served.element, reasons.element))),
     update(totals, view) {
       title.replaceChildren(h('bdi', {}, view.name || 'Swarm'));
       facts.update(view);

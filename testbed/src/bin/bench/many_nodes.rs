@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
     /// Speed of every node's and the supernode's link, each way, in Mbit/s. The origin's is not limited.
     #[arg(long, default_value_t = 50)]
     rate: u32,
-    /// How long a node that has the file goes on seeding.
+    /// How long a node that has the file keeps seeding.
     #[arg(long, default_value = "600s")]
     seed_for: String,
     /// Copy the programs' logs into this directory before clearing up.

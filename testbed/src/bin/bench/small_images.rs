@@ -45,7 +45,7 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<()> {
         let image = builder.image(&layers?)?;
         let reference = image.push(&registry, "demo/small", &number.to_string())?;
         let target = directory.join("pulled");
-        // Whoever comes second finds the registry's files in memory: they take turns.
+        // The second run finds the registry's files in memory: they take turns.
         for proxied in [number % 2 == 0, number % 2 == 1] {
             let spent = if proxied { &mut swarm } else { &mut direct };
             let cpu = registry.cpu_seconds()?;

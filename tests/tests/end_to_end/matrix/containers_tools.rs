@@ -97,7 +97,7 @@ impl Setup {
         let pair = BASE64.encode(format!("{}:{}", login.user, login.password).as_bytes());
         let auths = json!({"auths": {known: {"auth": pair}}});
         fs::write(directory.join("auth.json"), auths.to_string())?;
-        fs::write(directory.join("nobody.json"), "{\"auths\": {}}")?;
+        fs::write(directory.join("no-login.json"), "{\"auths\": {}}")?;
         Ok(Self {
             host: host.clone(),
             tool,
@@ -113,7 +113,7 @@ impl Setup {
         let auth = if is_logged_in {
             "auth.json"
         } else {
-            "nobody.json"
+            "no-login.json"
         };
         command
             .env("REGISTRY_AUTH_FILE", self.directory.join(auth))

@@ -1,0 +1,12 @@
+//! The one grammar of names: registries ([`host`], [`registry_origin`]), what is in them
+//! ([`repository`], [`reference`](mod@reference), [`image_reference`]), and the paths and URLs that say both
+//! ([`api_path`], [`blob_url`]).
+
+pub mod api_path;
+pub mod blob_url;
+pub mod host;
+pub mod image_reference;
+pub mod reference;
+pub mod registry_origin;
+pub mod repository;
+pub mod route;
