@@ -14,7 +14,7 @@ use super::{Connected, REDIAL_INTERVAL, Redial, SwarmTask};
 use crate::engine::input::Input;
 use crate::peers::bans::Bans;
 use crate::peers::connection as peer_connection;
-use crate::peers::connection::{Introduction, MeetError, PeerConnection};
+use crate::peers::connection::{HandshakeError, LocalIdentity, PeerConnection};
 use crate::peers::extensions::{PeerExtensions, Reaction};
 use crate::peers::io as peer_io;
 use crate::peers::io::Outgoing;
@@ -295,7 +295,7 @@ impl SwarmTask {
             .retain(|_, redial| now < redial.not_before + redial.pause);
         for remote in self.to_dial(now, peers) {
             self.dialling.insert(remote);
-            let me = self.introduction();
+            let me = self.local_identity();
             let input = self.handle.0.input.clone();
             let bans: Bans = self.host.bans.clone();
             let shutdown = self.shutdown.clone();
@@ -304,7 +304,7 @@ impl SwarmTask {
                 let outcome = shutdown.run_until_cancelled(dialled).await;
                 let told = match outcome {
                     Some(Ok(peer)) if bans.is_shunned(peer.peer_id) => {
-                        Input::DialFailed(remote, MeetError::Shunned(peer.peer_id))
+                        Input::DialFailed(remote, HandshakeError::Shunned(peer.peer_id))
                     }
                     Some(Ok(peer)) => Input::Connected(Box::new(peer)),
                     Some(Err(error)) => Input::DialFailed(remote, error),
@@ -340,8 +340,8 @@ impl SwarmTask {
         peer_priority::preferred(own, peers, room)
     }
 
-    pub(super) fn introduction(&self) -> Introduction {
+    pub(super) fn local_identity(&self) -> LocalIdentity {
         let torrent = self.handle.0.torrent.as_ref();
-        self.host.introduction(&self.handle, torrent)
+        self.host.local_identity(&self.handle, torrent)
     }
 }

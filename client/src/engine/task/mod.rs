@@ -23,7 +23,9 @@ use crate::engine::running_swarm::{RunningSwarm, SwarmState, SwarmStatus};
 use crate::peers::extensions::PeerExtensions;
 use crate::peers::io::Outgoing;
 use crate::store::{Lease, whole_digest};
-use crate::swarm::{BlockOutcome, Event, Farewell, PeerKey, Role, Swarm, SwarmConfig, Transmit};
+use crate::swarm::{
+    BlockOutcome, DisconnectReason, Event, PeerKey, Role, Swarm, SwarmConfig, Transmit,
+};
 
 /// An address that failed is not dialled again before this; among strangers the pause doubles with
 /// each failure, since trackers name the dead for hours.
@@ -385,14 +387,19 @@ impl SwarmTask {
             while let Some(event) = self.swarm.poll_event() {
                 match event {
                     Event::PieceReceived(piece) => self.check(piece),
-                    Event::Disconnect(key, farewell) => {
-                        tracing::debug!(peer = key.0, ?farewell, "parting");
-                        if matches!(farewell, Farewell::CorruptPiece | Farewell::Misbehaved(_)) {
+                    Event::Disconnect(key, reason) => {
+                        tracing::debug!(peer = key.0, ?reason, "peer disconnected");
+                        if matches!(
+                            reason,
+                            DisconnectReason::CorruptPiece | DisconnectReason::Misbehaved(_)
+                        ) {
                             self.shun(key);
                         }
                         let remote = self.peers.get(&key).and_then(|peer| peer.remote);
                         self.disconnect(now, key);
-                        if let (Farewell::NothingToExchange, Some(remote)) = (farewell, remote) {
+                        if let (DisconnectReason::NothingToExchange, Some(remote)) =
+                            (reason, remote)
+                        {
                             self.dial_later(now, remote, SEEDER_REDIAL_INTERVAL);
                         }
                     }
