@@ -130,7 +130,7 @@ impl FromSwarm<'_> {
             let before = before.and_then(|text| text.parse::<ContentId>().ok());
             let outdated = before.filter(|before| *before != content);
             if let Some(outdated) = &outdated
-                && let Err(error) = store.store().remove(outdated)
+                && let Err(error) = store.store().remove_used(outdated)
             {
                 tracing::warn!(%error, "not removed");
             }

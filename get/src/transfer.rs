@@ -241,7 +241,7 @@ impl<'a> Transfer<'a> {
         engine.leave(&swarm.swarm());
         let content = swarm.content().clone();
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = engine.store().remove(&content) {
+            if let Err(error) = engine.store().remove_used(&content) {
                 tracing::warn!(%error, "not removed");
             }
         });

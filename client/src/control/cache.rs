@@ -137,7 +137,7 @@ impl Cache {
 
     /// Removes a layer that is neither pinned nor in use. Blocks on the disk.
     pub fn remove(&self, content: &ContentId) -> Outcome {
-        match self.store().discard(content) {
+        match self.store().remove(content) {
             Ok(layer) => {
                 self.leave(layer.into_iter());
                 Outcome::Done
@@ -191,10 +191,10 @@ impl Cache {
         let audit = audit.await;
         if audit.as_ref().is_some_and(|audit| !audit.is_intact()) {
             match &self.0 {
-                Holder::Running(engine) => engine.condemn(&layer, "damaged on the disk").await?,
+                Holder::Running(engine) => engine.quarantine(&layer, "damaged on the disk").await?,
                 Holder::Resting(store) => {
                     let store = Arc::clone(store);
-                    blocking(move || store.condemn(&layer)).await?;
+                    blocking(move || store.quarantine(&layer)).await?;
                 }
             }
         }

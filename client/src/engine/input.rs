@@ -26,7 +26,7 @@ pub(crate) enum Input {
     Published(PieceIndex),
     HashesKnown(u32),
     Sealed(Digest),
-    Void(String),
+    Abort(String),
     Peers(Vec<SocketAddr>),
     WebSeed(Box<WebSeed>),
     Reader(u64, Option<PieceIndex>),

@@ -167,8 +167,8 @@ impl RunningSwarm {
     }
 
     /// The content cannot be delivered by the swarm.
-    pub async fn void(&self, reason: String) {
-        self.send(Input::Void(reason)).await;
+    pub async fn abort(&self, reason: String) {
+        self.send(Input::Abort(reason)).await;
     }
 
     /// Peers to connect to.

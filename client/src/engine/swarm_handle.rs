@@ -297,7 +297,7 @@ impl OriginSwarm {
     }
 
     /// The content is not what its digest says, or cannot be had: nothing is kept.
-    pub async fn void(&self, reason: String) {
-        self.0.void(reason).await;
+    pub async fn abort(&self, reason: String) {
+        self.0.abort(reason).await;
     }
 }

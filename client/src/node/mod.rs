@@ -208,8 +208,11 @@ impl Node {
         let layer = self.0.engine.store().layer(content)?;
         layer.sealed()?;
         if !layer.is_untouched() {
-            let condemned = self.0.engine.condemn(&layer, "changed by another process");
-            if let Err(error) = condemned.await {
+            let quarantined = self
+                .0
+                .engine
+                .quarantine(&layer, "changed by another process");
+            if let Err(error) = quarantined.await {
                 tracing::error!(%error, "damaged layer not removed");
             }
             return None;

@@ -145,7 +145,7 @@ impl Session {
                 SwarmEvent::Pieces { first, hashes } => {
                     if let Err(reason) = self.swarm.publish_hashes(first, hashes.into()).await {
                         self.swarm
-                            .void(format!("the supernode contradicts itself: {reason}"))
+                            .abort(format!("the supernode contradicts itself: {reason}"))
                             .await;
                         return Ok(());
                     }
@@ -156,7 +156,7 @@ impl Session {
                     std::future::pending::<()>().await;
                 }
                 SwarmEvent::Void { reason } => {
-                    self.swarm.void(reason).await;
+                    self.swarm.abort(reason).await;
                     return Ok(());
                 }
                 SwarmEvent::Heartbeat {} => {}
@@ -289,7 +289,7 @@ impl Session {
                 Ok(_) => {
                     // These pieces will never be complete.
                     self.swarm
-                        .void("the content at the source has changed".to_owned())
+                        .abort("the content at the source has changed".to_owned())
                         .await;
                     return None;
                 }

@@ -75,7 +75,7 @@ pub(super) struct Layers {
     root: PathBuf,
     /// Directories of layers that have left. Freeing gigabytes takes time: the holder of the lock gives it
     /// back first.
-    rubbish: Vec<PathBuf>,
+    removed_dirs: Vec<PathBuf>,
     removals: u64,
 }
 
@@ -86,14 +86,14 @@ impl Layers {
             by_content: HashMap::new(),
             bytes: 0,
             root,
-            rubbish: Vec::new(),
+            removed_dirs: Vec::new(),
             removals: 0,
         }
     }
 
     /// What is to be deleted now.
-    pub(super) fn take_rubbish(&mut self) -> Vec<PathBuf> {
-        std::mem::take(&mut self.rubbish)
+    pub(super) fn take_removed_dirs(&mut self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.removed_dirs)
     }
 
     pub(super) fn get(&self, content: &ContentId) -> Option<&Arc<StoredLayer>> {
@@ -123,7 +123,7 @@ impl Layers {
     }
 
     /// Removes the layer here, and on the disk from where layers are: whole, whenever the process
-    /// ends. Its bytes become [rubbish](Self::take_rubbish).
+    /// ends. Its bytes become [removed_dirs](Self::take_removed_dirs).
     pub(super) fn remove(&mut self, content: &ContentId) -> Result<(), StoreError> {
         let Some(layer) = self.by_content.get(content) else {
             return Ok(());
@@ -131,11 +131,11 @@ impl Layers {
         self.removals += 1;
         let away = self.root.join(format!("{REMOVED}{}", self.removals));
         match std::fs::rename(layer.dir(), &away) {
-            Ok(()) => self.rubbish.push(away),
+            Ok(()) => self.removed_dirs.push(away),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(StoreError::io(layer.dir(), error)),
         }
-        layer.note_dismissed();
+        layer.mark_removed();
         self.bytes -= layer.geometry().length();
         self.by_content.remove(content);
         Ok(())

@@ -165,7 +165,7 @@ impl Store {
                     return Ok(Arc::clone(layer));
                 } else {
                     tracing::warn!(%content, "changed by another process: anew");
-                    layer.condemn();
+                    layer.quarantine();
                     held.layers.remove(content)?;
                 }
             }
@@ -307,25 +307,25 @@ impl Store {
     ///
     /// # Errors
     /// The disk refused.
-    pub fn remove(&self, content: &ContentId) -> Result<(), StoreError> {
+    pub fn remove_used(&self, content: &ContentId) -> Result<(), StoreError> {
         self.remove_small(content);
         self.change(|held| held.layers.remove(content))
     }
 
-    /// As [`remove`](Self::remove), but this very layer (void) and not one that has taken its
+    /// As [`remove`](Self::remove_used), but this very layer (void) and not one that has taken its
     /// place.
     ///
     /// # Errors
     /// The disk refused.
     pub fn remove_layer(&self, layer: &Arc<StoredLayer>) -> Result<(), StoreError> {
-        let dismissed = self.dismiss(layer);
-        self.delete_dismissed();
-        dismissed
+        let removed = self.remove_later(layer);
+        self.delete_removed();
+        removed
     }
 
     /// As [`remove_layer`](Self::remove_layer), for reactor threads: its bytes stay on the disk until
-    /// [`delete_dismissed`](Self::delete_dismissed).
-    pub(crate) fn dismiss(&self, layer: &Arc<StoredLayer>) -> Result<(), StoreError> {
+    /// [`delete_removed`](Self::delete_removed).
+    pub(crate) fn remove_later(&self, layer: &Arc<StoredLayer>) -> Result<(), StoreError> {
         let layers = &mut self.lock().layers;
         if layers.has(layer) {
             layers.remove(layer.content())
@@ -339,7 +339,7 @@ impl Store {
     ///
     /// # Errors
     /// It is still here, or was not.
-    pub fn discard(&self, content: &ContentId) -> Result<Option<Arc<StoredLayer>>, RemoveError> {
+    pub fn remove(&self, content: &ContentId) -> Result<Option<Arc<StoredLayer>>, RemoveError> {
         let was_small = self.remove_small(content);
         self.change(|held| {
             let Some(layer) = held.layers.get(content).cloned() else {
@@ -366,8 +366,8 @@ impl Store {
     ///
     /// # Errors
     /// The disk refused.
-    pub fn condemn(&self, layer: &Arc<StoredLayer>) -> Result<(), StoreError> {
-        layer.condemn();
+    pub fn quarantine(&self, layer: &Arc<StoredLayer>) -> Result<(), StoreError> {
+        layer.quarantine();
         self.remove_layer(layer)
     }
 
@@ -406,16 +406,16 @@ impl Store {
     /// is not used before this returns.
     fn change<T>(&self, change: impl FnOnce(&mut Held) -> T) -> T {
         let changed = change(&mut self.lock());
-        self.delete_dismissed();
+        self.delete_removed();
         changed
     }
 
     /// Deletes what has left. Blocks on the disk.
-    pub(crate) fn delete_dismissed(&self) {
+    pub(crate) fn delete_removed(&self) {
         // A thread that finds nothing to delete waits for the one that deletes: the room is free when this returns.
         let _deleting = self.deleting.lock();
-        let rubbish = self.lock().layers.take_rubbish();
-        for dir in rubbish {
+        let removed_dirs = self.lock().layers.take_removed_dirs();
+        for dir in removed_dirs {
             if let Err(error) = std::fs::remove_dir_all(&dir) {
                 let path = dir.display();
                 tracing::error!(%path, %error, "takes room until the next start");

@@ -133,7 +133,7 @@ impl Packs {
                 pack: number,
             };
             if !self.insert(record, reserved) {
-                let _ = file.forget(place);
+                let _ = file.mark_dead(place);
             }
         }
         Ok(())
@@ -224,7 +224,7 @@ impl Packs {
     }
 
     /// Forgets `content`; `None`: it is not here. What the disk has of it is for the caller to
-    /// [forget](PackFile::forget).
+    /// [forget](PackFile::mark_dead).
     pub(super) fn remove(&mut self, content: &ContentId) -> Option<PackedContent> {
         let packed = self.index.remove(content)?;
         self.bytes = self.bytes.saturating_sub(packed.place.size());

@@ -51,7 +51,7 @@ impl Store {
         drop(held);
         if !is_taken {
             // Another thread was faster. A restart must not find it twice.
-            let _ = file.forget(place);
+            let _ = file.mark_dead(place);
         }
         Ok(())
     }
@@ -134,7 +134,7 @@ impl Store {
     pub(super) fn remove_small(&self, content: &ContentId) -> bool {
         let removed = self.lock().packs.remove(content);
         if let Some(packed) = &removed
-            && let Err(error) = packed.file.forget(packed.place)
+            && let Err(error) = packed.file.mark_dead(packed.place)
         {
             tracing::warn!(%content, %error, "will be here again after a restart");
         }
@@ -340,7 +340,7 @@ mod tests {
         let store = open(dir.path());
         assert!(kept(&store, &first) && kept(&store, &second));
         assert_eq!(store.bytes(), bytes);
-        store.discard(second.content()).unwrap();
+        store.remove(second.content()).unwrap();
         drop(store);
         assert!(!open(dir.path()).has_small(second.content()));
     }
@@ -363,9 +363,9 @@ mod tests {
         let (first, second) = (small(1, 100_000), small(2, 5000));
         store.keep(&first, ORIGIN).unwrap();
         store.keep(&second, ORIGIN).unwrap();
-        assert!(store.discard(first.content()).unwrap().is_none());
+        assert!(store.remove(first.content()).unwrap().is_none());
         assert!(matches!(
-            store.discard(first.content()),
+            store.remove(first.content()),
             Err(RemoveError::Absent)
         ));
         assert!(store.bytes() < 6000);

@@ -318,7 +318,7 @@ impl Swarm {
     /// only one to blame. The next try comes from one peer, so that a second corruption
     /// has a single author.
     pub fn handle_piece_corrupt(&mut self, now: Instant, piece: PieceIndex) {
-        let contributors = self.picker.discard(piece);
+        let contributors = self.picker.reset(piece);
         if let [culprit] = contributors.as_slice() {
             self.events
                 .push_back(Event::Disconnect(*culprit, DisconnectReason::CorruptPiece));

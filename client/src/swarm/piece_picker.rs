@@ -287,7 +287,7 @@ impl PiecePicker {
     }
 
     /// The piece has to be fetched anew; who contributed to it.
-    pub(super) fn discard(&mut self, piece: PieceIndex) -> Vec<PeerKey> {
+    pub(super) fn reset(&mut self, piece: PieceIndex) -> Vec<PeerKey> {
         let contributors = match self.states.get_mut(at(piece)) {
             Some(PieceState::Checking { contributors }) => std::mem::take(contributors),
             _ => return Vec::new(),

@@ -234,7 +234,7 @@ impl SwarmTask {
                 self.finish_when_whole();
             }
             Input::Verified(outcome) => self.verified(outcome),
-            Input::Void(reason) => self.void(reason),
+            Input::Abort(reason) => self.abort(reason),
             Input::Peers(peers) => self.dial(now, peers),
             Input::WebSeed(web_seed) => self.add_web_seed(now, *web_seed),
             Input::Reader(reader, next) => self.swarm.handle_reader(now, reader, next),
@@ -299,7 +299,7 @@ impl SwarmTask {
             }
             PieceCheck::Disk(error) => {
                 tracing::error!(%error, "piece not stored");
-                self.void(format!("the pieces cannot be stored: {error}"));
+                self.abort(format!("the pieces cannot be stored: {error}"));
             }
         }
     }
@@ -358,7 +358,7 @@ impl SwarmTask {
                 self.update(|status| status.complete = true);
                 tracing::info!(content = %self.name(), "complete");
             }
-            Err(reason) => self.void(reason),
+            Err(reason) => self.abort(reason),
         }
     }
 
@@ -370,7 +370,7 @@ impl SwarmTask {
         }
     }
 
-    fn void(&mut self, reason: String) {
+    fn abort(&mut self, reason: String) {
         tracing::warn!(content = %self.name(), reason, "swarm void");
         self.update(|status| status.state = SwarmState::Void(reason));
         self.is_void = true;

@@ -54,7 +54,7 @@ pub struct StoredLayer {
     completing: Mutex<()>,
     is_pinned: AtomicBool,
     /// Its directory belongs to another layer now, or to none.
-    is_dismissed: AtomicBool,
+    is_removed: AtomicBool,
     url: OnceLock<String>,
     /// Whether the record is known to survive a crash. Locked while it is written, so that
     /// no older one replaces it.
@@ -271,8 +271,8 @@ impl StoredLayer {
     }
 
     /// From now on nothing is written into its directory any more.
-    pub(super) fn note_dismissed(&self) {
-        self.is_dismissed.store(true, Ordering::Relaxed);
+    pub(super) fn mark_removed(&self) {
+        self.is_removed.store(true, Ordering::Relaxed);
     }
 
     /// When it was last used, Unix milliseconds.
@@ -281,7 +281,7 @@ impl StoredLayer {
     }
 
     /// Nothing of it is to be given to anybody any more.
-    pub(super) fn condemn(&self) {
+    pub(super) fn quarantine(&self) {
         let mut inner = self.lock();
         inner.held = Bitfield::empty(&self.geometry);
         inner.sealed = None;

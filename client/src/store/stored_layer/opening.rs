@@ -126,7 +126,7 @@ impl StoredLayer {
             written: AtomicU64::new(written),
             completing: Mutex::new(()),
             is_pinned: AtomicBool::new(record.pinned),
-            is_dismissed: AtomicBool::new(false),
+            is_removed: AtomicBool::new(false),
             url: record.url.map_or_else(OnceLock::new, OnceLock::from),
             is_settled: Mutex::new(false),
             is_noted: AtomicBool::new(false),

@@ -51,8 +51,7 @@ impl StoredLayer {
 
     /// Writes the record for the case that the process is killed before the first sync.
     pub(super) fn note_record(&self) -> io::Result<()> {
-        if self.is_dismissed.load(Ordering::Relaxed) || self.is_noted.swap(true, Ordering::Relaxed)
-        {
+        if self.is_removed.load(Ordering::Relaxed) || self.is_noted.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
         let record = self.dir.join(layer_record::RECORD);
@@ -99,7 +98,7 @@ impl StoredLayer {
     /// Writes the record, unless it is known to survive a crash already and not to be `anew`.
     pub(super) fn settle_record(&self, anew: bool) -> io::Result<()> {
         let mut is_settled = self.is_settled.lock();
-        if self.is_dismissed.load(Ordering::Relaxed) {
+        if self.is_removed.load(Ordering::Relaxed) {
             return Ok(());
         }
         if anew || !*is_settled {
