@@ -242,7 +242,7 @@ impl StoredLayer {
     }
 
     /// As [`lease`](Self::lease), for who looks after the layer without using it.
-    pub(crate) fn hold(self: &Arc<Self>) -> Lease {
+    pub(crate) fn lease_silently(self: &Arc<Self>) -> Lease {
         self.leased(false)
     }
 

@@ -16,7 +16,7 @@ pub(super) const REMOVED: &str = ".removed-";
 
 /// What takes room.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct Inventory {
     pub(super) layers: Layers,
     pub(super) packs: Packs,
     /// Bytes set aside for what may become layers.
@@ -25,7 +25,7 @@ pub(super) struct Held {
     pub(super) evicted: Vec<Arc<StoredLayer>>,
 }
 
-impl Held {
+impl Inventory {
     /// Bytes that everything takes that is here: layers when they are complete.
     pub(super) fn bytes(&self) -> u64 {
         self.layers.bytes().saturating_add(self.packs.bytes())

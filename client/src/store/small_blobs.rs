@@ -36,19 +36,19 @@ impl Store {
         record.sealed = Some(small.sha256().clone());
         let refused = |source| StoreError::io(&self.packs, source);
         let frame = Frame::new(&record, small.bytes()).map_err(refused)?;
-        let reserved = self.change(|held| {
-            held.make_room(self.quota, frame.size())?;
-            held.packs.reserve(&frame).map_err(refused)
+        let reserved = self.change(|inventory| {
+            inventory.make_room(self.quota, frame.size())?;
+            inventory.packs.reserve(&frame).map_err(refused)
         })?;
         let (file, place) = (Arc::clone(&reserved.file), reserved.place);
         let written = file.write(&frame, place);
-        let mut held = self.lock();
+        let mut inventory = self.lock();
         if let Err(source) = written {
-            held.packs.give_back(&reserved);
+            inventory.packs.give_back(&reserved);
             return Err(StoreError::io(file.path(), source));
         }
-        let is_taken = held.packs.insert(record, reserved);
-        drop(held);
+        let is_taken = inventory.packs.insert(record, reserved);
+        drop(inventory);
         if !is_taken {
             // Another thread was faster. A restart must not find it twice.
             let _ = file.mark_dead(place);
@@ -99,8 +99,8 @@ impl Store {
 
     /// All small content.
     pub(crate) fn small_entries(&self) -> Vec<SmallEntry> {
-        let held = self.lock();
-        let packed = held.packs.iter();
+        let inventory = self.lock();
+        let packed = inventory.packs.iter();
         packed
             .map(|(content, packed)| SmallEntry {
                 content: content.clone(),
@@ -142,9 +142,12 @@ impl Store {
     }
 
     fn is_kept(&self, content: &ContentId, origin: &str) -> Result<bool, StoreError> {
-        let held = self.lock();
-        let layer = held.layers.get(content).map(|layer| layer.origin());
-        let packed = held.packs.get(content).map(|packed| packed.origin.as_str());
+        let inventory = self.lock();
+        let layer = inventory.layers.get(content).map(|layer| layer.origin());
+        let packed = inventory
+            .packs
+            .get(content)
+            .map(|packed| packed.origin.as_str());
         let Some(known) = layer.or(packed) else {
             return Ok(false);
         };
@@ -321,18 +324,18 @@ mod tests {
         {
             // The disk was full.
             let (frame, _) = frame_of(&first);
-            let mut held = store.lock();
-            let reserved = held.packs.reserve(&frame).unwrap();
-            held.packs.give_back(&reserved);
+            let mut inventory = store.lock();
+            let reserved = inventory.packs.reserve(&frame).unwrap();
+            inventory.packs.give_back(&reserved);
         }
         store.keep(&second, ORIGIN).unwrap();
         {
             // Two were as fast as each other.
             let (frame, record) = frame_of(&second);
-            let mut held = store.lock();
-            let reserved = held.packs.reserve(&frame).unwrap();
+            let mut inventory = store.lock();
+            let reserved = inventory.packs.reserve(&frame).unwrap();
             reserved.file.write(&frame, reserved.place).unwrap();
-            assert!(!held.packs.insert(record, reserved));
+            assert!(!inventory.packs.insert(record, reserved));
         }
         store.keep(&first, ORIGIN).unwrap();
         let bytes = store.bytes();
