@@ -43,7 +43,7 @@ struct Pack {
     bytes: u64,
     last_used: Arc<AtomicU64>,
     /// The last use that the disk knows of.
-    noted_use: u64,
+    persisted_last_used: u64,
 }
 
 impl Pack {
@@ -53,7 +53,7 @@ impl Pack {
             end,
             bytes: 0,
             last_used: Arc::new(AtomicU64::new(last_used)),
-            noted_use: last_used,
+            persisted_last_used: last_used,
         }
     }
 }
@@ -262,11 +262,11 @@ impl Packs {
     }
 
     /// Lets the disk know of the last uses, for the order of eviction after a restart.
-    pub(super) fn note_uses(&mut self) {
+    pub(super) fn persist_last_uses(&mut self) {
         for pack in self.packs.values_mut() {
             let last_used = pack.last_used.load(Ordering::Relaxed);
-            if last_used > pack.noted_use {
-                pack.noted_use = last_used;
+            if last_used > pack.persisted_last_used {
+                pack.persisted_last_used = last_used;
                 let _ = pack.file.file().set_modified(layer_record::time(last_used));
             }
         }

@@ -61,8 +61,10 @@ fn work(jobs: &Receiver<Job>, layers: &Mutex<Inventory>) {
     loop {
         match jobs.recv_timeout(RECORD_USES_INTERVAL) {
             Ok(Job::Record(layer)) => record(&layer, layers),
-            Err(RecvTimeoutError::Timeout) => note_uses(layers),
-            Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => return note_uses(layers),
+            Err(RecvTimeoutError::Timeout) => persist_last_uses(layers),
+            Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => {
+                return persist_last_uses(layers);
+            }
         }
     }
 }
@@ -78,12 +80,12 @@ fn record(layer: &Arc<StoredLayer>, layers: &Mutex<Inventory>) {
     }
 }
 
-fn note_uses(layers: &Mutex<Inventory>) {
+fn persist_last_uses(layers: &Mutex<Inventory>) {
     let mut inventory = layers.lock();
-    inventory.packs.note_uses();
+    inventory.packs.persist_last_uses();
     let all: Vec<_> = inventory.layers.values().cloned().collect();
     drop(inventory);
     for layer in all {
-        layer.note_use();
+        layer.persist_last_used();
     }
 }

@@ -38,18 +38,18 @@ pub struct StoredLayer {
     data: File,
     inner: Mutex<Inner>,
     /// Locked while the disk flushes it: a question for pieces does not wait for that. Of several
-    /// locks `journal` is taken first, then `noted` or `is_settled`, then `inner`.
+    /// locks `journal` is taken first, then `unsynced_journal` or `record_is_durable`, then `inner`.
     journal: Mutex<Journal>,
     /// None of a layer of few pieces.
-    noted: Mutex<Option<Journal>>,
+    unsynced_journal: Mutex<Option<Journal>>,
     in_use: AtomicUsize,
     /// Unix milliseconds; for the least-recently-used order.
     last_used: AtomicU64,
     /// The last use that the disk knows of.
-    noted_use: AtomicU64,
+    persisted_last_used: AtomicU64,
     /// When the bytes of a sealed layer were last written; 0 before it is sealed. Any other
     /// writes them later has a further name of the file.
-    written: AtomicU64,
+    sealed_mtime: AtomicU64,
     /// Locked while a small layer is written whole: once, although several may have it.
     completing: Mutex<()>,
     is_pinned: AtomicBool,
@@ -58,9 +58,9 @@ pub struct StoredLayer {
     url: OnceLock<String>,
     /// Whether the record is known to survive a crash. Locked while it is written, so that
     /// no older one replaces it.
-    is_settled: Mutex<bool>,
+    record_is_durable: Mutex<bool>,
     /// Whether there is a record, at least for as long as the host runs.
-    is_noted: AtomicBool,
+    record_exists: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -155,9 +155,9 @@ impl StoredLayer {
         self.data
             .write_all_at(data, self.geometry.piece_offset(piece))?;
         self.lock().hold(piece, hash);
-        if let Some(noted) = self.noted().as_mut() {
-            noted.note(&[(piece, hash)])?;
-            self.note_record()?;
+        if let Some(journal) = self.unsynced_journal().as_mut() {
+            journal.note(&[(piece, hash)])?;
+            self.write_first_record()?;
         }
         Ok(())
     }
@@ -203,21 +203,21 @@ impl StoredLayer {
     /// Whether the bytes of a sealed layer are as they were then, by the time of their last
     /// change. Asks the system, not the disk.
     pub fn is_untouched(&self) -> bool {
-        let written = self.written.load(Ordering::Relaxed);
-        written == 0 || layer_record::written(&self.data).is_ok_and(|now| now == written)
+        let written = self.sealed_mtime.load(Ordering::Relaxed);
+        written == 0 || layer_record::mtime_nanos(&self.data).is_ok_and(|now| now == written)
     }
 
     /// Every byte was compared again: the time of their last change, before that, counts.
-    pub(super) fn set_untouched_at(&self, written: u64) {
-        if self.written.swap(written, Ordering::Relaxed) != written
-            && let Err(error) = self.settle_record(true)
+    pub(super) fn set_sealed_mtime(&self, written: u64) {
+        if self.sealed_mtime.swap(written, Ordering::Relaxed) != written
+            && let Err(error) = self.write_record(true)
         {
             tracing::warn!(%error, "a layer will be taken for damaged after a restart");
         }
     }
 
-    pub(super) fn written_now(&self) -> io::Result<u64> {
-        layer_record::written(&self.data)
+    pub(super) fn mtime(&self) -> io::Result<u64> {
+        layer_record::mtime_nanos(&self.data)
     }
 
     pub(super) fn read_unchecked(&self, offset: u64, length: usize) -> io::Result<Bytes> {
@@ -230,8 +230,8 @@ impl StoredLayer {
     /// a crash once [`record`](Self::record) has returned.
     pub(super) fn seal(&self, sha256: Digest) {
         // Without the time foreign writes go unnoticed: no reason not to have the layer.
-        self.written
-            .store(self.written_now().unwrap_or(0), Ordering::Relaxed);
+        self.sealed_mtime
+            .store(self.mtime().unwrap_or(0), Ordering::Relaxed);
         self.lock().sealed = Some(sha256);
     }
 
@@ -293,8 +293,8 @@ impl StoredLayer {
         self.inner.lock()
     }
 
-    fn noted(&self) -> MutexGuard<'_, Option<Journal>> {
-        self.noted.lock()
+    fn unsynced_journal(&self) -> MutexGuard<'_, Option<Journal>> {
+        self.unsynced_journal.lock()
     }
 }
 
