@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::blocking::blocking;
-use crate::node::requester::{Opener, Order};
+use crate::node::requester::{PrefetchOrder, Requester};
 use crate::node::{Layer, Node};
 
 /// Layers fetched for orders at the same time: an engine that pulls asks for three and more.
@@ -36,10 +36,10 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(120);
 impl Node {
     /// Takes orders of all supernodes until the node stops. Pulls go first: a fetch does not begin
     /// while something arrives that a caller waits for.
-    pub fn take_orders(&self) {
+    pub fn accept_prefetch(&self) {
         let slots = Arc::new(Semaphore::new(AT_ONCE));
         for supernode in self.0.supernodes.all() {
-            let taker = OrderTaker {
+            let taker = PrefetchTaker {
                 node: self.clone(),
                 supernode: supernode.clone(),
                 slots: Arc::clone(&slots),
@@ -52,13 +52,13 @@ impl Node {
 
 /// Takes the orders of one supernode.
 #[derive(Clone)]
-struct OrderTaker {
+struct PrefetchTaker {
     node: Node,
     supernode: Supernode,
     slots: Arc<Semaphore>,
 }
 
-impl OrderTaker {
+impl PrefetchTaker {
     async fn run(self) {
         loop {
             let pause = match self.listen().await {
@@ -135,7 +135,7 @@ impl OrderTaker {
         }
         self.give_way().await;
         let shared = &self.node.0;
-        let order = Order {
+        let order = PrefetchOrder {
             supernode: self.supernode.clone(),
             job,
             content: layer.content.clone(),
@@ -150,8 +150,8 @@ impl OrderTaker {
             let kept = blocking(move || engine.keep_now(&small, &origin)).await;
             return kept.map_err(|error| error.to_string());
         }
-        let opener = Opener::Order(order);
-        let followed = shared.follow(supernode, descriptor, &url, opener).await;
+        let requester = Requester::Order(order);
+        let followed = shared.follow(supernode, descriptor, &url, requester).await;
         completed(&followed.map_err(|error| error.to_string())?).await
     }
 

@@ -18,7 +18,7 @@ use url::Url;
 use crate::engine::running_swarm::SwarmState;
 use crate::engine::swarm_handle::SwarmHandle;
 use crate::node::layer::{Content, Layer};
-use crate::node::requester::Opener;
+use crate::node::requester::Requester;
 use crate::node::{NodeShared, OpenError};
 
 /// Pause between attempts to find a supernode for a swarm that lost its own.
@@ -36,13 +36,13 @@ async fn run_session(
     swarm: SwarmHandle,
     supernode: Supernode,
     descriptor: SwarmDescriptor,
-    opener: Arc<Mutex<Opener>>,
+    requester: Arc<Mutex<Requester>>,
 ) {
     let handle = swarm.clone();
     let session = Session {
         node: Arc::clone(&node),
         swarm,
-        opener,
+        requester,
     };
     node.shutdown
         .clone()
@@ -58,7 +58,7 @@ impl NodeShared {
         supernode: Supernode,
         descriptor: SwarmDescriptor,
         url: &Url,
-        opener: Opener,
+        requester: Requester,
     ) -> Result<Layer, OpenError> {
         let geometry = Geometry::new(descriptor.length, descriptor.piece_length)?;
         let origin = &(self.origin_of)(url);
@@ -74,9 +74,9 @@ impl NodeShared {
             // Before the first piece can come.
             _waiting: handle.trace_pieces(trace::current()),
         };
-        if let Some(opener) = self.begin_following(&handle, opener) {
+        if let Some(requester) = self.begin_following(&handle, requester) {
             let node = Arc::clone(self);
-            let session = run_session(node, handle, supernode, descriptor, opener);
+            let session = run_session(node, handle, supernode, descriptor, requester);
             tokio::spawn(session);
         }
         Ok(layer)
@@ -87,7 +87,7 @@ struct Session {
     node: Arc<NodeShared>,
     swarm: SwarmHandle,
     /// The last requester.
-    opener: Arc<Mutex<Opener>>,
+    requester: Arc<Mutex<Requester>>,
 }
 
 impl Session {
@@ -245,9 +245,9 @@ impl Session {
         }
     }
 
-    fn opener(&self) -> Opener {
-        let opener = self.opener.lock();
-        opener.clone()
+    fn requester(&self) -> Requester {
+        let requester = self.requester.lock();
+        requester.clone()
     }
 
     /// What the supernode's operator may see.
@@ -282,7 +282,7 @@ impl Session {
             if self.swarm.status().complete || self.is_over() {
                 return None;
             }
-            match self.node.open_again(&self.opener()).await {
+            match self.node.open_again(&self.requester()).await {
                 Ok((supernode, descriptor)) if descriptor.swarm == self.swarm.swarm() => {
                     return Some((supernode, descriptor));
                 }
