@@ -76,7 +76,7 @@ pub struct CacheReport {
     pub quota: Option<u64>,
 }
 
-/// What became of a layer that was to be removed, pinned or given free.
+/// What became of a layer that was to be removed, pinned or unpinned.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -192,7 +192,7 @@ impl Cache {
         if audit.as_ref().is_some_and(|audit| !audit.is_intact()) {
             match &self.0 {
                 CacheAccess::Running(engine) => {
-                    engine.quarantine(&layer, "damaged on the disk").await?
+                    engine.quarantine(&layer, "damaged on the disk").await?;
                 }
                 CacheAccess::Resting(store) => {
                     let store = Arc::clone(store);

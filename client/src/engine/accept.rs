@@ -49,7 +49,7 @@ pub(super) async fn accept_peers(
             }
             Err(error) => {
                 // Out of file descriptors, most likely: wait for some to come back.
-                tracing::warn!(%error, "peer not accepted");
+                tracing::warn!(%error, "connection of a peer not accepted");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }

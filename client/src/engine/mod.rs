@@ -224,7 +224,7 @@ impl Engine {
     }
 
     /// Lets every peer into a running swarm that asks for it by the info hash of `torrent`, which is
-    /// the standard torrent of its layer: without a ticket, and told nothing of the swarm's own
+    /// the standard torrent of its layer: without a ticket, and without learning the swarm's own
     /// name. Ends with the swarm, or with [`close_to_strangers`](Self::close_to_strangers).
     ///
     /// # Errors
@@ -281,7 +281,7 @@ impl Engine {
     ) -> Result<(), StoreError> {
         let (engine, damaged) = (self.clone(), Arc::clone(layer));
         let quarantined = blocking(move || engine.0.host.store.quarantine(&damaged)).await;
-        tracing::error!(content = %layer.content(), reason, "layer removed");
+        tracing::error!(content = %layer.content(), reason, "damaged layer removed");
         if let Some(swarm) = self.swarm(&layer.swarm())
             && Arc::ptr_eq(swarm.layer(), layer)
         {

@@ -111,7 +111,7 @@ impl Node {
             match node.0.greet(supernode).await {
                 Ok(()) => {}
                 Err(error @ SupernodeError::NotAMember { .. }) => return Err(error.into()),
-                Err(error) => tracing::warn!(%error, "not greeted"),
+                Err(error) => tracing::warn!(%error, "supernode not greeted"),
             }
         }
         Ok(node)
@@ -238,7 +238,7 @@ impl NodeShared {
         Ok(())
     }
 
-    /// What supernodes are told of this host.
+    /// What this host reports to supernodes.
     pub(crate) fn report(&self) -> NodeReport {
         let (store, limits) = (self.engine.store(), self.engine.limits());
         let counters = self.engine.counters();
@@ -303,7 +303,7 @@ impl NodeShared {
             match supernode.open(&message).await {
                 Ok(answer) => return Ok((supernode.clone(), answer)),
                 Err(error) => {
-                    tracing::warn!(%error, "asking the next supernode");
+                    tracing::warn!(%error, "supernode failed, asking the next one");
                     last = Some(error);
                 }
             }
@@ -352,8 +352,8 @@ impl NodeShared {
         })
     }
 
-    /// None when a session follows this very swarm already; from then on in the name of who pulls,
-    /// if it was for an order. One that followed an evicted swarm of the same content may still be
+    /// None when a session follows this very swarm already. If that one was for an order, it now acts in
+    /// the name of the caller who pulls. One that followed an evicted swarm of the same content may still be
     /// about to notice its end.
     fn begin_following(
         &self,

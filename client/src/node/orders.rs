@@ -64,7 +64,7 @@ impl PrefetchTaker {
             let pause = match self.listen().await {
                 Ok(()) => RETRY_INTERVAL,
                 Err(error) => {
-                    tracing::debug!(%error, "no orders");
+                    tracing::debug!(%error, "orders of the supernode not received");
                     match error {
                         SupernodeError::Unexpected { .. } | SupernodeError::NotAMember { .. } => {
                             LONG_RETRY_INTERVAL
@@ -92,7 +92,7 @@ impl PrefetchTaker {
         while let Some(event) = events.next().await {
             match event? {
                 OrderEvent::Layers { job, layers } => {
-                    tracing::info!(job, layers = layers.len(), "ordered");
+                    tracing::info!(job, layers = layers.len(), "layers ordered");
                     let valid = jobs.entry(job).or_insert_with(|| connected.child_token());
                     let (valid, taker) = (valid.clone(), self.clone());
                     let fetching = async move { taker.fetch_all(job, layers).await };
@@ -117,7 +117,7 @@ impl PrefetchTaker {
             let error = self.fetch(job, &layer).await.err();
             drop(slot);
             if let Some(error) = &error {
-                tracing::warn!(%content, error, "an ordered layer is not fetched");
+                tracing::warn!(%content, error, "ordered layer not fetched");
             }
             self.tell(job, content, error).await;
         });
@@ -129,7 +129,7 @@ impl PrefetchTaker {
         let url: Url = layer
             .url
             .parse()
-            .map_err(|_| "its URL is none".to_owned())?;
+            .map_err(|_| "the ordered URL is invalid".to_owned())?;
         if self.node.held(&layer.content, &url).await.is_some() {
             return Ok(());
         }
@@ -165,7 +165,7 @@ impl PrefetchTaker {
         let _ = tokio::time::timeout(MAX_WAIT, pulls_are_over).await;
     }
 
-    /// Until the supernode has heard of it, or gives the order anew.
+    /// Repeats the report until the supernode has it. A supernode that restarts gives the order again.
     async fn tell(&self, job: u64, content: ContentId, error: Option<String>) {
         let shared = &self.node.0;
         let outcome = OrderOutcome {
@@ -175,7 +175,7 @@ impl PrefetchTaker {
             error,
         };
         while let Err(error) = self.supernode.tell_outcome(job, &outcome).await {
-            tracing::debug!(%error, "an outcome is not told");
+            tracing::debug!(%error, "outcome of an order not reported");
             tokio::time::sleep(RETRY_INTERVAL).await;
         }
     }

@@ -171,12 +171,12 @@ impl Session {
     async fn announce_until_closed(&self, supernode: &Supernode, descriptor: &SwarmDescriptor) {
         let mut event = Some(AnnounceEvent::Started);
         let mut status = self.swarm.watch();
-        let mut told_complete = false;
+        let mut reported_complete = false;
         let origin = supernode.peer_address(descriptor.peer_port).await;
         while !self.swarm.is_closed() {
             let complete = self.swarm.status().complete;
-            if complete && !told_complete {
-                told_complete = true;
+            if complete && !reported_complete {
+                reported_complete = true;
                 event = event.or(Some(AnnounceEvent::Completed));
             }
             let interval = match supernode
@@ -197,14 +197,14 @@ impl Session {
                     return;
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "not announced");
+                    tracing::debug!(%error, "announce failed");
                     INTERVAL
                 }
             };
             // Completion is news; everything else can wait for its turn.
             let news = async {
                 if status
-                    .wait_for(|status| status.complete && !told_complete)
+                    .wait_for(|status| status.complete && !reported_complete)
                     .await
                     .is_err()
                 {
@@ -293,7 +293,7 @@ impl Session {
                         .await;
                     return None;
                 }
-                // The caller's token has expired. The next caller's opens a session anew.
+                // The caller's token has expired. The next caller opens a new session.
                 Err(OpenError::Refused {
                     status: 401 | 403 | 404,
                     ..

@@ -83,10 +83,10 @@ pub(crate) struct LocalIdentity {
     pub(crate) access: Access,
 }
 
-/// Who may have the pieces.
+/// Which peers may have the pieces.
 #[derive(Clone, Debug)]
 pub(crate) enum Access {
-    /// Who shows a ticket signed with one of the keys.
+    /// Peers that show a ticket signed with one of the keys.
     Protected {
         ticket: Option<SignedTicket>,
         keys: TicketKeys,
@@ -186,8 +186,8 @@ pub(crate) async fn accept(
         let mut received = BytesMut::with_capacity(OWN_BLOCK as usize);
         let theirs = read_handshake(&mut stream, &mut received).await?;
         let me = identify(theirs.info_hash, theirs.peer_id).await?;
-        // Who only knows the swarm's name, which is no secret, must not come by a ticket: this end
-        // shows its own when it has seen the other's.
+        // The swarm's name is no secret: a peer that knows nothing else must not obtain a ticket. This
+        // end shows its own after it has seen the other's.
         let protected = matches!(me.access, Access::Protected { .. });
         let mut reply = BytesMut::from(me.handshake().encode().as_slice());
         if theirs.extended && !protected {
@@ -298,7 +298,7 @@ async fn finish(
             check_ticket(bytes, me.swarm, keys, theirs.peer_id).map_err(HandshakeError::Ticket)?;
             true
         }
-        // Who dials wants pieces; who is dialled may be a seeder without a ticket.
+        // The dialling end wants pieces. The dialled end may be a seeder without a ticket.
         None if dialled => false,
         None => return Err(HandshakeError::Ticket("none shown".to_owned())),
     };

@@ -94,7 +94,7 @@ pub async fn fetch(
                 Ok((_, Ok(metainfo))) => return Ok(metainfo),
                 Ok((_, Err(MetadataError::Metainfo(error)))) => return Err(error),
                 Ok((peer, Err(error))) => {
-                    tracing::debug!(peer.addr = %peer, %error, "no metainfo");
+                    tracing::debug!(peer.addr = %peer, %error, "metainfo not received");
                     if !error.is_final() {
                         asked.insert(peer, Some(Instant::now()));
                     }

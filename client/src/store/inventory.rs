@@ -1,4 +1,4 @@
-//! What takes room in the store, and who leaves when there is none.
+//! What takes room in the store, and what is evicted when the room is full.
 
 use std::collections::HashMap;
 use std::io;
@@ -55,7 +55,7 @@ impl Inventory {
                     self.packs.evict(pack)?;
                 }
                 (Some(layer), _) => {
-                    tracing::info!(content = %layer.content(), "evicted");
+                    tracing::info!(content = %layer.content(), "layer evicted");
                     self.layers.remove(layer.content())?;
                     self.evicted.push(layer);
                 }
@@ -123,7 +123,7 @@ impl Layers {
     }
 
     /// Removes the layer here, and on the disk from where layers are: whole, whenever the process
-    /// ends. Its bytes become [removed_dirs](Self::take_removed_dirs).
+    /// ends. Its directory is [deleted later](Self::take_removed_dirs).
     pub(super) fn remove(&mut self, content: &ContentId) -> Result<(), StoreError> {
         let Some(layer) = self.by_content.get(content) else {
             return Ok(());

@@ -41,7 +41,7 @@ pub(crate) use self::small_blobs::SmallEntry;
 pub use self::stored_layer::{Lease, StoredLayer};
 use crate::store::private_dir as own_directory;
 
-/// Of the quota, one part in so many may be spooled: what may become a layer must not push out
+/// The spool may take one in this many parts of the quota: what may become a layer must not push out
 /// most of those that are.
 const SPOOL_SHARE: u64 = 2;
 
@@ -87,10 +87,10 @@ impl Store {
                     layers.insert(Arc::new(layer));
                 }
                 Err(error @ StoreError::Damaged { .. }) => {
-                    tracing::warn!(%error, "layer cleared away");
+                    tracing::warn!(%error, "damaged layer removed");
                     std::fs::remove_dir_all(&dir).map_err(|e| StoreError::io(&dir, e))?;
                 }
-                Err(error) => tracing::warn!(%error, "layer left alone"),
+                Err(error) => tracing::warn!(%error, "unreadable layer left in place"),
             }
         }
         let dir = data_dir.join("packs");
@@ -164,7 +164,7 @@ impl Store {
                 } else if layer.is_untouched() {
                     return Ok(Arc::clone(layer));
                 } else {
-                    tracing::warn!(%content, "changed by another process: anew");
+                    tracing::warn!(%content, "layer changed by another process, fetching it again");
                     layer.quarantine();
                     inventory.layers.remove(content)?;
                 }
@@ -218,7 +218,7 @@ impl Store {
         NamedTempFile::new_in(&self.spool).map_err(|e| StoreError::io(&self.spool, e))
     }
 
-    /// Sets so many bytes of the quota aside, until
+    /// Sets `bytes` of the quota aside, until
     /// [`release_spooled`](Self::release_spooled).
     pub(crate) fn reserve_spooled(&self, bytes: u64) -> Result<(), StoreError> {
         self.change(|inventory| {
@@ -312,7 +312,7 @@ impl Store {
         self.change(|inventory| inventory.layers.remove(content))
     }
 
-    /// As [`remove`](Self::remove_used), but this very layer (void) and not one that has taken its
+    /// As [`remove_used`](Self::remove_used), but this very layer (void) and not one that has taken its
     /// place.
     ///
     /// # Errors
@@ -356,7 +356,7 @@ impl Store {
                 return Err(RemoveError::InUse);
             }
             inventory.layers.remove(content)?;
-            tracing::info!(%content, "removed");
+            tracing::info!(%content, "layer removed");
             Ok(Some(layer))
         })
     }
@@ -418,7 +418,7 @@ impl Store {
         for dir in removed_dirs {
             if let Err(error) = std::fs::remove_dir_all(&dir) {
                 let path = dir.display();
-                tracing::error!(%path, %error, "takes room until the next start");
+                tracing::error!(%path, %error, "removed layer not deleted, it takes room until the next start");
             }
         }
     }

@@ -111,7 +111,7 @@ impl Packs {
             // Also that of one that is left alone: no number names two files.
             found.next = found.next.max(number.saturating_add(1));
             if let Err(error) = found.open_pack(number, path.clone()) {
-                tracing::warn!(pack = %path.display(), %error, "pack left alone");
+                tracing::warn!(pack = %path.display(), %error, "unreadable pack left in place");
             }
         }
         found.clear_empty();
@@ -184,7 +184,7 @@ impl Packs {
     }
 
     /// What was reserved could not be written. The next frame overwrites it; when others follow it
-    /// already, which a restart would not find behind it, the pack gets nothing more.
+    /// already, which a restart would not find after it, the pack gets nothing more.
     pub(super) fn give_back(&mut self, at: &Reserved) {
         if let Some(pack) = self.packs.get_mut(&at.pack) {
             pack.end = if pack.end == at.place.end {
@@ -224,7 +224,7 @@ impl Packs {
     }
 
     /// Forgets `content`; `None`: it is not here. What the disk has of it is for the caller to
-    /// [forget](PackFile::mark_dead).
+    /// [mark](PackFile::mark_dead).
     pub(super) fn remove(&mut self, content: &ContentId) -> Option<PackedContent> {
         let packed = self.index.remove(content)?;
         self.bytes = self.bytes.saturating_sub(packed.place.size());
@@ -252,7 +252,7 @@ impl Packs {
         self.index.retain(|_, packed| packed.pack != number);
         self.bytes = self.bytes.saturating_sub(pack.bytes);
         let path = pack.file.path();
-        tracing::info!(pack = %path.display(), bytes = pack.bytes, "evicted");
+        tracing::info!(pack = %path.display(), bytes = pack.bytes, "pack evicted");
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(StoreError::io(path, error))

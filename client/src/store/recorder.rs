@@ -76,7 +76,7 @@ fn record(layer: &Arc<StoredLayer>, layers: &Mutex<Inventory>) {
         inventory.layers.has(layer)
     };
     if is_here && let Err(error) = layer.record() {
-        tracing::warn!(%error, "a complete layer will be fetched again after a restart");
+        tracing::warn!(%error, "complete layer not recorded, a restart fetches it again");
     }
 }
 

@@ -136,7 +136,7 @@ impl Store {
         if let Some(packed) = &removed
             && let Err(error) = packed.file.mark_dead(packed.place)
         {
-            tracing::warn!(%content, %error, "will be here again after a restart");
+            tracing::warn!(%content, %error, "removal of small content not recorded, a restart brings it back");
         }
         removed.is_some()
     }
@@ -167,7 +167,7 @@ impl Store {
             .filter(|small| *small.sha256() == packed.sha256);
         // Nor is it damaged when it has just been removed.
         if small.is_none() && self.remove_small(content) {
-            tracing::error!(%content, pack = %packed.file.path().display(), "damaged: removed");
+            tracing::error!(%content, pack = %packed.file.path().display(), "damaged small content removed");
         }
         small
     }
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_bytes_are_given_to_nobody_and_named_by_an_audit() {
+    fn damaged_bytes_are_not_served_and_named_by_an_audit() {
         let dir = tempfile::tempdir().unwrap();
         let store = open(dir.path());
         let (first, second) = (small(1, 5000), small(2, 5000));

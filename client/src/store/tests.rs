@@ -39,7 +39,7 @@ fn what_leaves_is_gone_whole_whenever_the_process_ends() {
     let layer = create_whole(&store, &[2; 700]);
     assert!(!store.has(&evicted) && store.has(&layer));
     assert_eq!((names_in(&layers), names_in(&spool)), (1, 0));
-    // The one who has it open reads on.
+    // A reader that has it open can still read.
     assert_eq!(evicted.read(599, 1).unwrap().as_ref(), [1]);
 
     store.remove_later(&layer).unwrap();
@@ -180,7 +180,7 @@ fn foreign_writes_to_a_complete_layer_are_noticed_also_after_a_restart() {
 }
 
 #[test]
-fn what_was_found_damaged_is_given_to_nobody() {
+fn damaged_layers_are_no_longer_served() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), 1000).unwrap();
     let layer = create_whole(&store, &[1; 600]);

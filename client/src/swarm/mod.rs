@@ -264,7 +264,7 @@ impl Swarm {
         }
     }
 
-    /// Bytes of `block` arrived; keep them in the piece's buffer when told so.
+    /// Bytes of `block` arrived; keep them in the piece's buffer if the outcome says so.
     pub fn handle_block(&mut self, now: Instant, key: PeerKey, block: Block) -> BlockOutcome {
         let Some(peer) = self.peers.get_mut(&key) else {
             return BlockOutcome::Discard;

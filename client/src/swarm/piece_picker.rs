@@ -286,7 +286,7 @@ impl PiecePicker {
         true
     }
 
-    /// The piece has to be fetched anew; who contributed to it.
+    /// The piece has to be fetched again. Returns the peers that contributed to it.
     pub(super) fn reset(&mut self, piece: PieceIndex) -> Vec<PeerKey> {
         let contributors = match self.states.get_mut(at(piece)) {
             Some(PieceState::Checking { contributors }) => std::mem::take(contributors),

@@ -23,7 +23,7 @@ use crate::peers::web_seed::WebSeed;
 use crate::swarm::PeerKey;
 
 /// Outgoing messages and blocks that may wait for one connection. A peer that does not
-/// read its haves for so long is as good as gone.
+/// read that many haves is as good as gone.
 const OUTGOING_QUEUE: usize = 8192;
 /// Connections that this host opens per swarm. Simulated: 40 neighbours bring the makespan
 /// within 3 % of the bound; twenty-node clusters are fully connected.
@@ -34,7 +34,7 @@ const MAX_PEERS: usize = 200;
 const MAX_STRANGERS: usize = 100;
 /// The longest pause before an address is dialled again.
 const MAX_REDIAL_INTERVAL: Duration = Duration::from_secs(240);
-/// How often it is looked whether a peer is due to be told of others.
+/// How often peers are checked for a due peer exchange.
 const EXCHANGE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl SwarmTask {
@@ -57,7 +57,7 @@ impl SwarmTask {
             received,
             torrent,
         } = connection;
-        tracing::debug!(peer.addr = %remote, peer.id = %peer_id, dialled, "connected");
+        tracing::debug!(peer.addr = %remote, peer.id = %peer_id, dialled, "peer connected");
         let (outgoing, to_write) = mpsc::channel(OUTGOING_QUEUE);
         let closing = CancellationToken::new();
         let (read_half, write_half) = stream.into_split();
@@ -108,7 +108,7 @@ impl SwarmTask {
         let key = PeerKey(self.next_key);
         let (outgoing, requests) = mpsc::channel(OUTGOING_QUEUE);
         let closing = CancellationToken::new();
-        tracing::debug!(web_seed = web_seed.origin(), "asking a web seed");
+        tracing::debug!(web_seed = web_seed.origin(), "web seed connected");
         let limit = self.host.limits.download.clone();
         let task = web_seed.run(key, requests, limit, self.handle.0.input.clone());
         self.tasks
@@ -188,7 +188,7 @@ impl SwarmTask {
         }
     }
 
-    /// In a protected swarm strangers take no room from those who have tickets.
+    /// In a protected swarm strangers take no room from peers with tickets.
     fn has_room_for(&self, new: &PeerConnection) -> bool {
         let strangers = self
             .peers
@@ -262,7 +262,7 @@ impl SwarmTask {
         self.handle.0.note_served(peer.peer_id, bytes);
     }
 
-    /// Who is at the other end, as traces call it.
+    /// The other end, as traces call it.
     pub(super) fn sender(&self, key: PeerKey) -> PieceSender {
         match self.peers.get(&key) {
             Some(peer) if peer.is_supernode => PieceSender::Supernode,
@@ -276,7 +276,7 @@ impl SwarmTask {
             // A stranger in the swarm of a layer may have claimed a node's id: the node would be
             // shunned for it.
             if peer.extensions.is_some() && self.handle.0.torrent.is_none() {
-                tracing::debug!(peer.addr = ?peer.remote, "stranger misbehaves");
+                tracing::debug!(peer.addr = ?peer.remote, "stranger misbehaved, not shunned");
                 return;
             }
             tracing::warn!(peer.addr = ?peer.remote, peer.id = %peer.peer_id, "peer shunned");
@@ -287,7 +287,7 @@ impl SwarmTask {
     }
 
     pub(super) fn dial(&mut self, now: Instant, peers: Vec<SocketAddr>) {
-        // Who has all of a torrent still dials: it may be the only end that can.
+        // A seeder of a torrent still dials: it may be the only end that can.
         if self.swarm.held().is_full() && self.handle.0.torrent.is_none() {
             return;
         }
@@ -302,7 +302,7 @@ impl SwarmTask {
             self.tasks.spawn(async move {
                 let dialled = peer_connection::dial(remote, &me);
                 let outcome = shutdown.run_until_cancelled(dialled).await;
-                let told = match outcome {
+                let input_of_dial = match outcome {
                     Some(Ok(peer)) if bans.is_shunned(peer.peer_id) => {
                         Input::DialFailed(remote, HandshakeError::Shunned(peer.peer_id))
                     }
@@ -310,7 +310,7 @@ impl SwarmTask {
                     Some(Err(error)) => Input::DialFailed(remote, error),
                     None => return,
                 };
-                let _ = input.send(told).await;
+                let _ = input.send(input_of_dial).await;
             });
         }
     }

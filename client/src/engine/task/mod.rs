@@ -1,5 +1,18 @@
-//! Drives one [`Swarm`] with tokio: a single task owns the state machine; connections,
-//! readers and the supernode session send it [`Input`].
+//! The task of one swarm: it drives the [`Swarm`] with tokio.
+//!
+//! **Tasks.** One task owns the state machine, and nothing else touches it. Two tasks for each connection
+//! (`peers/io.rs`) and one for each web seed read and write. Dials, hashing, the disk and the last check
+//! run on tasks of their own. All of them report by [`Input`]; readers and the session of a node send it
+//! too. After each batch of inputs the task drains what the state machine wants sent and done.
+//!
+//! **Lifecycle.** [`SwarmTask::run`] ends when the swarm is left, when the host stops, or when the swarm is
+//! void: its content cannot be had, or its pieces cannot be stored. It reports which by [`Ending`]. The
+//! engine then drops a void swarm with its layer, before [`SwarmTask::close`] ends the connections and
+//! records the pieces. A layer is complete when all pieces are here, the supernode has sealed the
+//! piece map, and the whole was compared with its digest; a torrent, when all wanted pieces are here.
+//!
+//! **Locks.** The task takes those of the handle (piece map, status, origins) and of the layer for single
+//! reads and writes. It holds none of them across an `await`, and no two at once.
 
 mod connections;
 
@@ -30,7 +43,7 @@ use crate::swarm::{
 /// An address that failed is not dialled again before this; among strangers the pause doubles with
 /// each failure, since trackers name the dead for hours.
 const REDIAL_INTERVAL: Duration = Duration::from_secs(2);
-/// Nor is one with which there was nothing to exchange before this.
+/// Pause before a peer is dialled again with which there was nothing to exchange.
 const SEEDER_REDIAL_INTERVAL: Duration = Duration::from_secs(600);
 /// Written pieces become durable at the latest after this.
 const SYNC_INTERVAL: Duration = Duration::from_secs(2);
@@ -211,7 +224,7 @@ impl SwarmTask {
                 self.disconnect(now, peer);
             }
             Input::DialFailed(remote, error) => {
-                tracing::debug!(peer.addr = %remote, %error, "not connected");
+                tracing::debug!(peer.addr = %remote, %error, "peer not reached");
                 self.dialling.remove(&remote);
                 self.dial_later(now, remote, REDIAL_INTERVAL);
             }
@@ -292,7 +305,7 @@ impl SwarmTask {
                 self.finish_when_whole();
             }
             PieceCheck::Corrupt => {
-                tracing::debug!(%piece, "corrupt piece");
+                tracing::debug!(%piece, "piece corrupt");
                 let counters = self.handle.counters();
                 counters.count(|counters| &counters.wasted, size);
                 self.swarm.handle_piece_corrupt(now, piece);
@@ -356,7 +369,7 @@ impl SwarmTask {
                     self.host.store.seal(layer, sha256);
                 }
                 self.update(|status| status.complete = true);
-                tracing::info!(content = %self.name(), "complete");
+                tracing::info!(content = %self.name(), "swarm complete");
             }
             Err(reason) => self.abort(reason),
         }

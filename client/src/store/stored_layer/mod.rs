@@ -1,4 +1,19 @@
 //! One layer on the disk.
+//!
+//! **Files.** `data` has the bytes. `pieces` is the journal of pieces whose bytes are synced: it survives
+//! a crash of the host. `pieces.unsynced` lists what was written since: it survives the end of the
+//! process, and its pieces count if their bytes are found to match. `layer.json` is the record, whose
+//! time of modification is the last use.
+//!
+//! **Lifecycle.** A layer is created without a record; the first piece or the first sync writes one.
+//! [`StoredLayer::sync`] makes pieces durable: first the data, then the record, then the journal. Once the
+//! whole was compared with its digest the layer is sealed, and its bytes are never written again: a later
+//! time of modification means that another process wrote them. A layer that leaves the store is marked
+//! as removed first, and writes nothing into its directory any more. Readers keep their open file.
+//!
+//! **Locks.** `completing` is taken before all others. Then `journal`, which is held while the disk flushes;
+//! then `unsynced_journal` or `record_is_durable`; `inner` is last, and nothing touches the disk while it is
+//! held, because reactor threads ask for it. The store's lock on its inventory is taken before any of them.
 
 mod opening;
 mod recording;
@@ -23,7 +38,7 @@ const DATA: &str = "data";
 const JOURNAL: &str = "pieces";
 /// Pieces that are written and not synced: after a process was killed their bytes are there.
 const UNSYNCED: &str = "pieces.unsynced";
-/// A layer with no more pieces than this is fetched again sooner than it is kept account of.
+/// A layer with no more pieces than this is fetched again after a crash: that costs less than a journal.
 const FEW_PIECES: u32 = 4;
 
 /// A layer's data file with its journal. Methods that touch the disk block: call them from
@@ -37,8 +52,7 @@ pub struct StoredLayer {
     /// Open for reading only once it is sealed: other names of it may be in others' hands.
     data: File,
     inner: Mutex<Inner>,
-    /// Locked while the disk flushes it: a question for pieces does not wait for that. Of several
-    /// locks `journal` is taken first, then `unsynced_journal` or `record_is_durable`, then `inner`.
+    /// Locked while the disk flushes it: callers that ask for pieces do not wait for that.
     journal: Mutex<Journal>,
     /// None of a layer of few pieces.
     unsynced_journal: Mutex<Option<Journal>>,
@@ -47,8 +61,8 @@ pub struct StoredLayer {
     last_used: AtomicU64,
     /// The last use that the disk knows of.
     persisted_last_used: AtomicU64,
-    /// When the bytes of a sealed layer were last written; 0 before it is sealed. Any other
-    /// writes them later has a further name of the file.
+    /// When the bytes of a sealed layer were last written; 0 before it is sealed. A process
+    /// that writes them later does so by another name of the file.
     sealed_mtime: AtomicU64,
     /// Locked while a small layer is written whole: once, although several may have it.
     completing: Mutex<()>,
@@ -212,7 +226,7 @@ impl StoredLayer {
         if self.sealed_mtime.swap(written, Ordering::Relaxed) != written
             && let Err(error) = self.write_record(true)
         {
-            tracing::warn!(%error, "a layer will be taken for damaged after a restart");
+            tracing::warn!(%error, "time of a layer not recorded, a restart takes it for damaged");
         }
     }
 
@@ -241,7 +255,7 @@ impl StoredLayer {
         self.leased(true)
     }
 
-    /// As [`lease`](Self::lease), for who looks after the layer without using it.
+    /// As [`lease`](Self::lease), without counting as a use: for audits.
     pub(crate) fn lease_silently(self: &Arc<Self>) -> Lease {
         self.leased(false)
     }

@@ -37,7 +37,7 @@ impl StoredLayer {
         Ok(layer)
     }
 
-    /// The same, with `file` for its data.
+    /// As [`create`](Self::create), with `file` for its data.
     pub(in crate::store) fn create_from(
         file: NamedTempFile,
         dir: PathBuf,

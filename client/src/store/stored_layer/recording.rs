@@ -1,4 +1,4 @@
-//! What the disk is told of a layer, and when.
+//! When a layer's pieces and record reach the disk.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -97,7 +97,7 @@ impl StoredLayer {
         }
     }
 
-    /// Writes the record, unless it is known to survive a crash already and not to be `anew`.
+    /// Writes the record, unless it is known to survive a crash already; `anew` writes it in any case.
     pub(super) fn write_record(&self, anew: bool) -> io::Result<()> {
         let mut record_is_durable = self.record_is_durable.lock();
         if self.is_removed.load(Ordering::Relaxed) {
