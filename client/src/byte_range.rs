@@ -18,7 +18,7 @@ pub enum ByteRange {
 
 /// Text that is no range.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no range of bytes such as 0-499, 500- or -500")]
+#[error("{0:?} is not a range of bytes such as 0-499, 500- or -500")]
 pub struct ByteRangeError(String);
 
 impl FromStr for ByteRange {
@@ -58,7 +58,7 @@ impl ByteRange {
         matches!(self, Self::Between(..) | Self::Last(_))
     }
 
-    /// The bytes of a file of `length` bytes; none when it begins behind the end.
+    /// The bytes of a file of `length` bytes; none when it begins after the end.
     pub fn of(&self, length: u64) -> Option<Range<u64>> {
         match *self {
             Self::Between(first, last) if first < length => {

@@ -77,7 +77,7 @@ struct Follower {
     events: Option<BoxStream<'static, Result<PreheatEvent, SupernodeError>>>,
     /// In a row.
     failures: u32,
-    /// A supernode that is asked anew begins anew.
+    /// A supernode that is asked again starts over.
     shown: HashSet<PreheatEvent>,
 }
 

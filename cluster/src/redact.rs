@@ -1,4 +1,4 @@
-//! What may be told of URLs, and of the errors that repeat them.
+//! What may be shown of URLs, and of the errors that repeat them.
 
 use url::Url;
 

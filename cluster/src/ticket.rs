@@ -1,4 +1,4 @@
-//! Tickets: who may have one layer.
+//! Tickets: the right of one peer to have one layer.
 //!
 //! A supernode signs that one peer may take part in one swarm until a time. Peers show the ticket in
 //! the extended handshake (`fl_ticket`) and to the tracker; no other node can use it, since it names
@@ -180,7 +180,7 @@ impl TicketKey {
         Ok(ticket)
     }
 
-    /// As [`verify`](Self::verify), for a holder who does not say which peer he is.
+    /// As [`verify`](Self::verify), for a holder that does not name its peer id.
     ///
     /// # Errors
     /// Why it does not admit.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::files::expected_digest::ExpectedDigest;
 use crate::torrent_swarm::DownloadError;
 
-/// Why a file was not had, by who is to blame.
+/// Why a file was not fetched, by cause.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GetError {
@@ -36,7 +36,7 @@ pub enum GetError {
         /// What came.
         found: Box<ExpectedDigest>,
     },
-    /// The range lies behind the end.
+    /// The range lies after the end.
     #[error("{url}: --range {range} is outside of the file{}", length.map(|length| format!(", which has {length} bytes")).unwrap_or_default())]
     Range {
         /// Without what may be secret in it.
@@ -60,11 +60,11 @@ pub enum GetError {
     },
     /// The time is over.
     #[error(
-        "not complete within --timeout; what has arrived is kept, run the same command again to go on from here"
+        "not complete within --timeout; what has arrived is kept, run the same command again to continue"
     )]
     TimedOut,
     /// The caller stopped it.
-    #[error("interrupted; run the same command again to go on from here")]
+    #[error("interrupted; run the same command again to continue")]
     Interrupted,
     /// The swarm does not deliver, and the source was not to be asked.
     #[error("the swarm does not deliver: {0}")]

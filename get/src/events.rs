@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use serde::Serialize;
 
-/// Progress is told at most so often for each file.
+/// The shortest time between two reports of progress for one file.
 const REPORT_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Where the bytes come from.
@@ -42,7 +42,7 @@ pub enum GetEvent {
         /// How many.
         bytes: u64,
     },
-    /// What has arrived counts for nothing; it begins anew.
+    /// What has arrived is discarded, and the download starts over.
     Restarted {
         /// Why.
         reason: String,
@@ -79,7 +79,7 @@ pub enum GetEvent {
     },
     /// It seeds.
     Seeding {
-        /// At most so long, when that is limited.
+        /// The longest time, if it is limited.
         #[serde(skip_serializing_if = "Option::is_none")]
         seconds: Option<f64>,
     },
@@ -103,7 +103,7 @@ pub struct Progress {
     pub peers: usize,
 }
 
-/// Told of every event; not for long: the download waits.
+/// Called at every event. It has to return soon: the download waits.
 pub type Observer = Arc<dyn Fn(&Path, &GetEvent) + Send + Sync>;
 
 /// Tells of one file.
@@ -111,7 +111,7 @@ pub type Observer = Arc<dyn Fn(&Path, &GetEvent) + Send + Sync>;
 pub(crate) struct Reporter {
     file: PathBuf,
     observer: Observer,
-    told: Arc<Mutex<Option<Instant>>>,
+    reported: Arc<Mutex<Option<Instant>>>,
     /// Bytes that arrived in this run, for the share of the peers.
     arrived: Arc<AtomicU64>,
     from_peers: Arc<AtomicU64>,
@@ -123,7 +123,7 @@ impl Reporter {
         Self {
             file: file.to_owned(),
             observer,
-            told: Arc::default(),
+            reported: Arc::default(),
             arrived: Arc::default(),
             from_peers: Arc::default(),
             began: Instant::now(),
@@ -142,12 +142,12 @@ impl Reporter {
 
     /// Tells of progress, unless it did a moment ago.
     pub(crate) fn progress(&self, bytes: u64, length: Option<u64>, peers: usize) {
-        let mut told = self.told.lock();
-        if told.is_some_and(|told| told.elapsed() < REPORT_INTERVAL) {
+        let mut reported = self.reported.lock();
+        if reported.is_some_and(|reported| reported.elapsed() < REPORT_INTERVAL) {
             return;
         }
-        *told = Some(Instant::now());
-        drop(told);
+        *reported = Some(Instant::now());
+        drop(reported);
         self.tell(&GetEvent::Progress(Progress {
             bytes,
             length,

@@ -130,9 +130,9 @@ impl FromSwarm<'_> {
             let before = before.and_then(|text| text.parse::<ContentId>().ok());
             let outdated = before.filter(|before| *before != content);
             if let Some(outdated) = &outdated
-                && let Err(error) = store.store().remove(outdated)
+                && let Err(error) = store.store().remove_used(outdated)
             {
-                tracing::warn!(%error, "not removed");
+                tracing::warn!(%error, content = %outdated, "outdated content not removed");
             }
             fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))
                 .and_then(|()| fs::write(&path, content.as_str()))

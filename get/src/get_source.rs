@@ -9,11 +9,11 @@ use url::Url;
 /// What to get, as a person names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GetSource {
-    /// A file behind http or https.
+    /// A file at an http or https URL.
     Web(Url),
     /// What a .torrent on this host's disk names.
     TorrentFile(PathBuf),
-    /// What a .torrent behind http or https names.
+    /// The content of a .torrent at an http or https URL.
     TorrentUrl(Url),
     /// What a magnet link names (BEP 9).
     Magnet(Magnet),

@@ -2,8 +2,8 @@
 //! or not at all.
 //!
 //! A file arrives in the data directory: through the swarm as pieces in a [store](flotilla_client::store),
-//! straight from its source as a part file with a record of what survives a crash. Both are gone
-//! on with after an interruption, and begun anew when the content has changed.
+//! straight from its source as a part file with a record of what survives a crash. Both are
+//! continued after an interruption, and started over when the content has changed.
 
 #![cfg_attr(test, allow(clippy::cast_possible_truncation))]
 

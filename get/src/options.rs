@@ -49,16 +49,16 @@ pub struct GetOptions {
     pub parallel: NonZeroUsize,
     /// Where peers connect to; default: any address, a port of the system's choice.
     pub peer_listen: Option<SocketAddr>,
-    /// Whether the SHA-256 of each file is told.
+    /// Whether the SHA-256 of each file is reported.
     pub tells_digest: bool,
 }
 
 /// How long a complete file seeds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Seeding {
-    /// At most so long; with neither this nor a ratio not at all.
+    /// The longest time. With neither this nor a ratio it does not seed.
     pub time: Option<Duration>,
-    /// Until so many times its length was sent.
+    /// Until this many times its length was sent.
     pub ratio: Option<f64>,
 }
 

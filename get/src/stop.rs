@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::GetError;
 
-/// The caller's signal and his deadline. Cheap to clone.
+/// The caller's signal and deadline. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Stop {
     signal: CancellationToken,

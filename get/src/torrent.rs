@@ -21,7 +21,7 @@ use crate::torrent_swarm::{
 
 /// Longest .torrent that is read; [`flotilla_torrents::Metainfo::from_bytes`] has the same cap.
 const MAX_TORRENT_BYTES: u64 = 24 * 1024 * 1024;
-/// A torrent that brings nothing for so long is given up; trackers are asked again sooner.
+/// A torrent that brings nothing for this long is given up; trackers are asked again sooner.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 /// One torrent.
@@ -40,7 +40,7 @@ impl FromTorrent<'_> {
             way: Way::Torrent,
         });
         let source = self.stop.or(self.torrent(source)).await??;
-        let (progress, mut told) = watch::channel(Progress::default());
+        let (progress, mut watched) = watch::channel(Progress::default());
         let stop = self.call.shutdown.child_token();
         let download = torrent_swarm::download(self.options(source), &progress, stop.clone());
         let mut download = std::pin::pin!(download);
@@ -48,8 +48,8 @@ impl FromTorrent<'_> {
         let downloaded = loop {
             tokio::select! {
                 downloaded = &mut download => break downloaded?,
-                Ok(()) = told.changed() => {
-                    let now = *told.borrow_and_update();
+                Ok(()) = watched.changed() => {
+                    let now = *watched.borrow_and_update();
                     let length = (now.length > 0).then_some(now.length);
                     self.reporter.progress(now.held, length, now.peers);
                     if now.phase == Phase::Seeding && !is_complete {

@@ -137,7 +137,7 @@ impl<'a> Transfer<'a> {
                 Err(SwarmFailure::Final(error)) => return Err(error),
                 Err(SwarmFailure::Switch(reason, _)) => reason,
             };
-            tracing::info!(reason, "the daemon does not deliver");
+            tracing::info!(reason, "daemon does not deliver");
             if self.call.node.is_none() && !self.call.options.fallback {
                 return Err(GetError::Swarm(reason));
             }
@@ -167,7 +167,7 @@ impl<'a> Transfer<'a> {
                     return Err(GetError::Swarm(reason));
                 }
                 Err(SwarmFailure::Switch(reason, part)) => {
-                    tracing::info!(reason, "going on from the source");
+                    tracing::info!(reason, "swarm does not deliver, continuing from the source");
                     self.reporter.tell(&GetEvent::SourceSwitch {
                         reason,
                         bytes: part.as_ref().map_or(0, |part| part.held()),
@@ -207,7 +207,7 @@ impl<'a> Transfer<'a> {
     ) -> Result<Option<Seed>, GetError> {
         let published = self.publish(path, false).await;
         if matches!(published, Err(GetError::Digest { .. })) {
-            self.forget(node, swarm.as_ref());
+            self.remove_content(node, swarm.as_ref());
             self.clear().await;
         }
         let published = published?;
@@ -228,21 +228,21 @@ impl<'a> Transfer<'a> {
             swarm => {
                 // The pieces of a call's own directory go with it, file by file.
                 if self.call.options.is_data_dir_own {
-                    self.forget(node, swarm.as_ref());
+                    self.remove_content(node, swarm.as_ref());
                 }
                 Ok(None)
             }
         }
     }
 
-    fn forget(&self, node: &Node, swarm: Option<&SwarmHandle>) {
+    fn remove_content(&self, node: &Node, swarm: Option<&SwarmHandle>) {
         let Some(swarm) = swarm else { return };
         let engine = node.engine().clone();
         engine.leave(&swarm.swarm());
         let content = swarm.content().clone();
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = engine.store().remove(&content) {
-                tracing::warn!(%error, "not removed");
+            if let Err(error) = engine.store().remove_used(&content) {
+                tracing::warn!(%error, %content, "content not removed");
             }
         });
     }
@@ -296,7 +296,7 @@ impl<'a> Transfer<'a> {
         if let Err(error) = tokio::fs::remove_dir_all(&self.dir).await
             && error.kind() != std::io::ErrorKind::NotFound
         {
-            tracing::warn!(%error, path = %self.dir.display(), "not removed");
+            tracing::warn!(%error, path = %self.dir.display(), "work directory not removed");
         }
     }
 

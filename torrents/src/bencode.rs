@@ -46,7 +46,7 @@ pub enum BencodeError {
     /// A dictionary key that is no string, not in order, or there twice.
     #[error("dictionary key missing, out of order or repeated at {0}")]
     Key(usize),
-    /// The value is none of the expected shape.
+    /// The value has another shape than expected.
     #[error("unexpected bencoded value: {0}")]
     Shape(String),
 }

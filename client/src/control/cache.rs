@@ -76,7 +76,7 @@ pub struct CacheReport {
     pub quota: Option<u64>,
 }
 
-/// What became of a layer that was to be removed, pinned or given free.
+/// What became of a layer that was to be removed, pinned or unpinned.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -95,10 +95,10 @@ pub enum Outcome {
 
 /// The layers of a host that runs, or those below a data directory that no host uses.
 #[derive(Clone, Debug)]
-pub struct Cache(Holder);
+pub struct Cache(CacheAccess);
 
 #[derive(Clone, Debug)]
-enum Holder {
+enum CacheAccess {
     Running(Engine),
     Resting(Arc<Store>),
 }
@@ -106,7 +106,7 @@ enum Holder {
 impl Cache {
     /// The layers of a running host.
     pub fn of(engine: &Engine) -> Self {
-        Self(Holder::Running(engine.clone()))
+        Self(CacheAccess::Running(engine.clone()))
     }
 
     /// The layers below `data_dir`; no host can start there while this lives. Blocks on the disk.
@@ -115,7 +115,7 @@ impl Cache {
     /// The directory cannot be read, or a host runs there.
     pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
         let store = Store::open(data_dir, u64::MAX)?;
-        Ok(Self(Holder::Resting(Arc::new(store))))
+        Ok(Self(CacheAccess::Resting(Arc::new(store))))
     }
 
     /// Everything that is held.
@@ -129,15 +129,15 @@ impl Cache {
             newest_first.then_with(|| a.content.cmp(&b.content))
         });
         let quota = match &self.0 {
-            Holder::Running(engine) => Some(engine.store().quota()),
-            Holder::Resting(_) => None,
+            CacheAccess::Running(engine) => Some(engine.store().quota()),
+            CacheAccess::Resting(_) => None,
         };
         CacheReport { layers, quota }
     }
 
     /// Removes a layer that is neither pinned nor in use. Blocks on the disk.
     pub fn remove(&self, content: &ContentId) -> Outcome {
-        match self.store().discard(content) {
+        match self.store().remove(content) {
             Ok(layer) => {
                 self.leave(layer.into_iter());
                 Outcome::Done
@@ -185,16 +185,18 @@ impl Cache {
         let (audited, stop) = (Arc::clone(&layer), stop.clone());
         let audit = blocking(move || {
             // Not evicted meanwhile: an eviction is no damage.
-            let _held = audited.hold();
+            let _lease = audited.lease_silently();
             audited.audit(&|| stop.is_cancelled())
         });
         let audit = audit.await;
         if audit.as_ref().is_some_and(|audit| !audit.is_intact()) {
             match &self.0 {
-                Holder::Running(engine) => engine.condemn(&layer, "damaged on the disk").await?,
-                Holder::Resting(store) => {
+                CacheAccess::Running(engine) => {
+                    engine.quarantine(&layer, "damaged on the disk").await?;
+                }
+                CacheAccess::Resting(store) => {
                     let store = Arc::clone(store);
-                    blocking(move || store.condemn(&layer)).await?;
+                    blocking(move || store.quarantine(&layer)).await?;
                 }
             }
         }
@@ -203,15 +205,15 @@ impl Cache {
 
     /// Layers that are no longer here are no longer seeded.
     fn leave(&self, layers: impl Iterator<Item = Arc<StoredLayer>>) {
-        if let Holder::Running(engine) = &self.0 {
+        if let CacheAccess::Running(engine) = &self.0 {
             layers.for_each(|layer| engine.leave(&layer.swarm()));
         }
     }
 
     fn store(&self) -> &Store {
         match &self.0 {
-            Holder::Running(engine) => engine.store(),
-            Holder::Resting(store) => store,
+            CacheAccess::Running(engine) => engine.store(),
+            CacheAccess::Resting(store) => store,
         }
     }
 }

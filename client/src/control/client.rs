@@ -41,7 +41,7 @@ pub enum ControlError {
         /// What the system said.
         source: io::Error,
     },
-    /// The conversation broke off.
+    /// The connection broke off.
     #[error("control socket: {0}")]
     Http(#[from] reqwest::Error),
     /// The host answered something that is not understood.

@@ -93,14 +93,14 @@ async fn complete(
 
 async fn until_complete(swarm: &SwarmHandle, layer: &Layer, lines: &Lines) -> Result<(), String> {
     let mut completed = std::pin::pin!(layer.completed());
-    let mut told = None;
+    let mut reported = None;
     loop {
         let status = swarm.status();
         let length = swarm.geometry().length();
         let pieces = u64::from(swarm.geometry().piece_length());
         let held = u64::from(status.held).saturating_mul(pieces).min(length);
-        if told != Some(held) {
-            told = Some(held);
+        if reported != Some(held) {
+            reported = Some(held);
             if !lines.send(&FetchEvent::Progress { held, length }).await {
                 return Err("the client has hung up".to_owned());
             }
@@ -115,7 +115,7 @@ async fn until_complete(swarm: &SwarmHandle, layer: &Layer, lines: &Lines) -> Re
     }
 }
 
-/// What the client is told of it; an error when it is not what he wants.
+/// Describes the layer for the client; an error when it is not what the client wants.
 async fn described(
     layer: &Arc<StoredLayer>,
     wanted: Option<Digest>,

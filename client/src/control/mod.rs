@@ -39,7 +39,7 @@ pub(crate) struct Named {
     pub(crate) contents: Vec<ContentId>,
 }
 
-/// Layers to pin, or to give free.
+/// Layers to pin or unpin.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Pinning {
     pub(crate) contents: Vec<ContentId>,

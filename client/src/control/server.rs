@@ -57,7 +57,7 @@ pub fn offer(engine: &Engine, source: Option<Arc<dyn ContentSource>>) -> Result<
         tokio::select! {
             served = serving.into_future() => {
                 if let Err(error) = served {
-                    tracing::error!(%error, "control socket");
+                    tracing::error!(%error, "control socket failed");
                 }
             }
             () = overdue => {}
@@ -124,7 +124,7 @@ async fn verify(State(control): State<Control>, Json(named): Json<Named>) -> Res
     let stop = control.engine.shutdown().child_token();
     lines(move |lines| async move {
         for content in named.contents {
-            // Not dropped half way: what was found damaged has to be told to its readers.
+            // Not dropped half way: readers of a damaged layer have to learn of the damage.
             let (cache, stopping) = (cache.clone(), stop.clone());
             let auditing = async move { cache.verify(&content, &stopping).await };
             let mut auditing = tokio::spawn(auditing);

@@ -41,7 +41,7 @@ pub(super) struct SocketFile {
     inode: u64,
 }
 
-/// Makes the socket in `data_dir`, in the place of one that a dead host left: who calls this
+/// Makes the socket in `data_dir`, in the place of one that a dead host left. The caller
 /// has locked the directory.
 pub(super) fn bind(data_dir: &Path) -> Result<(UnixListener, SocketFile), SocketError> {
     let path = data_dir.join(SOCKET);
@@ -76,7 +76,7 @@ impl Drop for SocketFile {
     fn drop(&mut self) {
         let is_ours = fs::symlink_metadata(&self.path).is_ok_and(|now| now.ino() == self.inode);
         if is_ours && let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!(%error, path = %self.path.display(), "not removed");
+            tracing::warn!(%error, path = %self.path.display(), "control socket not removed");
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::engine::input::Input;
 use crate::engine::running_swarm::RunningSwarm;
 use crate::engine::swarms::Swarms;
 use crate::peers::connection as peer_connection;
-use crate::peers::connection::MeetError;
+use crate::peers::connection::HandshakeError;
 use crate::peers::open_torrent::OpenTorrent;
 
 /// Incoming connections in their handshakes at the same moment.
@@ -41,7 +41,7 @@ pub(super) async fn accept_peers(
             Ok((stream, remote)) => {
                 let (host, swarms) = (Arc::clone(&host), Arc::clone(&swarms));
                 tokio::spawn(async move {
-                    if let Err(error) = welcome(&host, &swarms, stream, remote).await {
+                    if let Err(error) = accept_peer(&host, &swarms, stream, remote).await {
                         tracing::debug!(peer.addr = %remote, %error, "peer refused");
                     }
                     drop(permit);
@@ -49,27 +49,27 @@ pub(super) async fn accept_peers(
             }
             Err(error) => {
                 // Out of file descriptors, most likely: wait for some to come back.
-                tracing::warn!(%error, "peer not accepted");
+                tracing::warn!(%error, "connection of a peer not accepted");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     }
 }
 
-async fn welcome(
+async fn accept_peer(
     host: &Host,
     swarms: &Mutex<Swarms>,
     stream: TcpStream,
     remote: SocketAddr,
-) -> Result<(), MeetError> {
-    let introduce = async |swarm: InfoHash, peer: PeerId| {
+) -> Result<(), HandshakeError> {
+    let identify = async |swarm: InfoHash, peer: PeerId| {
         if host.bans.is_shunned(peer) {
-            return Err(MeetError::Shunned(peer));
+            return Err(HandshakeError::Shunned(peer));
         }
         let (handle, torrent) = named(swarms, swarm)?;
-        Ok(host.introduction(&handle, torrent.as_ref()))
+        Ok(host.local_identity(&handle, torrent.as_ref()))
     };
-    let (connection, swarm) = peer_connection::answer(stream, remote, introduce).await?;
+    let (connection, swarm) = peer_connection::accept(stream, remote, identify).await?;
     let (handle, _) = named(swarms, swarm)?;
     handle.send(Input::Connected(Box::new(connection))).await;
     Ok(())
@@ -78,7 +78,7 @@ async fn welcome(
 fn named(
     swarms: &Mutex<Swarms>,
     name: InfoHash,
-) -> Result<(RunningSwarm, Option<Arc<OpenTorrent>>), MeetError> {
+) -> Result<(RunningSwarm, Option<Arc<OpenTorrent>>), HandshakeError> {
     let named = swarms.lock().named(&name);
-    named.ok_or(MeetError::UnknownSwarm(name))
+    named.ok_or(HandshakeError::UnknownSwarm(name))
 }

@@ -11,7 +11,7 @@ use parking_lot::RwLock;
 
 use crate::engine::running_swarm::RunningSwarm;
 use crate::peers::bans::Bans;
-use crate::peers::connection::{Access, Introduction};
+use crate::peers::connection::{Access, LocalIdentity};
 use crate::peers::open_torrent::OpenTorrent;
 use crate::store::Store;
 
@@ -41,11 +41,11 @@ impl Host {
     }
 
     /// How this host shows itself in a swarm: in the name of the torrent, or with a ticket.
-    pub(crate) fn introduction(
+    pub(crate) fn local_identity(
         &self,
         handle: &RunningSwarm,
         torrent: Option<&Arc<OpenTorrent>>,
-    ) -> Introduction {
+    ) -> LocalIdentity {
         let access = match torrent {
             Some(torrent) => Access::Open {
                 torrent: Some(Arc::clone(torrent)),
@@ -60,7 +60,7 @@ impl Host {
                 }
             }
         };
-        Introduction {
+        LocalIdentity {
             swarm: torrent.map_or(handle.swarm(), |torrent| torrent.info_hash),
             peer_id: self.peer_id,
             access,

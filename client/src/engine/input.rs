@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use flotilla_torrents::peer_wire::Message;
 use flotilla_torrents::{Block, Digest, PieceIndex};
 
-use crate::peers::connection::{MeetError, PeerConnection};
+use crate::peers::connection::{HandshakeError, PeerConnection};
 use crate::peers::web_seed::WebSeed;
 use crate::swarm::PeerKey;
 
@@ -19,14 +19,14 @@ pub(crate) enum Input {
         peer: PeerKey,
         misbehaved: bool,
     },
-    DialFailed(SocketAddr, MeetError),
+    DialFailed(SocketAddr, HandshakeError),
     PieceChecked(PieceIndex, PieceCheck),
     /// The whole is what it should be; of a layer, its SHA-256.
     Verified(Result<Option<Digest>, String>),
     Published(PieceIndex),
     HashesKnown(u32),
     Sealed(Digest),
-    Void(String),
+    Abort(String),
     Peers(Vec<SocketAddr>),
     WebSeed(Box<WebSeed>),
     Reader(u64, Option<PieceIndex>),

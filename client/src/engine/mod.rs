@@ -224,7 +224,7 @@ impl Engine {
     }
 
     /// Lets every peer into a running swarm that asks for it by the info hash of `torrent`, which is
-    /// the standard torrent of its layer: without a ticket, and told nothing of the swarm's own
+    /// the standard torrent of its layer: without a ticket, and without learning the swarm's own
     /// name. Ends with the swarm, or with [`close_to_strangers`](Self::close_to_strangers).
     ///
     /// # Errors
@@ -274,20 +274,20 @@ impl Engine {
 
     /// The bytes of `layer` are damaged: no byte of it leaves any more, and its readers
     /// continue from elsewhere. Returns whether the disk let it go.
-    pub(crate) async fn condemn(
+    pub(crate) async fn quarantine(
         &self,
         layer: &Arc<StoredLayer>,
         reason: &'static str,
     ) -> Result<(), StoreError> {
         let (engine, damaged) = (self.clone(), Arc::clone(layer));
-        let condemned = blocking(move || engine.0.host.store.condemn(&damaged)).await;
-        tracing::error!(content = %layer.content(), reason, "layer removed");
+        let quarantined = blocking(move || engine.0.host.store.quarantine(&damaged)).await;
+        tracing::error!(content = %layer.content(), reason, "damaged layer removed");
         if let Some(swarm) = self.swarm(&layer.swarm())
             && Arc::ptr_eq(swarm.layer(), layer)
         {
-            swarm.void(reason.to_owned()).await;
+            swarm.abort(reason.to_owned()).await;
         }
-        condemned
+        quarantined
     }
 
     /// Cancelled when the host stops.
@@ -385,23 +385,23 @@ impl EngineShared {
 
     async fn run_task(self: Arc<Self>, mut task: SwarmTask, handle: RunningSwarm) {
         if task.run().await == Ending::Void {
-            self.forget(&handle);
+            self.remove_void(&handle);
         }
         task.close().await;
     }
 
     /// A void swarm: nothing is kept of a layer. A torrent's files are the user's.
-    fn forget(self: &Arc<Self>, handle: &RunningSwarm) {
+    fn remove_void(self: &Arc<Self>, handle: &RunningSwarm) {
         self.swarms.lock().remove(&handle.swarm());
         let Some(layer) = handle.as_layer() else {
             return;
         };
-        if let Err(error) = self.host.store.dismiss(layer.layer()) {
+        if let Err(error) = self.host.store.remove_later(layer.layer()) {
             tracing::error!(%error, "void layer not removed");
         }
         let engine = Arc::clone(self);
         self.tasks
-            .spawn_blocking(move || engine.host.store.delete_dismissed());
+            .spawn_blocking(move || engine.host.store.delete_removed());
     }
 }
 

@@ -33,7 +33,7 @@ pub enum SwarmState {
     Void(String),
 }
 
-/// What watchers of a swarm are told at each change.
+/// What watchers of a swarm see at each change.
 #[derive(Clone, Debug)]
 pub struct SwarmStatus {
     /// Pieces with a published hash.
@@ -78,7 +78,7 @@ pub(crate) struct Shared {
     pub(super) ingesting: AtomicBool,
     pub(super) next_reader: AtomicU64,
     pub(super) origins: Mutex<Origins>,
-    /// Requests that are told of pieces as they arrive.
+    /// Traces of requests, which list the pieces that arrive.
     pub(crate) traces: PieceTraces,
 }
 
@@ -144,7 +144,7 @@ impl RunningSwarm {
         self.0.status.borrow().clone()
     }
 
-    /// Told at every change.
+    /// Sees every change.
     pub fn watch(&self) -> watch::Receiver<SwarmStatus> {
         self.0.status.subscribe()
     }
@@ -167,8 +167,8 @@ impl RunningSwarm {
     }
 
     /// The content cannot be delivered by the swarm.
-    pub async fn void(&self, reason: String) {
-        self.send(Input::Void(reason)).await;
+    pub async fn abort(&self, reason: String) {
+        self.send(Input::Abort(reason)).await;
     }
 
     /// Peers to connect to.

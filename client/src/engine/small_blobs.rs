@@ -17,7 +17,7 @@ impl Engine {
             self.0.tasks.spawn_blocking(move || {
                 while let Some((small, origin)) = engine.0.small_queue.next() {
                     if let Err(error) = engine.keep_now(&small, &origin) {
-                        tracing::warn!(content = %small.content(), %error, "not kept");
+                        tracing::warn!(content = %small.content(), %error, "small content not kept");
                     }
                 }
             });

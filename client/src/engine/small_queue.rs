@@ -22,12 +22,12 @@ struct Waiting {
 
 impl SmallQueue {
     /// `origin`: scheme, host and port of its source. Returns whether the caller has to start a
-    /// writer, which takes the [`next`](Self::next) one until there is none.
+    /// writer, which takes the [`next`](Self::next) one until the queue is empty.
     pub(crate) fn push(&self, small: SmallContent, origin: String) -> bool {
         let mut waiting = self.lock();
         let bytes = waiting.bytes.saturating_add(small.bytes().len());
         if bytes > MAX_WAITING {
-            tracing::debug!(content = %small.content(), "not kept: the disk is slow");
+            tracing::debug!(content = %small.content(), "small content not kept, the disk is slow");
             return false;
         }
         waiting.bytes = bytes;

@@ -106,7 +106,7 @@ impl SwarmHandle {
         self.swarm.0.origins.lock().reported = true;
     }
 
-    /// Who sent most, and how many bytes each.
+    /// The peers that sent most, and how many bytes each.
     pub(crate) fn served_by(&self, most: usize) -> Vec<(PeerId, u64)> {
         let origins = self.swarm.0.origins.lock();
         let mut by_peer: Vec<_> = origins.by_peer.iter().map(|(p, b)| (*p, *b)).collect();
@@ -297,7 +297,7 @@ impl OriginSwarm {
     }
 
     /// The content is not what its digest says, or cannot be had: nothing is kept.
-    pub async fn void(&self, reason: String) {
-        self.0.void(reason).await;
+    pub async fn abort(&self, reason: String) {
+        self.0.abort(reason).await;
     }
 }

@@ -15,7 +15,7 @@ use crate::store::small_content::SmallContent;
 pub struct Layer {
     pub(super) content: Content,
     pub(super) validator: Option<String>,
-    /// The request that it is for is told of its pieces.
+    /// Reports each piece to the trace of the request that the layer is for.
     pub(super) _waiting: Option<Arc<Waiting>>,
 }
 
@@ -92,7 +92,7 @@ impl Layer {
     /// Waits until the layer is complete and verified.
     ///
     /// # Errors
-    /// The swarm is void; the reason.
+    /// The reason why the swarm is void.
     pub async fn completed(&self) -> Result<(), String> {
         let Some(swarm) = self.swarm() else {
             return Ok(());

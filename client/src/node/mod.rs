@@ -29,7 +29,7 @@ pub use self::error::{OpenError, StartError};
 use self::layer::Content;
 pub use self::layer::Layer;
 pub use self::requester::ContentRequest;
-use self::requester::{Opener, Order};
+use self::requester::{PrefetchOrder, Requester};
 use crate::engine::swarm_handle::SwarmHandle;
 use crate::engine::{Engine, EngineConfig};
 use crate::store::small_content::SmallContent;
@@ -74,7 +74,7 @@ pub(crate) struct NodeShared {
 #[derive(Debug)]
 struct Followed {
     swarm: SwarmHandle,
-    opener: Arc<Mutex<Opener>>,
+    requester: Arc<Mutex<Requester>>,
 }
 
 impl Node {
@@ -111,7 +111,7 @@ impl Node {
             match node.0.greet(supernode).await {
                 Ok(()) => {}
                 Err(error @ SupernodeError::NotAMember { .. }) => return Err(error.into()),
-                Err(error) => tracing::warn!(%error, "not greeted"),
+                Err(error) => tracing::warn!(%error, "supernode not greeted"),
             }
         }
         Ok(node)
@@ -159,8 +159,8 @@ impl Node {
             return Ok(Layer::new(Content::Small(small)));
         }
         let url = request.url.clone();
-        let opener = Opener::Caller(request);
-        self.0.follow(supernode, descriptor, &url, opener).await
+        let requester = Requester::Caller(request);
+        self.0.follow(supernode, descriptor, &url, requester).await
     }
 
     /// Offers a blob that is complete on this node, in the caller's name: a supernode takes it
@@ -188,8 +188,10 @@ impl Node {
         };
         if descriptor.delivery == Delivery::Pieces {
             let url = request.url.clone();
-            let opener = Opener::Caller(request);
-            self.0.follow(supernode, descriptor, &url, opener).await?;
+            let requester = Requester::Caller(request);
+            self.0
+                .follow(supernode, descriptor, &url, requester)
+                .await?;
         }
         Ok(())
     }
@@ -208,8 +210,11 @@ impl Node {
         let layer = self.0.engine.store().layer(content)?;
         layer.sealed()?;
         if !layer.is_untouched() {
-            let condemned = self.0.engine.condemn(&layer, "changed by another process");
-            if let Err(error) = condemned.await {
+            let quarantined = self
+                .0
+                .engine
+                .quarantine(&layer, "changed by another process");
+            if let Err(error) = quarantined.await {
                 tracing::error!(%error, "damaged layer not removed");
             }
             return None;
@@ -233,7 +238,7 @@ impl NodeShared {
         Ok(())
     }
 
-    /// What supernodes are told of this host.
+    /// What this host reports to supernodes.
     pub(crate) fn report(&self) -> NodeReport {
         let (store, limits) = (self.engine.store(), self.engine.limits());
         let counters = self.engine.counters();
@@ -298,7 +303,7 @@ impl NodeShared {
             match supernode.open(&message).await {
                 Ok(answer) => return Ok((supernode.clone(), answer)),
                 Err(error) => {
-                    tracing::warn!(%error, "asking the next supernode");
+                    tracing::warn!(%error, "supernode failed, asking the next one");
                     last = Some(error);
                 }
             }
@@ -311,9 +316,9 @@ impl NodeShared {
     /// Opens for an order, at the supernode that gave it.
     pub(crate) async fn open_order(
         &self,
-        order: &Order,
+        order: &PrefetchOrder,
     ) -> Result<(Supernode, SwarmDescriptor), OpenError> {
-        let Order {
+        let PrefetchOrder {
             supernode,
             job,
             content,
@@ -331,43 +336,50 @@ impl NodeShared {
 
     pub(crate) async fn open_again(
         &self,
-        opener: &Opener,
+        requester: &Requester,
     ) -> Result<(Supernode, SwarmDescriptor), OpenError> {
-        match opener {
-            Opener::Caller(request) => self.open_anywhere(request).await,
-            Opener::Order(order) => self.open_order(order).await,
+        match requester {
+            Requester::Caller(request) => self.open_anywhere(request).await,
+            Requester::Order(order) => self.open_order(order).await,
         }
     }
 
     /// Whether anything arrives for a pull.
     pub(crate) fn is_pulling(&self) -> bool {
         self.followed.lock().values().any(|followed| {
-            let is_pulled = matches!(*lock_opener(&followed.opener), Opener::Caller(_));
+            let is_pulled = matches!(*lock_requester(&followed.requester), Requester::Caller(_));
             is_pulled && !followed.swarm.status().complete
         })
     }
 
-    /// None when a session follows this very swarm already; from then on in the name of who pulls,
-    /// if it was for an order. One that followed an evicted swarm of the same content may still be
+    /// None when a session follows this very swarm already. If that one was for an order, it now acts in
+    /// the name of the caller who pulls. One that followed an evicted swarm of the same content may still be
     /// about to notice its end.
-    fn begin_following(&self, handle: &SwarmHandle, opener: Opener) -> Option<Arc<Mutex<Opener>>> {
+    fn begin_following(
+        &self,
+        handle: &SwarmHandle,
+        requester: Requester,
+    ) -> Option<Arc<Mutex<Requester>>> {
         let mut followed = self.followed.lock();
         if let Some(other) = followed.get(handle.content())
             && other.swarm.is_same(handle)
         {
-            let mut other = lock_opener(&other.opener);
-            if matches!((&*other, &opener), (Opener::Order(_), Opener::Caller(_))) {
-                *other = opener;
+            let mut other = lock_requester(&other.requester);
+            if matches!(
+                (&*other, &requester),
+                (Requester::Order(_), Requester::Caller(_))
+            ) {
+                *other = requester;
             }
             return None;
         }
-        let opener = Arc::new(Mutex::new(opener));
+        let requester = Arc::new(Mutex::new(requester));
         let new = Followed {
             swarm: handle.clone(),
-            opener: Arc::clone(&opener),
+            requester: Arc::clone(&requester),
         };
         followed.insert(handle.content().clone(), new);
-        Some(opener)
+        Some(requester)
     }
 
     pub(crate) fn unfollow(&self, handle: &SwarmHandle) {
@@ -401,8 +413,8 @@ impl NodeShared {
     }
 }
 
-fn lock_opener(opener: &Mutex<Opener>) -> parking_lot::MutexGuard<'_, Opener> {
-    opener.lock()
+fn lock_requester(requester: &Mutex<Requester>) -> parking_lot::MutexGuard<'_, Requester> {
+    requester.lock()
 }
 
 fn check_content(descriptor: &SwarmDescriptor, wanted: &ContentId) -> Result<(), OpenError> {

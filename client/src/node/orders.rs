@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::blocking::blocking;
-use crate::node::requester::{Opener, Order};
+use crate::node::requester::{PrefetchOrder, Requester};
 use crate::node::{Layer, Node};
 
 /// Layers fetched for orders at the same time: an engine that pulls asks for three and more.
@@ -36,10 +36,10 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(120);
 impl Node {
     /// Takes orders of all supernodes until the node stops. Pulls go first: a fetch does not begin
     /// while something arrives that a caller waits for.
-    pub fn take_orders(&self) {
+    pub fn accept_prefetch(&self) {
         let slots = Arc::new(Semaphore::new(AT_ONCE));
         for supernode in self.0.supernodes.all() {
-            let taker = OrderTaker {
+            let taker = PrefetchTaker {
                 node: self.clone(),
                 supernode: supernode.clone(),
                 slots: Arc::clone(&slots),
@@ -52,19 +52,19 @@ impl Node {
 
 /// Takes the orders of one supernode.
 #[derive(Clone)]
-struct OrderTaker {
+struct PrefetchTaker {
     node: Node,
     supernode: Supernode,
     slots: Arc<Semaphore>,
 }
 
-impl OrderTaker {
+impl PrefetchTaker {
     async fn run(self) {
         loop {
             let pause = match self.listen().await {
                 Ok(()) => RETRY_INTERVAL,
                 Err(error) => {
-                    tracing::debug!(%error, "no orders");
+                    tracing::debug!(%error, "orders of the supernode not received");
                     match error {
                         SupernodeError::Unexpected { .. } | SupernodeError::NotAMember { .. } => {
                             LONG_RETRY_INTERVAL
@@ -92,7 +92,7 @@ impl OrderTaker {
         while let Some(event) = events.next().await {
             match event? {
                 OrderEvent::Layers { job, layers } => {
-                    tracing::info!(job, layers = layers.len(), "ordered");
+                    tracing::info!(job, layers = layers.len(), "layers ordered");
                     let valid = jobs.entry(job).or_insert_with(|| connected.child_token());
                     let (valid, taker) = (valid.clone(), self.clone());
                     let fetching = async move { taker.fetch_all(job, layers).await };
@@ -117,7 +117,7 @@ impl OrderTaker {
             let error = self.fetch(job, &layer).await.err();
             drop(slot);
             if let Some(error) = &error {
-                tracing::warn!(%content, error, "an ordered layer is not fetched");
+                tracing::warn!(%content, error, "ordered layer not fetched");
             }
             self.tell(job, content, error).await;
         });
@@ -129,13 +129,13 @@ impl OrderTaker {
         let url: Url = layer
             .url
             .parse()
-            .map_err(|_| "its URL is none".to_owned())?;
+            .map_err(|_| "the ordered URL is invalid".to_owned())?;
         if self.node.held(&layer.content, &url).await.is_some() {
             return Ok(());
         }
         self.give_way().await;
         let shared = &self.node.0;
-        let order = Order {
+        let order = PrefetchOrder {
             supernode: self.supernode.clone(),
             job,
             content: layer.content.clone(),
@@ -150,8 +150,8 @@ impl OrderTaker {
             let kept = blocking(move || engine.keep_now(&small, &origin)).await;
             return kept.map_err(|error| error.to_string());
         }
-        let opener = Opener::Order(order);
-        let followed = shared.follow(supernode, descriptor, &url, opener).await;
+        let requester = Requester::Order(order);
+        let followed = shared.follow(supernode, descriptor, &url, requester).await;
         completed(&followed.map_err(|error| error.to_string())?).await
     }
 
@@ -165,7 +165,7 @@ impl OrderTaker {
         let _ = tokio::time::timeout(MAX_WAIT, pulls_are_over).await;
     }
 
-    /// Until the supernode has heard of it, or gives the order anew.
+    /// Repeats the report until the supernode has it. A supernode that restarts gives the order again.
     async fn tell(&self, job: u64, content: ContentId, error: Option<String>) {
         let shared = &self.node.0;
         let outcome = OrderOutcome {
@@ -175,7 +175,7 @@ impl OrderTaker {
             error,
         };
         while let Err(error) = self.supernode.tell_outcome(job, &outcome).await {
-            tracing::debug!(%error, "an outcome is not told");
+            tracing::debug!(%error, "outcome of an order not reported");
             tokio::time::sleep(RETRY_INTERVAL).await;
         }
     }

@@ -19,16 +19,16 @@ pub struct ContentRequest {
 
 /// In whose name a swarm is opened, and opened again when its supernode is lost.
 #[derive(Clone, Debug)]
-pub(crate) enum Opener {
+pub(crate) enum Requester {
     /// A caller that pulls.
     Caller(ContentRequest),
     /// A supernode that wants the layer to be here before anybody pulls it.
-    Order(Order),
+    Order(PrefetchOrder),
 }
 
 /// A supernode's order of one layer.
 #[derive(Clone, Debug)]
-pub(crate) struct Order {
+pub(crate) struct PrefetchOrder {
     pub(crate) supernode: Supernode,
     pub(crate) job: u64,
     pub(crate) content: ContentId,

@@ -18,7 +18,7 @@ use url::Url;
 use crate::engine::running_swarm::SwarmState;
 use crate::engine::swarm_handle::SwarmHandle;
 use crate::node::layer::{Content, Layer};
-use crate::node::requester::Opener;
+use crate::node::requester::Requester;
 use crate::node::{NodeShared, OpenError};
 
 /// Pause between attempts to find a supernode for a swarm that lost its own.
@@ -36,13 +36,13 @@ async fn run_session(
     swarm: SwarmHandle,
     supernode: Supernode,
     descriptor: SwarmDescriptor,
-    opener: Arc<Mutex<Opener>>,
+    requester: Arc<Mutex<Requester>>,
 ) {
     let handle = swarm.clone();
     let session = Session {
         node: Arc::clone(&node),
         swarm,
-        opener,
+        requester,
     };
     node.shutdown
         .clone()
@@ -58,7 +58,7 @@ impl NodeShared {
         supernode: Supernode,
         descriptor: SwarmDescriptor,
         url: &Url,
-        opener: Opener,
+        requester: Requester,
     ) -> Result<Layer, OpenError> {
         let geometry = Geometry::new(descriptor.length, descriptor.piece_length)?;
         let origin = &(self.origin_of)(url);
@@ -74,9 +74,9 @@ impl NodeShared {
             // Before the first piece can come.
             _waiting: handle.trace_pieces(trace::current()),
         };
-        if let Some(opener) = self.begin_following(&handle, opener) {
+        if let Some(requester) = self.begin_following(&handle, requester) {
             let node = Arc::clone(self);
-            let session = run_session(node, handle, supernode, descriptor, opener);
+            let session = run_session(node, handle, supernode, descriptor, requester);
             tokio::spawn(session);
         }
         Ok(layer)
@@ -87,7 +87,7 @@ struct Session {
     node: Arc<NodeShared>,
     swarm: SwarmHandle,
     /// The last requester.
-    opener: Arc<Mutex<Opener>>,
+    requester: Arc<Mutex<Requester>>,
 }
 
 impl Session {
@@ -145,7 +145,7 @@ impl Session {
                 SwarmEvent::Pieces { first, hashes } => {
                     if let Err(reason) = self.swarm.publish_hashes(first, hashes.into()).await {
                         self.swarm
-                            .void(format!("the supernode contradicts itself: {reason}"))
+                            .abort(format!("the supernode contradicts itself: {reason}"))
                             .await;
                         return Ok(());
                     }
@@ -156,7 +156,7 @@ impl Session {
                     std::future::pending::<()>().await;
                 }
                 SwarmEvent::Void { reason } => {
-                    self.swarm.void(reason).await;
+                    self.swarm.abort(reason).await;
                     return Ok(());
                 }
                 SwarmEvent::Heartbeat {} => {}
@@ -171,12 +171,12 @@ impl Session {
     async fn announce_until_closed(&self, supernode: &Supernode, descriptor: &SwarmDescriptor) {
         let mut event = Some(AnnounceEvent::Started);
         let mut status = self.swarm.watch();
-        let mut told_complete = false;
+        let mut reported_complete = false;
         let origin = supernode.peer_address(descriptor.peer_port).await;
         while !self.swarm.is_closed() {
             let complete = self.swarm.status().complete;
-            if complete && !told_complete {
-                told_complete = true;
+            if complete && !reported_complete {
+                reported_complete = true;
                 event = event.or(Some(AnnounceEvent::Completed));
             }
             let interval = match supernode
@@ -197,14 +197,14 @@ impl Session {
                     return;
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "not announced");
+                    tracing::debug!(%error, "announce failed");
                     INTERVAL
                 }
             };
             // Completion is news; everything else can wait for its turn.
             let news = async {
                 if status
-                    .wait_for(|status| status.complete && !told_complete)
+                    .wait_for(|status| status.complete && !reported_complete)
                     .await
                     .is_err()
                 {
@@ -245,9 +245,9 @@ impl Session {
         }
     }
 
-    fn opener(&self) -> Opener {
-        let opener = self.opener.lock();
-        opener.clone()
+    fn requester(&self) -> Requester {
+        let requester = self.requester.lock();
+        requester.clone()
     }
 
     /// What the supernode's operator may see.
@@ -282,18 +282,18 @@ impl Session {
             if self.swarm.status().complete || self.is_over() {
                 return None;
             }
-            match self.node.open_again(&self.opener()).await {
+            match self.node.open_again(&self.requester()).await {
                 Ok((supernode, descriptor)) if descriptor.swarm == self.swarm.swarm() => {
                     return Some((supernode, descriptor));
                 }
                 Ok(_) => {
                     // These pieces will never be complete.
                     self.swarm
-                        .void("the content at the source has changed".to_owned())
+                        .abort("the content at the source has changed".to_owned())
                         .await;
                     return None;
                 }
-                // The caller's token has expired. The next caller's opens a session anew.
+                // The caller's token has expired. The next caller opens a new session.
                 Err(OpenError::Refused {
                     status: 401 | 403 | 404,
                     ..

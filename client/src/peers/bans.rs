@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 /// comes back without an operator.
 const BAN_TIME: Duration = Duration::from_secs(600);
 
-/// Who is shunned, by peer id (tickets are bound to it) and by the address that was dialled.
+/// The peers that are shunned, by peer id (tickets are bound to it) and by the address that was dialled.
 /// Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bans(Arc<Mutex<Shunned>>);

@@ -50,7 +50,7 @@ pub(crate) struct PeerConnection {
 /// Why two ends did not become peers.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub(crate) enum MeetError {
+pub(crate) enum HandshakeError {
     /// The connection failed.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -76,17 +76,17 @@ pub(crate) enum MeetError {
 
 /// What this end shows.
 #[derive(Clone, Debug)]
-pub(crate) struct Introduction {
+pub(crate) struct LocalIdentity {
     /// The swarm's name in this meeting.
     pub(crate) swarm: InfoHash,
     pub(crate) peer_id: PeerId,
     pub(crate) access: Access,
 }
 
-/// Who may have the pieces.
+/// Which peers may have the pieces.
 #[derive(Clone, Debug)]
 pub(crate) enum Access {
-    /// Who shows a ticket signed with one of the keys.
+    /// Peers that show a ticket signed with one of the keys.
     Protected {
         ticket: Option<SignedTicket>,
         keys: TicketKeys,
@@ -101,7 +101,7 @@ pub(crate) enum Access {
     },
 }
 
-impl Introduction {
+impl LocalIdentity {
     fn handshake(&self) -> Handshake {
         Handshake {
             info_hash: self.swarm,
@@ -144,8 +144,8 @@ impl Introduction {
 /// Connects to `remote` and introduces this end.
 pub(crate) async fn dial(
     remote: SocketAddr,
-    me: &Introduction,
-) -> Result<PeerConnection, MeetError> {
+    me: &LocalIdentity,
+) -> Result<PeerConnection, HandshakeError> {
     let connect = tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect(remote));
     let mut stream = connect
         .await
@@ -161,7 +161,7 @@ pub(crate) async fn dial(
         let mut received = BytesMut::with_capacity(OWN_BLOCK as usize);
         let theirs = read_handshake(&mut stream, &mut received).await?;
         if theirs.info_hash != me.swarm {
-            return Err(MeetError::UnknownSwarm(theirs.info_hash));
+            return Err(HandshakeError::UnknownSwarm(theirs.info_hash));
         }
         // A stranger may not know BEP 10.
         if !protected && theirs.extended {
@@ -174,26 +174,26 @@ pub(crate) async fn dial(
     .await
 }
 
-/// Answers an incoming connection; `introduce` says how this end shows itself in the swarm
+/// Answers an incoming connection; `identify` says how this end shows itself in the swarm
 /// that the remote end names.
-pub(crate) async fn answer(
+pub(crate) async fn accept(
     mut stream: TcpStream,
     remote: SocketAddr,
-    introduce: impl AsyncFnOnce(InfoHash, PeerId) -> Result<Introduction, MeetError>,
-) -> Result<(PeerConnection, InfoHash), MeetError> {
+    identify: impl AsyncFnOnce(InfoHash, PeerId) -> Result<LocalIdentity, HandshakeError>,
+) -> Result<(PeerConnection, InfoHash), HandshakeError> {
     tune(&stream)?;
     within_time(async {
         let mut received = BytesMut::with_capacity(OWN_BLOCK as usize);
         let theirs = read_handshake(&mut stream, &mut received).await?;
-        let me = introduce(theirs.info_hash, theirs.peer_id).await?;
-        // Who only knows the swarm's name, which is no secret, must not come by a ticket: this end
-        // shows its own when it has seen the other's.
+        let me = identify(theirs.info_hash, theirs.peer_id).await?;
+        // The swarm's name is no secret: a peer that knows nothing else must not obtain a ticket. This
+        // end shows its own after it has seen the other's.
         let protected = matches!(me.access, Access::Protected { .. });
-        let mut answer = BytesMut::from(me.handshake().encode().as_slice());
+        let mut reply = BytesMut::from(me.handshake().encode().as_slice());
         if theirs.extended && !protected {
-            me.extended_handshake().encode(&mut answer);
+            me.extended_handshake().encode(&mut reply);
         }
-        stream.write_all(&answer).await?;
+        stream.write_all(&reply).await?;
         let mut connection = finish(stream, remote, &me, theirs, received, false).await?;
         if protected {
             let mut second = BytesMut::new();
@@ -206,11 +206,11 @@ pub(crate) async fn answer(
 }
 
 async fn within_time<T>(
-    meeting: impl Future<Output = Result<T, MeetError>>,
-) -> Result<T, MeetError> {
+    meeting: impl Future<Output = Result<T, HandshakeError>>,
+) -> Result<T, HandshakeError> {
     tokio::time::timeout(HANDSHAKE_TIMEOUT, meeting)
         .await
-        .map_err(|_| MeetError::Timeout)?
+        .map_err(|_| HandshakeError::Timeout)?
 }
 
 fn tune(stream: &TcpStream) -> io::Result<()> {
@@ -221,12 +221,12 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
 async fn read_handshake(
     stream: &mut TcpStream,
     received: &mut BytesMut,
-) -> Result<Handshake, MeetError> {
+) -> Result<Handshake, HandshakeError> {
     while received.len() < Handshake::LENGTH {
         // Clients that try encryption first wait for this close (SWARM: MSE) to retry in
         // plain text.
         if received.first().is_some_and(|byte| *byte != 19) {
-            return Err(MeetError::Protocol(
+            return Err(HandshakeError::Protocol(
                 "not the BitTorrent protocol".to_owned(),
             ));
         }
@@ -235,20 +235,20 @@ async fn read_handshake(
         }
     }
     let head = received.split_to(Handshake::LENGTH);
-    let head = head.first_chunk().ok_or(MeetError::Timeout)?;
-    Handshake::decode(head).map_err(|e| MeetError::Protocol(e.to_string()))
+    let head = head.first_chunk().ok_or(HandshakeError::Timeout)?;
+    Handshake::decode(head).map_err(|e| HandshakeError::Protocol(e.to_string()))
 }
 
 async fn finish(
     mut stream: TcpStream,
     remote: SocketAddr,
-    me: &Introduction,
+    me: &LocalIdentity,
     theirs: Handshake,
     mut received: BytesMut,
     dialled: bool,
-) -> Result<PeerConnection, MeetError> {
+) -> Result<PeerConnection, HandshakeError> {
     if theirs.peer_id == me.peer_id {
-        return Err(MeetError::Myself);
+        return Err(HandshakeError::Myself);
     }
     let mut decoder = MessageDecoder::new(MAX_MESSAGE_BYTES);
     let keys = match &me.access {
@@ -267,22 +267,22 @@ async fn finish(
         }
     };
     if !theirs.extended {
-        return Err(MeetError::Ticket(
+        return Err(HandshakeError::Ticket(
             "the peer does not speak BEP 10".to_owned(),
         ));
     }
     let extended = loop {
         let message = decoder
             .decode(&mut received)
-            .map_err(|e| MeetError::Protocol(e.to_string()))?;
+            .map_err(|e| HandshakeError::Protocol(e.to_string()))?;
         match message {
             Some(Message::Extended { id: 0, payload }) => {
                 break ExtendedHandshake::from_bytes(&payload)
-                    .map_err(|e| MeetError::Protocol(e.to_string()))?;
+                    .map_err(|e| HandshakeError::Protocol(e.to_string()))?;
             }
             Some(Message::KeepAlive) => {}
             Some(_) => {
-                return Err(MeetError::Protocol(
+                return Err(HandshakeError::Protocol(
                     "message before the extended handshake".to_owned(),
                 ));
             }
@@ -295,12 +295,12 @@ async fn finish(
     };
     let authorized = match &extended.fl_ticket {
         Some(bytes) => {
-            check_ticket(bytes, me.swarm, keys, theirs.peer_id).map_err(MeetError::Ticket)?;
+            check_ticket(bytes, me.swarm, keys, theirs.peer_id).map_err(HandshakeError::Ticket)?;
             true
         }
-        // Who dials wants pieces; who is dialled may be a seeder without a ticket.
+        // The dialling end wants pieces. The dialled end may be a seeder without a ticket.
         None if dialled => false,
-        None => return Err(MeetError::Ticket("none shown".to_owned())),
+        None => return Err(HandshakeError::Ticket("none shown".to_owned())),
     };
     let traits = PeerTraits {
         authorized,

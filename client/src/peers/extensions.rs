@@ -42,8 +42,8 @@ pub(crate) struct PeerExtensions {
     /// Its number for peer exchange, once it has named one.
     pex: Option<u8>,
     metadata: Option<u8>,
-    /// Peers that it was told of and that are still there.
-    told: BTreeSet<SocketAddr>,
+    /// Peers that were named to it and are still there.
+    named: BTreeSet<SocketAddr>,
     next_pex: Instant,
     /// Its next message counts from then on.
     pex_welcome: Instant,
@@ -77,7 +77,7 @@ impl PeerExtensions {
             is_seed: false,
             pex: None,
             metadata: None,
-            told: BTreeSet::new(),
+            named: BTreeSet::new(),
             next_pex: now,
             pex_welcome: now,
             metadata_sent: 0,
@@ -175,21 +175,24 @@ impl PeerExtensions {
             return None;
         }
         let new = others.iter().filter(|(address, _)| {
-            Some(**address) != self.reachable && !self.told.contains(address)
+            Some(**address) != self.reachable && !self.named.contains(address)
         });
         let added: Vec<_> = new
             .map(|(address, flags)| (*address, *flags))
             .take(PeerExchange::MAX_PEERS)
             .collect();
-        let gone = self.told.iter().filter(|told| !others.contains_key(told));
+        let gone = self
+            .named
+            .iter()
+            .filter(|named| !others.contains_key(named));
         let dropped: Vec<_> = gone.copied().take(PeerExchange::MAX_PEERS).collect();
         if added.is_empty() && dropped.is_empty() {
             return None;
         }
         self.next_pex = now + PEX_INTERVAL;
-        self.told.extend(added.iter().map(|(address, _)| *address));
+        self.named.extend(added.iter().map(|(address, _)| *address));
         for address in &dropped {
-            self.told.remove(address);
+            self.named.remove(address);
         }
         let exchange = PeerExchange { added, dropped };
         Some(Message::Extended {
@@ -255,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_is_told_of_fifty_others_a_minute_and_never_of_itself() {
+    fn a_peer_learns_of_fifty_others_a_minute_and_never_of_itself() {
         let now = Instant::now();
         let mut peer = meet(false, now);
         let mut all = others(70);

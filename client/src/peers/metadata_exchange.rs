@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::peers::connection as peer_connection;
-use crate::peers::connection::{Access, Introduction, MeetError, PeerConnection};
+use crate::peers::connection::{Access, HandshakeError, LocalIdentity, PeerConnection};
 use crate::peers::extensions::UT_METADATA;
 
 /// Peers that are asked at the same moment.
@@ -32,7 +32,7 @@ const PIPELINE: usize = 16;
 #[derive(Debug, thiserror::Error)]
 enum MetadataError {
     #[error(transparent)]
-    Meet(#[from] MeetError),
+    Handshake(#[from] HandshakeError),
     #[error(transparent)]
     Io(#[from] std::io::Error),
     #[error("{0}")]
@@ -64,7 +64,7 @@ pub async fn fetch(
     listen_port: u16,
     mut peers: watch::Receiver<BTreeSet<SocketAddr>>,
 ) -> Result<Metainfo, MetainfoError> {
-    let me = Introduction {
+    let me = LocalIdentity {
         swarm: info_hash,
         peer_id,
         access: Access::Open {
@@ -94,7 +94,7 @@ pub async fn fetch(
                 Ok((_, Ok(metainfo))) => return Ok(metainfo),
                 Ok((_, Err(MetadataError::Metainfo(error)))) => return Err(error),
                 Ok((peer, Err(error))) => {
-                    tracing::debug!(peer.addr = %peer, %error, "no metainfo");
+                    tracing::debug!(peer.addr = %peer, %error, "metainfo not received");
                     if !error.is_final() {
                         asked.insert(peer, Some(Instant::now()));
                     }
@@ -107,7 +107,7 @@ pub async fn fetch(
     }
 }
 
-async fn ask(remote: SocketAddr, me: &Introduction) -> Result<Metainfo, MetadataError> {
+async fn ask(remote: SocketAddr, me: &LocalIdentity) -> Result<Metainfo, MetadataError> {
     let mut peer = Asked(peer_connection::dial(remote, me).await?);
     let theirs = loop {
         if let Message::Extended { id: 0, payload } = peer.next().await? {

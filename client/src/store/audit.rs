@@ -38,7 +38,7 @@ impl StoredLayer {
             damaged: PieceRanges::default(),
             fault: None,
         };
-        let written = self.written_now();
+        let mtime = self.mtime();
         let sealed = self.sealed();
         let is_sealed = sealed.is_some();
         let expected = sealed.map(|sha256| self.content().digest().unwrap_or(sha256));
@@ -76,12 +76,12 @@ impl StoredLayer {
                 audit.fault = Some(format!("the bytes are {found}, not {expected}"));
             }
         }
-        if let Ok(written) = written
+        if let Ok(mtime) = mtime
             && is_sealed
             && audit.is_intact()
         {
             // Touched, but not changed; or copied from elsewhere.
-            self.set_untouched_at(written);
+            self.set_sealed_mtime(mtime);
         }
         Some(audit)
     }

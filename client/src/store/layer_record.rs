@@ -117,7 +117,7 @@ pub(super) fn give_dir_to_owner(dir: &Path, files: &[&str]) -> io::Result<()> {
 }
 
 /// Notes when the layer in `dir` was last used, if it has a record.
-pub(super) fn note_use(dir: &Path, last_used: u64) -> io::Result<()> {
+pub(super) fn persist_last_used(dir: &Path, last_used: u64) -> io::Result<()> {
     File::open(dir.join(RECORD))?.set_modified(time(last_used))
 }
 
@@ -136,9 +136,9 @@ pub(super) fn modified_millis(file: &File) -> io::Result<u64> {
 }
 
 /// When the file was last written, Unix nanoseconds.
-pub(super) fn written(file: &File) -> io::Result<u64> {
-    let written = file.metadata()?.modified()?;
-    let since = written.duration_since(UNIX_EPOCH).unwrap_or_default();
+pub(super) fn mtime_nanos(file: &File) -> io::Result<u64> {
+    let modified = file.metadata()?.modified()?;
+    let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 

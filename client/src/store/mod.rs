@@ -8,7 +8,7 @@
 mod audit;
 mod error;
 mod hashes;
-mod held;
+mod inventory;
 mod journal;
 mod layer_record;
 mod pack_file;
@@ -16,7 +16,7 @@ mod packs;
 pub mod placement;
 pub mod private_dir;
 mod recorder;
-mod small;
+mod small_blobs;
 pub mod small_content;
 mod stored_layer;
 
@@ -33,15 +33,15 @@ use tempfile::NamedTempFile;
 pub use self::audit::LayerAudit;
 pub use self::error::{RemoveError, StoreError};
 pub(crate) use self::hashes::{Hashes, whole_digest};
-use self::held::{Held, Layers};
+use self::inventory::{Inventory, Layers};
 pub(crate) use self::journal::Journal;
 use self::packs::Packs;
 use self::recorder::Recorder;
-pub(crate) use self::small::SmallEntry;
+pub(crate) use self::small_blobs::SmallEntry;
 pub use self::stored_layer::{Lease, StoredLayer};
 use crate::store::private_dir as own_directory;
 
-/// Of the quota, one part in so many may be spooled: what may become a layer must not push out
+/// The spool may take one in this many parts of the quota: what may become a layer must not push out
 /// most of those that are.
 const SPOOL_SHARE: u64 = 2;
 
@@ -55,7 +55,7 @@ pub struct Store {
     packs: PathBuf,
     spool: PathBuf,
     quota: u64,
-    layers: Arc<Mutex<Held>>,
+    layers: Arc<Mutex<Inventory>>,
     /// Sources that trust each other's word on who may have a layer.
     shared_origins: RwLock<HashSet<String>>,
     recorder: Recorder,
@@ -87,15 +87,15 @@ impl Store {
                     layers.insert(Arc::new(layer));
                 }
                 Err(error @ StoreError::Damaged { .. }) => {
-                    tracing::warn!(%error, "layer cleared away");
+                    tracing::warn!(%error, "damaged layer removed");
                     std::fs::remove_dir_all(&dir).map_err(|e| StoreError::io(&dir, e))?;
                 }
-                Err(error) => tracing::warn!(%error, "layer left alone"),
+                Err(error) => tracing::warn!(%error, "unreadable layer left in place"),
             }
         }
         let dir = data_dir.join("packs");
         let packs = Packs::open(dir.clone()).map_err(|e| StoreError::io(&dir, e))?;
-        let layers = Arc::new(Mutex::new(Held {
+        let layers = Arc::new(Mutex::new(Inventory {
             layers,
             packs,
             spooled: 0,
@@ -128,8 +128,8 @@ impl Store {
 
     /// Whether it is here, or something of it.
     pub fn has_content(&self, content: &ContentId) -> bool {
-        let held = self.lock();
-        held.layers.get(content).is_some() || held.packs.get(content).is_some()
+        let inventory = self.lock();
+        inventory.layers.get(content).is_some() || inventory.packs.get(content).is_some()
     }
 
     /// The layer, if anything of it is here.
@@ -155,25 +155,25 @@ impl Store {
         geometry: Geometry,
         origin: &str,
     ) -> Result<Arc<StoredLayer>, StoreError> {
-        self.change(|held| {
-            if let Some(layer) = held.layers.get(content) {
+        self.change(|inventory| {
+            if let Some(layer) = inventory.layers.get(content) {
                 self.check_origin(layer.origin(), origin)?;
                 if layer.geometry() != geometry {
                     // Cut into other pieces, so that its hashes and journal say nothing of these.
-                    held.layers.remove(content)?;
+                    inventory.layers.remove(content)?;
                 } else if layer.is_untouched() {
                     return Ok(Arc::clone(layer));
                 } else {
-                    tracing::warn!(%content, "changed by another process: anew");
-                    layer.condemn();
-                    held.layers.remove(content)?;
+                    tracing::warn!(%content, "layer changed by another process, fetching it again");
+                    layer.quarantine();
+                    inventory.layers.remove(content)?;
                 }
             }
-            held.make_room(self.quota, geometry.length())?;
+            inventory.make_room(self.quota, geometry.length())?;
             let dir = self.root.join(content.file_stem());
             let layer = StoredLayer::create(dir, content.clone(), geometry, origin)?;
             let layer = Arc::new(layer);
-            held.layers.insert(Arc::clone(&layer));
+            inventory.layers.insert(Arc::clone(&layer));
             Ok(layer)
         })
     }
@@ -191,8 +191,8 @@ impl Store {
         origin: &str,
         hashes: Hashes,
     ) -> Result<Arc<StoredLayer>, StoreError> {
-        self.change(|held| {
-            if let Some(layer) = held.layers.get(content) {
+        self.change(|inventory| {
+            if let Some(layer) = inventory.layers.get(content) {
                 self.check_origin(layer.origin(), origin)?;
                 return match layer.sealed() {
                     Some(_) => Ok(Arc::clone(layer)),
@@ -201,13 +201,13 @@ impl Store {
                     }),
                 };
             }
-            held.make_room(self.quota, geometry.length())?;
+            inventory.make_room(self.quota, geometry.length())?;
             let dir = self.root.join(content.file_stem());
             let layer = StoredLayer::create_from(file, dir, content.clone(), geometry, origin)?;
             layer.hold_all(hashes.pieces);
             layer.seal(hashes.sha256);
             let layer = Arc::new(layer);
-            held.layers.insert(Arc::clone(&layer));
+            inventory.layers.insert(Arc::clone(&layer));
             self.recorder.record(Arc::clone(&layer));
             Ok(layer)
         })
@@ -218,26 +218,26 @@ impl Store {
         NamedTempFile::new_in(&self.spool).map_err(|e| StoreError::io(&self.spool, e))
     }
 
-    /// Sets so many bytes of the quota aside, until
+    /// Sets `bytes` of the quota aside, until
     /// [`release_spooled`](Self::release_spooled).
     pub(crate) fn reserve_spooled(&self, bytes: u64) -> Result<(), StoreError> {
-        self.change(|held| {
+        self.change(|inventory| {
             let share = self.quota / SPOOL_SHARE;
-            if held.spooled.saturating_add(bytes) > share {
+            if inventory.spooled.saturating_add(bytes) > share {
                 return Err(StoreError::Full {
                     quota: share,
                     wanted: bytes,
                 });
             }
-            held.make_room(self.quota, bytes)?;
-            held.spooled = held.spooled.saturating_add(bytes);
+            inventory.make_room(self.quota, bytes)?;
+            inventory.spooled = inventory.spooled.saturating_add(bytes);
             Ok(())
         })
     }
 
     pub(crate) fn release_spooled(&self, bytes: u64) {
-        let mut held = self.lock();
-        held.spooled = held.spooled.saturating_sub(bytes);
+        let mut inventory = self.lock();
+        inventory.spooled = inventory.spooled.saturating_sub(bytes);
     }
 
     /// The whole of `layer` was compared with its digest: `sha256` is the hash of all bytes.
@@ -307,25 +307,25 @@ impl Store {
     ///
     /// # Errors
     /// The disk refused.
-    pub fn remove(&self, content: &ContentId) -> Result<(), StoreError> {
+    pub fn remove_used(&self, content: &ContentId) -> Result<(), StoreError> {
         self.remove_small(content);
-        self.change(|held| held.layers.remove(content))
+        self.change(|inventory| inventory.layers.remove(content))
     }
 
-    /// As [`remove`](Self::remove), but this very layer (void) and not one that has taken its
+    /// As [`remove_used`](Self::remove_used), but this very layer (void) and not one that has taken its
     /// place.
     ///
     /// # Errors
     /// The disk refused.
     pub fn remove_layer(&self, layer: &Arc<StoredLayer>) -> Result<(), StoreError> {
-        let dismissed = self.dismiss(layer);
-        self.delete_dismissed();
-        dismissed
+        let removed = self.remove_later(layer);
+        self.delete_removed();
+        removed
     }
 
     /// As [`remove_layer`](Self::remove_layer), for reactor threads: its bytes stay on the disk until
-    /// [`delete_dismissed`](Self::delete_dismissed).
-    pub(crate) fn dismiss(&self, layer: &Arc<StoredLayer>) -> Result<(), StoreError> {
+    /// [`delete_removed`](Self::delete_removed).
+    pub(crate) fn remove_later(&self, layer: &Arc<StoredLayer>) -> Result<(), StoreError> {
         let layers = &mut self.lock().layers;
         if layers.has(layer) {
             layers.remove(layer.content())
@@ -339,10 +339,10 @@ impl Store {
     ///
     /// # Errors
     /// It is still here, or was not.
-    pub fn discard(&self, content: &ContentId) -> Result<Option<Arc<StoredLayer>>, RemoveError> {
+    pub fn remove(&self, content: &ContentId) -> Result<Option<Arc<StoredLayer>>, RemoveError> {
         let was_small = self.remove_small(content);
-        self.change(|held| {
-            let Some(layer) = held.layers.get(content).cloned() else {
+        self.change(|inventory| {
+            let Some(layer) = inventory.layers.get(content).cloned() else {
                 return if was_small {
                     Ok(None)
                 } else {
@@ -355,8 +355,8 @@ impl Store {
             if layer.is_leased() {
                 return Err(RemoveError::InUse);
             }
-            held.layers.remove(content)?;
-            tracing::info!(%content, "removed");
+            inventory.layers.remove(content)?;
+            tracing::info!(%content, "layer removed");
             Ok(Some(layer))
         })
     }
@@ -366,8 +366,8 @@ impl Store {
     ///
     /// # Errors
     /// The disk refused.
-    pub fn condemn(&self, layer: &Arc<StoredLayer>) -> Result<(), StoreError> {
-        layer.condemn();
+    pub fn quarantine(&self, layer: &Arc<StoredLayer>) -> Result<(), StoreError> {
+        layer.quarantine();
         self.remove_layer(layer)
     }
 
@@ -378,8 +378,8 @@ impl Store {
     /// The disk refused; a restart may forget it.
     pub fn set_pinned(&self, content: &ContentId, pinned: bool) -> Option<Result<(), StoreError>> {
         let layer = {
-            let held = self.lock();
-            let layer = Arc::clone(held.layers.get(content)?);
+            let inventory = self.lock();
+            let layer = Arc::clone(inventory.layers.get(content)?);
             layer.set_pinned(pinned);
             layer
         };
@@ -398,27 +398,27 @@ impl Store {
     }
 
     /// Reactor threads ask what is here: large layers are not deleted with it.
-    fn lock(&self) -> parking_lot::MutexGuard<'_, Held> {
+    fn lock(&self) -> parking_lot::MutexGuard<'_, Inventory> {
         self.layers.lock()
     }
 
     /// Changes what is held; then what has left is deleted, which others need not wait for. Its room
     /// is not used before this returns.
-    fn change<T>(&self, change: impl FnOnce(&mut Held) -> T) -> T {
+    fn change<T>(&self, change: impl FnOnce(&mut Inventory) -> T) -> T {
         let changed = change(&mut self.lock());
-        self.delete_dismissed();
+        self.delete_removed();
         changed
     }
 
     /// Deletes what has left. Blocks on the disk.
-    pub(crate) fn delete_dismissed(&self) {
+    pub(crate) fn delete_removed(&self) {
         // A thread that finds nothing to delete waits for the one that deletes: the room is free when this returns.
         let _deleting = self.deleting.lock();
-        let rubbish = self.lock().layers.take_rubbish();
-        for dir in rubbish {
+        let removed_dirs = self.lock().layers.take_removed_dirs();
+        for dir in removed_dirs {
             if let Err(error) = std::fs::remove_dir_all(&dir) {
                 let path = dir.display();
-                tracing::error!(%path, %error, "takes room until the next start");
+                tracing::error!(%path, %error, "removed layer not deleted, it takes room until the next start");
             }
         }
     }
@@ -427,7 +427,7 @@ impl Store {
 /// Whether the directory is that of a layer that has left.
 fn is_removed(dir: &Path) -> bool {
     let name = dir.file_name().and_then(|name| name.to_str());
-    name.is_some_and(|name| name.starts_with(held::REMOVED))
+    name.is_some_and(|name| name.starts_with(inventory::REMOVED))
 }
 
 /// Whether the directory is a layer's whose record never reached the disk.

@@ -144,7 +144,7 @@ impl PackFile {
 
     /// From now on the content does not count, also after a restart. Its room on the disk is free
     /// at once where the file system can do that, else when the file goes.
-    pub(super) fn forget(&self, place: Place) -> io::Result<()> {
+    pub(super) fn mark_dead(&self, place: Place) -> io::Result<()> {
         self.file.write_all_at(&[DEAD], place.start)?;
         let length = place.end.saturating_sub(place.content);
         if length > 0 {

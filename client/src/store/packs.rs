@@ -43,7 +43,7 @@ struct Pack {
     bytes: u64,
     last_used: Arc<AtomicU64>,
     /// The last use that the disk knows of.
-    noted_use: u64,
+    persisted_last_used: u64,
 }
 
 impl Pack {
@@ -53,7 +53,7 @@ impl Pack {
             end,
             bytes: 0,
             last_used: Arc::new(AtomicU64::new(last_used)),
-            noted_use: last_used,
+            persisted_last_used: last_used,
         }
     }
 }
@@ -111,7 +111,7 @@ impl Packs {
             // Also that of one that is left alone: no number names two files.
             found.next = found.next.max(number.saturating_add(1));
             if let Err(error) = found.open_pack(number, path.clone()) {
-                tracing::warn!(pack = %path.display(), %error, "pack left alone");
+                tracing::warn!(pack = %path.display(), %error, "unreadable pack left in place");
             }
         }
         found.clear_empty();
@@ -133,7 +133,7 @@ impl Packs {
                 pack: number,
             };
             if !self.insert(record, reserved) {
-                let _ = file.forget(place);
+                let _ = file.mark_dead(place);
             }
         }
         Ok(())
@@ -184,7 +184,7 @@ impl Packs {
     }
 
     /// What was reserved could not be written. The next frame overwrites it; when others follow it
-    /// already, which a restart would not find behind it, the pack gets nothing more.
+    /// already, which a restart would not find after it, the pack gets nothing more.
     pub(super) fn give_back(&mut self, at: &Reserved) {
         if let Some(pack) = self.packs.get_mut(&at.pack) {
             pack.end = if pack.end == at.place.end {
@@ -224,7 +224,7 @@ impl Packs {
     }
 
     /// Forgets `content`; `None`: it is not here. What the disk has of it is for the caller to
-    /// [forget](PackFile::forget).
+    /// [mark](PackFile::mark_dead).
     pub(super) fn remove(&mut self, content: &ContentId) -> Option<PackedContent> {
         let packed = self.index.remove(content)?;
         self.bytes = self.bytes.saturating_sub(packed.place.size());
@@ -252,7 +252,7 @@ impl Packs {
         self.index.retain(|_, packed| packed.pack != number);
         self.bytes = self.bytes.saturating_sub(pack.bytes);
         let path = pack.file.path();
-        tracing::info!(pack = %path.display(), bytes = pack.bytes, "evicted");
+        tracing::info!(pack = %path.display(), bytes = pack.bytes, "pack evicted");
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(StoreError::io(path, error))
@@ -262,11 +262,11 @@ impl Packs {
     }
 
     /// Lets the disk know of the last uses, for the order of eviction after a restart.
-    pub(super) fn note_uses(&mut self) {
+    pub(super) fn persist_last_uses(&mut self) {
         for pack in self.packs.values_mut() {
             let last_used = pack.last_used.load(Ordering::Relaxed);
-            if last_used > pack.noted_use {
-                pack.noted_use = last_used;
+            if last_used > pack.persisted_last_used {
+                pack.persisted_last_used = last_used;
                 let _ = pack.file.file().set_modified(layer_record::time(last_used));
             }
         }

@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_somebody_else_may_have_prepared_is_not_used() {
+    fn what_another_user_may_have_prepared_is_not_used() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/.file.flotilla");
         create(&path).unwrap();

@@ -12,7 +12,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::StoredLayer;
-use super::held::Held;
+use super::inventory::Inventory;
 
 /// A crash forgets the uses since then; they matter for the order of eviction only.
 const RECORD_USES_INTERVAL: Duration = Duration::from_secs(60);
@@ -31,7 +31,7 @@ enum Job {
 }
 
 impl Recorder {
-    pub(super) fn start(layers: Arc<Mutex<Held>>) -> std::io::Result<Self> {
+    pub(super) fn start(layers: Arc<Mutex<Inventory>>) -> std::io::Result<Self> {
         let (sender, jobs) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("layer recorder".to_owned())
@@ -57,33 +57,35 @@ impl Drop for Recorder {
     }
 }
 
-fn work(jobs: &Receiver<Job>, layers: &Mutex<Held>) {
+fn work(jobs: &Receiver<Job>, layers: &Mutex<Inventory>) {
     loop {
         match jobs.recv_timeout(RECORD_USES_INTERVAL) {
             Ok(Job::Record(layer)) => record(&layer, layers),
-            Err(RecvTimeoutError::Timeout) => note_uses(layers),
-            Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => return note_uses(layers),
+            Err(RecvTimeoutError::Timeout) => persist_last_uses(layers),
+            Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => {
+                return persist_last_uses(layers);
+            }
         }
     }
 }
 
-fn record(layer: &Arc<StoredLayer>, layers: &Mutex<Held>) {
+fn record(layer: &Arc<StoredLayer>, layers: &Mutex<Inventory>) {
     // The directory of one that was evicted meanwhile may be another's.
     let is_here = {
-        let held = layers.lock();
-        held.layers.has(layer)
+        let inventory = layers.lock();
+        inventory.layers.has(layer)
     };
     if is_here && let Err(error) = layer.record() {
-        tracing::warn!(%error, "a complete layer will be fetched again after a restart");
+        tracing::warn!(%error, "complete layer not recorded, a restart fetches it again");
     }
 }
 
-fn note_uses(layers: &Mutex<Held>) {
-    let mut held = layers.lock();
-    held.packs.note_uses();
-    let all: Vec<_> = held.layers.values().cloned().collect();
-    drop(held);
+fn persist_last_uses(layers: &Mutex<Inventory>) {
+    let mut inventory = layers.lock();
+    inventory.packs.persist_last_uses();
+    let all: Vec<_> = inventory.layers.values().cloned().collect();
+    drop(inventory);
     for layer in all {
-        layer.note_use();
+        layer.persist_last_used();
     }
 }

@@ -39,19 +39,19 @@ fn what_leaves_is_gone_whole_whenever_the_process_ends() {
     let layer = create_whole(&store, &[2; 700]);
     assert!(!store.has(&evicted) && store.has(&layer));
     assert_eq!((names_in(&layers), names_in(&spool)), (1, 0));
-    // The one who has it open reads on.
+    // A reader that has it open can still read.
     assert_eq!(evicted.read(599, 1).unwrap().as_ref(), [1]);
 
-    store.dismiss(&layer).unwrap();
+    store.remove_later(&layer).unwrap();
     assert_eq!(
         (store.bytes(), names_in(&layers), names_in(&spool)),
         (0, 1, 0)
     );
     let anew = create_whole(&store, &[2; 700]);
-    store.delete_dismissed();
+    store.delete_removed();
     assert_eq!(anew.read(0, 1).unwrap().as_ref(), [2]);
     // Killed before the bytes are deleted.
-    store.dismiss(&anew).unwrap();
+    store.remove_later(&anew).unwrap();
     drop(store);
     let store = Store::open(dir.path(), 1000).unwrap();
     assert_eq!(
@@ -84,7 +84,7 @@ fn a_pinned_layer_stays_also_after_a_restart_until_it_is_free_again() {
     let store = Store::open(dir.path(), 1000).unwrap();
     assert!(store.layer(&content).unwrap().is_pinned());
     assert!(full(&store));
-    assert!(matches!(store.discard(&content), Err(RemoveError::Pinned)));
+    assert!(matches!(store.remove(&content), Err(RemoveError::Pinned)));
     store.set_pinned(&content, false).unwrap().unwrap();
     assert_eq!(create(&store, 500).unwrap().len(), 1);
     assert!(store.set_pinned(&content, true).is_none());
@@ -180,7 +180,7 @@ fn foreign_writes_to_a_complete_layer_are_noticed_also_after_a_restart() {
 }
 
 #[test]
-fn what_was_found_damaged_is_given_to_nobody() {
+fn damaged_layers_are_no_longer_served() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), 1000).unwrap();
     let layer = create_whole(&store, &[1; 600]);
@@ -189,7 +189,7 @@ fn what_was_found_damaged_is_given_to_nobody() {
     std::fs::write(layer.data_path(), [2; 600]).unwrap();
     let audit = layer.audit(&|| false).unwrap();
     assert_eq!(audit.damaged.count(), 1);
-    store.condemn(&layer).unwrap();
+    store.quarantine(&layer).unwrap();
     assert!(layer.sealed().is_none() && layer.held().is_empty());
     assert!(store.layer(layer.content()).is_none());
 }

@@ -21,7 +21,7 @@ use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 
 pub use self::config::{OWN_BLOCK, REQUEST_QUEUE, STRANGER_BLOCK, SwarmConfig};
-pub use self::output::{BlockOutcome, Event, Farewell, Transmit};
+pub use self::output::{BlockOutcome, DisconnectReason, Event, Transmit};
 use self::peer::{BlockLatency, Peer};
 pub use self::peer::{PeerKey, PeerTraits};
 use self::piece_picker::{Arrival, PiecePicker};
@@ -167,7 +167,7 @@ impl Swarm {
     pub fn handle_upload_only(&mut self, key: PeerKey) {
         if self.picker.is_complete() && self.peers.contains_key(&key) {
             self.events
-                .push_back(Event::Disconnect(key, Farewell::NothingToExchange));
+                .push_back(Event::Disconnect(key, DisconnectReason::NothingToExchange));
         }
     }
 
@@ -264,7 +264,7 @@ impl Swarm {
         }
     }
 
-    /// Bytes of `block` arrived; keep them in the piece's buffer when told so.
+    /// Bytes of `block` arrived; keep them in the piece's buffer if the outcome says so.
     pub fn handle_block(&mut self, now: Instant, key: PeerKey, block: Block) -> BlockOutcome {
         let Some(peer) = self.peers.get_mut(&key) else {
             return BlockOutcome::Discard;
@@ -318,10 +318,10 @@ impl Swarm {
     /// only one to blame. The next try comes from one peer, so that a second corruption
     /// has a single author.
     pub fn handle_piece_corrupt(&mut self, now: Instant, piece: PieceIndex) {
-        let contributors = self.picker.discard(piece);
+        let contributors = self.picker.reset(piece);
         if let [culprit] = contributors.as_slice() {
             self.events
-                .push_back(Event::Disconnect(*culprit, Farewell::CorruptPiece));
+                .push_back(Event::Disconnect(*culprit, DisconnectReason::CorruptPiece));
         }
         self.request_from_all(now);
     }
@@ -353,7 +353,7 @@ impl Swarm {
         let snubbed: Vec<PeerKey> = snubbed.map(|(key, _)| *key).collect();
         for key in snubbed {
             self.events
-                .push_back(Event::Disconnect(key, Farewell::Snubbed));
+                .push_back(Event::Disconnect(key, DisconnectReason::Snubbed));
         }
         self.request_from_all(now);
     }
@@ -383,7 +383,7 @@ impl Swarm {
 
     fn misbehaved(&mut self, key: PeerKey, what: &'static str) {
         self.events
-            .push_back(Event::Disconnect(key, Farewell::Misbehaved(what)));
+            .push_back(Event::Disconnect(key, DisconnectReason::Misbehaved(what)));
     }
 
     fn peer_has(&mut self, now: Instant, key: PeerKey, pieces: impl Iterator<Item = PieceIndex>) {
@@ -405,7 +405,7 @@ impl Swarm {
         }
         if complete && self.picker.is_complete() {
             self.events
-                .push_back(Event::Disconnect(key, Farewell::NothingToExchange));
+                .push_back(Event::Disconnect(key, DisconnectReason::NothingToExchange));
             return;
         }
         self.offer(now);
@@ -416,7 +416,7 @@ impl Swarm {
         for (key, peer) in &self.peers {
             if peer.has.is_full() {
                 self.events
-                    .push_back(Event::Disconnect(*key, Farewell::NothingToExchange));
+                    .push_back(Event::Disconnect(*key, DisconnectReason::NothingToExchange));
             }
         }
     }

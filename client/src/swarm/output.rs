@@ -21,12 +21,12 @@ pub enum Event {
     /// [`Swarm::handle_piece_stored`](super::Swarm::handle_piece_stored) or [`Swarm::handle_piece_corrupt`](super::Swarm::handle_piece_corrupt).
     PieceReceived(PieceIndex),
     /// Close this connection.
-    Disconnect(PeerKey, Farewell),
+    Disconnect(PeerKey, DisconnectReason),
 }
 
 /// Why a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Farewell {
+pub enum DisconnectReason {
     /// Both ends have everything.
     NothingToExchange,
     /// It owed blocks and sent none for too long.

@@ -9,10 +9,10 @@ use flotilla_torrents::{Bitfield, Block, PieceIndex};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerKey(pub u64);
 
-/// What the handshakes told of a peer.
+/// What the handshakes say about a peer.
 #[derive(Clone, Copy, Debug)]
 pub struct PeerTraits {
-    /// It showed a valid ticket (or the swarm is open): it may be told and sent pieces.
+    /// It showed a valid ticket (or the swarm is open): pieces may be announced and sent to it.
     pub authorized: bool,
     /// It is a client of any make in a swarm that is open: it is shown all there is at once, and
     /// the super-seeder leaves it out of its account.

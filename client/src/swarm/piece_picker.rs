@@ -286,8 +286,8 @@ impl PiecePicker {
         true
     }
 
-    /// The piece has to be fetched anew; who contributed to it.
-    pub(super) fn discard(&mut self, piece: PieceIndex) -> Vec<PeerKey> {
+    /// The piece has to be fetched again. Returns the peers that contributed to it.
+    pub(super) fn reset(&mut self, piece: PieceIndex) -> Vec<PeerKey> {
         let contributors = match self.states.get_mut(at(piece)) {
             Some(PieceState::Checking { contributors }) => std::mem::take(contributors),
             _ => return Vec::new(),

@@ -11,7 +11,7 @@ use flotilla_torrents::peer_wire::Message;
 use flotilla_torrents::{Bitfield, Block, Geometry, PieceIndex};
 
 use super::{
-    BlockOutcome, Event, Farewell, PeerKey, PeerTraits, Role, Swarm, SwarmConfig, Transmit,
+    BlockOutcome, DisconnectReason, Event, PeerKey, PeerTraits, Role, Swarm, SwarmConfig, Transmit,
 };
 
 const LATENCY: Duration = Duration::from_millis(1);
@@ -321,7 +321,7 @@ impl Net {
                         }
                     }
                     Event::Disconnect(PeerKey(other), why) => {
-                        if why == Farewell::CorruptPiece {
+                        if why == DisconnectReason::CorruptPiece {
                             self.shunned.push((host, other as usize));
                         }
                         self.disconnect(host, other as usize);

@@ -143,7 +143,7 @@ fn a_node_is_served_before_the_strangers_that_wait() {
 }
 
 #[test]
-fn pieces_that_nobody_wants_are_neither_asked_for_nor_of_interest() {
+fn unwanted_pieces_are_neither_requested_nor_of_interest() {
     let geometry = Geometry::new(1 << 20, 1 << 18).unwrap();
     let mut wanted = Bitfield::empty(&geometry);
     wanted.set(geometry.piece(2).unwrap());

@@ -22,7 +22,7 @@ const OFFER_TIME: Duration = Duration::from_millis(250);
 /// An offer that was not even asked for within this time goes to another peer.
 const OFFER_EXPIRY: Duration = Duration::from_secs(2);
 
-/// The source pauses: no piece came for so long although the uplink was free.
+/// No piece came for this long although the uplink was free: the source pauses.
 const SOURCE_PAUSE: Duration = Duration::from_millis(250);
 
 /// Which peer was shown which piece.

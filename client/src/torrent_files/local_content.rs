@@ -26,7 +26,7 @@ pub enum CreateError {
         source: io::Error,
     },
     /// A name that other systems could not read: BEP 3 has UTF-8.
-    #[error("{0}: the name is no UTF-8; rename it")]
+    #[error("{0}: the name is not UTF-8; rename it")]
     NotUtf8(PathBuf),
     /// Neither a file nor a directory with a name.
     #[error("{0}: expected a regular file or a directory with a name")]

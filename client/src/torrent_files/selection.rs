@@ -36,7 +36,7 @@ impl FileSelection {
     /// torrent has the torrent's name.
     ///
     /// # Errors
-    /// There is none.
+    /// No file is selected.
     pub fn new(torrent: &Metainfo, filter: &PathFilter) -> Result<Self, NothingSelectedError> {
         if filter.is_empty() {
             return Ok(Self::all(torrent));

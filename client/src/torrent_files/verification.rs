@@ -22,7 +22,7 @@ pub enum VerifyError {
         source: io::Error,
     },
     /// The torrent is that of a directory, the path that of something else.
-    #[error("{0} is no directory, but the torrent is that of one")]
+    #[error("{0} is not a directory, but the torrent describes one")]
     NoDirectory(PathBuf),
     /// The caller stopped it.
     #[error("interrupted")]
@@ -37,7 +37,7 @@ pub enum FileState {
     Present,
     /// Not there.
     Missing,
-    /// There with so many bytes instead of its own.
+    /// There, with this many bytes instead of its length.
     Length(u64),
     /// Something else has its path.
     NotAFile,

@@ -93,7 +93,7 @@ async fn a_peer_without_a_valid_ticket_learns_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_only_knows_the_swarm_s_name_comes_by_no_ticket() {
+async fn knowing_only_the_name_of_a_swarm_yields_no_ticket() {
     let (signer, _) = TicketSigner::generate().unwrap();
     let layer = Layer::new(1 << 20);
     let supernode = Host::start(&signer).await;

@@ -39,7 +39,7 @@ pub struct SwarmPart {
     pub peers: u32,
     /// The pieces here.
     pub held: HeldPieces,
-    /// Who sent most of it.
+    /// The peers that sent most of it.
     pub served_by: Vec<ServedBy>,
     /// Why bytes came from the registry, the last time that they did.
     pub registry_reason: Option<String>,
@@ -48,7 +48,7 @@ pub struct SwarmPart {
 /// Another peer's part in a download.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServedBy {
-    /// Who sent.
+    /// The sender.
     pub peer: PeerId,
     /// Bytes.
     pub bytes: u64,
@@ -148,7 +148,7 @@ impl HeldPieces {
         pieces.div_ceil(Self::MAX).max(1)
     }
 
-    /// Stretches of so many pieces.
+    /// Stretches of this many pieces.
     pub fn stretches(pieces: u32) -> u32 {
         pieces.div_ceil(Self::pieces_per_stretch(pieces))
     }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{SignedTicket, TicketKey};
 
-/// `GET /v1/hello`: who a supernode is.
+/// `GET /v1/hello`: how a supernode introduces itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// The program's version.
@@ -43,7 +43,7 @@ pub struct OpenRequest {
     pub peer_id: PeerId,
     /// The node's name, shown to operators.
     pub node: String,
-    /// The node has the blob, of so many bytes, and would give it: the supernode need not read
+    /// The node has the blob, with this many bytes, and would give it: the supernode need not read
     /// it from the source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offered: Option<u64>,

@@ -87,7 +87,7 @@ impl Supernode {
         &self.0.url
     }
 
-    /// Who it is and whose tickets to trust.
+    /// Its identity, and the key of the tickets to trust.
     pub async fn hello(&self) -> Result<Hello, SupernodeError> {
         let reply = self
             .call(self.get("v1/hello").timeout(CALL_TIMEOUT))

@@ -8,7 +8,7 @@ use crate::messages::preheats::{JobStatus, PreheatEvent, PreheatRequest};
 use crate::messages::swarms::OpenResponse;
 
 impl Supernode {
-    /// Has it preheat without anybody who waits.
+    /// Starts a preheat without waiting for its end.
     pub async fn submit_preheat(
         &self,
         request: &PreheatRequest,

@@ -2,7 +2,7 @@
 //!
 //! They have a [`TARGET`] of their own: only an exporter of traces enables it; a span
 //! that is not enabled costs one load. This crate and those above it know `tracing` alone; how the
-//! name of a trace gets into a span and out of it is told by the program, see [`carry_with`].
+//! name of a trace gets into a span and out of it is up to the program, see [`carry_with`].
 
 mod parent;
 mod pieces;
@@ -38,7 +38,7 @@ pub trait Carrier: Send + Sync {
 
 /// Has names of spans carried over HTTP from now on. The first one stays.
 pub fn carry_with(carrier: Box<dyn Carrier>) {
-    // A second one in a process would be a second exporter, of which there is none.
+    // A process has one exporter: a second propagator would belong to another.
     let _ = CARRIER.set(carrier);
 }
 

@@ -9,9 +9,9 @@ use tracing::Span;
 
 use super::TARGET;
 
-/// Pieces that one request is told of one by one; the others are counted.
+/// Pieces that the trace of one request lists; the others are counted.
 const MAX_PIECES: u64 = 4096;
-/// Requests of one swarm that are told of pieces at the same time.
+/// Requests of one swarm that trace pieces at the same time.
 const MAX_WAITING: usize = 32;
 
 /// A traced request that waits for a swarm, as long as this lives.
@@ -92,7 +92,7 @@ impl PieceTraces {
     }
 }
 
-/// Who sends a piece, or a part of it.
+/// The sender of a piece, or of a part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PieceSender {
     /// A supernode.

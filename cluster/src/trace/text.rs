@@ -1,4 +1,4 @@
-//! What may be told of requests.
+//! What may be shown of requests.
 
 use url::Url;
 
@@ -7,7 +7,7 @@ use crate::redact::redacted;
 /// Longest text of an attribute, in characters.
 const MAX_LENGTH: usize = 255;
 
-/// A reason as it may be told: URLs in it without user, password and query.
+/// A reason as it may be shown: URLs in it without user, password and query.
 pub fn harmless(reason: &str) -> String {
     let words = reason.split(' ').map(|word| {
         if !word.contains("://") {

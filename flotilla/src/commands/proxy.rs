@@ -79,7 +79,7 @@ pub(super) async fn run(args: ProxyArgs, shutdown: CancellationToken) -> anyhow:
         intercept,
     };
     if !settings.no_preheat {
-        node.take_orders();
+        node.accept_prefetch();
     }
     let proxy = Proxy::new(&proxy_config, node.clone())?;
     let content = CheckedContent::new(&proxy_config, node.clone(), proxy.stats())?;

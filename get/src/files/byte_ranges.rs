@@ -15,7 +15,7 @@ impl ByteRanges {
         self.0.iter().map(|range| range.end - range.start).sum()
     }
 
-    /// The byte behind the last one.
+    /// The byte after the last one.
     pub(crate) fn end(&self) -> u64 {
         self.0.last().map_or(0, |range| range.end)
     }

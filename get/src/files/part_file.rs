@@ -38,7 +38,7 @@ pub(crate) struct PartContent {
     pub(crate) validator: Validator,
     /// First byte that is wanted.
     pub(crate) start: u64,
-    /// The byte behind the last one, once it is known.
+    /// The byte after the last one, once it is known.
     pub(crate) end: Option<u64>,
     /// Bytes of the whole content, when the source tells.
     pub(crate) total: Option<u64>,
@@ -97,7 +97,7 @@ impl PartFile {
         Some(part)
     }
 
-    /// Begins anew.
+    /// Starts over.
     pub(crate) fn create(dir: &Path, content: PartContent) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
         let _ = fs::remove_file(dir.join(RECORD));

@@ -64,7 +64,7 @@ impl WorkDir {
             && let Err(error) = fs::remove_dir_all(&self.path)
             && error.kind() != std::io::ErrorKind::NotFound
         {
-            tracing::warn!(%error, path = %self.path.display(), "not removed");
+            tracing::warn!(%error, path = %self.path.display(), "work directory not removed");
         }
     }
 }

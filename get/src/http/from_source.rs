@@ -1,4 +1,4 @@
-//! Straight from the source into a part file: continues where it was, begins anew when the content
+//! Straight from the source into a part file: continues where it was, starts over when the content
 //! has changed, asks again when the connection breaks.
 
 use std::path::PathBuf;
@@ -191,7 +191,7 @@ impl FromSource<'_> {
                 (Some(old), Some((start, _))) => {
                     match self.continues(old, start, &reply)? {
                         Some(position) => (Arc::clone(old), position),
-                        // 416 right behind the last byte: there is nothing more.
+                        // 416 right after the last byte: there is nothing more.
                         None => continue,
                     }
                 }

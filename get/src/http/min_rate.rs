@@ -9,7 +9,7 @@ use tokio::time::Instant;
 pub struct MinRate {
     /// Bytes per second.
     pub rate: u64,
-    /// The rate is measured over so long.
+    /// The time over which the rate is measured.
     pub window: Duration,
 }
 

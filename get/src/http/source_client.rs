@@ -1,4 +1,4 @@
-//! Asks web servers as a person's download tool does: with his logins, through his proxies.
+//! Asks web servers as a download tool does: with the user's logins, through the user's proxies.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::netrc::{Login, Netrc};
 use super::validator::Validator;
 use crate::error::GetError;
 
-/// A source that sends nothing for so long has broken the connection.
+/// A source that sends nothing for this long has broken the connection.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// More redirects than these are a loop; curl stops at 50, wget at 20, browsers at 20.
 const MAX_REDIRECTS: usize = 10;
@@ -68,12 +68,12 @@ pub(crate) struct Wanted<'a> {
 #[derive(Debug)]
 pub(crate) struct SourceReply {
     pub(crate) status: StatusCode,
-    /// First byte of the body within the content, and the byte behind its last one, as told.
+    /// First byte of the body within the content, and the byte after its last one, as the source says.
     pub(crate) part: Option<(u64, u64)>,
     /// Bytes of the whole content, when the source tells.
     pub(crate) total: Option<u64>,
     pub(crate) validator: Validator,
-    /// The URL behind all redirects.
+    /// The URL after all redirects.
     pub(crate) url: Url,
     pub(crate) body: reqwest::Response,
 }
@@ -217,7 +217,7 @@ impl SourceClient {
         (plain, headers)
     }
 
-    /// A stranger hears only what the owner of the netrc file has for him by name.
+    /// Another host gets only the login that the netrc file has for it by name.
     fn headers_elsewhere(&self, url: &Url, downgraded: bool) -> HeaderMap {
         let login = url
             .host_str()
@@ -306,11 +306,11 @@ fn final_failure(url: &Url, what: String) -> SourceFailure {
     })
 }
 
-/// A part of the content, its end exclusive, and the length of the whole, as far as told.
-type Told = (Option<(u64, u64)>, Option<u64>);
+/// A part of the content, its end exclusive, and the length of the whole, as far as the source says.
+type StatedRange = (Option<(u64, u64)>, Option<u64>);
 
 /// `Content-Range: bytes first-last/total` or `bytes */total` (RFC 9110 section 14.4).
-fn content_range(headers: &HeaderMap) -> Option<Told> {
+fn content_range(headers: &HeaderMap) -> Option<StatedRange> {
     let value = headers.get(header::CONTENT_RANGE)?.to_str().ok()?;
     let (range, total) = value.strip_prefix("bytes ")?.split_once('/')?;
     let total = match total {

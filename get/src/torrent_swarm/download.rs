@@ -166,7 +166,7 @@ pub enum DownloadError {
     #[error(transparent)]
     Participation(#[from] ParticipationError),
     /// Nothing has come for too long.
-    #[error("nothing has come for {}s: {reason}", .patience.as_secs())]
+    #[error("no data for {}s: {reason}", .patience.as_secs())]
     Stalled {
         /// How long it was waited for.
         patience: Duration,
@@ -177,7 +177,7 @@ pub enum DownloadError {
     #[error("{0}")]
     Void(String),
     /// The caller stopped it.
-    #[error("interrupted; run the same command again to go on from here")]
+    #[error("interrupted; run the same command again to continue")]
     Stopped,
 }
 
@@ -253,7 +253,7 @@ impl Download<'_> {
         for address in web_seeds {
             match WebSeed::new(Arc::clone(&torrent), address) {
                 Ok(web_seed) => swarm.add_web_seed(web_seed).await,
-                // Torrents list ftp too; what the caller has given himself is told him.
+                // Torrents list ftp too: only a web seed that the caller named is an error.
                 Err(error) if self.options.swarm.web_seeds.contains(address) => {
                     return Err(error.into());
                 }
@@ -450,7 +450,7 @@ impl Place {
             }
         })?;
         if let Err(error) = fs::remove_dir_all(&self.work_dir) {
-            tracing::warn!(%error, path = %self.work_dir.display(), "not removed");
+            tracing::warn!(%error, path = %self.work_dir.display(), "work directory of a torrent not removed");
         }
         Ok(())
     }

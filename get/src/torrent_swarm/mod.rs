@@ -1,7 +1,7 @@
 //! Torrents of any make: [`download()`] into files, [`seed()`] out of them, among stock clients.
 //!
-//! Each runs an [`Engine`] of its own for one torrent, finds peers by what it is told and by the
-//! trackers, and stays until it is done or stopped.
+//! Each runs an [`Engine`] of its own for one torrent, finds peers by the caller's addresses and
+//! by the trackers, and stays until it is done or stopped.
 
 mod download;
 mod peer_finder;
@@ -80,7 +80,7 @@ pub enum ParticipationError {
     Engine(#[from] EngineError),
 }
 
-/// An engine for one torrent, and who finds its peers.
+/// An engine for one torrent, with the task that finds its peers.
 #[derive(Debug)]
 struct Participation {
     engine: Engine,
@@ -145,7 +145,7 @@ impl Participation {
         })
     }
 
-    /// The swarm runs: it is told of the peers from now on, and the trackers of it.
+    /// The swarm runs: from now on it gets the peers, and trackers get its progress.
     fn run(&self, swarm: &RunningSwarm) {
         self.swarm.send_replace(Some(swarm.clone()));
         let feed = peer_finder::feed(swarm.clone(), self.known.subscribe(), self.stop.clone());

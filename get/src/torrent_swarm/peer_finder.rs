@@ -26,7 +26,7 @@ const INTERVALS: std::ops::RangeInclusive<Duration> =
 /// The pause after trackers that do not answer, which doubles.
 const MIN_RETRY_INTERVAL: Duration = Duration::from_secs(2);
 const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(120);
-/// The trackers are told of the end, but not waited for longer than this.
+/// The longest wait for the trackers when the end is announced.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often the known peers are named to a swarm, which dials those that it may.
 const REOFFER_INTERVAL: Duration = Duration::from_secs(3);
@@ -34,7 +34,7 @@ const REOFFER_INTERVAL: Duration = Duration::from_secs(3);
 /// The peers that are known, for every task that watches them grow.
 pub(crate) type KnownPeers = watch::Sender<BTreeSet<SocketAddr>>;
 
-/// What trackers are told.
+/// Announces to the trackers.
 #[derive(Debug)]
 pub(crate) struct Announcer {
     pub(crate) trackers: TrackerTiers,
@@ -111,10 +111,11 @@ impl Announcer {
             }
         }
         if announced {
-            // BEP 3 has it told, also when the end follows at once.
-            let untold = event == Some(AnnounceEvent::Completed) || !was_whole && self.is_whole();
+            // BEP 3 requires the event, also when the end follows at once.
+            let is_unreported =
+                event == Some(AnnounceEvent::Completed) || !was_whole && self.is_whole();
             let events = [AnnounceEvent::Completed, AnnounceEvent::Stopped];
-            for event in events.into_iter().skip(usize::from(!untold)) {
+            for event in events.into_iter().skip(usize::from(!is_unreported)) {
                 let request = self.request(Some(event));
                 let _ =
                     tokio::time::timeout(SHUTDOWN_TIMEOUT, self.trackers.announce(&request)).await;
@@ -184,7 +185,7 @@ impl Announcer {
 fn report(error: &TrackerError, trouble: &watch::Sender<Option<String>>) {
     let error = error.to_string();
     if trouble.borrow().as_ref() != Some(&error) {
-        tracing::warn!(error, "no peers from the trackers");
+        tracing::warn!(error, "trackers gave no peers");
     }
     trouble.send_replace(Some(error));
 }
@@ -193,7 +194,7 @@ fn is_whole(swarm: &RunningSwarm) -> bool {
     swarm.status().complete && missing(swarm) == 0
 }
 
-/// Bytes of the whole that are not here, wanted or not: who has a few of the files is no seeder.
+/// Bytes of the whole that are not here, wanted or not: a peer with a few of the files is no seeder.
 fn missing(swarm: &RunningSwarm) -> u64 {
     let length = swarm.geometry().length();
     length.saturating_sub(swarm.held_bytes())

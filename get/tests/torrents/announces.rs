@@ -1,4 +1,4 @@
-//! What trackers are told of a download.
+//! What a download announces to trackers.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -15,25 +15,25 @@ use crate::content::{Content, by_file, options, run, tls};
 struct Tracker {
     address: SocketAddr,
     /// Event and `left` of each announce.
-    told: Arc<Mutex<Vec<(String, u64)>>>,
+    announced: Arc<Mutex<Vec<(String, u64)>>>,
 }
 
 impl Tracker {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let told = Arc::default();
-        let teller = Arc::clone(&told);
+        let announced = Arc::default();
+        let recorder = Arc::clone(&announced);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(answer(stream, Arc::clone(&teller)));
+                tokio::spawn(answer(stream, Arc::clone(&recorder)));
             }
         });
-        Self { address, told }
+        Self { address, announced }
     }
 
-    fn told(&self) -> Vec<(String, u64)> {
-        self.told.lock().unwrap().clone()
+    fn announced(&self) -> Vec<(String, u64)> {
+        self.announced.lock().unwrap().clone()
     }
 }
 
@@ -41,7 +41,7 @@ impl Tracker {
 /// when the download ends.
 async fn answer(
     mut stream: TcpStream,
-    told: Arc<Mutex<Vec<(String, u64)>>>,
+    announced: Arc<Mutex<Vec<(String, u64)>>>,
 ) -> std::io::Result<()> {
     loop {
         let mut head = Vec::new();
@@ -58,7 +58,7 @@ async fn answer(
         let event = field("event");
         let is_plain = event.is_empty();
         let left = field("left").parse().unwrap();
-        told.lock().unwrap().push((event, left));
+        announced.lock().unwrap().push((event, left));
         if is_plain {
             continue;
         }
@@ -82,26 +82,26 @@ async fn announces_of(content: &Content, filter: PathFilter) -> Vec<(String, u64
     };
     options.swarm.trackers = vec![vec![format!("http://{}/announce", tracker.address)]];
     run(options).await.unwrap();
-    tracker.told()
+    tracker.announced()
 }
 
-fn events(told: &[(String, u64)]) -> Vec<&str> {
-    let events = told.iter().map(|(event, _)| event.as_str());
+fn events(announced: &[(String, u64)]) -> Vec<&str> {
+    let events = announced.iter().map(|(event, _)| event.as_str());
     events.filter(|event| !event.is_empty()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_download_that_ends_with_its_last_piece_is_told_as_completed_first() {
     let content = Content::new(1_500_000, false);
-    let told = announces_of(&content, PathFilter::default()).await;
+    let announced = announces_of(&content, PathFilter::default()).await;
     assert_eq!(
-        events(&told),
+        events(&announced),
         ["started", "completed", "stopped"],
-        "{told:?}"
+        "{announced:?}"
     );
     let whole = content.torrent.geometry().length();
-    assert_eq!(told[0].1, whole);
-    assert_eq!(told.last().unwrap().1, 0);
+    assert_eq!(announced[0].1, whole);
+    assert_eq!(announced.last().unwrap().1, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,14 +111,14 @@ async fn a_few_files_are_never_announced_as_the_whole() {
         include: vec![Pattern::new("c.bin").unwrap()],
         exclude: Vec::new(),
     };
-    let told = announces_of(&content, only).await;
-    assert_eq!(events(&told), ["started", "stopped"], "{told:?}");
+    let announced = announces_of(&content, only).await;
+    assert_eq!(events(&announced), ["started", "stopped"], "{announced:?}");
     let whole = content.torrent.geometry().length();
-    assert_eq!(told[0].1, whole);
+    assert_eq!(announced[0].1, whole);
     let others = std::fs::metadata(content.root().join("a.bin"))
         .unwrap()
         .len();
-    let left = told.last().unwrap().1;
+    let left = announced.last().unwrap().1;
     // The pieces of a.bin that c.bin has no bytes in.
     assert!(
         left <= others && left + 2 * 32_768 > others,

@@ -187,7 +187,7 @@ impl Ingest {
                 let span = trace::current();
                 span.record("flotilla.ingest.sealed", false);
                 span.record("otel.status_code", "ERROR");
-                self.origin.void(error.to_string()).await;
+                self.origin.abort(error.to_string()).await;
             }
         }
     }

@@ -111,7 +111,7 @@ async fn a_file_is_on_supernode_and_nodes_and_its_source_sends_it_once() {
         let files = Files::start(length).await;
         let mut cluster = Cluster::start(None, &[files.origin()]).await;
         let chosen = cluster.node_called("web-1").await;
-        chosen.take_orders();
+        chosen.accept_prefetch();
         let bystander = cluster.node_called("db-1").await;
         let url = files.url("model.bin");
         let request = json!({"images": [url], "nodes": "web-*"});

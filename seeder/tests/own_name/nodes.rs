@@ -18,7 +18,7 @@ async fn nodes(cluster: &mut Cluster, names: &[&str]) -> Vec<Node> {
     let mut nodes = Vec::new();
     for name in names {
         let node = cluster.node_called(name).await;
-        node.take_orders();
+        node.accept_prefetch();
         nodes.push(node);
     }
     nodes
@@ -212,7 +212,7 @@ async fn a_node_that_cannot_store_a_layer_is_in_the_cause() {
     let mut cluster = Cluster::start(Some(&registry), &listed).await;
     let _well = nodes(&mut cluster, &["node-1"]).await;
     let small = cluster.node_with_quota("node-2", 1 << 20).await;
-    small.take_orders();
+    small.accept_prefetch();
     let (image, _) = image(&registry, "v1", 1);
     let image = PreheatImage {
         scope: Some("all_peers"),

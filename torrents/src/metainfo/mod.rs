@@ -48,7 +48,7 @@ pub enum MetainfoError {
     /// The length and piece length are refused.
     #[error(transparent)]
     Geometry(#[from] GeometryError),
-    /// The hashes are not those of so many pieces.
+    /// The number of hashes is not the number of pieces.
     #[error("torrent with {found} bytes of piece hashes, expected {expected}")]
     Pieces {
         /// Bytes that the geometry needs.

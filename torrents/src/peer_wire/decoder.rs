@@ -42,7 +42,7 @@ impl MessageDecoder {
         Self { max_frame }
     }
 
-    /// Takes the next message from the front of `received`. `None`: there is none yet; room for the
+    /// Takes the next message from the front of `received`. `None`: it is not complete yet; room for the
     /// rest of it is reserved.
     ///
     /// # Errors

@@ -97,7 +97,7 @@ impl ExtendedHandshake {
     }
 
     /// Reads the payload of the message, at most 8 KiB. What we cannot use is taken as not sent:
-    /// numbers outside their range, an address that is none, an extension not named in UTF-8.
+    /// numbers outside their range, a malformed address, an extension not named in UTF-8.
     ///
     /// # Errors
     /// Not strict bencode, or not a dictionary with these keys.

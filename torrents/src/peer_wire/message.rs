@@ -155,7 +155,7 @@ impl Message {
     }
 }
 
-/// The bytes before the data of a piece message, so that the data need not be copied behind them.
+/// The bytes before the data of a piece message, so that the data need not be copied after them.
 /// `data_length` is the length of the block, far below 4 GiB.
 pub fn encode_piece_header(index: u32, begin: u32, data_length: u32) -> [u8; 13] {
     let mut header = [0; 13];

@@ -25,7 +25,7 @@ pub enum AnnounceRequestError {
     /// A parameter is there twice.
     #[error("announce with {0} twice")]
     Twice(&'static str),
-    /// A parameter's value is none.
+    /// A parameter's value is malformed.
     #[error("announce with malformed {0}")]
     Malformed(&'static str),
 }

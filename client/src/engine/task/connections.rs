@@ -14,7 +14,7 @@ use super::{Connected, REDIAL_INTERVAL, Redial, SwarmTask};
 use crate::engine::input::Input;
 use crate::peers::bans::Bans;
 use crate::peers::connection as peer_connection;
-use crate::peers::connection::{Introduction, MeetError, PeerConnection};
+use crate::peers::connection::{HandshakeError, LocalIdentity, PeerConnection};
 use crate::peers::extensions::{PeerExtensions, Reaction};
 use crate::peers::io as peer_io;
 use crate::peers::io::Outgoing;
@@ -23,7 +23,7 @@ use crate::peers::web_seed::WebSeed;
 use crate::swarm::PeerKey;
 
 /// Outgoing messages and blocks that may wait for one connection. A peer that does not
-/// read its haves for so long is as good as gone.
+/// read that many haves is as good as gone.
 const OUTGOING_QUEUE: usize = 8192;
 /// Connections that this host opens per swarm. Simulated: 40 neighbours bring the makespan
 /// within 3 % of the bound; twenty-node clusters are fully connected.
@@ -34,7 +34,7 @@ const MAX_PEERS: usize = 200;
 const MAX_STRANGERS: usize = 100;
 /// The longest pause before an address is dialled again.
 const MAX_REDIAL_INTERVAL: Duration = Duration::from_secs(240);
-/// How often it is looked whether a peer is due to be told of others.
+/// How often peers are checked for a due peer exchange.
 const EXCHANGE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl SwarmTask {
@@ -57,7 +57,7 @@ impl SwarmTask {
             received,
             torrent,
         } = connection;
-        tracing::debug!(peer.addr = %remote, peer.id = %peer_id, dialled, "connected");
+        tracing::debug!(peer.addr = %remote, peer.id = %peer_id, dialled, "peer connected");
         let (outgoing, to_write) = mpsc::channel(OUTGOING_QUEUE);
         let closing = CancellationToken::new();
         let (read_half, write_half) = stream.into_split();
@@ -108,7 +108,7 @@ impl SwarmTask {
         let key = PeerKey(self.next_key);
         let (outgoing, requests) = mpsc::channel(OUTGOING_QUEUE);
         let closing = CancellationToken::new();
-        tracing::debug!(web_seed = web_seed.origin(), "asking a web seed");
+        tracing::debug!(web_seed = web_seed.origin(), "web seed connected");
         let limit = self.host.limits.download.clone();
         let task = web_seed.run(key, requests, limit, self.handle.0.input.clone());
         self.tasks
@@ -188,7 +188,7 @@ impl SwarmTask {
         }
     }
 
-    /// In a protected swarm strangers take no room from those who have tickets.
+    /// In a protected swarm strangers take no room from peers with tickets.
     fn has_room_for(&self, new: &PeerConnection) -> bool {
         let strangers = self
             .peers
@@ -262,7 +262,7 @@ impl SwarmTask {
         self.handle.0.note_served(peer.peer_id, bytes);
     }
 
-    /// Who is at the other end, as traces call it.
+    /// The other end, as traces call it.
     pub(super) fn sender(&self, key: PeerKey) -> PieceSender {
         match self.peers.get(&key) {
             Some(peer) if peer.is_supernode => PieceSender::Supernode,
@@ -276,7 +276,7 @@ impl SwarmTask {
             // A stranger in the swarm of a layer may have claimed a node's id: the node would be
             // shunned for it.
             if peer.extensions.is_some() && self.handle.0.torrent.is_none() {
-                tracing::debug!(peer.addr = ?peer.remote, "stranger misbehaves");
+                tracing::debug!(peer.addr = ?peer.remote, "stranger misbehaved, not shunned");
                 return;
             }
             tracing::warn!(peer.addr = ?peer.remote, peer.id = %peer.peer_id, "peer shunned");
@@ -287,7 +287,7 @@ impl SwarmTask {
     }
 
     pub(super) fn dial(&mut self, now: Instant, peers: Vec<SocketAddr>) {
-        // Who has all of a torrent still dials: it may be the only end that can.
+        // A seeder of a torrent still dials: it may be the only end that can.
         if self.swarm.held().is_full() && self.handle.0.torrent.is_none() {
             return;
         }
@@ -295,22 +295,22 @@ impl SwarmTask {
             .retain(|_, redial| now < redial.not_before + redial.pause);
         for remote in self.to_dial(now, peers) {
             self.dialling.insert(remote);
-            let me = self.introduction();
+            let me = self.local_identity();
             let input = self.handle.0.input.clone();
             let bans: Bans = self.host.bans.clone();
             let shutdown = self.shutdown.clone();
             self.tasks.spawn(async move {
                 let dialled = peer_connection::dial(remote, &me);
                 let outcome = shutdown.run_until_cancelled(dialled).await;
-                let told = match outcome {
+                let input_of_dial = match outcome {
                     Some(Ok(peer)) if bans.is_shunned(peer.peer_id) => {
-                        Input::DialFailed(remote, MeetError::Shunned(peer.peer_id))
+                        Input::DialFailed(remote, HandshakeError::Shunned(peer.peer_id))
                     }
                     Some(Ok(peer)) => Input::Connected(Box::new(peer)),
                     Some(Err(error)) => Input::DialFailed(remote, error),
                     None => return,
                 };
-                let _ = input.send(told).await;
+                let _ = input.send(input_of_dial).await;
             });
         }
     }
@@ -340,8 +340,8 @@ impl SwarmTask {
         peer_priority::preferred(own, peers, room)
     }
 
-    pub(super) fn introduction(&self) -> Introduction {
+    pub(super) fn local_identity(&self) -> LocalIdentity {
         let torrent = self.handle.0.torrent.as_ref();
-        self.host.introduction(&self.handle, torrent)
+        self.host.local_identity(&self.handle, torrent)
     }
 }

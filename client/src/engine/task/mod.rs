@@ -1,5 +1,18 @@
-//! Drives one [`Swarm`] with tokio: a single task owns the state machine; connections,
-//! readers and the supernode session send it [`Input`].
+//! The task of one swarm: it drives the [`Swarm`] with tokio.
+//!
+//! **Tasks.** One task owns the state machine, and nothing else touches it. Two tasks for each connection
+//! (`peers/io.rs`) and one for each web seed read and write. Dials, hashing, the disk and the last check
+//! run on tasks of their own. All of them report by [`Input`]; readers and the session of a node send it
+//! too. After each batch of inputs the task drains what the state machine wants sent and done.
+//!
+//! **Lifecycle.** [`SwarmTask::run`] ends when the swarm is left, when the host stops, or when the swarm is
+//! void: its content cannot be had, or its pieces cannot be stored. It reports which by [`Ending`]. The
+//! engine then drops a void swarm with its layer, before [`SwarmTask::close`] ends the connections and
+//! records the pieces. A layer is complete when all pieces are here, the supernode has sealed the
+//! piece map, and the whole was compared with its digest; a torrent, when all wanted pieces are here.
+//!
+//! **Locks.** The task takes those of the handle (piece map, status, origins) and of the layer for single
+//! reads and writes. It holds none of them across an `await`, and no two at once.
 
 mod connections;
 
@@ -23,12 +36,14 @@ use crate::engine::running_swarm::{RunningSwarm, SwarmState, SwarmStatus};
 use crate::peers::extensions::PeerExtensions;
 use crate::peers::io::Outgoing;
 use crate::store::{Lease, whole_digest};
-use crate::swarm::{BlockOutcome, Event, Farewell, PeerKey, Role, Swarm, SwarmConfig, Transmit};
+use crate::swarm::{
+    BlockOutcome, DisconnectReason, Event, PeerKey, Role, Swarm, SwarmConfig, Transmit,
+};
 
 /// An address that failed is not dialled again before this; among strangers the pause doubles with
 /// each failure, since trackers name the dead for hours.
 const REDIAL_INTERVAL: Duration = Duration::from_secs(2);
-/// Nor is one with which there was nothing to exchange before this.
+/// Pause before a peer is dialled again with which there was nothing to exchange.
 const SEEDER_REDIAL_INTERVAL: Duration = Duration::from_secs(600);
 /// Written pieces become durable at the latest after this.
 const SYNC_INTERVAL: Duration = Duration::from_secs(2);
@@ -209,7 +224,7 @@ impl SwarmTask {
                 self.disconnect(now, peer);
             }
             Input::DialFailed(remote, error) => {
-                tracing::debug!(peer.addr = %remote, %error, "not connected");
+                tracing::debug!(peer.addr = %remote, %error, "peer not reached");
                 self.dialling.remove(&remote);
                 self.dial_later(now, remote, REDIAL_INTERVAL);
             }
@@ -232,7 +247,7 @@ impl SwarmTask {
                 self.finish_when_whole();
             }
             Input::Verified(outcome) => self.verified(outcome),
-            Input::Void(reason) => self.void(reason),
+            Input::Abort(reason) => self.abort(reason),
             Input::Peers(peers) => self.dial(now, peers),
             Input::WebSeed(web_seed) => self.add_web_seed(now, *web_seed),
             Input::Reader(reader, next) => self.swarm.handle_reader(now, reader, next),
@@ -290,14 +305,14 @@ impl SwarmTask {
                 self.finish_when_whole();
             }
             PieceCheck::Corrupt => {
-                tracing::debug!(%piece, "corrupt piece");
+                tracing::debug!(%piece, "piece corrupt");
                 let counters = self.handle.counters();
                 counters.count(|counters| &counters.wasted, size);
                 self.swarm.handle_piece_corrupt(now, piece);
             }
             PieceCheck::Disk(error) => {
                 tracing::error!(%error, "piece not stored");
-                self.void(format!("the pieces cannot be stored: {error}"));
+                self.abort(format!("the pieces cannot be stored: {error}"));
             }
         }
     }
@@ -354,9 +369,9 @@ impl SwarmTask {
                     self.host.store.seal(layer, sha256);
                 }
                 self.update(|status| status.complete = true);
-                tracing::info!(content = %self.name(), "complete");
+                tracing::info!(content = %self.name(), "swarm complete");
             }
-            Err(reason) => self.void(reason),
+            Err(reason) => self.abort(reason),
         }
     }
 
@@ -368,7 +383,7 @@ impl SwarmTask {
         }
     }
 
-    fn void(&mut self, reason: String) {
+    fn abort(&mut self, reason: String) {
         tracing::warn!(content = %self.name(), reason, "swarm void");
         self.update(|status| status.state = SwarmState::Void(reason));
         self.is_void = true;
@@ -385,14 +400,19 @@ impl SwarmTask {
             while let Some(event) = self.swarm.poll_event() {
                 match event {
                     Event::PieceReceived(piece) => self.check(piece),
-                    Event::Disconnect(key, farewell) => {
-                        tracing::debug!(peer = key.0, ?farewell, "parting");
-                        if matches!(farewell, Farewell::CorruptPiece | Farewell::Misbehaved(_)) {
+                    Event::Disconnect(key, reason) => {
+                        tracing::debug!(peer = key.0, ?reason, "peer disconnected");
+                        if matches!(
+                            reason,
+                            DisconnectReason::CorruptPiece | DisconnectReason::Misbehaved(_)
+                        ) {
                             self.shun(key);
                         }
                         let remote = self.peers.get(&key).and_then(|peer| peer.remote);
                         self.disconnect(now, key);
-                        if let (Farewell::NothingToExchange, Some(remote)) = (farewell, remote) {
+                        if let (DisconnectReason::NothingToExchange, Some(remote)) =
+                            (reason, remote)
+                        {
                             self.dial_later(now, remote, SEEDER_REDIAL_INTERVAL);
                         }
                     }

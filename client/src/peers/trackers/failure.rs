@@ -2,7 +2,7 @@
 
 use url::Url;
 
-/// A tracker's answer, or why there is none.
+/// Why a tracker did not answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrackerError {
@@ -25,8 +25,8 @@ pub enum TrackerError {
         /// In its own words.
         reason: String,
     },
-    /// Its answer is none.
-    #[error("tracker {tracker} answers nonsense: {reason}")]
+    /// Its answer is malformed.
+    #[error("tracker {tracker} sent a malformed answer: {reason}")]
     Malformed {
         /// Scheme, host and port.
         tracker: String,

@@ -102,7 +102,7 @@ impl TrackerTiers {
                 let answer = match tracker {
                     Tracker::Http(url) => http::announce(&mut self.http, url, request).await,
                     Tracker::Udp(tracker) => {
-                        // Who is the only one left is asked with patience.
+                        // The last tracker left gets more time.
                         let tries = if left == 0 { udp::MAX_TRIES } else { 1 };
                         tracker.announce(request, self.udp_wait, tries).await
                     }

@@ -128,7 +128,7 @@ async fn hostile_http_answers_are_refused_with_the_reason() {
     let circle = b"HTTP/1.1 302 Found\r\nlocation: /announce\r\ncontent-length: 0\r\n\r\n";
     let cases: [(Vec<u8>, &str); 8] = [
         (ok(b"d14:failure reason6:go oute"), "refuses: go out"),
-        (ok(b"<html>"), "nonsense"),
+        (ok(b"<html>"), "sent a malformed answer"),
         (ok(&[b'l'; 9000]), "nested deeper"),
         (ok(&vec![b'l'; 70_000]), "more than 65536 bytes"),
         (

@@ -30,7 +30,7 @@ pub(super) struct UdpTracker {
 }
 
 impl UdpTracker {
-    /// None: the URL names no port, and there is none by default.
+    /// None when the URL names no port: UDP trackers have no default port.
     pub(super) fn new(url: Url) -> Option<Self> {
         let host = url.host_str()?;
         let host = host.trim_start_matches('[').trim_end_matches(']');
@@ -161,7 +161,7 @@ impl Exchange {
         let mut buffer = vec![0; MAX_DATAGRAM_BYTES + 1];
         loop {
             let length = self.socket.recv(&mut buffer).await;
-            // A refused port is told by ICMP.
+            // ICMP reports a refused port.
             let length = length?;
             let datagram = buffer.get(..length).unwrap_or_default();
             let names_it = datagram.get(4..8) == Some(&transaction.0.to_be_bytes());

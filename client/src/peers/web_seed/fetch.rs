@@ -240,7 +240,7 @@ fn take(queue: &mut VecDeque<Wanted>, outgoing: &Outgoing) {
             let cancelled = (*index, *begin, *length);
             queue.retain(|wanted| (wanted.index, wanted.begin, wanted.length) != cancelled);
         }
-        // It is told of nothing else, and asks for nothing.
+        // Other messages mean nothing to a web server, and it requests no blocks.
         Outgoing::Message(_) | Outgoing::Block(Block { .. }) => {}
     }
 }

@@ -22,8 +22,8 @@ const READ_TIMEOUT: Duration = Duration::from_secs(15);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WebSeedError {
-    /// The address is none.
-    #[error("{0:?} is no http or https address")]
+    /// The address is invalid.
+    #[error("{0:?} is not an http or https address")]
     Address(String),
     /// It does not answer, or breaks off.
     #[error("{0}")]
@@ -87,7 +87,7 @@ impl WebSeed {
         })
     }
 
-    /// What the swarm is told of it: it is asked for blocks and told of nothing.
+    /// How the swarm treats it: it requests blocks, and announces nothing to it.
     pub fn traits() -> PeerTraits {
         PeerTraits {
             authorized: false,

@@ -1,4 +1,19 @@
 //! One layer on the disk.
+//!
+//! **Files.** `data` has the bytes. `pieces` is the journal of pieces whose bytes are synced: it survives
+//! a crash of the host. `pieces.unsynced` lists what was written since: it survives the end of the
+//! process, and its pieces count if their bytes are found to match. `layer.json` is the record, whose
+//! time of modification is the last use.
+//!
+//! **Lifecycle.** A layer is created without a record; the first piece or the first sync writes one.
+//! [`StoredLayer::sync`] makes pieces durable: first the data, then the record, then the journal. Once the
+//! whole was compared with its digest the layer is sealed, and its bytes are never written again: a later
+//! time of modification means that another process wrote them. A layer that leaves the store is marked
+//! as removed first, and writes nothing into its directory any more. Readers keep their open file.
+//!
+//! **Locks.** `completing` is taken before all others. Then `journal`, which is held while the disk flushes;
+//! then `unsynced_journal` or `record_is_durable`; `inner` is last, and nothing touches the disk while it is
+//! held, because reactor threads ask for it. The store's lock on its inventory is taken before any of them.
 
 mod opening;
 mod recording;
@@ -23,7 +38,7 @@ const DATA: &str = "data";
 const JOURNAL: &str = "pieces";
 /// Pieces that are written and not synced: after a process was killed their bytes are there.
 const UNSYNCED: &str = "pieces.unsynced";
-/// A layer with no more pieces than this is fetched again sooner than it is kept account of.
+/// A layer with no more pieces than this is fetched again after a crash: that costs less than a journal.
 const FEW_PIECES: u32 = 4;
 
 /// A layer's data file with its journal. Methods that touch the disk block: call them from
@@ -37,30 +52,29 @@ pub struct StoredLayer {
     /// Open for reading only once it is sealed: other names of it may be in others' hands.
     data: File,
     inner: Mutex<Inner>,
-    /// Locked while the disk flushes it: a question for pieces does not wait for that. Of several
-    /// locks `journal` is taken first, then `noted` or `is_settled`, then `inner`.
+    /// Locked while the disk flushes it: callers that ask for pieces do not wait for that.
     journal: Mutex<Journal>,
     /// None of a layer of few pieces.
-    noted: Mutex<Option<Journal>>,
+    unsynced_journal: Mutex<Option<Journal>>,
     in_use: AtomicUsize,
     /// Unix milliseconds; for the least-recently-used order.
     last_used: AtomicU64,
     /// The last use that the disk knows of.
-    noted_use: AtomicU64,
-    /// When the bytes of a sealed layer were last written; 0 before it is sealed. Any other
-    /// writes them later has a further name of the file.
-    written: AtomicU64,
+    persisted_last_used: AtomicU64,
+    /// When the bytes of a sealed layer were last written; 0 before it is sealed. A process
+    /// that writes them later does so by another name of the file.
+    sealed_mtime: AtomicU64,
     /// Locked while a small layer is written whole: once, although several may have it.
     completing: Mutex<()>,
     is_pinned: AtomicBool,
     /// Its directory belongs to another layer now, or to none.
-    is_dismissed: AtomicBool,
+    is_removed: AtomicBool,
     url: OnceLock<String>,
     /// Whether the record is known to survive a crash. Locked while it is written, so that
     /// no older one replaces it.
-    is_settled: Mutex<bool>,
+    record_is_durable: Mutex<bool>,
     /// Whether there is a record, at least for as long as the host runs.
-    is_noted: AtomicBool,
+    record_exists: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -155,9 +169,9 @@ impl StoredLayer {
         self.data
             .write_all_at(data, self.geometry.piece_offset(piece))?;
         self.lock().hold(piece, hash);
-        if let Some(noted) = self.noted().as_mut() {
-            noted.note(&[(piece, hash)])?;
-            self.note_record()?;
+        if let Some(journal) = self.unsynced_journal().as_mut() {
+            journal.note(&[(piece, hash)])?;
+            self.write_first_record()?;
         }
         Ok(())
     }
@@ -203,21 +217,21 @@ impl StoredLayer {
     /// Whether the bytes of a sealed layer are as they were then, by the time of their last
     /// change. Asks the system, not the disk.
     pub fn is_untouched(&self) -> bool {
-        let written = self.written.load(Ordering::Relaxed);
-        written == 0 || layer_record::written(&self.data).is_ok_and(|now| now == written)
+        let written = self.sealed_mtime.load(Ordering::Relaxed);
+        written == 0 || layer_record::mtime_nanos(&self.data).is_ok_and(|now| now == written)
     }
 
     /// Every byte was compared again: the time of their last change, before that, counts.
-    pub(super) fn set_untouched_at(&self, written: u64) {
-        if self.written.swap(written, Ordering::Relaxed) != written
-            && let Err(error) = self.settle_record(true)
+    pub(super) fn set_sealed_mtime(&self, written: u64) {
+        if self.sealed_mtime.swap(written, Ordering::Relaxed) != written
+            && let Err(error) = self.write_record(true)
         {
-            tracing::warn!(%error, "a layer will be taken for damaged after a restart");
+            tracing::warn!(%error, "time of a layer not recorded, a restart takes it for damaged");
         }
     }
 
-    pub(super) fn written_now(&self) -> io::Result<u64> {
-        layer_record::written(&self.data)
+    pub(super) fn mtime(&self) -> io::Result<u64> {
+        layer_record::mtime_nanos(&self.data)
     }
 
     pub(super) fn read_unchecked(&self, offset: u64, length: usize) -> io::Result<Bytes> {
@@ -230,8 +244,8 @@ impl StoredLayer {
     /// a crash once [`record`](Self::record) has returned.
     pub(super) fn seal(&self, sha256: Digest) {
         // Without the time foreign writes go unnoticed: no reason not to have the layer.
-        self.written
-            .store(self.written_now().unwrap_or(0), Ordering::Relaxed);
+        self.sealed_mtime
+            .store(self.mtime().unwrap_or(0), Ordering::Relaxed);
         self.lock().sealed = Some(sha256);
     }
 
@@ -241,8 +255,8 @@ impl StoredLayer {
         self.leased(true)
     }
 
-    /// As [`lease`](Self::lease), for who looks after the layer without using it.
-    pub(crate) fn hold(self: &Arc<Self>) -> Lease {
+    /// As [`lease`](Self::lease), without counting as a use: for audits.
+    pub(crate) fn lease_silently(self: &Arc<Self>) -> Lease {
         self.leased(false)
     }
 
@@ -271,8 +285,8 @@ impl StoredLayer {
     }
 
     /// From now on nothing is written into its directory any more.
-    pub(super) fn note_dismissed(&self) {
-        self.is_dismissed.store(true, Ordering::Relaxed);
+    pub(super) fn mark_removed(&self) {
+        self.is_removed.store(true, Ordering::Relaxed);
     }
 
     /// When it was last used, Unix milliseconds.
@@ -281,7 +295,7 @@ impl StoredLayer {
     }
 
     /// Nothing of it is to be given to anybody any more.
-    pub(super) fn condemn(&self) {
+    pub(super) fn quarantine(&self) {
         let mut inner = self.lock();
         inner.held = Bitfield::empty(&self.geometry);
         inner.sealed = None;
@@ -293,8 +307,8 @@ impl StoredLayer {
         self.inner.lock()
     }
 
-    fn noted(&self) -> MutexGuard<'_, Option<Journal>> {
-        self.noted.lock()
+    fn unsynced_journal(&self) -> MutexGuard<'_, Option<Journal>> {
+        self.unsynced_journal.lock()
     }
 }
 

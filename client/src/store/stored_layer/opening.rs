@@ -37,7 +37,7 @@ impl StoredLayer {
         Ok(layer)
     }
 
-    /// The same, with `file` for its data.
+    /// As [`create`](Self::create), with `file` for its data.
     pub(in crate::store) fn create_from(
         file: NamedTempFile,
         dir: PathBuf,
@@ -80,21 +80,21 @@ impl StoredLayer {
         let sealed = record.sealed.filter(|_| held.is_full());
         let is_empty = held.count() == 0;
         let data = open_data(&path, geometry.length(), sealed.is_some(), is_empty)?;
-        let written = match (&sealed, record.written) {
+        let sealed_mtime = match (&sealed, record.written) {
             (None, _) => 0,
             (Some(_), Some(written)) => written,
             // It could not be read when the layer was sealed.
             (Some(_), None) => {
-                layer_record::written(&data).map_err(|e| StoreError::io(&path, e))?
+                layer_record::mtime_nanos(&data).map_err(|e| StoreError::io(&path, e))?
             }
         };
         let mut unsynced = Vec::new();
-        let mut noted = None;
+        let mut unsynced_journal = None;
         if sealed.is_none() && geometry.piece_count() > FEW_PIECES {
             let path = dir.join(UNSYNCED);
             let (journal, pieces) =
                 Journal::open(&path, &geometry).map_err(|e| StoreError::io(&path, e))?;
-            noted = Some(journal);
+            unsynced_journal = Some(journal);
             for (piece, hash) in pieces {
                 // Nothing says that the bytes reached the disk but the bytes themselves.
                 if !held.has(piece) && is_piece(&data, &geometry, piece, hash) {
@@ -119,17 +119,17 @@ impl StoredLayer {
                 sealed,
             }),
             journal: Mutex::new(journal),
-            noted: Mutex::new(noted),
+            unsynced_journal: Mutex::new(unsynced_journal),
             in_use: AtomicUsize::new(0),
             last_used: AtomicU64::new(last_used),
-            noted_use: AtomicU64::new(last_used),
-            written: AtomicU64::new(written),
+            persisted_last_used: AtomicU64::new(last_used),
+            sealed_mtime: AtomicU64::new(sealed_mtime),
             completing: Mutex::new(()),
             is_pinned: AtomicBool::new(record.pinned),
-            is_dismissed: AtomicBool::new(false),
+            is_removed: AtomicBool::new(false),
             url: record.url.map_or_else(OnceLock::new, OnceLock::from),
-            is_settled: Mutex::new(false),
-            is_noted: AtomicBool::new(false),
+            record_is_durable: Mutex::new(false),
+            record_exists: AtomicBool::new(false),
         })
     }
 }

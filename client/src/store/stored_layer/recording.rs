@@ -1,4 +1,4 @@
-//! What the disk is told of a layer, and when.
+//! When a layer's pieces and record reach the disk.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -21,7 +21,7 @@ impl StoredLayer {
     /// # Errors
     /// The disk refused.
     pub fn sync(&self) -> io::Result<()> {
-        self.record_pieces(|| self.settle_record(false))
+        self.record_pieces(|| self.write_record(false))
     }
 
     /// `beforehand` is done between the data and the journal's entries, if there are any.
@@ -40,18 +40,19 @@ impl StoredLayer {
         }
         // A piece that comes now is among the unsynced before it is noted: it may be noted twice, but
         // is not left out.
-        match self.noted().as_mut() {
-            Some(noted) => {
+        match self.unsynced_journal().as_mut() {
+            Some(journal) => {
                 let unsynced = self.lock().unsynced.clone();
-                noted.replace(&unsynced)
+                journal.replace(&unsynced)
             }
             None => Ok(()),
         }
     }
 
     /// Writes the record for the case that the process is killed before the first sync.
-    pub(super) fn note_record(&self) -> io::Result<()> {
-        if self.is_dismissed.load(Ordering::Relaxed) || self.is_noted.swap(true, Ordering::Relaxed)
+    pub(super) fn write_first_record(&self) -> io::Result<()> {
+        if self.is_removed.load(Ordering::Relaxed)
+            || self.record_exists.swap(true, Ordering::Relaxed)
         {
             return Ok(());
         }
@@ -64,7 +65,7 @@ impl StoredLayer {
     }
 
     fn layer_record(&self, sealed: Option<Digest>) -> LayerRecord {
-        let written = self.written.load(Ordering::Relaxed);
+        let written = self.sealed_mtime.load(Ordering::Relaxed);
         LayerRecord {
             content: self.content.clone(),
             origin: self.origin.clone(),
@@ -81,49 +82,49 @@ impl StoredLayer {
     pub(in crate::store) fn record(&self) -> io::Result<()> {
         // The record that counts is the one below.
         self.record_pieces(|| Ok(()))?;
-        self.note_written_by_system();
-        self.settle_record(true)
+        self.adopt_mtime_of_system();
+        self.write_record(true)
     }
 
     /// Some file systems settle the time of the last change when the data reaches the disk. While
     /// the file has no further name, no other process has changed it.
-    fn note_written_by_system(&self) {
+    fn adopt_mtime_of_system(&self) {
         if self.sealed().is_some()
             && self.data.metadata().is_ok_and(|data| data.nlink() == 1)
-            && let Ok(written) = self.written_now()
+            && let Ok(written) = self.mtime()
         {
-            self.written.store(written, Ordering::Relaxed);
+            self.sealed_mtime.store(written, Ordering::Relaxed);
         }
     }
 
-    /// Writes the record, unless it is known to survive a crash already and not to be `anew`.
-    pub(super) fn settle_record(&self, anew: bool) -> io::Result<()> {
-        let mut is_settled = self.is_settled.lock();
-        if self.is_dismissed.load(Ordering::Relaxed) {
+    /// Writes the record, unless it is known to survive a crash already; `anew` writes it in any case.
+    pub(super) fn write_record(&self, anew: bool) -> io::Result<()> {
+        let mut record_is_durable = self.record_is_durable.lock();
+        if self.is_removed.load(Ordering::Relaxed) {
             return Ok(());
         }
-        if anew || !*is_settled {
-            *is_settled = false;
+        if anew || !*record_is_durable {
+            *record_is_durable = false;
             let last_used = self.last_used();
             let record = self.layer_record(self.sealed());
             record.write(&self.dir, last_used)?;
-            self.is_noted.store(true, Ordering::Relaxed);
-            self.noted_use.store(last_used, Ordering::Relaxed);
-            *is_settled = true;
+            self.record_exists.store(true, Ordering::Relaxed);
+            self.persisted_last_used.store(last_used, Ordering::Relaxed);
+            *record_is_durable = true;
         }
         Ok(())
     }
 
     /// Lets the disk know of the last use, for the order of eviction after a restart.
-    pub(in crate::store) fn note_use(&self) {
+    pub(in crate::store) fn persist_last_used(&self) {
         let last_used = self.last_used();
-        if self.noted_use.swap(last_used, Ordering::Relaxed) != last_used {
+        if self.persisted_last_used.swap(last_used, Ordering::Relaxed) != last_used {
             // One that has no record, or no directory any more, has nothing to be remembered.
-            let _ = layer_record::note_use(&self.dir, last_used);
+            let _ = layer_record::persist_last_used(&self.dir, last_used);
         }
     }
 
     pub(in crate::store) fn record_pin(&self) -> io::Result<()> {
-        self.settle_record(true)
+        self.write_record(true)
     }
 }

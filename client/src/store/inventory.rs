@@ -1,4 +1,4 @@
-//! What takes room in the store, and who leaves when there is none.
+//! What takes room in the store, and what is evicted when the room is full.
 
 use std::collections::HashMap;
 use std::io;
@@ -16,7 +16,7 @@ pub(super) const REMOVED: &str = ".removed-";
 
 /// What takes room.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct Inventory {
     pub(super) layers: Layers,
     pub(super) packs: Packs,
     /// Bytes set aside for what may become layers.
@@ -25,7 +25,7 @@ pub(super) struct Held {
     pub(super) evicted: Vec<Arc<StoredLayer>>,
 }
 
-impl Held {
+impl Inventory {
     /// Bytes that everything takes that is here: layers when they are complete.
     pub(super) fn bytes(&self) -> u64 {
         self.layers.bytes().saturating_add(self.packs.bytes())
@@ -55,7 +55,7 @@ impl Held {
                     self.packs.evict(pack)?;
                 }
                 (Some(layer), _) => {
-                    tracing::info!(content = %layer.content(), "evicted");
+                    tracing::info!(content = %layer.content(), "layer evicted");
                     self.layers.remove(layer.content())?;
                     self.evicted.push(layer);
                 }
@@ -75,7 +75,7 @@ pub(super) struct Layers {
     root: PathBuf,
     /// Directories of layers that have left. Freeing gigabytes takes time: the holder of the lock gives it
     /// back first.
-    rubbish: Vec<PathBuf>,
+    removed_dirs: Vec<PathBuf>,
     removals: u64,
 }
 
@@ -86,14 +86,14 @@ impl Layers {
             by_content: HashMap::new(),
             bytes: 0,
             root,
-            rubbish: Vec::new(),
+            removed_dirs: Vec::new(),
             removals: 0,
         }
     }
 
     /// What is to be deleted now.
-    pub(super) fn take_rubbish(&mut self) -> Vec<PathBuf> {
-        std::mem::take(&mut self.rubbish)
+    pub(super) fn take_removed_dirs(&mut self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.removed_dirs)
     }
 
     pub(super) fn get(&self, content: &ContentId) -> Option<&Arc<StoredLayer>> {
@@ -123,7 +123,7 @@ impl Layers {
     }
 
     /// Removes the layer here, and on the disk from where layers are: whole, whenever the process
-    /// ends. Its bytes become [rubbish](Self::take_rubbish).
+    /// ends. Its directory is [deleted later](Self::take_removed_dirs).
     pub(super) fn remove(&mut self, content: &ContentId) -> Result<(), StoreError> {
         let Some(layer) = self.by_content.get(content) else {
             return Ok(());
@@ -131,11 +131,11 @@ impl Layers {
         self.removals += 1;
         let away = self.root.join(format!("{REMOVED}{}", self.removals));
         match std::fs::rename(layer.dir(), &away) {
-            Ok(()) => self.rubbish.push(away),
+            Ok(()) => self.removed_dirs.push(away),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(StoreError::io(layer.dir(), error)),
         }
-        layer.note_dismissed();
+        layer.mark_removed();
         self.bytes -= layer.geometry().length();
         self.by_content.remove(content);
         Ok(())

@@ -36,22 +36,22 @@ impl Store {
         record.sealed = Some(small.sha256().clone());
         let refused = |source| StoreError::io(&self.packs, source);
         let frame = Frame::new(&record, small.bytes()).map_err(refused)?;
-        let reserved = self.change(|held| {
-            held.make_room(self.quota, frame.size())?;
-            held.packs.reserve(&frame).map_err(refused)
+        let reserved = self.change(|inventory| {
+            inventory.make_room(self.quota, frame.size())?;
+            inventory.packs.reserve(&frame).map_err(refused)
         })?;
         let (file, place) = (Arc::clone(&reserved.file), reserved.place);
         let written = file.write(&frame, place);
-        let mut held = self.lock();
+        let mut inventory = self.lock();
         if let Err(source) = written {
-            held.packs.give_back(&reserved);
+            inventory.packs.give_back(&reserved);
             return Err(StoreError::io(file.path(), source));
         }
-        let is_taken = held.packs.insert(record, reserved);
-        drop(held);
+        let is_taken = inventory.packs.insert(record, reserved);
+        drop(inventory);
         if !is_taken {
             // Another thread was faster. A restart must not find it twice.
-            let _ = file.forget(place);
+            let _ = file.mark_dead(place);
         }
         Ok(())
     }
@@ -99,8 +99,8 @@ impl Store {
 
     /// All small content.
     pub(crate) fn small_entries(&self) -> Vec<SmallEntry> {
-        let held = self.lock();
-        let packed = held.packs.iter();
+        let inventory = self.lock();
+        let packed = inventory.packs.iter();
         packed
             .map(|(content, packed)| SmallEntry {
                 content: content.clone(),
@@ -134,17 +134,20 @@ impl Store {
     pub(super) fn remove_small(&self, content: &ContentId) -> bool {
         let removed = self.lock().packs.remove(content);
         if let Some(packed) = &removed
-            && let Err(error) = packed.file.forget(packed.place)
+            && let Err(error) = packed.file.mark_dead(packed.place)
         {
-            tracing::warn!(%content, %error, "will be here again after a restart");
+            tracing::warn!(%content, %error, "removal of small content not recorded, a restart brings it back");
         }
         removed.is_some()
     }
 
     fn is_kept(&self, content: &ContentId, origin: &str) -> Result<bool, StoreError> {
-        let held = self.lock();
-        let layer = held.layers.get(content).map(|layer| layer.origin());
-        let packed = held.packs.get(content).map(|packed| packed.origin.as_str());
+        let inventory = self.lock();
+        let layer = inventory.layers.get(content).map(|layer| layer.origin());
+        let packed = inventory
+            .packs
+            .get(content)
+            .map(|packed| packed.origin.as_str());
         let Some(known) = layer.or(packed) else {
             return Ok(false);
         };
@@ -164,7 +167,7 @@ impl Store {
             .filter(|small| *small.sha256() == packed.sha256);
         // Nor is it damaged when it has just been removed.
         if small.is_none() && self.remove_small(content) {
-            tracing::error!(%content, pack = %packed.file.path().display(), "damaged: removed");
+            tracing::error!(%content, pack = %packed.file.path().display(), "damaged small content removed");
         }
         small
     }
@@ -265,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_bytes_are_given_to_nobody_and_named_by_an_audit() {
+    fn damaged_bytes_are_not_served_and_named_by_an_audit() {
         let dir = tempfile::tempdir().unwrap();
         let store = open(dir.path());
         let (first, second) = (small(1, 5000), small(2, 5000));
@@ -321,18 +324,18 @@ mod tests {
         {
             // The disk was full.
             let (frame, _) = frame_of(&first);
-            let mut held = store.lock();
-            let reserved = held.packs.reserve(&frame).unwrap();
-            held.packs.give_back(&reserved);
+            let mut inventory = store.lock();
+            let reserved = inventory.packs.reserve(&frame).unwrap();
+            inventory.packs.give_back(&reserved);
         }
         store.keep(&second, ORIGIN).unwrap();
         {
             // Two were as fast as each other.
             let (frame, record) = frame_of(&second);
-            let mut held = store.lock();
-            let reserved = held.packs.reserve(&frame).unwrap();
+            let mut inventory = store.lock();
+            let reserved = inventory.packs.reserve(&frame).unwrap();
             reserved.file.write(&frame, reserved.place).unwrap();
-            assert!(!held.packs.insert(record, reserved));
+            assert!(!inventory.packs.insert(record, reserved));
         }
         store.keep(&first, ORIGIN).unwrap();
         let bytes = store.bytes();
@@ -340,7 +343,7 @@ mod tests {
         let store = open(dir.path());
         assert!(kept(&store, &first) && kept(&store, &second));
         assert_eq!(store.bytes(), bytes);
-        store.discard(second.content()).unwrap();
+        store.remove(second.content()).unwrap();
         drop(store);
         assert!(!open(dir.path()).has_small(second.content()));
     }
@@ -363,9 +366,9 @@ mod tests {
         let (first, second) = (small(1, 100_000), small(2, 5000));
         store.keep(&first, ORIGIN).unwrap();
         store.keep(&second, ORIGIN).unwrap();
-        assert!(store.discard(first.content()).unwrap().is_none());
+        assert!(store.remove(first.content()).unwrap().is_none());
         assert!(matches!(
-            store.discard(first.content()),
+            store.remove(first.content()),
             Err(RemoveError::Absent)
         ));
         assert!(store.bytes() < 6000);
