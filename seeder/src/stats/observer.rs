@@ -18,9 +18,9 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::book::{Announced, Book, Naming, Opening, OwnSwarm, OwnTotals};
-use super::history_file::HistoryFile;
-use super::rows::Rows;
+use super::state::cluster_state::{Announced, Book, Naming, Opening, OwnSwarm, OwnTotals};
+use super::state::history_file::HistoryFile;
+use super::views::rows::Rows;
 
 /// How often the supernode looks at itself.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);

@@ -12,12 +12,12 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::job_rows::{self, JobKey};
 use super::listing::{Choice, NodeKey, Page, PartKey, SwarmKey};
-use super::observer::Statistics;
 use super::rows::{self, Edge, NodeParts, NodeRow, PartRow, PieceMapView, SwarmRow};
 use super::schema::Id;
-use super::traffic::{Chart, Span, TrafficBytes, TrafficRate};
-use super::web::Web;
 use crate::preheat::jobs::JobId;
+use crate::stats::observer::Statistics;
+use crate::stats::state::traffic::{Chart, Span, TrafficBytes, TrafficRate};
+use crate::stats::web::Web;
 
 /// Supernodes that are shown at most: what members report is bounded, what all of them say is not.
 const MAX_SUPERNODES: usize = 64;
@@ -53,7 +53,7 @@ pub(crate) enum ViewError {
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default)]
 #[into_params(parameter_in = Query)]
-pub(super) struct SpanChoice {
+pub(in crate::stats) struct SpanChoice {
     /// How far back the chart looks; live is ten minutes.
     #[param(inline)]
     span: Span,
@@ -123,7 +123,7 @@ fn json(answer: &impl Serialize) -> Result<Value, ViewError> {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Totals {
+pub(in crate::stats) struct Totals {
     version: &'static str,
     uptime_seconds: u64,
     /// Layers on this supernode.
@@ -186,7 +186,7 @@ fn totals(web: &Web, now: Instant, span: Span) -> Totals {
 
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Swarm)]
-pub(super) struct SwarmView {
+pub(in crate::stats) struct SwarmView {
     #[serde(flatten)]
     row: SwarmRow,
     /// What this supernode sent of it.
@@ -235,7 +235,7 @@ fn swarm(
 
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Node)]
-pub(super) struct NodeView {
+pub(in crate::stats) struct NodeView {
     #[serde(flatten)]
     row: NodeRow,
     /// Since the node's program started.
@@ -286,7 +286,7 @@ fn node(
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Cluster {
+pub(in crate::stats) struct Cluster {
     version: &'static str,
     #[schema(value_type = Id)]
     peer_id: PeerId,

@@ -8,9 +8,9 @@ use flotilla_torrents::{InfoHash, PeerId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::book::{Book, Member, NodeEntry, SwarmEntry};
 use super::schema::Id;
-use super::traffic::TrafficBytes;
+use crate::stats::state::cluster_state::{Book, Member, NodeEntry, SwarmEntry};
+use crate::stats::state::traffic::TrafficBytes;
 
 /// Transfers between peers, at most.
 const MAX_EDGES: usize = 200;

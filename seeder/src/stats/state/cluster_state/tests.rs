@@ -1,8 +1,8 @@
 use flotilla_cluster::messages::node_report::ServedBy;
 use proptest::prelude::*;
 
-use super::super::rows::{Rows, SwarmPhase, edges, piece_map, swarm_row};
 use super::*;
+use crate::stats::views::rows::{Rows, SwarmPhase, edges, piece_map, swarm_row};
 
 const SWARM: InfoHash = InfoHash::from_bytes([7; 20]);
 const MIB: u64 = 1 << 20;

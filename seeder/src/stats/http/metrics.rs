@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use flotilla_cluster::exposition::{Exposition, Kind};
 
-use super::Statistics;
-use super::rows::SwarmPhase;
+use crate::stats::Statistics;
+use crate::stats::views::rows::SwarmPhase;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -65,7 +65,7 @@ pub(crate) fn supernode(statistics: &Statistics, now: Instant) -> String {
             ("phase", "elsewhere", phase(SwarmPhase::Elsewhere)),
         ],
     );
-    let sum = |of: fn(&super::rows::SwarmRow) -> u32| -> u64 {
+    let sum = |of: fn(&crate::stats::views::rows::SwarmRow) -> u32| -> u64 {
         rows.swarms.iter().map(|row| u64::from(of(row))).sum()
     };
     out.labelled(

@@ -18,11 +18,11 @@ use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::{IntoParams, IntoResponses};
 
-use super::schema::{Refused, failure, parameter};
-use super::traffic::Span;
-use super::view::{SpanChoice, View, ViewError};
-use super::web::Web;
 use crate::reply::refusal;
+use crate::stats::state::traffic::Span;
+use crate::stats::views::schema::{Refused, failure, parameter};
+use crate::stats::views::view::{SpanChoice, View, ViewError};
+use crate::stats::web::Web;
 
 const UPDATE_INTERVAL: Duration = Duration::from_secs(1);
 /// A stream takes less than this many bytes a second, whatever it shows.
@@ -33,7 +33,7 @@ struct Streaming {
     view: View,
     shutdown: CancellationToken,
     next: tokio::time::Instant,
-    /// One of [`MAX_STREAMS`](super::web::MAX_STREAMS).
+    /// One of [`MAX_STREAMS`](crate::stats::web::MAX_STREAMS).
     _permit: OwnedSemaphorePermit,
 }
 

@@ -13,10 +13,10 @@ use utoipa::ToSchema;
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
 use super::listing::Row;
-use super::observer::ROWS_LIVE;
 use crate::preheat::Preheat;
 use crate::preheat::jobs::{JobId, JobRecord, Jobs, Outcome};
 use crate::preheat::orders::Deliveries;
+use crate::stats::observer::ROWS_LIVE;
 
 /// Images of a job that its row names.
 const MAX_IMAGES: usize = 8;
