@@ -35,7 +35,7 @@ pub struct TrackerConfig {
     /// Peers handed out when the peer names no number; default 50.
     pub default_numwant: u32,
     /// Peers handed out at most; default 200: 1.2 KiB.
-    pub most_peers: u32,
+    pub max_peers: u32,
     /// Peers in one swarm; default 20,000. Further ones are served and not remembered.
     pub swarm_cap: usize,
     /// Swarms; default 100,000.
@@ -51,7 +51,7 @@ impl Default for TrackerConfig {
             stranger_expiry: Duration::from_secs(15 * 60),
             strangers_per_address: 64,
             default_numwant: 50,
-            most_peers: 200,
+            max_peers: 200,
             swarm_cap: 20_000,
             swarms_cap: 100_000,
         }
@@ -180,7 +180,7 @@ impl Membership {
         let wanted = request
             .numwant
             .unwrap_or(config.default_numwant)
-            .min(config.most_peers);
+            .min(config.max_peers);
         let candidates = swarm.peers.iter().filter(|(peer, member)| {
             **peer != request.peer_id
                 && (!trusted || request.left > 0 || member.left > 0)

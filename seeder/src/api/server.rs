@@ -188,14 +188,14 @@ impl Strangers {
 
 impl Visit {
     /// It has shown the join token: it may stay.
-    pub(crate) fn is_member_s(&self) {
+    pub(crate) fn mark_member(&self) {
         self.strangers.lock().connections.remove(&self.number);
     }
 }
 
 impl Drop for Visit {
     fn drop(&mut self) {
-        self.is_member_s();
+        self.mark_member();
     }
 }
 
@@ -225,7 +225,7 @@ mod tests {
                 .extensions()
                 .get::<Arc<Visit>>()
                 .unwrap()
-                .is_member_s();
+                .mark_member();
         };
         let address = async |ConnectInfo(remote): ConnectInfo<SocketAddr>| remote.ip().to_string();
         let (asked, answers) = (Arc::new(Notify::new()), Arc::new(Notify::new()));

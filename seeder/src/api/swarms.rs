@@ -22,9 +22,9 @@ use futures_util::{Stream, StreamExt as _, stream};
 use tracing::field::Empty;
 
 use crate::api::state::Api;
-use crate::public::torrents as open_torrents;
+use crate::public::torrents as public_torrents;
 use crate::reply::refusal;
-use crate::swarms::offers::NotTaken;
+use crate::swarms::offers::TakeError;
 use crate::swarms::sealed_torrent;
 
 /// An open request carries credentials of up to 16 KiB each.
@@ -51,10 +51,10 @@ pub(super) fn routes() -> Router<Arc<Api>> {
 async fn hello(State(api): State<Arc<Api>>) -> Json<Hello> {
     Json(Hello {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        peer_id: api.openings.engine.peer_id(),
+        peer_id: api.opener.engine.peer_id(),
         ticket_key: api.ticket_key,
-        peer_port: api.openings.peer_port,
-        shared_origins: api.openings.engine.store().shared_origins(),
+        peer_port: api.opener.peer_port,
+        shared_origins: api.opener.engine.store().shared_origins(),
     })
 }
 
@@ -67,10 +67,10 @@ async fn open(
 ) -> Response {
     let span = traced_open(&request, &headers);
     let opening = tokio::spawn(trace::within(span, async move {
-        let answer = api.openings.open(&request).await;
+        let answer = api.opener.open(&request).await;
         note_answer(&answer);
         api.web.statistics.note_open(&request, &answer);
-        open_torrents::note_open(&api, &request, &answer).await;
+        public_torrents::note_open(&api, &request, &answer).await;
         serde_json::to_vec(&answer).unwrap_or_default()
     }));
     let body = stream::unfold(Some(opening), |opening| async {
@@ -213,17 +213,17 @@ async fn take(
         Ok(swarm) => swarm,
         Err(refused) => return *refused,
     };
-    match api.openings.take(&swarm, body.into_data_stream()).await {
+    match api.opener.take(&swarm, body.into_data_stream()).await {
         Ok(()) => Json(serde_json::json!({})).into_response(),
         Err(error) => {
             tracing::warn!(%swarm, %error, "a blob that was offered is not taken");
             let status = match error {
-                NotTaken::NotOffered => StatusCode::NOT_FOUND,
-                NotTaken::Busy | NotTaken::Stopping => StatusCode::SERVICE_UNAVAILABLE,
-                NotTaken::Silent => StatusCode::REQUEST_TIMEOUT,
-                NotTaken::BrokeOff(_) | NotTaken::Length(_) => StatusCode::BAD_REQUEST,
-                NotTaken::Spool(SpoolError::OtherBytes { .. }) => StatusCode::UNPROCESSABLE_ENTITY,
-                NotTaken::Spool(_) => StatusCode::INSUFFICIENT_STORAGE,
+                TakeError::NotOffered => StatusCode::NOT_FOUND,
+                TakeError::Busy | TakeError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+                TakeError::Silent => StatusCode::REQUEST_TIMEOUT,
+                TakeError::BrokeOff(_) | TakeError::Length(_) => StatusCode::BAD_REQUEST,
+                TakeError::Spool(SpoolError::OtherBytes { .. }) => StatusCode::UNPROCESSABLE_ENTITY,
+                TakeError::Spool(_) => StatusCode::INSUFFICIENT_STORAGE,
             };
             refusal(status, &error.to_string())
         }
@@ -243,7 +243,7 @@ async fn torrent(
         return refusal(StatusCode::CONFLICT, "the piece map still grows");
     }
     match sealed_torrent(&handle.piece_map(), &handle) {
-        Ok(torrent) => open_torrents::torrent_response(&torrent),
+        Ok(torrent) => public_torrents::torrent_response(&torrent),
         Err(reason) => refusal(StatusCode::CONFLICT, &reason),
     }
 }
@@ -251,7 +251,7 @@ async fn torrent(
 /// The swarm that a member with a ticket names.
 fn admitted(api: &Api, swarm: &str, headers: &HeaderMap) -> Result<SwarmHandle, Box<Response>> {
     let swarm = admitted_to(api, swarm, headers)?;
-    api.openings
+    api.opener
         .running(&swarm)
         .ok_or_else(|| Box::new(refusal(StatusCode::NOT_FOUND, "no such swarm here")))
 }

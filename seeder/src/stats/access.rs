@@ -57,9 +57,9 @@ impl Access {
         bearer.is_some_and(|token| self.is_token(token)) || self.has_cookie(headers, unix_now())
     }
 
-    pub(super) fn is_token(&self, shown: &str) -> bool {
-        let shown: [u8; 32] = Sha256::digest(shown).into();
-        self.tokens.contains(&shown)
+    pub(super) fn is_token(&self, token: &str) -> bool {
+        let hash: [u8; 32] = Sha256::digest(token).into();
+        self.tokens.contains(&hash)
     }
 
     /// `EXPIRY.SIGNATURE`.

@@ -7,9 +7,9 @@
 pub(crate) mod api;
 mod event_log;
 mod follower;
-mod glances;
 mod job;
 mod job_files;
+mod queries;
 mod record;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use self::event_log::Room;
 use self::job::Job;
 use self::job_files::JobFiles;
-pub(crate) use self::record::{JobId, JobRecord, JobState, Outcome};
+pub(crate) use self::record::{JobId, JobOutcome, JobRecord, JobState};
 use flotilla_cluster::unix_now;
 
 use super::orders::Orders;
@@ -290,7 +290,7 @@ impl Jobs {
             0 => first.to_owned(),
             more => format!("{first} and {more} more"),
         };
-        let outcome = |node: Option<String>, error: Option<String>| Outcome {
+        let outcome = |node: Option<String>, error: Option<String>| JobOutcome {
             image: image.clone(),
             digest: None,
             url: None,
@@ -403,7 +403,7 @@ fn note(record: &mut JobRecord, outcome: StepOutcome) {
             image,
             digest,
             reason,
-        } => record.add(Outcome {
+        } => record.add(JobOutcome {
             image,
             digest,
             url: None,

@@ -44,7 +44,7 @@ struct Streaming {
 #[utoipa::path(
     get,
     path = "/api/v1/events",
-    params(Shown, SpanChoice),
+    params(ViewChoice, SpanChoice),
     responses(
         (status = 200, description = "The answer.", body = String, content_type = "text/event-stream"),
         Refused,
@@ -80,9 +80,9 @@ pub(crate) async fn stream(State(web): State<Arc<Web>>, uri: Uri) -> Response {
 }
 
 /// What a stream shows.
-struct Shown;
+struct ViewChoice;
 
-impl IntoParams for Shown {
+impl IntoParams for ViewChoice {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let text = || ObjectBuilder::new().schema_type(Type::String);
         vec![
@@ -127,11 +127,11 @@ fn event(web: &Web, view: &View, now: Instant) -> String {
         View::Totals(span) => View::Totals(*span),
         _ => View::Totals(Span::Live),
     };
-    let shown = match view {
+    let data = match view {
         View::Totals(_) => Ok(serde_json::Value::Null),
         other => other.answer(web, now),
     };
-    let message = match (totals.answer(web, now), shown) {
+    let message = match (totals.answer(web, now), data) {
         (Ok(totals), Ok(view)) => json!({ "totals": totals, "view": view }),
         (Ok(totals), Err(ViewError::Unknown)) => {
             json!({ "totals": totals, "view": null, "error": ViewError::Unknown.to_string() })

@@ -32,7 +32,7 @@ pub(in crate::stats) async fn viewers_only(
     if web.access.may_see(remote, request.version(), headers) {
         // A page stays open: it is no stranger that others may push out.
         if let Some(visit) = request.extensions().get::<Arc<Visit>>() {
-            visit.is_member_s();
+            visit.mark_member();
         }
         return next.run(request).await;
     }

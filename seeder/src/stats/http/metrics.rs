@@ -16,9 +16,9 @@ pub(crate) fn supernode(statistics: &Statistics, now: Instant) -> String {
     let version = [("version", VERSION, 1)];
     let help = "The version that runs.";
     out.labelled(Kind::Gauge, "flotilla_supernode_build_info", help, version);
-    let (own, traffic, uptime) = statistics.with(|book| {
-        let uptime = now.saturating_duration_since(book.started).as_secs();
-        (book.own.clone(), book.history.since_start(), uptime)
+    let (own, traffic, uptime) = statistics.with(|cluster| {
+        let uptime = now.saturating_duration_since(cluster.started).as_secs();
+        (cluster.own.clone(), cluster.history.since_start(), uptime)
     });
     out.single(
         Kind::Gauge,

@@ -14,7 +14,7 @@ use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
 use super::listing::Row;
 use crate::preheat::Preheat;
-use crate::preheat::jobs::{JobId, JobRecord, Jobs, Outcome};
+use crate::preheat::jobs::{JobId, JobOutcome, JobRecord, Jobs};
 use crate::preheat::orders::Deliveries;
 use crate::stats::observer::ROWS_LIVE;
 
@@ -229,7 +229,7 @@ struct OutcomeRow {
 }
 
 impl OutcomeRow {
-    fn of(outcome: &Outcome) -> Self {
+    fn of(outcome: &JobOutcome) -> Self {
         Self {
             image: outcome.image.clone(),
             digest: outcome.digest.clone(),
@@ -242,7 +242,7 @@ impl OutcomeRow {
 /// The job that is called so.
 pub(crate) fn job(jobs: &Jobs, id: JobId) -> Option<JobView> {
     let deliveries = jobs.orders().progress(id);
-    jobs.glance(id, |record, asked| {
+    jobs.with_job(id, |record, asked| {
         let row = JobRow {
             images: Images {
                 asked: Arc::clone(asked),
@@ -285,7 +285,7 @@ impl JobList {
                 Arc::clone(rows)
             }
             _ => {
-                let made = Arc::new(self.jobs.glances(JobRow::of));
+                let made = Arc::new(self.jobs.with_jobs(JobRow::of));
                 *rows = Some((now, Arc::clone(&made)));
                 made
             }
