@@ -1,5 +1,8 @@
 //! `flotilla`: delivers container images and large files to many machines at once.
 
+// Doc comments of options are help texts: brackets mean what may be left out, and URLs stand bare.
+#![allow(rustdoc::broken_intra_doc_links, rustdoc::bare_urls)]
+
 mod cli;
 mod commands;
 mod config;

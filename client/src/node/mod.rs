@@ -136,7 +136,7 @@ impl Node {
         self.open_for(request, &[]).await
     }
 
-    /// The same of a layer that belongs to these images, as people name them; supernodes show them.
+    /// Opens a layer that belongs to these images, as people name them; supernodes show them.
     ///
     /// # Errors
     /// As [`open`](Self::open). Cancel safe.
@@ -200,7 +200,7 @@ impl Node {
         self.held(&ContentId::blob(digest), url).await
     }
 
-    /// The same of any content.
+    /// Any content that this node has.
     pub(crate) async fn held(&self, content: &ContentId, url: &Url) -> Option<Layer> {
         if let Ok(Some(small)) = self.0.engine.small(content, &(self.0.origin_of)(url)).await {
             return Some(Layer::new(Content::Small(small)));

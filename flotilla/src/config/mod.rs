@@ -2,7 +2,7 @@
 //!
 //! [`section`] says where an option stands and what follows from it. [`file`](mod@file) reads the
 //! file, [`given`] the flags and the environment, [`in_force`] puts one over the other.
-//! [`reference`] writes the documentation.
+//! [`reference`](mod@reference) writes the documentation.
 
 mod common;
 mod dragonfly_conf;

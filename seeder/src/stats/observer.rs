@@ -50,7 +50,7 @@ impl Statistics {
         }))
     }
 
-    /// Goes on with the traffic of the last week where an earlier supernode stopped. Blocks on the
+    /// Continues the traffic of the last week where an earlier supernode stopped. Blocks on the
     /// disk.
     pub(crate) fn recall(&self, file: &HistoryFile) {
         if let Some((past, ago)) = file.load(unix_now()) {

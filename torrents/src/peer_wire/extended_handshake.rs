@@ -33,7 +33,7 @@ pub struct ExtendedHandshake {
     pub metadata_size: Option<u32>,
     /// The receiver's address as the sender sees it.
     pub yourip: Option<IpAddr>,
-    /// A [`flotilla_cluster::SignedTicket`] (our own key).
+    /// A `SignedTicket` of the cluster (our own key).
     pub fl_ticket: Option<Vec<u8>>,
     /// The longest block in bytes that the sender serves (our own key). Stock clients serve 16 KiB.
     pub fl_block: Option<u32>,

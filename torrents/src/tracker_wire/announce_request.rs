@@ -79,7 +79,7 @@ pub struct AnnounceRequest {
     pub no_peer_id: bool,
     /// Proves that it is the same peer at another address (BEP 7).
     pub key: Option<String>,
-    /// A [`flotilla_cluster::SignedTicket`] in text form (our own parameter).
+    /// A `SignedTicket` of the cluster in text form (our own parameter).
     pub ticket: Option<String>,
 }
 
