@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
+use flotilla_cluster::messages::paths;
 
 use crate::api::server::Visit;
 use crate::api::state::Api;
@@ -31,7 +32,7 @@ pub(crate) fn router(api: &Arc<Api>, triggers: Triggers) -> Router {
         ));
     Router::new()
         .route(
-            "/v1/health",
+            paths::HEALTH,
             get(async || Json(serde_json::json!({ "status": "ok" }))),
         )
         .merge(api.tracker.router())

@@ -5,22 +5,21 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Json, Path, State};
+use axum::extract::{DefaultBodyLimit, Json, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
 use flotilla_client::{SpoolError, SwarmHandle, SwarmState};
-use flotilla_cluster::SignedTicket;
+use flotilla_cluster::messages::paths;
 use flotilla_cluster::messages::swarms::{
     Hello, OpenRequest, OpenResponse, PieceHashes, SwarmEvent,
 };
 use flotilla_cluster::trace;
-use flotilla_cluster::unix_now;
-use flotilla_torrents::InfoHash;
 use futures_util::{Stream, StreamExt as _, stream};
 use tracing::field::Empty;
 
+use crate::api::admitted::{Admitted, AdmittedTo};
 use crate::api::state::Api;
 use crate::public::torrents as public_torrents;
 use crate::reply::refusal;
@@ -33,19 +32,18 @@ const MAX_REQUEST_BYTES: usize = 64 * 1024;
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// White space in front of an answer that waits for the source.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_millis(500);
-const TICKET: &str = "x-flotilla-ticket";
 
 /// For members.
 pub(super) fn routes() -> Router<Arc<Api>> {
     Router::new()
-        .route("/v1/hello", get(hello))
+        .route(paths::HELLO, get(hello))
         .route(
-            "/v1/swarms",
+            paths::SWARMS,
             post(open).layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES)),
         )
-        .route("/v1/swarms/{swarm}/events", get(events))
-        .route("/v1/swarms/{swarm}/content", get(content).put(take))
-        .route("/v1/swarms/{swarm}/torrent", get(torrent))
+        .route(paths::SWARM_EVENTS, get(events))
+        .route(paths::SWARM_CONTENT, get(content).put(take))
+        .route(paths::SWARM_TORRENT, get(torrent))
 }
 
 async fn hello(State(api): State<Arc<Api>>) -> Json<Hello> {
@@ -97,8 +95,8 @@ fn traced_open(request: &OpenRequest, headers: &HeaderMap) -> tracing::Span {
         otel.name = "POST /v1/swarms",
         otel.kind = "server",
         http.request.method = "POST",
-        http.route = "/v1/swarms",
-        url.path = "/v1/swarms",
+        http.route = paths::SWARMS,
+        url.path = paths::SWARMS,
         // Refusals are told in the body.
         http.response.status_code = i64::from(StatusCode::OK.as_u16()),
         flotilla.digest = Empty,
@@ -121,15 +119,7 @@ fn note_answer(answer: &OpenResponse) {
     trace::current().record("flotilla.opened", opened);
 }
 
-async fn events(
-    State(api): State<Arc<Api>>,
-    Path(swarm): Path<String>,
-    headers: HeaderMap,
-) -> Response {
-    let handle = match admitted(&api, &swarm, &headers) {
-        Ok(handle) => handle,
-        Err(refused) => return *refused,
-    };
+async fn events(AdmittedTo(handle): AdmittedTo) -> Response {
     let lines = event_stream(handle).map(|event| {
         let mut line = serde_json::to_vec(&event).unwrap_or_default();
         line.push(b'\n');
@@ -181,15 +171,7 @@ fn event_stream(handle: SwarmHandle) -> impl Stream<Item = SwarmEvent> + Send {
 }
 
 /// Small content, whole, as soon as it was compared with its digest.
-async fn content(
-    State(api): State<Arc<Api>>,
-    Path(swarm): Path<String>,
-    headers: HeaderMap,
-) -> Response {
-    let handle = match admitted(&api, &swarm, &headers) {
-        Ok(handle) => handle,
-        Err(refused) => return *refused,
-    };
+async fn content(AdmittedTo(handle): AdmittedTo) -> Response {
     let mut status = handle.watch();
     let settled =
         status.wait_for(|status| status.complete || matches!(status.state, SwarmState::Void(_)));
@@ -203,16 +185,7 @@ async fn content(
 }
 
 /// A blob that was offered; 200 when it is complete here.
-async fn take(
-    State(api): State<Arc<Api>>,
-    Path(swarm): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    let swarm = match admitted_to(&api, &swarm, &headers) {
-        Ok(swarm) => swarm,
-        Err(refused) => return *refused,
-    };
+async fn take(State(api): State<Arc<Api>>, Admitted(swarm): Admitted, body: Body) -> Response {
     match api.opener.take(&swarm, body.into_data_stream()).await {
         Ok(()) => Json(serde_json::json!({})).into_response(),
         Err(error) => {
@@ -230,52 +203,12 @@ async fn take(
     }
 }
 
-async fn torrent(
-    State(api): State<Arc<Api>>,
-    Path(swarm): Path<String>,
-    headers: HeaderMap,
-) -> Response {
-    let handle = match admitted(&api, &swarm, &headers) {
-        Ok(handle) => handle,
-        Err(refused) => return *refused,
-    };
+async fn torrent(AdmittedTo(handle): AdmittedTo) -> Response {
     if !matches!(handle.status().state, SwarmState::Sealed(_)) {
         return refusal(StatusCode::CONFLICT, "the piece map still grows");
     }
     match sealed_torrent(&handle.piece_map(), &handle) {
         Ok(torrent) => public_torrents::torrent_response(&torrent),
         Err(reason) => refusal(StatusCode::CONFLICT, &reason),
-    }
-}
-
-/// The swarm that a member with a ticket names.
-fn admitted(api: &Api, swarm: &str, headers: &HeaderMap) -> Result<SwarmHandle, Box<Response>> {
-    let swarm = admitted_to(api, swarm, headers)?;
-    api.opener
-        .running(&swarm)
-        .ok_or_else(|| Box::new(refusal(StatusCode::NOT_FOUND, "no such swarm here")))
-}
-
-/// The name of the swarm that the shown ticket is for.
-fn admitted_to(api: &Api, swarm: &str, headers: &HeaderMap) -> Result<InfoHash, Box<Response>> {
-    let refuse = |status, error: &str| Box::new(refusal(status, error));
-    let swarm: InfoHash = swarm.parse().map_err(|_| {
-        refuse(
-            StatusCode::BAD_REQUEST,
-            "a swarm is named by 40 hexadecimal digits",
-        )
-    })?;
-    let shown = headers.get(TICKET).and_then(|value| value.to_str().ok());
-    let ticket: Option<SignedTicket> = shown.and_then(|text| text.parse().ok());
-    let admits = |ticket: &SignedTicket| {
-        api.ticket_key
-            .verify_any_peer(ticket, unix_now(), swarm)
-            .is_ok()
-    };
-    if ticket.as_ref().is_some_and(admits) {
-        Ok(swarm)
-    } else {
-        let error = "no valid ticket for this swarm";
-        Err(refuse(StatusCode::FORBIDDEN, error))
     }
 }

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get, post};
 use bytes::Bytes;
 use flotilla_client::SwarmState;
+use flotilla_cluster::messages::paths;
 use flotilla_cluster::messages::swarms::{OpenRequest, OpenResponse, RegisteredTorrent};
 use flotilla_torrents::{ContentId, Digest, InfoHash, Metainfo};
 use url::Url;
@@ -26,8 +27,8 @@ const MAX_INGEST: Duration = Duration::from_secs(60 * 60);
 pub(crate) fn members_routes() -> Router<Arc<Api>> {
     let register = post(register).layer(DefaultBodyLimit::max(Metainfo::MAX_BYTES));
     Router::new()
-        .route("/v1/torrents", register)
-        .route("/v1/torrents/{info_hash}", delete(unregister))
+        .route(paths::TORRENTS, register)
+        .route(paths::TORRENT, delete(unregister))
 }
 
 /// For all clients: the torrents of public layers.

@@ -8,6 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use bytes::Bytes;
+use flotilla_cluster::messages::paths;
 use flotilla_cluster::messages::preheats::{PreheatEvent, PreheatRequest};
 use futures_util::{StreamExt as _, stream};
 
@@ -22,9 +23,9 @@ const MAX_LISTED: usize = 1000;
 /// The routes; the code that mounts them lets members of the cluster through only.
 pub(crate) fn router(jobs: Jobs) -> Router {
     Router::new()
-        .route("/v1/preheat-jobs", get(list).post(submit))
-        .route("/v1/preheat-jobs/{id}", get(show).delete(cancel))
-        .route("/v1/preheat-jobs/{id}/events", get(events))
+        .route(paths::PREHEAT_JOBS, get(list).post(submit))
+        .route(paths::PREHEAT_JOB, get(show).delete(cancel))
+        .route(paths::PREHEAT_JOB_EVENTS, get(events))
         .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
         .with_state(jobs)
 }

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use bytes::Bytes;
 use flotilla_cluster::messages::orders::{OpenOrdered, OrderEvent, OrderOutcome, TakeOrders};
+use flotilla_cluster::messages::paths;
 use flotilla_cluster::messages::swarms::OpenResponse;
 use futures_util::{StreamExt as _, stream};
 
@@ -23,9 +24,9 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// For members.
 pub(crate) fn router(jobs: Jobs) -> Router {
     Router::new()
-        .route("/v1/orders", post(take))
-        .route("/v1/orders/{job}/swarms", post(open))
-        .route("/v1/orders/{job}/outcomes", post(note))
+        .route(paths::ORDERS, post(take))
+        .route(paths::ORDERED_SWARMS, post(open))
+        .route(paths::ORDER_OUTCOMES, post(note))
         .with_state(jobs)
 }
 
