@@ -38,6 +38,10 @@ use crate::swarms::SwarmOpener;
 const SAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a supernode needs to know.
+///
+/// # Defaults
+/// [`new`](Self::new) takes what has none. The others: no tokens, no limits, no shared registries, no
+/// token services, the platform's certificate authorities, nothing public, no logins of its own.
 #[derive(Clone, Debug)]
 pub struct SupernodeConfig {
     /// Where layers and the ticket key are kept.
@@ -63,6 +67,25 @@ pub struct SupernodeConfig {
     pub open_repositories: Vec<OpenRepository>,
     /// Registries that it turns to in its own name, and how it logs in there.
     pub logins: LoginConfig,
+}
+
+impl SupernodeConfig {
+    /// A supernode that keeps layers of up to `cache_quota` bytes in `data_dir`.
+    pub fn new(data_dir: impl Into<PathBuf>, cache_quota: u64) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            join_token: None,
+            stats_token: None,
+            cache_quota,
+            upload_rate: None,
+            registry_rate: None,
+            shared_registries: Vec::new(),
+            token_certificates: Vec::new(),
+            registry_tls: RegistryTls::default(),
+            open_repositories: Vec::new(),
+            logins: LoginConfig::default(),
+        }
+    }
 }
 
 /// A supernode that has started.

@@ -16,8 +16,6 @@ use axum::response::IntoResponse as _;
 use flotilla_client::peers::trackers::{TrackerError, TrackerTiers};
 use flotilla_client::{ContentRequest, Node, NodeConfig};
 use flotilla_cluster::{register_torrent, tracker_url, unregister_torrent};
-use flotilla_registry::login::LoginConfig;
-use flotilla_registry::tls::RegistryTls;
 use flotilla_seeder::{Supernode, SupernodeConfig};
 use flotilla_torrents::tracker_wire::{
     AddressFamily, AnnounceEvent, AnnounceRequest, ConnectionId, ScrapeRequest, ScrapeResponse,
@@ -105,17 +103,9 @@ impl Cluster {
     async fn start(dir: &Path, open: &[String]) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let config = SupernodeConfig {
-            data_dir: dir.to_owned(),
             join_token: Some(TOKEN.to_owned()),
-            stats_token: None,
-            cache_quota: 1 << 30,
-            upload_rate: None,
-            registry_rate: None,
-            shared_registries: Vec::new(),
-            token_certificates: Vec::new(),
-            registry_tls: RegistryTls::default(),
             open_repositories: open.iter().map(|listed| listed.parse().unwrap()).collect(),
-            logins: LoginConfig::default(),
+            ..SupernodeConfig::new(dir, 1 << 30)
         };
         let api = TcpListener::bind((LOOPBACK, 0)).await.unwrap();
         let peers = TcpListener::bind((LOOPBACK, 0)).await.unwrap();
