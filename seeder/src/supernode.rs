@@ -127,7 +127,7 @@ impl Supernode {
         };
         let engine = Engine::start(&engine_config, peers, shutdown.clone())?;
         if let Err(error) = control::offer(&engine, None) {
-            tracing::warn!(%error, "no control socket: `flotilla cache` needs the supernode stopped");
+            tracing::warn!(%error, "control socket not opened: `flotilla cache` works only while the supernode is stopped");
         }
         let shared = config.shared_registries.iter().map(origin_of);
         engine.store().share_origins(shared);

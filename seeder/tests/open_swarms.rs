@@ -78,9 +78,9 @@ async fn registry() -> SocketAddr {
             return StatusCode::NOT_FOUND.into_response();
         };
         if headers.contains_key(header::RANGE) {
-            let told = format!("bytes 0-0/{}", bytes.len());
-            let told = [(header::CONTENT_RANGE, told)];
-            return (StatusCode::PARTIAL_CONTENT, told, vec![bytes[0]]).into_response();
+            let range = format!("bytes 0-0/{}", bytes.len());
+            let headers = [(header::CONTENT_RANGE, range)];
+            return (StatusCode::PARTIAL_CONTENT, headers, vec![bytes[0]]).into_response();
         }
         bytes.into_response()
     };
@@ -448,19 +448,19 @@ async fn a_layer_is_for_strangers_when_it_came_from_an_open_repository() {
     ];
     assert_eq!(torrent.announce(), expected);
     let mut tiers = TrackerTiers::new(torrent.announce());
-    let told = tiers.announce(&announce(swarm, 1, 5)).await.unwrap();
-    assert_eq!(told.peers, [cluster.peers]);
-    let told = cluster
+    let answer = tiers.announce(&announce(swarm, 1, 5)).await.unwrap();
+    assert_eq!(answer.peers, [cluster.peers]);
+    let answer = cluster
         .over_udp()
         .announce(&announce(swarm, 1, 5))
         .await
         .unwrap();
-    assert_eq!((told.peers, told.complete), (vec![cluster.peers], 1));
+    assert_eq!((answer.peers, answer.complete), (vec![cluster.peers], 1));
     assert_eq!(cluster.scrape(&[swarm]).await.0[0].complete, 1);
     let answer = cluster.handshake(swarm).await.expect("a handshake");
     assert_eq!(&answer[28..48], swarm.as_bytes());
 
-    // A closed layer is not told from one that is not here.
+    // A closed layer and a missing one give the same answer.
     let absent = DigestHasher::sha256_of(b"absent");
     let nothing = cluster.torrent(&absent).await;
     assert_eq!(nothing.0, 404);

@@ -93,8 +93,9 @@ impl Registry {
         let from = match range.as_deref() {
             Some("bytes=0-0") => {
                 self.probes.fetch_add(1, Ordering::SeqCst);
-                let told = (header::CONTENT_RANGE, format!("bytes 0-0/{total}"));
-                return (StatusCode::PARTIAL_CONTENT, [told], self.body.slice(..1)).into_response();
+                let range = (header::CONTENT_RANGE, format!("bytes 0-0/{total}"));
+                return (StatusCode::PARTIAL_CONTENT, [range], self.body.slice(..1))
+                    .into_response();
             }
             Some(range) => range["bytes=".len()..range.len() - 1].parse().unwrap(),
             None => 0,
@@ -136,7 +137,7 @@ impl Registry {
         } else {
             Body::from(rest)
         };
-        let told = [
+        let headers = [
             (header::CONTENT_LENGTH, (total - from).to_string()),
             (
                 header::CONTENT_RANGE,
@@ -149,7 +150,7 @@ impl Registry {
         } else {
             StatusCode::PARTIAL_CONTENT
         };
-        (status, told, body).into_response()
+        (status, headers, body).into_response()
     }
 }
 

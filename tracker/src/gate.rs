@@ -12,7 +12,7 @@ pub enum Admission {
     Open,
     /// It has shown a ticket.
     Member,
-    /// It may not; the reason is told.
+    /// It may not; the reason goes into the answer.
     Refused(String),
 }
 

@@ -84,7 +84,7 @@ impl Tracker {
         Ok(handed_out)
     }
 
-    /// The counts of a swarm, if it is open; what is closed is not told from what is not there.
+    /// The counts of a swarm, if it is open; a closed swarm and a missing one give the same answer.
     pub(crate) fn scrape(&self, swarm: InfoHash) -> Option<ScrapeEntry> {
         if !self.gate.is_open(&swarm) {
             return None;
@@ -177,13 +177,13 @@ mod tests {
                 .unwrap();
         }
         for (numwant, expected) in [(None, 3), (Some(100), 3), (Some(2), 2)] {
-            let told = tracker
+            let handed_out = tracker
                 .announce(remote, &leecher(50, numwant), None)
                 .unwrap();
-            assert_eq!(told.response.peers.len(), expected, "{numwant:?}");
-            assert_eq!(told.peer_ids.len(), expected, "{numwant:?}");
-            assert_eq!(told.response.peers[0], local_seeder.listen);
-            assert_eq!(told.peer_ids[0], SEEDER);
+            assert_eq!(handed_out.response.peers.len(), expected, "{numwant:?}");
+            assert_eq!(handed_out.peer_ids.len(), expected, "{numwant:?}");
+            assert_eq!(handed_out.response.peers[0], local_seeder.listen);
+            assert_eq!(handed_out.peer_ids[0], SEEDER);
         }
     }
 }

@@ -71,7 +71,7 @@ impl ApiServer {
                         tokio::select! {
                             () = connection => {}
                             () = ended.cancelled() => {
-                                tracing::debug!(client.addr = %remote, "pushed out by later strangers");
+                                tracing::debug!(client.addr = %remote, "connection closed in favour of newer ones");
                             }
                             () = closed.cancelled() => {}
                         }
@@ -103,7 +103,7 @@ impl ApiServer {
     ) -> impl Future<Output = ()> + Send + use<> {
         // An answer in two parts would wait for the acknowledgement of the first: 40 ms.
         if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "no TCP_NODELAY");
+            tracing::debug!(%error, "TCP_NODELAY not set");
         }
         let router = TowerToHyperService::new(self.router.clone());
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {

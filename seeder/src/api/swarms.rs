@@ -97,7 +97,7 @@ fn traced_open(request: &OpenRequest, headers: &HeaderMap) -> tracing::Span {
         http.request.method = "POST",
         http.route = paths::SWARMS,
         url.path = paths::SWARMS,
-        // Refusals are told in the body.
+        // The body says so when the source refuses.
         http.response.status_code = i64::from(StatusCode::OK.as_u16()),
         flotilla.digest = Empty,
         flotilla.opened = Empty,
@@ -136,22 +136,22 @@ async fn events(AdmittedTo(handle): AdmittedTo) -> Response {
 fn event_stream(handle: SwarmHandle) -> impl Stream<Item = SwarmEvent> + Send {
     let status = handle.watch();
     stream::unfold(Some((handle, status, 0_u32)), |state| async {
-        let (handle, mut status, mut told) = state?;
+        let (handle, mut status, mut sent) = state?;
         let beat = tokio::time::Instant::now() + HEARTBEAT_INTERVAL;
         loop {
             let now = status.borrow_and_update().clone();
             if let SwarmState::Void(reason) = now.state {
                 return Some((SwarmEvent::Void { reason }, None));
             }
-            if now.known > told {
-                let hashes = handle.hashes_from(told);
-                let first = told;
-                told = told.saturating_add(u32::try_from(hashes.len()).unwrap_or(u32::MAX));
+            if now.known > sent {
+                let hashes = handle.hashes_from(sent);
+                let first = sent;
+                sent = sent.saturating_add(u32::try_from(hashes.len()).unwrap_or(u32::MAX));
                 let event = SwarmEvent::Pieces {
                     first,
                     hashes: PieceHashes(hashes),
                 };
-                return Some((event, Some((handle, status, told))));
+                return Some((event, Some((handle, status, sent))));
             }
             if let SwarmState::Sealed(sha256) = now.state {
                 let torrent = sealed_torrent(&handle.piece_map(), &handle);
@@ -164,7 +164,7 @@ fn event_stream(handle: SwarmHandle) -> impl Stream<Item = SwarmEvent> + Send {
             match tokio::time::timeout_at(beat, status.changed()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return None,
-                Err(_) => return Some((SwarmEvent::Heartbeat {}, Some((handle, status, told)))),
+                Err(_) => return Some((SwarmEvent::Heartbeat {}, Some((handle, status, sent)))),
             }
         }
     })
@@ -177,7 +177,7 @@ async fn content(AdmittedTo(handle): AdmittedTo) -> Response {
         status.wait_for(|status| status.complete || matches!(status.state, SwarmState::Void(_)));
     match settled.await.map(|status| status.complete) {
         Ok(true) => {}
-        _ => return refusal(StatusCode::GONE, "the content cannot be had"),
+        _ => return refusal(StatusCode::GONE, "the content could not be fetched"),
     }
     let length = handle.geometry().length();
     let body = Body::from_stream(handle.read(0..length));
@@ -189,7 +189,7 @@ async fn take(State(api): State<Arc<Api>>, Admitted(swarm): Admitted, body: Body
     match api.opener.take(&swarm, body.into_data_stream()).await {
         Ok(()) => Json(serde_json::json!({})).into_response(),
         Err(error) => {
-            tracing::warn!(%swarm, %error, "a blob that was offered is not taken");
+            tracing::warn!(%swarm, %error, "offered blob not stored");
             let status = match error {
                 TakeError::NotOffered => StatusCode::NOT_FOUND,
                 TakeError::Busy | TakeError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
@@ -205,7 +205,7 @@ async fn take(State(api): State<Arc<Api>>, Admitted(swarm): Admitted, body: Body
 
 async fn torrent(AdmittedTo(handle): AdmittedTo) -> Response {
     if !matches!(handle.status().state, SwarmState::Sealed(_)) {
-        return refusal(StatusCode::CONFLICT, "the piece map still grows");
+        return refusal(StatusCode::CONFLICT, "the swarm is not complete yet");
     }
     match sealed_torrent(&handle.piece_map(), &handle) {
         Ok(torrent) => public_torrents::torrent_response(&torrent),

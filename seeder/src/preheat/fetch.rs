@@ -77,9 +77,9 @@ enum FetchError {
     Source(SourceError),
     #[error("{0}")]
     Unswarmable(String),
-    #[error("the supernode gives it up: {0}")]
+    #[error("the swarm failed: {0}")]
     Void(String),
-    #[error("the supernode stops, or has no room for it any longer")]
+    #[error("the supernode stops, or evicted it to make room")]
     Closed,
 }
 

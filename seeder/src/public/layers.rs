@@ -98,7 +98,7 @@ impl PublicLayers {
             record.write_all(&bytes_of(&line))
         });
         if let Err(error) = written.await.unwrap_or_else(|e| Err(io::Error::other(e))) {
-            tracing::warn!(%error, "the record of open layers is not written");
+            tracing::warn!(%error, "record of public layers not written");
         }
         true
     }
@@ -107,7 +107,7 @@ impl PublicLayers {
     fn remember(&self, content: &ContentId, repository: &PublicRepository) -> bool {
         let mut layers = self.lock();
         if layers.len() >= MAX_LAYERS && !layers.contains_key(content) {
-            tracing::warn!(%content, "not opened: there are too many open layers");
+            tracing::warn!(%content, "layer not made public: the limit of public layers is reached");
             return false;
         }
         let known = layers.entry(content.clone()).or_default();

@@ -64,7 +64,7 @@ async fn unregister(State(api): State<Arc<Api>>, Path(info_hash): Path<String>) 
     Json(RegisteredTorrent { info_hash }).into_response()
 }
 
-/// `GET /torrents/sha256:….torrent`. What is closed is not told from what is not here.
+/// `GET /torrents/sha256:….torrent`. A closed layer and a missing one give the same answer.
 async fn layer_torrent(
     State(api): State<Arc<Api>>,
     Path(file): Path<String>,
@@ -88,8 +88,8 @@ async fn layer_torrent(
 }
 
 pub(crate) fn torrent_response(torrent: &Metainfo) -> Response {
-    let told = [(header::CONTENT_TYPE, "application/x-bittorrent")];
-    (told, torrent.to_bytes()).into_response()
+    let headers = [(header::CONTENT_TYPE, "application/x-bittorrent")];
+    (headers, torrent.to_bytes()).into_response()
 }
 
 /// This supernode's trackers, by the name that the asker knows it by.
@@ -161,7 +161,7 @@ async fn open(api: &Arc<Api>, digest: &Digest) -> Option<Metainfo> {
     let torrent = tokio::task::spawn_blocking(move || sealed_torrent(&sealed.piece_map(), &sealed));
     let torrent = torrent.await.ok()?.ok()?;
     if let Err(error) = opener.engine.open_to_strangers(&handle, &torrent) {
-        tracing::warn!(%digest, %error, "not opened to strangers");
+        tracing::warn!(%digest, %error, "layer not opened to public peers");
         return None;
     }
     api.public_swarms.seed(torrent.info_hash(), handle.swarm());

@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 pub(super) const LOGIN_LASTS: Duration = Duration::from_secs(12 * 3600);
 pub(super) const COOKIE: &str = "flotilla_stats";
 /// Set by proxies: a caller that comes through one is not on this machine. nginx sets none of them, but
-/// speaks HTTP/1.0, which browsers do not, unless it is told otherwise.
+/// speaks HTTP/1.0, which browsers do not, unless it is configured otherwise.
 const FORWARDED: [&str; 3] = ["forwarded", "x-forwarded-for", "via"];
 
 /// The rule.

@@ -63,7 +63,7 @@ impl Statistics {
         let file = file.clone();
         let saving = tokio::task::spawn_blocking(move || file.save(unix_now(), past));
         if let Ok(Err(error)) = saving.await {
-            tracing::warn!(%error, "the traffic so far is not saved: a restart would forget it");
+            tracing::warn!(%error, "traffic history not saved: a restart would lose it");
         }
     }
 

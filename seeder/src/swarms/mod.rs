@@ -214,7 +214,7 @@ impl SwarmOpener {
         let engine = self.engine.clone();
         let found = tokio::task::spawn_blocking(move || {
             let unpacked = engine.unpack(&content).unwrap_or_else(|error| {
-                tracing::warn!(%content, %error, "not made a layer");
+                tracing::warn!(%content, %error, "stored small blob not made a layer");
                 None
             });
             unpacked.or_else(|| engine.store().layer(&content))

@@ -47,7 +47,7 @@ pub(crate) struct OfferedBlob {
 pub(crate) enum TakeError {
     #[error("no node has offered this blob lately")]
     NotOffered,
-    #[error("enough blobs are being taken")]
+    #[error("too many blobs are being sent at once; try again later")]
     Busy,
     #[error("the node sends nothing for {IDLE_TIMEOUT:?}")]
     Silent,
@@ -101,7 +101,7 @@ impl Offers {
         } = wanted.ok_or(TakeError::NotOffered)?;
         let spool = receive(engine.spool(), length, bytes).await?;
         let layer = blocking(move || Ok(spool.into_layer(&digest, &origin_of(&url))?)).await?;
-        tracing::info!(content = %layer.content(), bytes = length, "taken from a node");
+        tracing::info!(content = %layer.content(), bytes = length, "offered blob stored");
         Ok(())
     }
 }

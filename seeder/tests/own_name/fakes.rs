@@ -204,11 +204,11 @@ fn blob_answer(content: &mut Content, digest: &str, blob: &Bytes, parts: &Parts)
         Some((first, last)) => {
             let first: usize = first.parse().unwrap();
             let last = last.parse().unwrap_or(total - 1);
-            let told = format!("bytes {first}-{last}/{total}");
+            let range = format!("bytes {first}-{last}/{total}");
             let body = blob.slice(first..=last);
             content.sent += body.len();
-            let told = [(header::CONTENT_RANGE, told)];
-            (StatusCode::PARTIAL_CONTENT, told, body).into_response()
+            let headers = [(header::CONTENT_RANGE, range)];
+            (StatusCode::PARTIAL_CONTENT, headers, body).into_response()
         }
     }
 }

@@ -49,8 +49,8 @@ impl Cluster {
         );
         let router = Router::new().fallback(async move |headers: HeaderMap| {
             if headers.get(header::RANGE).is_some() {
-                let told = [(header::CONTENT_RANGE, format!("bytes 0-0/{length}"))];
-                return (StatusCode::PARTIAL_CONTENT, told, body.slice(..1)).into_response();
+                let headers = [(header::CONTENT_RANGE, format!("bytes 0-0/{length}"))];
+                return (StatusCode::PARTIAL_CONTENT, headers, body.slice(..1)).into_response();
             }
             body.clone().into_response()
         });

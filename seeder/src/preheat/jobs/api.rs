@@ -31,7 +31,7 @@ pub(crate) fn router(jobs: Jobs) -> Router {
 }
 
 impl SubmitError {
-    /// What the caller is told.
+    /// The status of the answer to the caller.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Request(_) => StatusCode::BAD_REQUEST,
@@ -62,7 +62,7 @@ async fn list(State(jobs): State<Jobs>) -> Response {
 }
 
 async fn show(State(jobs): State<Jobs>, Path(id): Path<String>) -> Response {
-    told(id.parse().ok().and_then(|id| jobs.get(JobId(id))))
+    status_or_unknown(id.parse().ok().and_then(|id| jobs.get(JobId(id))))
 }
 
 /// Lines of JSON: what has become of each layer, what becomes of the others, and the end.
@@ -89,13 +89,13 @@ async fn events(State(jobs): State<Jobs>, Path(id): Path<String>) -> Response {
 }
 
 async fn cancel(State(jobs): State<Jobs>, Path(id): Path<String>) -> Response {
-    told(match id.parse() {
+    status_or_unknown(match id.parse() {
         Ok(id) => jobs.cancel(JobId(id)).await,
         Err(_) => None,
     })
 }
 
-fn told(record: Option<JobRecord>) -> Response {
+fn status_or_unknown(record: Option<JobRecord>) -> Response {
     match record {
         Some(record) => Json(record.status()).into_response(),
         None => unknown(),

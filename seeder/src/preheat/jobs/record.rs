@@ -161,7 +161,7 @@ impl JobRecord {
         });
     }
 
-    /// Takes note of an outcome that is none of a layer here.
+    /// Takes note of an outcome that is not of a layer here.
     pub(super) fn add(&mut self, outcome: JobOutcome) {
         if let Some(error) = &outcome.error {
             self.failed += 1;
@@ -176,7 +176,7 @@ impl JobRecord {
         self.outcomes.truncate(MAX_OUTCOMES);
     }
 
-    /// The end; its state is told by what failed, unless `state` says more.
+    /// The end; its state follows from what failed, unless `state` says more.
     pub(super) fn finish(&mut self, state: JobState, cause: Option<String>, now: u64) {
         self.state = state;
         self.cause = cause;

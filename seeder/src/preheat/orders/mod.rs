@@ -1,7 +1,7 @@
 //! Which nodes are there, and which layers they are to have before anybody pulls them.
 //!
 //! A node keeps one request open, by which it is there; its answer are the orders. It says of each
-//! layer what has become of it. A node that comes back is told again what it is not known to have.
+//! layer what has become of it. A node that comes back gets the orders again that it is not known to have carried out.
 
 pub(crate) mod api;
 
@@ -36,7 +36,7 @@ pub(crate) struct Orders(Arc<Shared>);
 
 struct Shared {
     state: Mutex<State>,
-    /// Told when a part may have ended.
+    /// Notified when a part may have ended.
     changed: watch::Sender<()>,
     gone_after: Duration,
 }
@@ -123,7 +123,7 @@ impl Orders {
         }))
     }
 
-    /// A node is there, and is told what it is to have. An earlier visit of the same peer ends.
+    /// A node is there, and gets its orders. An earlier visit of the same peer ends.
     ///
     /// # Errors
     /// There are too many nodes, or it has no name.
@@ -141,7 +141,7 @@ impl Orders {
         }
         let visit = state.next_visit;
         state.next_visit += 1;
-        // Everything that is told now fits in, whatever comes later.
+        // Everything that is sent now fits in, whatever comes later.
         let awaited = state
             .deliveries
             .values()

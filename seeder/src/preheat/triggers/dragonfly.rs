@@ -134,7 +134,9 @@ async fn submit(triggers: &Triggers, request: CreateJob) -> Result<JobRecord, Tr
         Some("all_peers") => preheat.nodes = Some(EVERY_NODE.to_owned()),
         Some(_) => {
             let known = "single_seed_peer, all_seed_peers, all_peers";
-            return Err(malformed(&format!("the scope is none of {known}")));
+            return Err(malformed(&format!(
+                "unknown scope; expected one of {known}"
+            )));
         }
     }
     if let Some(platform) = args.platform.filter(|platform| !platform.is_empty()) {

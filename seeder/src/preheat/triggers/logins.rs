@@ -96,7 +96,7 @@ impl TriggerLogins {
             }
             _ => {
                 let known = "bearer TOKEN, basic USER:PASSWORD, harbor-basic USER:PASSWORD, header NAME: VALUE, none";
-                return Err(format!("it is none of {known}"));
+                return Err(format!("expected one of: {known}"));
             }
         }
         Ok(())

@@ -3,7 +3,7 @@
 //! src/pkg/p2p/preheat/provider/kraken.go).
 //!
 //! A registry sends an event again until it is taken with 2xx, so that nothing but a full queue is
-//! an error for it. Harbor's Kraken asks once and takes 2xx for done: it is told what fails soon.
+//! an error for it. Harbor's Kraken asks once and takes 2xx for done: what fails soon is in its answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,7 +85,7 @@ async fn take_notifications(triggers: &Triggers, images: Vec<NamedImage>) -> Res
             Err(TriggerError::Submit(error @ (SubmitError::Full | SubmitError::Disk(_)))) => {
                 return TriggerError::Submit(error).answer();
             }
-            Err(error) => tracing::info!(%error, "a notification leads to no preheat"),
+            Err(error) => tracing::info!(%error, "notification without a preheat"),
         }
     }
     axum::Json(serde_json::json!({ "jobs": jobs })).into_response()

@@ -46,7 +46,7 @@ pub(crate) fn router(triggers: Triggers) -> Router {
         .with_state(triggers)
 }
 
-/// That of all providers. Who shows a login is told whether it is right: Harbor's "test
+/// The health of all providers. A caller that shows a login learns whether it is right: Harbor's "test
 /// connection" asks for nothing else.
 async fn health(State(triggers): State<Arc<Triggers>>, request: Request) -> Response {
     let headers = request.headers();

@@ -1,6 +1,6 @@
 //! What the supernode knows of its swarms and nodes: by what they report, and of itself.
 //!
-//! No clock and no IO of its own: every call is told the time. Everything is bounded; what has no
+//! No clock and no IO of its own: every call is given the time. Everything is bounded; what has no
 //! room is not counted.
 
 use std::collections::{BTreeMap, HashMap};

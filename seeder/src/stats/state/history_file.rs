@@ -42,7 +42,7 @@ impl HistoryFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
                 let path = self.0.display();
-                tracing::warn!(%path, %error, "the traffic before this start is not known");
+                tracing::warn!(%path, %error, "traffic history not read: the charts begin with this start");
                 None
             }
         }

@@ -1,4 +1,4 @@
-//! What is told of preheat jobs. Never what a registry was shown for one.
+//! Rows of preheat jobs. Credentials are never in them.
 
 use std::cmp::Ordering;
 use std::iter;
@@ -253,10 +253,10 @@ pub(crate) fn job(jobs: &Jobs, id: JobId) -> Option<JobView> {
         };
         JobView {
             row,
-            deliveries: deliveries.map(|told: Deliveries| DeliveriesView {
-                nodes: told.nodes,
-                ended_nodes: told.ended,
-                missing_layers: told.missing_layers,
+            deliveries: deliveries.map(|deliveries: Deliveries| DeliveriesView {
+                nodes: deliveries.nodes,
+                ended_nodes: deliveries.ended,
+                missing_layers: deliveries.missing_layers,
             }),
             outcomes: record.outcomes.iter().map(OutcomeRow::of).collect(),
         }

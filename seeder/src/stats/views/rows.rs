@@ -1,4 +1,4 @@
-//! What is told of swarms and nodes, one row each.
+//! Swarms and nodes as the page and the API show them, one row each.
 
 use std::collections::HashMap;
 use std::time::Instant;

@@ -46,7 +46,7 @@ pub(crate) enum ViewError {
     Id,
     #[error("a preheat job is named by a number")]
     JobId,
-    #[error("nothing is known of it here (any more)")]
+    #[error("not known here, or no longer")]
     Unknown,
 }
 

@@ -82,7 +82,7 @@ fn what_moves_between_two_announces_is_counted_once() {
 }
 
 #[test]
-fn the_first_numbers_of_a_member_count_when_nobody_has_heard_them() {
+fn the_first_numbers_of_a_member_count_when_they_were_not_heard_before() {
     let (mut cluster, now) = cluster();
     let mut first = announced(1, MIB, 100, 0);
     first.report.as_mut().unwrap().swarm.is_first = true;
@@ -142,7 +142,7 @@ fn the_piece_map_counts_the_copies_of_each_piece() {
 }
 
 #[test]
-fn whom_a_node_names_as_its_sources_is_who_serves_it() {
+fn the_sources_that_a_node_names_are_what_serves_it() {
     let (mut cluster, now) = cluster();
     cluster.handle_announce(now, announced(1, 0, 0, 0));
     let mut second = announced(2, MIB, 0, 0);
