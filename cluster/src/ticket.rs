@@ -76,6 +76,9 @@ pub struct SignedTicket([u8; SIGNED_BYTES]);
 flotilla_torrents::hex_form!(SignedTicket, SIGNED_BYTES, "ticket");
 
 impl SignedTicket {
+    /// The request header by which a node shows it to a supernode.
+    pub const HEADER: &'static str = "x-flotilla-ticket";
+
     /// Takes bytes of the right length.
     ///
     /// # Errors

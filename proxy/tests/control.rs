@@ -16,8 +16,6 @@ use flotilla_client::control::{self, SOCKET};
 use flotilla_client::store::placement::place;
 use flotilla_client::{ContentRequest, DaemonClient, Node, NodeConfig};
 use flotilla_proxy::{CheckedContent, Mark, ProxyConfig, ProxyStats};
-use flotilla_registry::login::LoginConfig;
-use flotilla_registry::tls::RegistryTls;
 use flotilla_seeder::{Supernode, SupernodeConfig};
 use flotilla_torrents::{Digest, DigestHasher};
 use tempfile::TempDir;
@@ -102,19 +100,7 @@ impl Cluster {
         let listener = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (api, peers) = (listener().await, listener().await);
         let supernode = format!("http://{}", api.local_addr().unwrap());
-        let config = SupernodeConfig {
-            data_dir: dirs[0].path().to_owned(),
-            join_token: None,
-            stats_token: None,
-            cache_quota: 1 << 30,
-            upload_rate: None,
-            registry_rate: None,
-            shared_registries: Vec::new(),
-            token_certificates: Vec::new(),
-            registry_tls: RegistryTls::default(),
-            open_repositories: Vec::new(),
-            logins: LoginConfig::default(),
-        };
+        let config = SupernodeConfig::new(dirs[0].path(), 1 << 30);
         let running = Supernode::start(&config, api, peers, stop.clone()).unwrap();
         tokio::spawn(running.serve());
         let config = NodeConfig {

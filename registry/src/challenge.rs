@@ -22,7 +22,7 @@ pub enum Challenge {
 }
 
 impl Challenge {
-    /// The challenge to take up among those of an answer; `None`: there is none that is
+    /// The challenge to take up among those of an answer; `None`: no challenge is
     /// understood. A registry with a token service may take Basic as well; tokens serve longer.
     pub fn of_answer(headers: &HeaderMap) -> Option<Self> {
         let challenges = headers.get_all(WWW_AUTHENTICATE).iter();

@@ -68,7 +68,7 @@ pub enum SourceError {
     #[error("not a URL to fetch: {0}")]
     Url(&'static str),
     /// It answered against the rules of HTTP.
-    #[error("the source answered nonsense: {0}")]
+    #[error("the source's answer is malformed: {0}")]
     Nonsense(&'static str),
 }
 
@@ -84,7 +84,7 @@ pub struct SourceBody {
     pub waited: Waited,
 }
 
-/// What a one-byte request told.
+/// What a one-byte request has shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Permission {
     /// Bytes of the whole content, when the source tells.

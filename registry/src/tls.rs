@@ -115,7 +115,7 @@ impl RegistryTls {
             .with_safe_default_protocol_versions()?;
         let insecure = registry.filter(|registry| self.insecure.contains(registry));
         let config = if let Some(registry) = insecure {
-            tracing::warn!(%registry, "its certificate is not verified");
+            tracing::warn!(%registry, "registry certificate not verified");
             let verifier = AnyCertificate(provider.signature_verification_algorithms);
             config
                 .dangerous()

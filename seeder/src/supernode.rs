@@ -15,7 +15,7 @@ use flotilla_registry::origin_of;
 use flotilla_registry::source::{Source, SourceConfig};
 use flotilla_registry::tls::RegistryTls;
 use flotilla_registry::token::{TokenCertificate, TokenVerifier};
-use flotilla_tracker::{Membership, Resident, Tracker, TrackerConfig};
+use flotilla_tracker::{LocalSeeder, Membership, Tracker, TrackerConfig};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -27,17 +27,21 @@ use crate::api::state::Api;
 use crate::preheat::Preheater;
 use crate::preheat::jobs::Jobs;
 use crate::preheat::triggers::{PreheatTriggers, Triggers};
-use crate::public::layers::OpenLayers;
+use crate::public::layers::PublicLayers;
 use crate::public::repositories::OpenRepository;
-use crate::public::swarms::{OpenSwarms, SupernodeGate};
-use crate::public::torrents as open_torrents;
+use crate::public::swarms::{PublicSwarms, SupernodeGate};
+use crate::public::torrents as public_torrents;
 use crate::stats::{self, Access, Events, HistoryFile, JobList, Statistics, Web};
-use crate::swarms::Openings;
+use crate::swarms::SwarmOpener;
 
 /// For the statistics to be saved at the end.
 const SAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a supernode needs to know.
+///
+/// # Defaults
+/// [`new`](Self::new) takes what has none. The others: no tokens, no limits, no shared registries, no
+/// token services, the platform's certificate authorities, nothing public, no logins of its own.
 #[derive(Clone, Debug)]
 pub struct SupernodeConfig {
     /// Where layers and the ticket key are kept.
@@ -63,6 +67,25 @@ pub struct SupernodeConfig {
     pub open_repositories: Vec<OpenRepository>,
     /// Registries that it turns to in its own name, and how it logs in there.
     pub logins: LoginConfig,
+}
+
+impl SupernodeConfig {
+    /// A supernode that keeps layers of up to `cache_quota` bytes in `data_dir`.
+    pub fn new(data_dir: impl Into<PathBuf>, cache_quota: u64) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            join_token: None,
+            stats_token: None,
+            cache_quota,
+            upload_rate: None,
+            registry_rate: None,
+            shared_registries: Vec::new(),
+            token_certificates: Vec::new(),
+            registry_tls: RegistryTls::default(),
+            open_repositories: Vec::new(),
+            logins: LoginConfig::default(),
+        }
+    }
 }
 
 /// A supernode that has started.
@@ -104,7 +127,7 @@ impl Supernode {
         };
         let engine = Engine::start(&engine_config, peers, shutdown.clone())?;
         if let Err(error) = control::offer(&engine, None) {
-            tracing::warn!(%error, "no control socket: `flotilla cache` needs the supernode stopped");
+            tracing::warn!(%error, "control socket not opened: `flotilla cache` works only while the supernode is stopped");
         }
         let shared = config.shared_registries.iter().map(origin_of);
         engine.store().share_origins(shared);
@@ -116,40 +139,40 @@ impl Supernode {
         let tokens = TokenVerifier::new(&config.token_certificates)?;
         let signer = ticket_signer(&config.data_dir.join("ticket-key"))?;
         engine.trust_tickets_of(signer.public_key());
-        let open_swarms = OpenSwarms::new(engine.clone());
+        let public_swarms = PublicSwarms::new(engine.clone());
         let statistics = Statistics::new(Instant::now(), engine.peer_id());
         let history = HistoryFile::in_dir(&config.data_dir);
         statistics.recall(&history);
         let gate = SupernodeGate {
             ticket_key: signer.public_key(),
-            open: open_swarms.clone(),
+            open: public_swarms.clone(),
             statistics: statistics.clone(),
         };
-        let resident = Resident {
+        let local_seeder = LocalSeeder {
             peer_id: engine.peer_id(),
             listen: engine.listen_addr(),
         };
         let tracker = Tracker::new(
             Membership::new(TrackerConfig::default(), rand::random()),
             Arc::new(gate),
-            Some(resident),
+            Some(local_seeder),
         );
-        let open_layers = OpenLayers::open(
+        let public_layers = PublicLayers::open(
             &config.data_dir.join("open-layers"),
             &config.open_repositories,
             |content| engine.store().has_content(content),
         )?;
-        let openings = Arc::new(Openings::new(
+        let opener = Arc::new(SwarmOpener::new(
             engine,
             source,
             logins,
             signer,
             tokens,
-            open_layers,
+            public_layers,
             peer_port,
         ));
         let jobs = config.data_dir.join("preheat-jobs");
-        let preheater = Preheater::new(Arc::clone(&openings), statistics.clone());
+        let preheater = Preheater::new(Arc::clone(&opener), statistics.clone());
         let jobs = Jobs::open(jobs.clone(), preheater, shutdown.clone())
             .with_context(|| format!("preheat jobs in {}", jobs.display()))?;
         let listen = api.local_addr()?;
@@ -166,9 +189,9 @@ impl Supernode {
             listener: api,
             udp: None,
             api: Api::new(
-                openings,
+                opener,
                 tracker,
-                open_swarms,
+                public_swarms,
                 jobs,
                 JoinToken::new(join_token),
                 listen,
@@ -215,12 +238,12 @@ impl Supernode {
         );
         let server = ApiServer::new(self.listener, router(&self.api, triggers));
         self.api.jobs.resume();
-        tokio::spawn(open_torrents::open_known(Arc::clone(&self.api)));
-        let openings = &self.api.openings;
+        tokio::spawn(public_torrents::open_known(Arc::clone(&self.api)));
+        let opener = &self.api.opener;
         let watching = tokio::spawn(stats::watch_engine(
             self.api.web.statistics.clone(),
-            openings.engine.clone(),
-            openings.source.clone(),
+            opener.engine.clone(),
+            opener.source.clone(),
             self.history,
             self.shutdown.clone(),
         ));
@@ -236,7 +259,7 @@ impl Supernode {
             () = server.serve(self.shutdown) => {}
             Err(error) = serving_udp => return Err(error).context("UDP tracker"),
         }
-        self.api.openings.engine.stopped().await;
+        self.api.opener.engine.stopped().await;
         // A disk that hangs does not keep it from stopping.
         match tokio::time::timeout(SAVE_TIMEOUT, watching).await {
             Ok(watched) => watched.context("statistics"),
@@ -247,22 +270,22 @@ impl Supernode {
 
 /// The key kept at `path`, made on the first start.
 fn ticket_signer(path: &Path) -> anyhow::Result<TicketSigner> {
-    let shown = || format!("ticket key {}", path.display());
+    let subject = || format!("ticket key {}", path.display());
     match fs::read(path) {
-        Ok(bytes) => TicketSigner::from_pkcs8(&bytes).with_context(shown),
+        Ok(bytes) => TicketSigner::from_pkcs8(&bytes).with_context(subject),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let (signer, pkcs8) = TicketSigner::generate().with_context(shown)?;
+            let (signer, pkcs8) = TicketSigner::generate().with_context(subject)?;
             let mut options = fs::OpenOptions::new();
             let mut file = options
                 .write(true)
                 .create_new(true)
                 .mode(0o600)
                 .open(path)
-                .with_context(shown)?;
-            file.write_all(&pkcs8).with_context(shown)?;
-            file.sync_all().with_context(shown)?;
+                .with_context(subject)?;
+            file.write_all(&pkcs8).with_context(subject)?;
+            file.sync_all().with_context(subject)?;
             Ok(signer)
         }
-        Err(error) => Err(error).with_context(shown),
+        Err(error) => Err(error).with_context(subject),
     }
 }

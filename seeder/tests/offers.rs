@@ -2,6 +2,8 @@
 //! digest's.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod loopback;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,19 +11,18 @@ use axum::Router;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use flotilla_cluster::messages::swarms::{OpenRequest, OpenResponse};
-use flotilla_registry::login::LoginConfig;
-use flotilla_registry::tls::RegistryTls;
-use flotilla_seeder::{Supernode, SupernodeConfig};
+use flotilla_seeder::SupernodeConfig;
 use flotilla_torrents::{DigestHasher, PeerId};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use url::Url;
 
 const CREDENTIALS: &str = "Basic bGV0bWU6aW4=";
 
 /// A supernode and a registry with one blob.
 struct Cluster {
-    api: String,
+    api: Url,
     url: String,
     blob: Vec<u8>,
     /// How often the registry gave the whole blob.
@@ -50,24 +51,8 @@ impl Cluster {
         tokio::spawn(async move { axum::serve(registry, router).await });
         let dir = tempfile::tempdir().unwrap();
         let stop = CancellationToken::new();
-        let config = SupernodeConfig {
-            data_dir: dir.path().to_owned(),
-            join_token: None,
-            stats_token: None,
-            cache_quota: 1 << 30,
-            upload_rate: None,
-            registry_rate: None,
-            open_repositories: Vec::new(),
-            logins: LoginConfig::default(),
-            shared_registries: Vec::new(),
-            token_certificates: Vec::new(),
-            registry_tls: RegistryTls::default(),
-        };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let peers = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let api = format!("http://{}", listener.local_addr().unwrap());
-        let supernode = Supernode::start(&config, listener, peers, stop.clone()).unwrap();
-        tokio::spawn(supernode.serve());
+        let config = SupernodeConfig::new(dir.path(), 1 << 30);
+        let (api, _) = loopback::serve(&config, stop.clone()).await;
         Self {
             api,
             url,
@@ -90,7 +75,7 @@ impl Cluster {
             offered,
             images: Vec::new(),
         };
-        let post = self.http.post(format!("{}/v1/swarms", self.api));
+        let post = self.http.post(self.api.join("/v1/swarms").unwrap());
         let reply = post.json(&request).send().await.unwrap();
         reply.json().await.unwrap()
     }
@@ -105,7 +90,11 @@ impl Cluster {
     async fn give(&self, swarm: &str, ticket: &str, bytes: Vec<u8>) -> StatusCode {
         let put = self
             .http
-            .put(format!("{}/v1/swarms/{swarm}/content", self.api))
+            .put(
+                self.api
+                    .join(&format!("/v1/swarms/{swarm}/content"))
+                    .unwrap(),
+            )
             .header("x-flotilla-ticket", ticket);
         put.body(bytes).send().await.unwrap().status()
     }

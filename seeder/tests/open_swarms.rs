@@ -16,8 +16,6 @@ use axum::response::IntoResponse as _;
 use flotilla_client::peers::trackers::{TrackerError, TrackerTiers};
 use flotilla_client::{ContentRequest, Node, NodeConfig};
 use flotilla_cluster::{register_torrent, tracker_url, unregister_torrent};
-use flotilla_registry::login::LoginConfig;
-use flotilla_registry::tls::RegistryTls;
 use flotilla_seeder::{Supernode, SupernodeConfig};
 use flotilla_torrents::tracker_wire::{
     AddressFamily, AnnounceEvent, AnnounceRequest, ConnectionId, ScrapeRequest, ScrapeResponse,
@@ -80,9 +78,9 @@ async fn registry() -> SocketAddr {
             return StatusCode::NOT_FOUND.into_response();
         };
         if headers.contains_key(header::RANGE) {
-            let told = format!("bytes 0-0/{}", bytes.len());
-            let told = [(header::CONTENT_RANGE, told)];
-            return (StatusCode::PARTIAL_CONTENT, told, vec![bytes[0]]).into_response();
+            let range = format!("bytes 0-0/{}", bytes.len());
+            let headers = [(header::CONTENT_RANGE, range)];
+            return (StatusCode::PARTIAL_CONTENT, headers, vec![bytes[0]]).into_response();
         }
         bytes.into_response()
     };
@@ -105,17 +103,9 @@ impl Cluster {
     async fn start(dir: &Path, open: &[String]) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let config = SupernodeConfig {
-            data_dir: dir.to_owned(),
             join_token: Some(TOKEN.to_owned()),
-            stats_token: None,
-            cache_quota: 1 << 30,
-            upload_rate: None,
-            registry_rate: None,
-            shared_registries: Vec::new(),
-            token_certificates: Vec::new(),
-            registry_tls: RegistryTls::default(),
             open_repositories: open.iter().map(|listed| listed.parse().unwrap()).collect(),
-            logins: LoginConfig::default(),
+            ..SupernodeConfig::new(dir, 1 << 30)
         };
         let api = TcpListener::bind((LOOPBACK, 0)).await.unwrap();
         let peers = TcpListener::bind((LOOPBACK, 0)).await.unwrap();
@@ -458,19 +448,19 @@ async fn a_layer_is_for_strangers_when_it_came_from_an_open_repository() {
     ];
     assert_eq!(torrent.announce(), expected);
     let mut tiers = TrackerTiers::new(torrent.announce());
-    let told = tiers.announce(&announce(swarm, 1, 5)).await.unwrap();
-    assert_eq!(told.peers, [cluster.peers]);
-    let told = cluster
+    let answer = tiers.announce(&announce(swarm, 1, 5)).await.unwrap();
+    assert_eq!(answer.peers, [cluster.peers]);
+    let answer = cluster
         .over_udp()
         .announce(&announce(swarm, 1, 5))
         .await
         .unwrap();
-    assert_eq!((told.peers, told.complete), (vec![cluster.peers], 1));
+    assert_eq!((answer.peers, answer.complete), (vec![cluster.peers], 1));
     assert_eq!(cluster.scrape(&[swarm]).await.0[0].complete, 1);
     let answer = cluster.handshake(swarm).await.expect("a handshake");
     assert_eq!(&answer[28..48], swarm.as_bytes());
 
-    // A closed layer is not told from one that is not here.
+    // A closed layer and a missing one give the same answer.
     let absent = DigestHasher::sha256_of(b"absent");
     let nothing = cluster.torrent(&absent).await;
     assert_eq!(nothing.0, 404);

@@ -6,6 +6,8 @@
     clippy::cast_possible_truncation
 )]
 
+mod loopback;
+
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,9 +19,7 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use flotilla_client::{ContentRequest, Layer, Node, NodeConfig, OpenError};
-use flotilla_registry::login::LoginConfig;
-use flotilla_registry::tls::RegistryTls;
-use flotilla_seeder::{Supernode, SupernodeConfig};
+use flotilla_seeder::SupernodeConfig;
 use flotilla_torrents::{Digest, DigestHasher};
 use futures_util::{StreamExt as _, stream};
 use tempfile::TempDir;
@@ -103,8 +103,9 @@ impl Registry {
         let from = match range.as_deref() {
             Some("bytes=0-0") => {
                 self.probes.fetch_add(1, Ordering::SeqCst);
-                let told = (header::CONTENT_RANGE, format!("bytes 0-0/{total}"));
-                return (StatusCode::PARTIAL_CONTENT, [told], self.body.slice(..1)).into_response();
+                let range = (header::CONTENT_RANGE, format!("bytes 0-0/{total}"));
+                return (StatusCode::PARTIAL_CONTENT, [range], self.body.slice(..1))
+                    .into_response();
             }
             Some(range) => range["bytes=".len()..range.len() - 1].parse().unwrap(),
             None => 0,
@@ -146,7 +147,7 @@ impl Registry {
         } else {
             Body::from(rest)
         };
-        let told = [
+        let headers = [
             (header::CONTENT_LENGTH, (total - from).to_string()),
             (
                 header::CONTENT_RANGE,
@@ -159,7 +160,7 @@ impl Registry {
         } else {
             StatusCode::PARTIAL_CONTENT
         };
-        (status, told, body).into_response()
+        (status, headers, body).into_response()
     }
 }
 
@@ -198,25 +199,11 @@ impl Cluster {
         let dir = tempfile::tempdir().unwrap();
         let stop = CancellationToken::new();
         let config = SupernodeConfig {
-            data_dir: dir.path().to_owned(),
             join_token: Some("a secret of this cluster".to_owned()),
-            stats_token: None,
-            cache_quota: 1 << 30,
-            upload_rate: None,
-            registry_rate: None,
             shared_registries: shared.map(|url| url.parse().unwrap()).collect(),
-            token_certificates: Vec::new(),
-            registry_tls: RegistryTls::default(),
-            open_repositories: Vec::new(),
-            logins: LoginConfig::default(),
+            ..SupernodeConfig::new(dir.path(), 1 << 30)
         };
-        let api = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let peers = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let supernode = format!("http://{}", api.local_addr().unwrap())
-            .parse()
-            .unwrap();
-        let started = Supernode::start(&config, api, peers, stop.clone()).unwrap();
-        tokio::spawn(started.serve());
+        let (supernode, _) = loopback::serve(&config, stop.clone()).await;
         Self {
             registry,
             blob: blob.parse().unwrap(),

@@ -12,7 +12,7 @@ pub enum Admission {
     Open,
     /// It has shown a ticket.
     Member,
-    /// It may not; the reason is told.
+    /// It may not; the reason goes into the answer.
     Refused(String),
 }
 
@@ -35,14 +35,14 @@ pub trait Gate: Send + Sync {
 
 /// The seeder on the tracker's own host.
 #[derive(Clone, Copy, Debug)]
-pub struct Resident {
+pub struct LocalSeeder {
     /// Its name on the wire.
     pub peer_id: PeerId,
     /// Where it listens.
     pub listen: SocketAddr,
 }
 
-impl Resident {
+impl LocalSeeder {
     /// Where a peer at `remote` reaches it. A host that listens on all of its addresses has for each
     /// peer the one that its answers leave from.
     pub(crate) fn address_for(&self, remote: IpAddr) -> Option<SocketAddr> {
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_seeder_on_all_addresses_is_named_by_the_one_that_the_peer_reaches() {
-        let on = |listen: &str| Resident {
+        let on = |listen: &str| LocalSeeder {
             peer_id: PeerId::from_bytes([1; 20]),
             listen: listen.parse().unwrap(),
         };

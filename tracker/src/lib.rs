@@ -10,7 +10,7 @@ mod membership;
 mod tracker;
 mod udp;
 
-pub use self::gate::{Admission, Gate, Resident};
+pub use self::gate::{Admission, Gate, LocalSeeder};
 pub use self::hand_out::HandOut;
 pub use self::membership::{Membership, TrackerConfig};
 pub use self::tracker::Tracker;

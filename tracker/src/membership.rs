@@ -35,7 +35,7 @@ pub struct TrackerConfig {
     /// Peers handed out when the peer names no number; default 50.
     pub default_numwant: u32,
     /// Peers handed out at most; default 200: 1.2 KiB.
-    pub most_peers: u32,
+    pub max_peers: u32,
     /// Peers in one swarm; default 20,000. Further ones are served and not remembered.
     pub swarm_cap: usize,
     /// Swarms; default 100,000.
@@ -51,7 +51,7 @@ impl Default for TrackerConfig {
             stranger_expiry: Duration::from_secs(15 * 60),
             strangers_per_address: 64,
             default_numwant: 50,
-            most_peers: 200,
+            max_peers: 200,
             swarm_cap: 20_000,
             swarms_cap: 100_000,
         }
@@ -180,7 +180,7 @@ impl Membership {
         let wanted = request
             .numwant
             .unwrap_or(config.default_numwant)
-            .min(config.most_peers);
+            .min(config.max_peers);
         let candidates = swarm.peers.iter().filter(|(peer, member)| {
             **peer != request.peer_id
                 && (!trusted || request.left > 0 || member.left > 0)
@@ -370,12 +370,12 @@ mod tests {
                 ..peer(1, 5, None)
             },
         );
-        let told = tracker.announce(now, SOURCE, true, &peer(2, 5, None));
-        assert_eq!(told.peers, [SocketAddr::new(SOURCE, 1001)]);
+        let answer = tracker.announce(now, SOURCE, true, &peer(2, 5, None));
+        assert_eq!(answer.peers, [SocketAddr::new(SOURCE, 1001)]);
     }
 
     #[test]
-    fn a_stranger_speaks_for_nobody_who_is_elsewhere() {
+    fn a_stranger_does_not_speak_for_peers_elsewhere() {
         let (mut tracker, now) = tracker();
         let elsewhere = IpAddr::from([10, 0, 0, 66]);
         tracker.announce(now, SOURCE, true, &peer(1, 5, None));
@@ -385,13 +385,13 @@ mod tests {
                 tracker.announce(now, elsewhere, false, &peer(number, 0, event));
             }
         }
-        let told = tracker.announce(now, SOURCE, false, &peer(3, 5, None));
-        assert!(told.peers.iter().all(|peer| peer.ip() == SOURCE));
-        assert_eq!(ports(&told), [1001, 1002]);
+        let answer = tracker.announce(now, SOURCE, false, &peer(3, 5, None));
+        assert!(answer.peers.iter().all(|peer| peer.ip() == SOURCE));
+        assert_eq!(ports(&answer), [1001, 1002]);
         let at_home = peer(2, 5, Some(AnnounceEvent::Stopped));
         tracker.announce(now, SOURCE, false, &at_home);
-        let told = tracker.announce(now, SOURCE, false, &peer(3, 5, None));
-        assert_eq!(ports(&told), [1001]);
+        let answer = tracker.announce(now, SOURCE, false, &peer(3, 5, None));
+        assert_eq!(ports(&answer), [1001]);
     }
 
     #[test]
@@ -401,8 +401,8 @@ mod tests {
             tracker.announce(now, SOURCE, false, &peer(number, 5, None));
         }
         let elsewhere = IpAddr::from([10, 0, 0, 10]);
-        let told = tracker.announce(now, elsewhere, false, &peer(200, 5, None));
-        assert_eq!(told.incomplete, 65);
+        let answer = tracker.announce(now, elsewhere, false, &peer(200, 5, None));
+        assert_eq!(answer.incomplete, 65);
     }
 
     #[test]
@@ -410,19 +410,19 @@ mod tests {
         let (mut tracker, now) = tracker();
         tracker.announce(now, SOURCE, false, &peer(1, 5, None));
         let later = now + Duration::from_secs(600);
-        let told = tracker.announce(later, SOURCE, false, &peer(2, 5, None));
-        assert_eq!((ports(&told), told.interval), (vec![1001], 60));
+        let answer = tracker.announce(later, SOURCE, false, &peer(2, 5, None));
+        assert_eq!((ports(&answer), answer.interval), (vec![1001], 60));
         let much_later = later + Duration::from_secs(901);
-        let told = tracker.announce(much_later, SOURCE, false, &peer(3, 5, None));
-        assert_eq!(ports(&told), [0_u16; 0]);
+        let answer = tracker.announce(much_later, SOURCE, false, &peer(3, 5, None));
+        assert_eq!(ports(&answer), [0_u16; 0]);
     }
 
     #[test]
     fn a_first_announce_that_says_stopped_is_answered_and_not_remembered() {
         let (mut tracker, now) = tracker();
         let stopped = peer(1, 5, Some(AnnounceEvent::Stopped));
-        let told = tracker.announce(now, SOURCE, false, &stopped);
-        assert_eq!((told.peers.len(), told.incomplete), (0, 0));
+        let answer = tracker.announce(now, SOURCE, false, &stopped);
+        assert_eq!((answer.peers.len(), answer.incomplete), (0, 0));
         let none = AnnounceRequest {
             numwant: Some(0),
             ..peer(2, 5, None)
@@ -437,12 +437,12 @@ mod tests {
         for number in 0..20 {
             tracker.announce(now, SOURCE, true, &peer(number, 5, None));
         }
-        let told = tracker.hand_out(now, SOURCE, true, &peer(99, 5, None));
-        let named = told.peer_ids.iter().zip(&told.response.peers);
+        let answer = tracker.hand_out(now, SOURCE, true, &peer(99, 5, None));
+        let named = answer.peer_ids.iter().zip(&answer.response.peers);
         for (peer_id, address) in named {
             assert_eq!(1000 + u16::from(peer_id.as_bytes()[0]), address.port());
         }
-        assert_eq!(told.peer_ids.len(), 20);
+        assert_eq!(answer.peer_ids.len(), 20);
     }
 
     #[test]

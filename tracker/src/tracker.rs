@@ -8,7 +8,7 @@ use flotilla_torrents::tracker_wire::{AnnounceRequest, ScrapeEntry};
 use flotilla_torrents::{InfoHash, PeerId};
 use parking_lot::Mutex;
 
-use crate::gate::{Admission, Gate, Resident};
+use crate::gate::{Admission, Gate, LocalSeeder};
 use crate::hand_out::HandOut;
 use crate::membership::Membership;
 
@@ -17,7 +17,7 @@ use crate::membership::Membership;
 pub struct Tracker {
     membership: Arc<Mutex<Membership>>,
     gate: Arc<dyn Gate>,
-    resident: Option<Resident>,
+    local_seeder: Option<LocalSeeder>,
 }
 
 impl std::fmt::Debug for Tracker {
@@ -27,13 +27,17 @@ impl std::fmt::Debug for Tracker {
 }
 
 impl Tracker {
-    /// A tracker that asks `gate` about each announce. `resident` is handed out for the swarms that
+    /// A tracker that asks `gate` about each announce. `local_seeder` is handed out for the swarms that
     /// the gate says it seeds.
-    pub fn new(membership: Membership, gate: Arc<dyn Gate>, resident: Option<Resident>) -> Self {
+    pub fn new(
+        membership: Membership,
+        gate: Arc<dyn Gate>,
+        local_seeder: Option<LocalSeeder>,
+    ) -> Self {
         Self {
             membership: Arc::new(Mutex::new(membership)),
             gate,
-            resident,
+            local_seeder,
         }
     }
 
@@ -61,9 +65,9 @@ impl Tracker {
         let now = Instant::now();
         let (mut handed_out, most) = self.with(|members| {
             let handed_out = members.hand_out(now, source, trusted, request);
-            (handed_out, members.config().most_peers)
+            (handed_out, members.config().max_peers)
         });
-        if let Some((peer_id, address)) = self.resident_of(&request.info_hash, source) {
+        if let Some((peer_id, address)) = self.local_seeder_for(&request.info_hash, source) {
             let response = &mut handed_out.response;
             response.complete = response.complete.saturating_add(1);
             let wants_seeders = request.left > 0 && request.numwant != Some(0);
@@ -80,7 +84,7 @@ impl Tracker {
         Ok(handed_out)
     }
 
-    /// The counts of a swarm, if it is open; what is closed is not told from what is not there.
+    /// The counts of a swarm, if it is open; a closed swarm and a missing one give the same answer.
     pub(crate) fn scrape(&self, swarm: InfoHash) -> Option<ScrapeEntry> {
         if !self.gate.is_open(&swarm) {
             return None;
@@ -93,15 +97,17 @@ impl Tracker {
             downloaded: 0,
             incomplete: 0,
         });
-        if self.resident.is_some() && self.gate.is_seeded_here(&swarm) {
+        if self.local_seeder.is_some() && self.gate.is_seeded_here(&swarm) {
             entry.complete = entry.complete.saturating_add(1);
         }
         Some(entry)
     }
 
-    fn resident_of(&self, swarm: &InfoHash, remote: IpAddr) -> Option<(PeerId, SocketAddr)> {
-        let resident = self.resident.filter(|_| self.gate.is_seeded_here(swarm))?;
-        Some((resident.peer_id, resident.address_for(remote)?))
+    fn local_seeder_for(&self, swarm: &InfoHash, remote: IpAddr) -> Option<(PeerId, SocketAddr)> {
+        let local_seeder = self
+            .local_seeder
+            .filter(|_| self.gate.is_seeded_here(swarm))?;
+        Some((local_seeder.peer_id, local_seeder.address_for(remote)?))
     }
 }
 
@@ -152,17 +158,17 @@ mod tests {
     #[test]
     fn the_seeder_of_this_host_is_among_as_many_peers_as_the_config_allows() {
         let config = TrackerConfig {
-            most_peers: 3,
+            max_peers: 3,
             ..TrackerConfig::default()
         };
-        let resident = Resident {
+        let local_seeder = LocalSeeder {
             peer_id: SEEDER,
             listen: SocketAddr::from(([10, 0, 0, 1], 9001)),
         };
         let tracker = Tracker::new(
             Membership::new(config, 1),
             Arc::new(OpenHouse),
-            Some(resident),
+            Some(local_seeder),
         );
         let remote = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9));
         for number in 0..10 {
@@ -171,13 +177,13 @@ mod tests {
                 .unwrap();
         }
         for (numwant, expected) in [(None, 3), (Some(100), 3), (Some(2), 2)] {
-            let told = tracker
+            let handed_out = tracker
                 .announce(remote, &leecher(50, numwant), None)
                 .unwrap();
-            assert_eq!(told.response.peers.len(), expected, "{numwant:?}");
-            assert_eq!(told.peer_ids.len(), expected, "{numwant:?}");
-            assert_eq!(told.response.peers[0], resident.listen);
-            assert_eq!(told.peer_ids[0], SEEDER);
+            assert_eq!(handed_out.response.peers.len(), expected, "{numwant:?}");
+            assert_eq!(handed_out.peer_ids.len(), expected, "{numwant:?}");
+            assert_eq!(handed_out.response.peers[0], local_seeder.listen);
+            assert_eq!(handed_out.peer_ids[0], SEEDER);
         }
     }
 }

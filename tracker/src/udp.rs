@@ -28,7 +28,7 @@ impl Tracker {
         shutdown: CancellationToken,
     ) -> io::Result<()> {
         let ids = ConnectionIds::new(&rand::random(), Instant::now());
-        // One byte more than the longest: what fills it is none.
+        // One byte more than the longest: what fills it is not a request.
         let mut buffer = vec![0; MAX_DATAGRAM_BYTES + 1];
         loop {
             let received = tokio::select! {

@@ -23,6 +23,7 @@ use url::Url;
 use crate::SignedTicket;
 use crate::child_span;
 use crate::messages::node_report::NodeReport;
+use crate::messages::paths;
 use crate::messages::swarms::{Hello, OpenRequest, OpenResponse, RegisteredTorrent, SwarmEvent};
 use crate::rate_limit::RateLimiter;
 use crate::redact::root_cause;
@@ -48,8 +49,6 @@ const MAX_REPLY_BYTES: usize = 256 * 1024;
 const MAX_EVENT_BYTES: usize = 48 * 1024 * 1024;
 /// The supernode sends a heartbeat every second.
 const EVENT_TIMEOUT: Duration = Duration::from_millis(2500);
-
-const TICKET: &str = "x-flotilla-ticket";
 
 /// One supernode.
 #[derive(Clone, Debug)]
@@ -90,7 +89,7 @@ impl Supernode {
     /// Its identity, and the key of the tickets to trust.
     pub async fn hello(&self) -> Result<Hello, SupernodeError> {
         let reply = self
-            .call(self.get("v1/hello").timeout(CALL_TIMEOUT))
+            .call(self.get(paths::HELLO).timeout(CALL_TIMEOUT))
             .await?;
         let bytes = self.read_bounded(reply, MAX_REPLY_BYTES).await?;
         let hello = serde_json::from_slice(&bytes).map_err(|e| self.unexpected(e.to_string()))?;
@@ -105,13 +104,13 @@ impl Supernode {
 
     /// Asks for a swarm; waits for the source's answer.
     pub async fn open(&self, request: &OpenRequest) -> Result<OpenResponse, SupernodeError> {
-        let url = self.endpoint("v1/swarms");
+        let url = self.endpoint(paths::SWARMS);
         let span = child_span!(
             "POST",
             otel.name = "POST /v1/swarms",
             otel.kind = "client",
             http.request.method = "POST",
-            url.path = "/v1/swarms",
+            url.path = paths::SWARMS,
             server.address = url.host_str(),
             server.port = url.port_or_known_default().map(i64::from),
             http.response.status_code = Empty,
@@ -144,8 +143,8 @@ impl Supernode {
         ticket: &SignedTicket,
     ) -> Result<BoxStream<'static, Result<SwarmEvent, SupernodeError>>, SupernodeError> {
         let get = self
-            .get(&format!("v1/swarms/{swarm}/events"))
-            .header(TICKET, ticket.to_string());
+            .get(&paths::with(paths::SWARM_EVENTS, swarm))
+            .header(SignedTicket::HEADER, ticket.to_string());
         let sent = tokio::time::timeout(CALL_TIMEOUT, self.call(get)).await;
         let reply = sent.map_err(|_| self.silent())??;
         Ok(Box::pin(events_of(self.clone(), reply)))
@@ -159,8 +158,8 @@ impl Supernode {
         length: u64,
     ) -> Result<Bytes, SupernodeError> {
         let get = self
-            .get(&format!("v1/swarms/{swarm}/content"))
-            .header(TICKET, ticket.to_string())
+            .get(&paths::with(paths::SWARM_CONTENT, swarm))
+            .header(SignedTicket::HEADER, ticket.to_string())
             .timeout(OPEN_TIMEOUT);
         let reply = self.call(get).await?;
         let length = usize::try_from(length).unwrap_or(usize::MAX);
@@ -189,10 +188,10 @@ impl Supernode {
                 Ok(part)
             }
         });
-        let url = self.endpoint(&format!("v1/swarms/{swarm}/content"));
+        let url = self.endpoint(&paths::with(paths::SWARM_CONTENT, swarm));
         let put = self
             .member(self.0.http.put(url))
-            .header(TICKET, ticket.to_string())
+            .header(SignedTicket::HEADER, ticket.to_string())
             .body(reqwest::Body::wrap_stream(bytes));
         let stuck = async {
             let mut before = None;
@@ -234,13 +233,13 @@ impl Supernode {
 
     /// Lets strangers into the swarm of a torrent.
     pub async fn register_torrent(&self, torrent: Vec<u8>) -> Result<InfoHash, SupernodeError> {
-        let post = self.0.http.post(self.endpoint("v1/torrents"));
+        let post = self.0.http.post(self.endpoint(paths::TORRENTS));
         self.registered(post.body(torrent)).await
     }
 
     /// Lets no stranger into it any more.
     pub async fn unregister_torrent(&self, torrent: InfoHash) -> Result<(), SupernodeError> {
-        let endpoint = self.endpoint(&format!("v1/torrents/{torrent}"));
+        let endpoint = self.endpoint(&paths::with(paths::TORRENT, torrent));
         self.registered(self.0.http.delete(endpoint)).await?;
         Ok(())
     }
@@ -323,7 +322,7 @@ impl Supernode {
     pub fn endpoint_of(supernode: &Url, path: &str) -> Url {
         let mut url = supernode.clone();
         let base = url.path().trim_end_matches('/').to_owned();
-        url.set_path(&format!("{base}/{path}"));
+        url.set_path(&format!("{base}/{}", path.trim_start_matches('/')));
         url
     }
 

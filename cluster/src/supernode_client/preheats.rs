@@ -4,6 +4,7 @@ use futures_util::stream::BoxStream;
 
 use super::{CALL_TIMEOUT, MAX_REPLY_BYTES, OPEN_TIMEOUT, Supernode, SupernodeError, events_of};
 use crate::messages::orders::{OpenOrdered, OrderEvent, OrderOutcome, TakeOrders};
+use crate::messages::paths;
 use crate::messages::preheats::{JobStatus, PreheatEvent, PreheatRequest};
 use crate::messages::swarms::OpenResponse;
 
@@ -13,7 +14,7 @@ impl Supernode {
         &self,
         request: &PreheatRequest,
     ) -> Result<JobStatus, SupernodeError> {
-        let post = self.member(self.0.http.post(self.endpoint("v1/preheat-jobs")));
+        let post = self.member(self.0.http.post(self.endpoint(paths::PREHEAT_JOBS)));
         self.job_status(post.json(request)).await
     }
 
@@ -22,7 +23,7 @@ impl Supernode {
         &self,
         id: u64,
     ) -> Result<BoxStream<'static, Result<PreheatEvent, SupernodeError>>, SupernodeError> {
-        let get = self.get(&format!("v1/preheat-jobs/{id}/events"));
+        let get = self.get(&paths::with(paths::PREHEAT_JOB_EVENTS, id));
         let sent = tokio::time::timeout(CALL_TIMEOUT, self.call(get)).await;
         let reply = sent.map_err(|_| self.silent())??;
         Ok(Box::pin(events_of(self.clone(), reply)))
@@ -42,7 +43,7 @@ impl Supernode {
         &self,
         node: &TakeOrders,
     ) -> Result<BoxStream<'static, Result<OrderEvent, SupernodeError>>, SupernodeError> {
-        let post = self.member(self.0.http.post(self.endpoint("v1/orders")));
+        let post = self.member(self.0.http.post(self.endpoint(paths::ORDERS)));
         let sent = tokio::time::timeout(CALL_TIMEOUT, self.call(post.json(node))).await;
         let reply = sent.map_err(|_| self.silent())??;
         Ok(Box::pin(events_of(self.clone(), reply)))
@@ -54,7 +55,7 @@ impl Supernode {
         job: u64,
         asked: &OpenOrdered,
     ) -> Result<OpenResponse, SupernodeError> {
-        let url = self.endpoint(&format!("v1/orders/{job}/swarms"));
+        let url = self.endpoint(&paths::with(paths::ORDERED_SWARMS, job));
         let post = self.member(self.0.http.post(url)).timeout(OPEN_TIMEOUT);
         let reply = self.call(post.json(asked)).await?;
         let bytes = self.read_bounded(reply, MAX_REPLY_BYTES).await?;
@@ -67,7 +68,7 @@ impl Supernode {
         job: u64,
         outcome: &OrderOutcome,
     ) -> Result<(), SupernodeError> {
-        let url = self.endpoint(&format!("v1/orders/{job}/outcomes"));
+        let url = self.endpoint(&paths::with(paths::ORDER_OUTCOMES, job));
         let post = self.member(self.0.http.post(url)).timeout(CALL_TIMEOUT);
         self.call(post.json(outcome)).await.map(drop)
     }

@@ -8,8 +8,6 @@ use axum::http::StatusCode;
 use axum::routing::post;
 use flotilla_client::{Node, NodeConfig};
 use flotilla_proxy::{Mark, ProxyConfig};
-use flotilla_registry::login::LoginConfig;
-use flotilla_registry::tls::RegistryTls;
 use flotilla_seeder::{Supernode, SupernodeConfig};
 use flotilla_torrents::DigestHasher;
 use tempfile::TempDir;
@@ -155,19 +153,7 @@ pub(crate) async fn node_cannot_store() {
     let (api, peers) = (listener().await, listener().await);
     let addr = api.local_addr().unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let config = SupernodeConfig {
-        data_dir: dir.path().to_owned(),
-        join_token: None,
-        stats_token: None,
-        cache_quota: 1 << 30,
-        upload_rate: None,
-        registry_rate: None,
-        shared_registries: Vec::new(),
-        token_certificates: Vec::new(),
-        registry_tls: RegistryTls::default(),
-        logins: LoginConfig::default(),
-        open_repositories: Vec::new(),
-    };
+    let config = SupernodeConfig::new(dir.path(), 1 << 30);
     let stop = CancellationToken::new();
     let supernode = Supernode::start(&config, api, peers, stop).unwrap();
     tokio::spawn(supernode.serve());

@@ -14,7 +14,6 @@ use bytes::Bytes;
 use flotilla_client::{Node, NodeConfig};
 use flotilla_proxy::ProxyConfig;
 use flotilla_registry::login::LoginConfig;
-use flotilla_registry::tls::RegistryTls;
 use flotilla_seeder::{Supernode, SupernodeConfig};
 use flotilla_torrents::DigestHasher;
 use futures_util::stream;
@@ -75,17 +74,8 @@ impl Stack {
         let (api, peers) = (free_listener().await, free_listener().await);
         let supernode = format!("http://{}", api.local_addr().unwrap());
         let config_of_supernode = SupernodeConfig {
-            data_dir: dirs[0].path().to_owned(),
-            join_token: None,
-            stats_token: None,
-            cache_quota: 1 << 30,
-            upload_rate: None,
-            registry_rate: None,
-            shared_registries: Vec::new(),
-            token_certificates: Vec::new(),
-            registry_tls: RegistryTls::default(),
             logins,
-            open_repositories: Vec::new(),
+            ..SupernodeConfig::new(dirs[0].path(), 1 << 30)
         };
         let started = Supernode::start(&config_of_supernode, api, peers, stop.clone()).unwrap();
         tokio::spawn(started.serve());

@@ -89,7 +89,7 @@ impl AuthFile {
                 };
             }
             Err(error) => {
-                tracing::warn!(%error, "the registry credentials stay as they were");
+                tracing::warn!(%error, "registry credentials not read again: the earlier ones stay in use");
                 // Said once for each version of the file.
                 current.stamp = stamp;
             }

@@ -26,7 +26,7 @@ const TOKEN_USER: &str = "<token>";
 #[non_exhaustive]
 pub enum HelperError {
     /// A helper is named by what could be more than a name.
-    #[error("{0:?} is no name of a credential helper: letters, digits, '.', '_' and '-'")]
+    #[error("credential helper {0:?}: expected letters, digits, '.', '_' and '-'")]
     Name(String),
     /// It cannot be run.
     #[error("{helper} cannot be run: {reason}")]
@@ -77,7 +77,7 @@ struct Answer {
 
 impl CredentialHelper {
     /// # Errors
-    /// `name` is none.
+    /// `name` is not a name of a helper.
     pub(super) fn new(name: &str) -> Result<Self, HelperError> {
         let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         if name.is_empty() || name.len() > MAX_NAME_LENGTH || !name.bytes().all(is_safe) {
@@ -129,7 +129,7 @@ impl CredentialHelper {
         };
         let mut child = Command::new(&self.program)
             .arg("get")
-            // The cluster's secret is none of its business.
+            // The cluster's secret is not for it.
             .env_remove("FLOTILLA_JOIN_TOKEN")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

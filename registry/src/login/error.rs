@@ -17,13 +17,15 @@ pub enum LoginError {
     #[error(transparent)]
     Helper(#[from] HelperError),
     /// The registry wants something else than Basic or Bearer.
-    #[error("registry {0} wants a login of a kind that is not understood")]
+    #[error("registry {0} wants a login that is neither Basic nor Bearer")]
     Challenge(String),
     /// The registry wants a login, and there are no credentials for it.
     #[error("registry {0} wants a login, and there are no credentials for it")]
     NoCredentials(String),
     /// The registry names a token service that must not get the credentials.
-    #[error("the token service of registry {0} is without TLS, and the registry is not")]
+    #[error(
+        "the token service of registry {0} has no TLS, but the registry has: credentials are not sent"
+    )]
     PlainRealm(String),
     /// The token service gives none.
     #[error("the token service of registry {registry} answered {status}")]
@@ -34,7 +36,7 @@ pub enum LoginError {
         status: u16,
     },
     /// The token service's answer is not understood.
-    #[error("the token service of registry {0} answered something that is no token")]
+    #[error("the token service of registry {0} answered without a token")]
     NoToken(String),
     /// Registry or token service cannot be reached.
     #[error(transparent)]

@@ -1,5 +1,6 @@
 //! The cluster API over HTTP.
 
+mod admitted;
 pub(crate) mod join_token;
 pub(crate) mod metrics_server;
 pub(crate) mod router;

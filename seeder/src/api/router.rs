@@ -8,20 +8,21 @@ use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
+use flotilla_cluster::messages::paths;
 
 use crate::api::server::Visit;
 use crate::api::state::Api;
 use crate::api::swarms;
 use crate::preheat::triggers::{self, Triggers};
 use crate::preheat::{jobs, orders};
-use crate::public::torrents as open_torrents;
+use crate::public::torrents as public_torrents;
 use crate::reply::refusal;
 use crate::stats;
 
 /// Every route of a supernode.
 pub(crate) fn router(api: &Arc<Api>, triggers: Triggers) -> Router {
     let members = swarms::routes()
-        .merge(open_torrents::members_routes())
+        .merge(public_torrents::members_routes())
         .with_state(Arc::clone(api))
         .merge(orders::api::router(api.jobs.clone()))
         .merge(jobs::api::router(api.jobs.clone()))
@@ -31,11 +32,11 @@ pub(crate) fn router(api: &Arc<Api>, triggers: Triggers) -> Router {
         ));
     Router::new()
         .route(
-            "/v1/health",
+            paths::HEALTH,
             get(async || Json(serde_json::json!({ "status": "ok" }))),
         )
         .merge(api.tracker.router())
-        .merge(open_torrents::public_routes().with_state(Arc::clone(api)))
+        .merge(public_torrents::public_routes().with_state(Arc::clone(api)))
         .merge(triggers::router::router(triggers))
         .merge(members)
         .merge(stats::router(&api.web))
@@ -47,7 +48,7 @@ async fn note_member(State(api): State<Arc<Api>>, request: Request, next: Next) 
     if let Some(visit) = request.extensions().get::<Arc<Visit>>()
         && api.join_token.admits(request.headers())
     {
-        visit.is_member_s();
+        visit.mark_member();
     }
     next.run(request).await
 }

@@ -71,7 +71,7 @@ impl ApiServer {
                         tokio::select! {
                             () = connection => {}
                             () = ended.cancelled() => {
-                                tracing::debug!(client.addr = %remote, "pushed out by later strangers");
+                                tracing::debug!(client.addr = %remote, "connection closed in favour of newer ones");
                             }
                             () = closed.cancelled() => {}
                         }
@@ -103,7 +103,7 @@ impl ApiServer {
     ) -> impl Future<Output = ()> + Send + use<> {
         // An answer in two parts would wait for the acknowledgement of the first: 40 ms.
         if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "no TCP_NODELAY");
+            tracing::debug!(%error, "TCP_NODELAY not set");
         }
         let router = TowerToHyperService::new(self.router.clone());
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
@@ -188,14 +188,14 @@ impl Strangers {
 
 impl Visit {
     /// It has shown the join token: it may stay.
-    pub(crate) fn is_member_s(&self) {
+    pub(crate) fn mark_member(&self) {
         self.strangers.lock().connections.remove(&self.number);
     }
 }
 
 impl Drop for Visit {
     fn drop(&mut self) {
-        self.is_member_s();
+        self.mark_member();
     }
 }
 
@@ -225,7 +225,7 @@ mod tests {
                 .extensions()
                 .get::<Arc<Visit>>()
                 .unwrap()
-                .is_member_s();
+                .mark_member();
         };
         let address = async |ConnectInfo(remote): ConnectInfo<SocketAddr>| remote.ip().to_string();
         let (asked, answers) = (Arc::new(Notify::new()), Arc::new(Notify::new()));

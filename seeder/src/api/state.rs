@@ -8,15 +8,15 @@ use flotilla_tracker::Tracker;
 
 use crate::api::join_token::JoinToken;
 use crate::preheat::jobs::Jobs;
-use crate::public::swarms::OpenSwarms;
+use crate::public::swarms::PublicSwarms;
 use crate::stats::Web;
-use crate::swarms::Openings;
+use crate::swarms::SwarmOpener;
 
 /// What the handlers share.
 pub(crate) struct Api {
-    pub(crate) openings: Arc<Openings>,
+    pub(crate) opener: Arc<SwarmOpener>,
     pub(crate) tracker: Tracker,
-    pub(crate) open_swarms: OpenSwarms,
+    pub(crate) public_swarms: PublicSwarms,
     pub(crate) jobs: Jobs,
     /// Where the API listens, and the UDP tracker if there is one.
     pub(crate) listen: SocketAddr,
@@ -28,19 +28,19 @@ pub(crate) struct Api {
 
 impl Api {
     pub(crate) fn new(
-        openings: Arc<Openings>,
+        opener: Arc<SwarmOpener>,
         tracker: Tracker,
-        open_swarms: OpenSwarms,
+        public_swarms: PublicSwarms,
         jobs: Jobs,
         join_token: JoinToken,
         listen: SocketAddr,
         web: Web,
     ) -> Arc<Self> {
-        let ticket_key = openings.signer.public_key();
+        let ticket_key = opener.signer.public_key();
         Arc::new(Self {
-            openings,
+            opener,
             tracker,
-            open_swarms,
+            public_swarms,
             jobs,
             listen,
             udp_port: OnceLock::new(),

@@ -5,26 +5,25 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Json, Path, State};
+use axum::extract::{DefaultBodyLimit, Json, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
 use flotilla_client::{SpoolError, SwarmHandle, SwarmState};
-use flotilla_cluster::SignedTicket;
+use flotilla_cluster::messages::paths;
 use flotilla_cluster::messages::swarms::{
     Hello, OpenRequest, OpenResponse, PieceHashes, SwarmEvent,
 };
 use flotilla_cluster::trace;
-use flotilla_cluster::unix_now;
-use flotilla_torrents::InfoHash;
 use futures_util::{Stream, StreamExt as _, stream};
 use tracing::field::Empty;
 
+use crate::api::admitted::{Admitted, AdmittedTo};
 use crate::api::state::Api;
-use crate::public::torrents as open_torrents;
+use crate::public::torrents as public_torrents;
 use crate::reply::refusal;
-use crate::swarms::offers::NotTaken;
+use crate::swarms::offers::TakeError;
 use crate::swarms::sealed_torrent;
 
 /// An open request carries credentials of up to 16 KiB each.
@@ -33,28 +32,27 @@ const MAX_REQUEST_BYTES: usize = 64 * 1024;
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// White space in front of an answer that waits for the source.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_millis(500);
-const TICKET: &str = "x-flotilla-ticket";
 
 /// For members.
 pub(super) fn routes() -> Router<Arc<Api>> {
     Router::new()
-        .route("/v1/hello", get(hello))
+        .route(paths::HELLO, get(hello))
         .route(
-            "/v1/swarms",
+            paths::SWARMS,
             post(open).layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES)),
         )
-        .route("/v1/swarms/{swarm}/events", get(events))
-        .route("/v1/swarms/{swarm}/content", get(content).put(take))
-        .route("/v1/swarms/{swarm}/torrent", get(torrent))
+        .route(paths::SWARM_EVENTS, get(events))
+        .route(paths::SWARM_CONTENT, get(content).put(take))
+        .route(paths::SWARM_TORRENT, get(torrent))
 }
 
 async fn hello(State(api): State<Arc<Api>>) -> Json<Hello> {
     Json(Hello {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        peer_id: api.openings.engine.peer_id(),
+        peer_id: api.opener.engine.peer_id(),
         ticket_key: api.ticket_key,
-        peer_port: api.openings.peer_port,
-        shared_origins: api.openings.engine.store().shared_origins(),
+        peer_port: api.opener.peer_port,
+        shared_origins: api.opener.engine.store().shared_origins(),
     })
 }
 
@@ -67,10 +65,10 @@ async fn open(
 ) -> Response {
     let span = traced_open(&request, &headers);
     let opening = tokio::spawn(trace::within(span, async move {
-        let answer = api.openings.open(&request).await;
+        let answer = api.opener.open(&request).await;
         note_answer(&answer);
         api.web.statistics.note_open(&request, &answer);
-        open_torrents::note_open(&api, &request, &answer).await;
+        public_torrents::note_open(&api, &request, &answer).await;
         serde_json::to_vec(&answer).unwrap_or_default()
     }));
     let body = stream::unfold(Some(opening), |opening| async {
@@ -97,9 +95,9 @@ fn traced_open(request: &OpenRequest, headers: &HeaderMap) -> tracing::Span {
         otel.name = "POST /v1/swarms",
         otel.kind = "server",
         http.request.method = "POST",
-        http.route = "/v1/swarms",
-        url.path = "/v1/swarms",
-        // Refusals are told in the body.
+        http.route = paths::SWARMS,
+        url.path = paths::SWARMS,
+        // The body says so when the source refuses.
         http.response.status_code = i64::from(StatusCode::OK.as_u16()),
         flotilla.digest = Empty,
         flotilla.opened = Empty,
@@ -121,15 +119,7 @@ fn note_answer(answer: &OpenResponse) {
     trace::current().record("flotilla.opened", opened);
 }
 
-async fn events(
-    State(api): State<Arc<Api>>,
-    Path(swarm): Path<String>,
-    headers: HeaderMap,
-) -> Response {
-    let handle = match admitted(&api, &swarm, &headers) {
-        Ok(handle) => handle,
-        Err(refused) => return *refused,
-    };
+async fn events(AdmittedTo(handle): AdmittedTo) -> Response {
     let lines = event_stream(handle).map(|event| {
         let mut line = serde_json::to_vec(&event).unwrap_or_default();
         line.push(b'\n');
@@ -146,22 +136,22 @@ async fn events(
 fn event_stream(handle: SwarmHandle) -> impl Stream<Item = SwarmEvent> + Send {
     let status = handle.watch();
     stream::unfold(Some((handle, status, 0_u32)), |state| async {
-        let (handle, mut status, mut told) = state?;
+        let (handle, mut status, mut sent) = state?;
         let beat = tokio::time::Instant::now() + HEARTBEAT_INTERVAL;
         loop {
             let now = status.borrow_and_update().clone();
             if let SwarmState::Void(reason) = now.state {
                 return Some((SwarmEvent::Void { reason }, None));
             }
-            if now.known > told {
-                let hashes = handle.hashes_from(told);
-                let first = told;
-                told = told.saturating_add(u32::try_from(hashes.len()).unwrap_or(u32::MAX));
+            if now.known > sent {
+                let hashes = handle.hashes_from(sent);
+                let first = sent;
+                sent = sent.saturating_add(u32::try_from(hashes.len()).unwrap_or(u32::MAX));
                 let event = SwarmEvent::Pieces {
                     first,
                     hashes: PieceHashes(hashes),
                 };
-                return Some((event, Some((handle, status, told))));
+                return Some((event, Some((handle, status, sent))));
             }
             if let SwarmState::Sealed(sha256) = now.state {
                 let torrent = sealed_torrent(&handle.piece_map(), &handle);
@@ -174,28 +164,20 @@ fn event_stream(handle: SwarmHandle) -> impl Stream<Item = SwarmEvent> + Send {
             match tokio::time::timeout_at(beat, status.changed()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return None,
-                Err(_) => return Some((SwarmEvent::Heartbeat {}, Some((handle, status, told)))),
+                Err(_) => return Some((SwarmEvent::Heartbeat {}, Some((handle, status, sent)))),
             }
         }
     })
 }
 
 /// Small content, whole, as soon as it was compared with its digest.
-async fn content(
-    State(api): State<Arc<Api>>,
-    Path(swarm): Path<String>,
-    headers: HeaderMap,
-) -> Response {
-    let handle = match admitted(&api, &swarm, &headers) {
-        Ok(handle) => handle,
-        Err(refused) => return *refused,
-    };
+async fn content(AdmittedTo(handle): AdmittedTo) -> Response {
     let mut status = handle.watch();
     let settled =
         status.wait_for(|status| status.complete || matches!(status.state, SwarmState::Void(_)));
     match settled.await.map(|status| status.complete) {
         Ok(true) => {}
-        _ => return refusal(StatusCode::GONE, "the content cannot be had"),
+        _ => return refusal(StatusCode::GONE, "the content could not be fetched"),
     }
     let length = handle.geometry().length();
     let body = Body::from_stream(handle.read(0..length));
@@ -203,79 +185,30 @@ async fn content(
 }
 
 /// A blob that was offered; 200 when it is complete here.
-async fn take(
-    State(api): State<Arc<Api>>,
-    Path(swarm): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    let swarm = match admitted_to(&api, &swarm, &headers) {
-        Ok(swarm) => swarm,
-        Err(refused) => return *refused,
-    };
-    match api.openings.take(&swarm, body.into_data_stream()).await {
+async fn take(State(api): State<Arc<Api>>, Admitted(swarm): Admitted, body: Body) -> Response {
+    match api.opener.take(&swarm, body.into_data_stream()).await {
         Ok(()) => Json(serde_json::json!({})).into_response(),
         Err(error) => {
-            tracing::warn!(%swarm, %error, "a blob that was offered is not taken");
+            tracing::warn!(%swarm, %error, "offered blob not stored");
             let status = match error {
-                NotTaken::NotOffered => StatusCode::NOT_FOUND,
-                NotTaken::Busy | NotTaken::Stopping => StatusCode::SERVICE_UNAVAILABLE,
-                NotTaken::Silent => StatusCode::REQUEST_TIMEOUT,
-                NotTaken::BrokeOff(_) | NotTaken::Length(_) => StatusCode::BAD_REQUEST,
-                NotTaken::Spool(SpoolError::OtherBytes { .. }) => StatusCode::UNPROCESSABLE_ENTITY,
-                NotTaken::Spool(_) => StatusCode::INSUFFICIENT_STORAGE,
+                TakeError::NotOffered => StatusCode::NOT_FOUND,
+                TakeError::Busy | TakeError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+                TakeError::Silent => StatusCode::REQUEST_TIMEOUT,
+                TakeError::BrokeOff(_) | TakeError::Length(_) => StatusCode::BAD_REQUEST,
+                TakeError::Spool(SpoolError::OtherBytes { .. }) => StatusCode::UNPROCESSABLE_ENTITY,
+                TakeError::Spool(_) => StatusCode::INSUFFICIENT_STORAGE,
             };
             refusal(status, &error.to_string())
         }
     }
 }
 
-async fn torrent(
-    State(api): State<Arc<Api>>,
-    Path(swarm): Path<String>,
-    headers: HeaderMap,
-) -> Response {
-    let handle = match admitted(&api, &swarm, &headers) {
-        Ok(handle) => handle,
-        Err(refused) => return *refused,
-    };
+async fn torrent(AdmittedTo(handle): AdmittedTo) -> Response {
     if !matches!(handle.status().state, SwarmState::Sealed(_)) {
-        return refusal(StatusCode::CONFLICT, "the piece map still grows");
+        return refusal(StatusCode::CONFLICT, "the swarm is not complete yet");
     }
     match sealed_torrent(&handle.piece_map(), &handle) {
-        Ok(torrent) => open_torrents::torrent_response(&torrent),
+        Ok(torrent) => public_torrents::torrent_response(&torrent),
         Err(reason) => refusal(StatusCode::CONFLICT, &reason),
-    }
-}
-
-/// The swarm that a member with a ticket names.
-fn admitted(api: &Api, swarm: &str, headers: &HeaderMap) -> Result<SwarmHandle, Box<Response>> {
-    let swarm = admitted_to(api, swarm, headers)?;
-    api.openings
-        .running(&swarm)
-        .ok_or_else(|| Box::new(refusal(StatusCode::NOT_FOUND, "no such swarm here")))
-}
-
-/// The name of the swarm that the shown ticket is for.
-fn admitted_to(api: &Api, swarm: &str, headers: &HeaderMap) -> Result<InfoHash, Box<Response>> {
-    let refuse = |status, error: &str| Box::new(refusal(status, error));
-    let swarm: InfoHash = swarm.parse().map_err(|_| {
-        refuse(
-            StatusCode::BAD_REQUEST,
-            "a swarm is named by 40 hexadecimal digits",
-        )
-    })?;
-    let shown = headers.get(TICKET).and_then(|value| value.to_str().ok());
-    let ticket: Option<SignedTicket> = shown.and_then(|text| text.parse().ok());
-    let admits = |ticket: &SignedTicket| {
-        api.ticket_key
-            .verify_any_peer(ticket, unix_now(), swarm)
-            .is_ok()
-    };
-    if ticket.as_ref().is_some_and(admits) {
-        Ok(swarm)
-    } else {
-        let error = "no valid ticket for this swarm";
-        Err(refuse(StatusCode::FORBIDDEN, error))
     }
 }

@@ -15,7 +15,7 @@ use url::Url;
 use super::identity::{Identity, IdentityError, LentAuthorization};
 use super::request::Preheat;
 use crate::stats::Statistics;
-use crate::swarms::{Opened, Openings, Unopened};
+use crate::swarms::{OpenContent, OpenError, SwarmOpener};
 
 /// Layers read for preheating at the same time, by all requests together: nodes that pull go
 /// beside them, and a registry serves Docker's three of one node as well.
@@ -47,7 +47,7 @@ impl StepOutcome {
 }
 
 /// One blob, or one file, to fetch.
-pub(super) struct Wanted {
+pub(super) struct FetchRequest {
     /// The image, or the file, as people name it.
     pub(super) name: String,
     /// The image by its tag.
@@ -57,7 +57,7 @@ pub(super) struct Wanted {
     pub(super) url: Url,
 }
 
-impl Wanted {
+impl FetchRequest {
     /// Equal for equal content of one source.
     pub(super) fn source_and_content(&self) -> (String, String) {
         let content = match &self.digest {
@@ -77,17 +77,17 @@ enum FetchError {
     Source(SourceError),
     #[error("{0}")]
     Unswarmable(String),
-    #[error("the supernode gives it up: {0}")]
+    #[error("the swarm failed: {0}")]
     Void(String),
-    #[error("the supernode stops, or has no room for it any longer")]
+    #[error("the supernode stops, or evicted it to make room")]
     Closed,
 }
 
-impl From<Unopened> for FetchError {
-    fn from(error: Unopened) -> Self {
+impl From<OpenError> for FetchError {
+    fn from(error: OpenError) -> Self {
         match error {
-            Unopened::Source(error) => Self::Source(error),
-            Unopened::Unswarmable(reason) => Self::Unswarmable(reason),
+            OpenError::Source(error) => Self::Source(error),
+            OpenError::Unswarmable(reason) => Self::Unswarmable(reason),
         }
     }
 }
@@ -95,21 +95,21 @@ impl From<Unopened> for FetchError {
 /// Opens swarms in the supernode's own name, and waits until their content is here. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Fetcher {
-    openings: Arc<Openings>,
+    opener: Arc<SwarmOpener>,
     statistics: Statistics,
     slots: Arc<Semaphore>,
 }
 
 impl Fetcher {
-    pub(super) fn new(openings: Arc<Openings>, statistics: Statistics) -> Self {
+    pub(super) fn new(opener: Arc<SwarmOpener>, statistics: Statistics) -> Self {
         Self {
-            openings,
+            opener,
             statistics,
             slots: Arc::new(Semaphore::new(LAYERS_AT_ONCE)),
         }
     }
 
-    pub(super) async fn fetch(&self, wanted: Wanted, asked: &Preheat) -> StepOutcome {
+    pub(super) async fn fetch(&self, wanted: FetchRequest, asked: &Preheat) -> StepOutcome {
         // The semaphore is never closed.
         let _slot = self.slots.acquire().await;
         let fetched = match wanted.digest {
@@ -120,7 +120,7 @@ impl Fetcher {
                 arrived(opened.await).await
             }
         };
-        let Wanted {
+        let FetchRequest {
             name, digest, url, ..
         } = wanted;
         match fetched {
@@ -146,10 +146,10 @@ impl Fetcher {
     /// Once the blob is here and compared with its digest.
     async fn fetch_blob(
         &self,
-        wanted: &Wanted,
+        wanted: &FetchRequest,
         lent: &LentAuthorization,
     ) -> Result<(ContentId, u64), FetchError> {
-        let identity = Identity::new(&self.openings.logins, lent);
+        let identity = Identity::new(&self.opener.logins, lent);
         let headers = identity.headers(&wanted.url).await?;
         let opened = match self.open(wanted, headers, &[]).await {
             Err(FetchError::Source(SourceError::Refused { status }))
@@ -165,22 +165,22 @@ impl Fetcher {
 
     async fn open(
         &self,
-        wanted: &Wanted,
+        wanted: &FetchRequest,
         headers: LoginHeaders,
         filter_query: &[String],
-    ) -> Result<Opened, FetchError> {
+    ) -> Result<OpenContent, FetchError> {
         let request = OpenRequest {
             url: wanted.url.to_string(),
             headers,
             digest: wanted.digest.clone(),
-            peer_id: self.openings.engine.peer_id(),
+            peer_id: self.opener.engine.peer_id(),
             offered: None,
             filter_query: filter_query.to_vec(),
             node: "preheat".to_owned(),
             images: wanted.image.iter().cloned().collect(),
         };
-        let opened = self.openings.bring(&request).await?;
-        if let Opened::Swarm(known) = &opened {
+        let opened = self.opener.bring(&request).await?;
+        if let OpenContent::Swarm(known) = &opened {
             self.statistics.note_brought(&request, &known.handle);
         }
         Ok(opened)
@@ -188,10 +188,10 @@ impl Fetcher {
 }
 
 /// What it is and its length, once all of it is here.
-async fn arrived(opened: Result<Opened, FetchError>) -> Result<(ContentId, u64), FetchError> {
+async fn arrived(opened: Result<OpenContent, FetchError>) -> Result<(ContentId, u64), FetchError> {
     match opened? {
-        Opened::Small(small) => Ok((small.content().clone(), small.geometry().length())),
-        Opened::Swarm(known) => {
+        OpenContent::Small(small) => Ok((small.content().clone(), small.geometry().length())),
+        OpenContent::Swarm(known) => {
             let length = whole(&known.handle).await?;
             Ok((known.handle.content().clone(), length))
         }

@@ -8,7 +8,7 @@ use url::Url;
 const HTTP_PORT: u16 = 80;
 const HTTPS_PORT: u16 = 443;
 
-/// Of a URL that is none, in characters.
+/// Of a malformed URL, in characters.
 const MAX_QUOTED_LENGTH: usize = 200;
 
 /// A URL is not an image's.

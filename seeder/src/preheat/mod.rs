@@ -20,4 +20,4 @@ pub(crate) use self::fetch::StepOutcome;
 pub(crate) use self::preheater::Preheater;
 pub(crate) use self::request::Preheat;
 pub use self::request::PreheatError;
-pub(crate) use self::target::shown;
+pub(crate) use self::target::redacted_target;

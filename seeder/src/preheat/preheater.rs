@@ -14,14 +14,14 @@ use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::sync::mpsc;
 use url::Url;
 
-use super::fetch::{self, Fetcher, StepOutcome, Wanted};
+use super::fetch::{self, FetchRequest, Fetcher, StepOutcome};
 use super::identity::{Identity, LentAuthorization};
 use super::manifest::Blob;
 use super::request::Preheat;
 use super::resolution::{Image, ResolveError};
 use super::target::{FileUrl, Target};
 use crate::stats::Statistics;
-use crate::swarms::Openings;
+use crate::swarms::SwarmOpener;
 
 /// Images whose manifests are read at the same time for one request.
 const IMAGES_AT_ONCE: usize = 4;
@@ -29,21 +29,21 @@ const IMAGES_AT_ONCE: usize = 4;
 /// Brings layers in the supernode's own name. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Preheater {
-    openings: Arc<Openings>,
+    opener: Arc<SwarmOpener>,
     fetcher: Fetcher,
 }
 
 /// One thing to do.
 enum Step {
-    Fetch(Wanted),
+    Fetch(FetchRequest),
     Report(PreheatEvent),
 }
 
 impl Preheater {
-    pub(crate) fn new(openings: Arc<Openings>, statistics: Statistics) -> Self {
+    pub(crate) fn new(opener: Arc<SwarmOpener>, statistics: Statistics) -> Self {
         Self {
-            fetcher: Fetcher::new(Arc::clone(&openings), statistics),
-            openings,
+            fetcher: Fetcher::new(Arc::clone(&opener), statistics),
+            opener,
         }
     }
 
@@ -55,7 +55,7 @@ impl Preheater {
                     let listed = self.identity(&asked.lent).listed(image).await;
                     listed.is_none().then(|| image.registry())
                 }
-                Target::File(file) => unlisted_server(&self.openings.logins, file).await,
+                Target::File(file) => unlisted_server(&self.opener.logins, file).await,
             };
             if unlisted.is_some() {
                 return unlisted;
@@ -82,23 +82,23 @@ impl Preheater {
             node: ordered.node,
             images: Vec::new(),
         };
-        let at_hand = self.openings.open_at_hand(&request, &ordered.content);
+        let at_hand = self.opener.open_at_hand(&request, &ordered.content);
         if let Some(answer) = at_hand.await {
             return answer;
         }
         // It had to make room since.
         if request.digest.is_none() {
-            return self.openings.open(&request).await;
+            return self.opener.open(&request).await;
         }
         let unswarmable = |reason: String| OpenResponse::Unswarmable { reason };
         let url = match Url::parse(&request.url) {
             Ok(url) => url,
             Err(error) => return unswarmable(error.to_string()),
         };
-        match self.openings.logins.headers(&url).await {
+        match self.opener.logins.headers(&url).await {
             Ok(headers) => {
                 request.headers = headers;
-                self.openings.open(&request).await
+                self.opener.open(&request).await
             }
             Err(error) => unswarmable(error.to_string()),
         }
@@ -162,12 +162,12 @@ impl Preheater {
         file: &FileUrl,
         asked: &Preheat,
     ) -> Result<Vec<Step>, ResolveError> {
-        if let Some(server) = unlisted_server(&self.openings.logins, file).await {
+        if let Some(server) = unlisted_server(&self.opener.logins, file).await {
             return Err(ResolveError::NotListed(server));
         }
         let named = content_url(&file.url, asked.filter_query());
-        let wanted = Wanted {
-            name: file.shown.clone(),
+        let wanted = FetchRequest {
+            name: file.redacted.clone(),
             image: None,
             digest: None,
             url: file.url.clone(),
@@ -182,7 +182,7 @@ impl Preheater {
         asked: &Preheat,
     ) -> Result<Vec<Step>, ResolveError> {
         let identity = self.identity(&asked.lent);
-        let image = Image::find(&self.openings.source, identity, name).await?;
+        let image = Image::find(&self.opener.source, identity, name).await?;
         let blobs = image.blobs(&asked.platforms).await?.into_iter();
         let own = blobs.filter(|blob| asked.wants(&blob.digest.to_string()));
         let steps = own.map(|Blob { digest, is_foreign }| {
@@ -190,7 +190,7 @@ impl Preheater {
             Ok(if is_foreign {
                 Step::Report(PreheatEvent::Foreign { image, digest })
             } else {
-                Step::Fetch(Wanted {
+                Step::Fetch(FetchRequest {
                     name: image,
                     image: name.tagged(),
                     digest: Some(digest),
@@ -202,7 +202,7 @@ impl Preheater {
     }
 
     fn identity<'a>(&'a self, lent: &'a LentAuthorization) -> Identity<'a> {
-        Identity::new(&self.openings.logins, lent)
+        Identity::new(&self.opener.logins, lent)
     }
 
     async fn outcome_of(&self, step: Step, asked: &Preheat) -> StepOutcome {
@@ -219,5 +219,5 @@ async fn unlisted_server(logins: &RegistryLogins, file: &FileUrl) -> Option<Stri
         return None;
     }
     let server = RegistryOrigin::of_url(&file.url).map(|server| server.to_string());
-    Some(server.unwrap_or_else(|| file.shown.clone()))
+    Some(server.unwrap_or_else(|| file.redacted.clone()))
 }

@@ -57,7 +57,7 @@ pub(crate) enum ResolveError {
     Platform { wanted: String, found: String },
     #[error("the image is more than {0} {1}")]
     TooMuch(usize, &'static str),
-    #[error("it makes no URL")]
+    #[error("the image's name makes no valid URL")]
     Url,
 }
 

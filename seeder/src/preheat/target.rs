@@ -38,7 +38,7 @@ pub(crate) enum Target {
 pub(crate) struct FileUrl {
     pub(crate) url: Url,
     /// Without what may be secret in it.
-    pub(crate) shown: String,
+    pub(crate) redacted: String,
 }
 
 impl Target {
@@ -46,7 +46,7 @@ impl Target {
     pub(crate) fn name(&self) -> &str {
         match self {
             Self::Image(image) => &image.written,
-            Self::File(file) => &file.shown,
+            Self::File(file) => &file.redacted,
         }
     }
 }
@@ -78,12 +78,12 @@ fn file_at(text: &str) -> Result<FileUrl, TargetError> {
     if has_login || !is_fetched || text.len() > MAX_URL_LENGTH {
         return Err(TargetError::File);
     }
-    let shown = redacted(&url);
-    Ok(FileUrl { url, shown })
+    let redacted = redacted(&url);
+    Ok(FileUrl { url, redacted })
 }
 
 /// What was asked for, without what may be secret in it.
-pub(crate) fn shown(text: &str) -> String {
+pub(crate) fn redacted_target(text: &str) -> String {
     match Url::parse(text) {
         Ok(url) if text.contains("://") => redacted(&url),
         _ => text.to_owned(),
@@ -137,7 +137,10 @@ mod tests {
 
     #[test]
     fn what_was_asked_for_is_shown_without_signatures() {
-        assert_eq!(shown("https://u:p@f.test/a?sig=secret"), "https://f.test/a");
-        assert_eq!(shown("reg.test:5000/a:1"), "reg.test:5000/a:1");
+        assert_eq!(
+            redacted_target("https://u:p@f.test/a?sig=secret"),
+            "https://f.test/a"
+        );
+        assert_eq!(redacted_target("reg.test:5000/a:1"), "reg.test:5000/a:1");
     }
 }

@@ -31,7 +31,7 @@ struct Line {
 
 /// The public layers. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct OpenLayers(Arc<Inner>);
+pub(crate) struct PublicLayers(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -40,7 +40,7 @@ struct Inner {
     record: Mutex<File>,
 }
 
-impl OpenLayers {
+impl PublicLayers {
     /// What the record at `path` says, less the layers that are not `here` any more.
     ///
     /// # Errors
@@ -50,11 +50,11 @@ impl OpenLayers {
         listed: &[OpenRepository],
         is_here: impl Fn(&ContentId) -> bool,
     ) -> anyhow::Result<Self> {
-        let shown = || format!("record of open layers {}", path.display());
+        let subject = || format!("record of open layers {}", path.display());
         let text = match fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(error).with_context(shown),
+            Err(error) => return Err(error).with_context(subject),
         };
         // A crash may have cut the last line.
         let lines = text
@@ -70,7 +70,7 @@ impl OpenLayers {
                 layers.entry(content).or_default().insert(repository);
             }
         }
-        let record = written_anew(path, &layers).with_context(shown)?;
+        let record = written_anew(path, &layers).with_context(subject)?;
         Ok(Self(Arc::new(Inner {
             listed: listed.to_vec(),
             layers: Mutex::new(layers),
@@ -98,7 +98,7 @@ impl OpenLayers {
             record.write_all(&bytes_of(&line))
         });
         if let Err(error) = written.await.unwrap_or_else(|e| Err(io::Error::other(e))) {
-            tracing::warn!(%error, "the record of open layers is not written");
+            tracing::warn!(%error, "record of public layers not written");
         }
         true
     }
@@ -107,7 +107,7 @@ impl OpenLayers {
     fn remember(&self, content: &ContentId, repository: &PublicRepository) -> bool {
         let mut layers = self.lock();
         if layers.len() >= MAX_LAYERS && !layers.contains_key(content) {
-            tracing::warn!(%content, "not opened: there are too many open layers");
+            tracing::warn!(%content, "layer not made public: the limit of public layers is reached");
             return false;
         }
         let known = layers.entry(content.clone()).or_default();
@@ -182,7 +182,7 @@ mod tests {
         let listed = ["registry.example/public/*".parse().unwrap()];
         let digest = DigestHasher::sha256_of(b"layer");
         let content = ContentId::blob(&digest);
-        let layers = OpenLayers::open(&path, &listed, |_| true).unwrap();
+        let layers = PublicLayers::open(&path, &listed, |_| true).unwrap();
         assert!(!layers.note(&url("private/app", &digest), &digest).await);
         assert!(!layers.is_open(&content));
         assert!(layers.note(&url("public/app", &digest), &digest).await);
@@ -201,7 +201,7 @@ mod tests {
         let listed = ["registry.example/public/*".parse().unwrap()];
         let digest = DigestHasher::sha256_of(b"layer");
         let content = ContentId::blob(&digest);
-        let layers = OpenLayers::open(&path, &listed, |_| true).unwrap();
+        let layers = PublicLayers::open(&path, &listed, |_| true).unwrap();
         layers.note(&url("public/app", &digest), &digest).await;
         drop(layers);
         OpenOptions::new()
@@ -210,11 +210,11 @@ mod tests {
             .unwrap()
             .write_all(b"{\"content\":")
             .unwrap();
-        let next = OpenLayers::open(&path, &listed, |_| true).unwrap();
+        let next = PublicLayers::open(&path, &listed, |_| true).unwrap();
         assert_eq!(next.all(), std::slice::from_ref(&content));
-        let withdrawn = OpenLayers::open(&path, &[], |_| true).unwrap();
+        let withdrawn = PublicLayers::open(&path, &[], |_| true).unwrap();
         assert!(!withdrawn.is_open(&content) && withdrawn.all().is_empty());
-        let evicted = OpenLayers::open(&path, &listed, |_| false).unwrap();
+        let evicted = PublicLayers::open(&path, &listed, |_| false).unwrap();
         assert!(!evicted.is_open(&content));
     }
 }

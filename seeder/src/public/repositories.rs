@@ -42,7 +42,7 @@ pub struct OpenRepository {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenRepositoryError {
-    /// There is no `/` between a registry and a repository, or the name is none.
+    /// There is no `/` between a registry and a repository, or the name is malformed.
     #[error("open repository {0:?} is not HOST[:PORT]/REPOSITORY or HOST[:PORT]/REPOSITORY/*")]
     Form(String),
     /// The part before the first `/` is no registry.

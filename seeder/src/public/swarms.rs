@@ -22,7 +22,7 @@ const REGISTRATION_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct OpenSwarms(Arc<Inner>);
+pub(crate) struct PublicSwarms(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -33,7 +33,7 @@ struct Inner {
     layers: Mutex<HashMap<InfoHash, InfoHash>>,
 }
 
-impl OpenSwarms {
+impl PublicSwarms {
     pub(crate) fn new(engine: Engine) -> Self {
         Self(Arc::new(Inner {
             engine,
@@ -92,7 +92,7 @@ impl OpenSwarms {
 /// Who is let into swarms: members with tickets, and anybody into open ones.
 pub(crate) struct SupernodeGate {
     pub(crate) ticket_key: TicketKey,
-    pub(crate) open: OpenSwarms,
+    pub(crate) open: PublicSwarms,
     pub(crate) statistics: Statistics,
 }
 
@@ -148,7 +148,7 @@ mod tests {
 
     const SWARM: InfoHash = InfoHash::from_bytes([1; 20]);
 
-    async fn swarms(dir: &tempfile::TempDir) -> OpenSwarms {
+    async fn swarms(dir: &tempfile::TempDir) -> PublicSwarms {
         let config = EngineConfig {
             data_dir: dir.path().to_owned(),
             cache_quota: 1 << 20,
@@ -156,7 +156,7 @@ mod tests {
             download_rate: None,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        OpenSwarms::new(Engine::start(&config, listener, CancellationToken::new()).unwrap())
+        PublicSwarms::new(Engine::start(&config, listener, CancellationToken::new()).unwrap())
     }
 
     fn announce(left: u64, ticket: Option<String>) -> AnnounceRequest {

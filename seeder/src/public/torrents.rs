@@ -11,6 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get, post};
 use bytes::Bytes;
 use flotilla_client::SwarmState;
+use flotilla_cluster::messages::paths;
 use flotilla_cluster::messages::swarms::{OpenRequest, OpenResponse, RegisteredTorrent};
 use flotilla_torrents::{ContentId, Digest, InfoHash, Metainfo};
 use url::Url;
@@ -26,8 +27,8 @@ const MAX_INGEST: Duration = Duration::from_secs(60 * 60);
 pub(crate) fn members_routes() -> Router<Arc<Api>> {
     let register = post(register).layer(DefaultBodyLimit::max(Metainfo::MAX_BYTES));
     Router::new()
-        .route("/v1/torrents", register)
-        .route("/v1/torrents/{info_hash}", delete(unregister))
+        .route(paths::TORRENTS, register)
+        .route(paths::TORRENT, delete(unregister))
 }
 
 /// For all clients: the torrents of public layers.
@@ -44,7 +45,7 @@ async fn register(State(api): State<Arc<Api>>, body: Bytes) -> Response {
         Ok(Err(error)) => return refusal(StatusCode::BAD_REQUEST, &error.to_string()),
         Err(error) => return refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     };
-    if !api.open_swarms.register(Instant::now(), info_hash) {
+    if !api.public_swarms.register(Instant::now(), info_hash) {
         let reason = "too many torrents are registered here";
         return refusal(StatusCode::INSUFFICIENT_STORAGE, reason);
     }
@@ -56,14 +57,14 @@ async fn unregister(State(api): State<Arc<Api>>, Path(info_hash): Path<String>) 
         let reason = "a torrent is named by 40 hexadecimal digits";
         return refusal(StatusCode::BAD_REQUEST, reason);
     };
-    if !api.open_swarms.unregister(&info_hash) {
+    if !api.public_swarms.unregister(&info_hash) {
         return refusal(StatusCode::NOT_FOUND, "no such torrent is registered here");
     }
     api.tracker.with(|members| members.remove(&info_hash));
     Json(RegisteredTorrent { info_hash }).into_response()
 }
 
-/// `GET /torrents/sha256:….torrent`. What is closed is not told from what is not here.
+/// `GET /torrents/sha256:….torrent`. A closed layer and a missing one give the same answer.
 async fn layer_torrent(
     State(api): State<Arc<Api>>,
     Path(file): Path<String>,
@@ -87,8 +88,8 @@ async fn layer_torrent(
 }
 
 pub(crate) fn torrent_response(torrent: &Metainfo) -> Response {
-    let told = [(header::CONTENT_TYPE, "application/x-bittorrent")];
-    (told, torrent.to_bytes()).into_response()
+    let headers = [(header::CONTENT_TYPE, "application/x-bittorrent")];
+    (headers, torrent.to_bytes()).into_response()
 }
 
 /// This supernode's trackers, by the name that the asker knows it by.
@@ -119,10 +120,10 @@ pub(crate) async fn note_open(api: &Arc<Api>, request: &OpenRequest, answer: &Op
     let (Ok(url), Some(digest)) = (Url::parse(&request.url), request.digest.clone()) else {
         return;
     };
-    if !api.openings.open_layers.note(&url, &digest).await {
+    if !api.opener.public_layers.note(&url, &digest).await {
         return;
     }
-    let Some(handle) = api.openings.running(&descriptor.swarm) else {
+    let Some(handle) = api.opener.running(&descriptor.swarm) else {
         return;
     };
     let api = Arc::clone(api);
@@ -141,7 +142,7 @@ pub(crate) async fn note_open(api: &Arc<Api>, request: &OpenRequest, answer: &Op
 
 /// Opens what an earlier run had opened.
 pub(crate) async fn open_known(api: Arc<Api>) {
-    for content in api.openings.open_layers.all() {
+    for content in api.opener.public_layers.all() {
         if let Some(digest) = content.digest() {
             open(&api, &digest).await;
         }
@@ -151,18 +152,18 @@ pub(crate) async fn open_known(api: Arc<Api>) {
 /// The torrent of a layer that is public and whole: strangers are then let in, at
 /// the tracker and at the peer port.
 async fn open(api: &Arc<Api>, digest: &Digest) -> Option<Metainfo> {
-    let openings = &api.openings;
-    if !openings.open_layers.is_open(&ContentId::blob(digest)) {
+    let opener = &api.opener;
+    if !opener.public_layers.is_open(&ContentId::blob(digest)) {
         return None;
     }
-    let handle = openings.whole(digest).await?;
+    let handle = opener.whole(digest).await?;
     let sealed = handle.clone();
     let torrent = tokio::task::spawn_blocking(move || sealed_torrent(&sealed.piece_map(), &sealed));
     let torrent = torrent.await.ok()?.ok()?;
-    if let Err(error) = openings.engine.open_to_strangers(&handle, &torrent) {
-        tracing::warn!(%digest, %error, "not opened to strangers");
+    if let Err(error) = opener.engine.open_to_strangers(&handle, &torrent) {
+        tracing::warn!(%digest, %error, "layer not opened to public peers");
         return None;
     }
-    api.open_swarms.seed(torrent.info_hash(), handle.swarm());
+    api.public_swarms.seed(torrent.info_hash(), handle.swarm());
     Some(torrent)
 }

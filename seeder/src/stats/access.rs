@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 pub(super) const LOGIN_LASTS: Duration = Duration::from_secs(12 * 3600);
 pub(super) const COOKIE: &str = "flotilla_stats";
 /// Set by proxies: a caller that comes through one is not on this machine. nginx sets none of them, but
-/// speaks HTTP/1.0, which browsers do not, unless it is told otherwise.
+/// speaks HTTP/1.0, which browsers do not, unless it is configured otherwise.
 const FORWARDED: [&str; 3] = ["forwarded", "x-forwarded-for", "via"];
 
 /// The rule.
@@ -57,9 +57,9 @@ impl Access {
         bearer.is_some_and(|token| self.is_token(token)) || self.has_cookie(headers, unix_now())
     }
 
-    pub(super) fn is_token(&self, shown: &str) -> bool {
-        let shown: [u8; 32] = Sha256::digest(shown).into();
-        self.tokens.contains(&shown)
+    pub(super) fn is_token(&self, token: &str) -> bool {
+        let hash: [u8; 32] = Sha256::digest(token).into();
+        self.tokens.contains(&hash)
     }
 
     /// `EXPIRY.SIGNATURE`.

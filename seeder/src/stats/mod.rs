@@ -1,34 +1,24 @@
 //! The supernode's eyes: what it knows of its swarms and nodes, as a page, as an API and as metrics.
 //!
-//! [`book`] keeps what is reported, without IO, and [`history_file`] the traffic of the last week on
-//! the disk; [`rows`] and [`job_rows`] are what is told of it, [`listing`] searches,
-//! sorts and cuts them into pages; [`view`] makes the answers, which [`api`] gives once and [`events`]
-//! again and again, [`openapi`] describes; [`access`] says who may see it; [`page`] are the files of the page.
+//! - [`state`]: what is reported, without IO, and the traffic of the last week on the disk;
+//! - [`observer`]: where reports come in and rows are taken from;
+//! - [`views`]: rows of swarms, nodes and jobs; lists of them, searched, sorted and cut into pages;
+//! - [`http`]: gives a view once, or again and again, and describes the API;
+//! - [`access`]: who may see it; [`page`]: the files of the page.
 
 mod access;
-mod api;
-mod book;
-mod events;
-mod history_file;
-mod job_rows;
-mod listing;
-mod login;
-mod metrics;
+mod http;
 mod observer;
-mod openapi;
 mod page;
-mod router;
-mod rows;
-mod schema;
-mod traffic;
-mod view;
+mod state;
+mod views;
 mod web;
 
 pub(crate) use self::access::Access;
-pub(crate) use self::history_file::HistoryFile;
-pub(crate) use self::job_rows::JobList;
+pub(crate) use self::http::router::router;
 #[cfg(test)]
 pub(crate) use self::observer::name_of;
 pub(crate) use self::observer::{Statistics, watch_engine};
-pub(crate) use self::router::router;
+pub(crate) use self::state::history_file::HistoryFile;
+pub(crate) use self::views::job_rows::JobList;
 pub(crate) use self::web::{Events, Web};

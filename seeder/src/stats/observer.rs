@@ -1,4 +1,4 @@
-//! Feeds the [`Book`] and hands out what is in it.
+//! Feeds the [`ClusterState`] and hands out what is in it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -18,9 +18,9 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::book::{Announced, Book, Naming, Opening, OwnSwarm, OwnTotals};
-use super::history_file::HistoryFile;
-use super::rows::Rows;
+use super::state::cluster_state::{Announced, ClusterState, Naming, Opening, OwnSwarm, OwnTotals};
+use super::state::history_file::HistoryFile;
+use super::views::rows::Rows;
 
 /// How often the supernode looks at itself.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -35,7 +35,7 @@ pub(crate) struct Statistics(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    book: Mutex<Book>,
+    cluster: Mutex<ClusterState>,
     rows: Mutex<Option<Arc<Rows>>>,
     /// The supernode's own name on the wire.
     peer_id: PeerId,
@@ -44,7 +44,7 @@ struct Inner {
 impl Statistics {
     pub(crate) fn new(now: Instant, peer_id: PeerId) -> Self {
         Self(Arc::new(Inner {
-            book: Mutex::new(Book::new(now)),
+            cluster: Mutex::new(ClusterState::new(now)),
             rows: Mutex::new(None),
             peer_id,
         }))
@@ -54,16 +54,16 @@ impl Statistics {
     /// disk.
     pub(crate) fn recall(&self, file: &HistoryFile) {
         if let Some((past, ago)) = file.load(unix_now()) {
-            self.with(|book| book.history.recall(Instant::now(), past, ago));
+            self.with(|cluster| cluster.history.recall(Instant::now(), past, ago));
         }
     }
 
     async fn save(&self, file: &HistoryFile) {
-        let past = self.with(|book| book.history.remember(Instant::now()));
+        let past = self.with(|cluster| cluster.history.remember(Instant::now()));
         let file = file.clone();
         let saving = tokio::task::spawn_blocking(move || file.save(unix_now(), past));
         if let Ok(Err(error)) = saving.await {
-            tracing::warn!(%error, "the traffic so far is not saved: a restart would forget it");
+            tracing::warn!(%error, "traffic history not saved: a restart would lose it");
         }
     }
 
@@ -71,8 +71,8 @@ impl Statistics {
         self.0.peer_id
     }
 
-    pub(super) fn with<T>(&self, look: impl FnOnce(&mut Book) -> T) -> T {
-        look(&mut self.0.book.lock())
+    pub(super) fn with<T>(&self, look: impl FnOnce(&mut ClusterState) -> T) -> T {
+        look(&mut self.0.cluster.lock())
     }
 
     /// All rows, as they were at most half a second ago. Takes some ten milliseconds for ten
@@ -82,7 +82,7 @@ impl Statistics {
         match rows.as_ref() {
             Some(rows) if now.saturating_duration_since(rows.taken) < ROWS_LIVE => Arc::clone(rows),
             _ => {
-                let made = Arc::new(self.with(|book| Rows::of(book, now)));
+                let made = Arc::new(self.with(|cluster| Rows::of(cluster, now)));
                 *rows = Some(Arc::clone(&made));
                 made
             }
@@ -108,7 +108,7 @@ impl Statistics {
             whole: whole.then_some(descriptor.length),
             is_inline: descriptor.inline.is_some(),
         };
-        self.with(|book| book.handle_opening(Instant::now(), &opening));
+        self.with(|cluster| cluster.handle_opening(Instant::now(), &opening));
     }
 
     /// The supernode itself has asked for content, before anybody else.
@@ -119,7 +119,7 @@ impl Statistics {
             content: handle.content(),
             geometry: Some(handle.geometry()),
         };
-        self.with(|book| book.handle_naming(handle.swarm(), &naming));
+        self.with(|cluster| cluster.handle_naming(handle.swarm(), &naming));
     }
 
     /// A member has announced itself.
@@ -138,7 +138,7 @@ impl Statistics {
             stopped: request.is_stopped(),
             report: report.and_then(NodeReport::from_header),
         };
-        self.with(|book| book.handle_announce(Instant::now(), announced));
+        self.with(|cluster| cluster.handle_announce(Instant::now(), announced));
     }
 }
 
@@ -177,7 +177,7 @@ pub(crate) async fn watch_engine(
             }
         });
         let swarms = swarms.collect();
-        statistics.with(|book| book.handle_own(Instant::now(), own, swarms));
+        statistics.with(|cluster| cluster.handle_own(Instant::now(), own, swarms));
         if saved.elapsed() >= SAVE_INTERVAL {
             statistics.save(&file).await;
             saved = Instant::now();

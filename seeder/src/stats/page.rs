@@ -22,7 +22,7 @@ const MODULES: [(&str, &str); 5] = [
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
                       connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// What tells something of the cluster.
+/// What shows data of the cluster.
 pub(crate) fn guarded_routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new().route("/", get(async || secured(Html(INDEX).into_response())))
 }
@@ -40,12 +40,12 @@ pub(crate) fn public_routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
 
 /// The login page; `again` after a wrong token.
 pub(crate) fn login(again: bool) -> String {
-    let told = if again {
+    let alert = if again {
         "<p role=\"alert\" class=\"bad\">That is neither the statistics token nor the join token.</p>"
     } else {
         ""
     };
-    LOGIN.replace("<!-- told -->", told)
+    LOGIN.replace("<!-- alert -->", alert)
 }
 
 /// Adds what browsers have to keep to.
@@ -55,8 +55,8 @@ pub(crate) fn secured(mut response: Response) -> Response {
     headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     let nothing = HeaderValue::from_static("no-referrer");
     headers.insert(header::REFERRER_POLICY, nothing);
-    let as_told = HeaderValue::from_static("nosniff");
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, as_told);
+    let no_sniffing = HeaderValue::from_static("nosniff");
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, no_sniffing);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }

@@ -6,8 +6,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::access::Access;
-use super::job_rows::JobList;
 use super::observer::Statistics;
+use super::views::job_rows::JobList;
 
 /// Streams at the same time.
 pub(super) const MAX_STREAMS: usize = 64;

@@ -5,9 +5,9 @@ use flotilla_registry::origin_of;
 use flotilla_torrents::ContentId;
 use url::Url;
 
-use super::{Opened, Openings, url_of};
+use super::{OpenContent, SwarmOpener, url_of};
 
-impl Openings {
+impl SwarmOpener {
     /// The answer without asking the source, which the caller of this has done for the node; none
     /// when `content` is not here, or not whole.
     pub(crate) async fn open_at_hand(
@@ -25,20 +25,20 @@ impl Openings {
         url: &Url,
         request: &OpenRequest,
         content: &ContentId,
-    ) -> Option<Opened> {
+    ) -> Option<OpenContent> {
         let small = self.small.get(&self.key(url, request)).await;
         if let Some(small) = small.filter(|small| small.content() == content) {
-            return Some(Opened::Small(small));
+            return Some(OpenContent::Small(small));
         }
         let origin = origin_of(url);
         if let Some(small) = self.engine.small(content, &origin).await.ok()? {
-            return Some(Opened::Small(small));
+            return Some(OpenContent::Small(small));
         }
         let store = self.engine.store();
         let layer = store.layer(content)?;
         layer.sealed()?;
         store.check_origin(layer.origin(), &origin).ok()?;
         let known = self.run(&origin, layer.content(), layer.geometry());
-        known.await.ok().map(Opened::Swarm)
+        known.await.ok().map(OpenContent::Swarm)
     }
 }

@@ -14,22 +14,22 @@ use futures_util::StreamExt as _;
 use tracing::field::Empty;
 use url::Url;
 
-use super::{FromSource, Known, OWN_TICKET_LIFETIME, Openings, Unopened};
+use super::{OWN_TICKET_LIFETIME, OpenContent, OpenError, OpenSwarm, SwarmOpener};
 use crate::swarms::ingest::Ingest;
 
-impl Openings {
+impl SwarmOpener {
     pub(super) async fn open_at_source(
         &self,
         url: &Url,
         request: &OpenRequest,
-    ) -> Result<FromSource, Unopened> {
+    ) -> Result<OpenContent, OpenError> {
         if let Some(digest) = &request.digest {
             let content = ContentId::blob(digest);
             let small = self.engine.small(&content, &origin_of(url)).await;
-            if let Some(small) = small.map_err(|e| Unopened::Unswarmable(e.to_string()))? {
+            if let Some(small) = small.map_err(|e| OpenError::Unswarmable(e.to_string()))? {
                 let length = small.geometry().length();
                 self.blobs.check_blob(url, &request.headers, length).await?;
-                return Ok(FromSource::Small(small));
+                return Ok(OpenContent::Small(small));
             }
             let stored = self.engine.store().layer(&content);
             if let Some(layer) = stored.as_ref().filter(|layer| layer.sealed().is_some()) {
@@ -39,7 +39,7 @@ impl Openings {
                 let origin = origin_of(url);
                 let known = self.run(&origin, layer.content(), layer.geometry());
                 let known = known.await?;
-                return Ok(FromSource::Swarm(known));
+                return Ok(OpenContent::Swarm(known));
             }
             if let Some(layer) = stored {
                 let geometry = layer.geometry();
@@ -49,21 +49,21 @@ impl Openings {
                 let body = self.source.open(url, &request.headers, offset).await?;
                 if body.total == Some(geometry.length()) {
                     let known = self.start(known.handle, url, request, body).await;
-                    return Ok(FromSource::Swarm(known));
+                    return Ok(OpenContent::Swarm(known));
                 }
-                return Err(Unopened::Unswarmable(
+                return Err(OpenError::Unswarmable(
                     "the source names another length than before".to_owned(),
                 ));
             }
         }
         let body = self.source.open(url, &request.headers, 0).await?;
         let total = body.total.ok_or_else(|| {
-            Unopened::Unswarmable("the source does not tell the length".to_owned())
+            OpenError::Unswarmable("the source does not tell the length".to_owned())
         })?;
         let geometry = Geometry::for_length(total)
-            .map_err(|error| Unopened::Unswarmable(error.to_string()))?;
+            .map_err(|error| OpenError::Unswarmable(error.to_string()))?;
         if request.digest.is_none() && body.validator.is_empty() {
-            return Err(Unopened::Unswarmable(
+            return Err(OpenError::Unswarmable(
                 "the source gives neither ETag nor Last-Modified".to_owned(),
             ));
         }
@@ -90,21 +90,21 @@ impl Openings {
                     .open(url, &request.headers, geometry.piece_offset(next))
                     .await?;
                 if rest.validator != validator || rest.total != Some(total) {
-                    return Err(Unopened::Unswarmable(
+                    return Err(OpenError::Unswarmable(
                         "the content at the source has just changed".to_owned(),
                     ));
                 }
                 rest
             }
             None => {
-                return Ok(FromSource::Swarm(Known {
+                return Ok(OpenContent::Swarm(OpenSwarm {
                     validator: body.validator,
                     ..known
                 }));
             }
         };
         let known = self.start(known.handle, url, request, body).await;
-        Ok(FromSource::Swarm(known))
+        Ok(OpenContent::Swarm(known))
     }
 
     /// Takes a small blob as it comes, without a swarm.
@@ -115,7 +115,7 @@ impl Openings {
         url: &Url,
         request: &OpenRequest,
         mut body: SourceBody,
-    ) -> Result<FromSource, Unopened> {
+    ) -> Result<OpenContent, OpenError> {
         let mut bytes = BytesMut::new();
         while let Some(part) = body.bytes.next().await {
             let part = part?;
@@ -131,7 +131,7 @@ impl Openings {
             validator: body.validator,
         };
         self.blobs.grant(url, &request.headers, permission).await;
-        Ok(FromSource::Small(small))
+        Ok(OpenContent::Small(small))
     }
 
     pub(super) async fn run(
@@ -139,15 +139,15 @@ impl Openings {
         origin: &str,
         content: &ContentId,
         geometry: Geometry,
-    ) -> Result<Known, Unopened> {
+    ) -> Result<OpenSwarm, OpenError> {
         let swarm = InfoHash::of_swarm(content, &geometry);
         let own = self.ticket(swarm, self.engine.peer_id(), OWN_TICKET_LIFETIME);
         let handle = self
             .engine
             .create_origin(content, geometry, origin, Some(own))
             .await;
-        let handle = handle.map_err(|error| Unopened::Unswarmable(error.to_string()))?;
-        Ok(Known {
+        let handle = handle.map_err(|error| OpenError::Unswarmable(error.to_string()))?;
+        Ok(OpenSwarm {
             handle,
             validator: String::new(),
             ingest: None,
@@ -161,7 +161,7 @@ impl Openings {
         url: &Url,
         request: &OpenRequest,
         body: SourceBody,
-    ) -> Known {
+    ) -> OpenSwarm {
         let permission = Permission {
             total: body.total,
             validator: body.validator.clone(),
@@ -174,7 +174,7 @@ impl Openings {
         authorizer.grant(url, &request.headers, permission).await;
         let validator = body.validator.clone();
         let Some(origin) = handle.begin_ingest() else {
-            return Known {
+            return OpenSwarm {
                 handle,
                 validator,
                 ingest: None,
@@ -195,7 +195,7 @@ impl Openings {
         );
         let reading = trace::within(span, async move { running.run(body).await });
         tokio::spawn(reading);
-        Known {
+        OpenSwarm {
             handle,
             validator,
             ingest: Some(ingest),

@@ -219,7 +219,7 @@ impl Ingest {
             let Some(pause) = BACKOFF.get(failures) else {
                 return Err(error);
             };
-            tracing::info!(%error, "asking the source again");
+            tracing::info!(%error, "source failed, asking it again");
             tokio::time::sleep(*pause).await;
         }
     }
@@ -257,7 +257,7 @@ impl Ingest {
             match self.open_rest_as_ourselves(url).await {
                 None => {}
                 Some(Err(error @ SourceError::Refused { .. })) if !is_passing(&error) => {
-                    tracing::info!(%error, "in the supernode's own name");
+                    tracing::info!(%error, "continuing with the supernode's own login");
                 }
                 Some(other) => return other,
             }
@@ -272,7 +272,7 @@ impl Ingest {
             let headers = match self.logins.headers(url).await {
                 Ok(headers) => headers,
                 Err(error) => {
-                    tracing::debug!(%error, "not in the supernode's own name");
+                    tracing::debug!(%error, "no login of the supernode's own for this source");
                     return refused;
                 }
             };

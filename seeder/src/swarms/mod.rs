@@ -31,9 +31,9 @@ use parking_lot::Mutex;
 use url::Url;
 
 pub(crate) use self::sealed_torrent::sealed_torrent;
-use crate::public::layers::OpenLayers;
+use crate::public::layers::PublicLayers;
 use crate::swarms::ingest::Ingest;
-use crate::swarms::offers::{NotTaken, Offers, Wanted};
+use crate::swarms::offers::{OfferedBlob, Offers, TakeError};
 
 /// Content below this is not worth a swarm.
 const MIN_SWARM: u64 = 1024 * 1024;
@@ -46,13 +46,13 @@ const TICKET_LIFETIME: Duration = Duration::from_secs(15 * 60);
 const OWN_TICKET_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// Opens swarms.
-pub(crate) struct Openings {
+pub(crate) struct SwarmOpener {
     pub(crate) engine: Engine,
     pub(crate) source: Source,
     pub(crate) logins: RegistryLogins,
     pub(crate) signer: TicketSigner,
     /// Public layers.
-    pub(crate) open_layers: OpenLayers,
+    pub(crate) public_layers: PublicLayers,
     /// Where the supernode's seeder listens.
     pub(crate) peer_port: u16,
     blobs: Authorizer,
@@ -61,41 +61,35 @@ pub(crate) struct Openings {
     /// Small blobs that were asked for lately; all of them are on the disk as well.
     small: Cache<String, SmallContent>,
     /// By digest or URL; the lock is held while the source is asked, so that it is asked once.
-    known: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Known>>>>>,
+    known: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<OpenSwarm>>>>>,
 }
 
 /// What a caller gets.
-pub(crate) enum Opened {
+pub(crate) enum OpenContent {
     Small(SmallContent),
-    Swarm(Known),
-}
-
-/// What the source's answer leads to.
-enum FromSource {
-    Small(SmallContent),
-    Swarm(Known),
+    Swarm(OpenSwarm),
 }
 
 /// A swarm that was opened before.
 #[derive(Clone)]
-pub(crate) struct Known {
+pub(crate) struct OpenSwarm {
     pub(crate) handle: SwarmHandle,
     validator: String,
     ingest: Option<Arc<Ingest>>,
 }
 
-impl Openings {
+impl SwarmOpener {
     pub(crate) fn new(
         engine: Engine,
         source: Source,
         logins: RegistryLogins,
         signer: TicketSigner,
         tokens: TokenVerifier,
-        open_layers: OpenLayers,
+        public_layers: PublicLayers,
         peer_port: u16,
     ) -> Self {
         Self {
-            open_layers,
+            public_layers,
             blobs: Authorizer::for_blobs(source.clone(), tokens),
             urls: Authorizer::for_urls(source.clone()),
             engine,
@@ -120,25 +114,25 @@ impl Openings {
             Ok(url) => match self.consider_offer(&url, request).await {
                 Ok(Some(wanted)) => return wanted,
                 Ok(None) => self.swarm_for(&url, request).await,
-                Err(unopened) => Err(unopened),
+                Err(error) => Err(error),
             },
-            Err(unopened) => Err(unopened),
+            Err(error) => Err(error),
         };
         self.answer(opened, request).await
     }
 
     async fn answer(
         &self,
-        opened: Result<Opened, Unopened>,
+        opened: Result<OpenContent, OpenError>,
         request: &OpenRequest,
     ) -> OpenResponse {
         match opened {
-            Ok(Opened::Small(small)) => {
+            Ok(OpenContent::Small(small)) => {
                 let inline = Some(InlineContent(small.bytes().to_vec()));
                 let (content, geometry) = (small.content(), small.geometry());
                 OpenResponse::Open(self.describe(content, geometry, inline, request.peer_id))
             }
-            Ok(Opened::Swarm(Known {
+            Ok(OpenContent::Swarm(OpenSwarm {
                 handle, validator, ..
             })) => {
                 let geometry = handle.geometry();
@@ -155,19 +149,19 @@ impl Openings {
                     ..described
                 })
             }
-            Err(Unopened::Source(SourceError::Refused { status })) => OpenResponse::Refused {
+            Err(OpenError::Source(SourceError::Refused { status })) => OpenResponse::Refused {
                 status,
                 reason: "refused by the source".to_owned(),
             },
-            Err(Unopened::Source(error)) => OpenResponse::Unswarmable {
+            Err(OpenError::Source(error)) => OpenResponse::Unswarmable {
                 reason: error.to_string(),
             },
-            Err(Unopened::Unswarmable(reason)) => OpenResponse::Unswarmable { reason },
+            Err(OpenError::Unswarmable(reason)) => OpenResponse::Unswarmable { reason },
         }
     }
 
     /// Opens what is asked for, or finds it open.
-    pub(crate) async fn bring(&self, request: &OpenRequest) -> Result<Opened, Unopened> {
+    pub(crate) async fn bring(&self, request: &OpenRequest) -> Result<OpenContent, OpenError> {
         self.swarm_for(&url_of(request)?, request).await
     }
 
@@ -176,7 +170,7 @@ impl Openings {
         &self,
         swarm: &InfoHash,
         bytes: impl Stream<Item = Result<Bytes, axum::Error>>,
-    ) -> Result<(), NotTaken> {
+    ) -> Result<(), TakeError> {
         self.offers.take(&self.engine, swarm, bytes).await
     }
 
@@ -185,7 +179,7 @@ impl Openings {
         &self,
         url: &Url,
         request: &OpenRequest,
-    ) -> Result<Option<OpenResponse>, Unopened> {
+    ) -> Result<Option<OpenResponse>, OpenError> {
         let (Some(length), Some(digest)) = (request.offered, &request.digest) else {
             return Ok(None);
         };
@@ -196,10 +190,10 @@ impl Openings {
             return Ok(None);
         }
         let geometry = Geometry::for_length(length)
-            .map_err(|error| Unopened::Unswarmable(error.to_string()))?;
+            .map_err(|error| OpenError::Unswarmable(error.to_string()))?;
         self.blobs.check_blob(url, &request.headers, length).await?;
         let swarm = InfoHash::of_swarm(&content, &geometry);
-        let wanted = Wanted {
+        let wanted = OfferedBlob {
             url: url.clone(),
             digest: digest.clone(),
             length,
@@ -220,7 +214,7 @@ impl Openings {
         let engine = self.engine.clone();
         let found = tokio::task::spawn_blocking(move || {
             let unpacked = engine.unpack(&content).unwrap_or_else(|error| {
-                tracing::warn!(%content, %error, "not made a layer");
+                tracing::warn!(%content, %error, "stored small blob not made a layer");
                 None
             });
             unpacked.or_else(|| engine.store().layer(&content))
@@ -232,7 +226,7 @@ impl Openings {
         handle.status().complete.then_some(handle)
     }
 
-    async fn swarm_for(&self, url: &Url, request: &OpenRequest) -> Result<Opened, Unopened> {
+    async fn swarm_for(&self, url: &Url, request: &OpenRequest) -> Result<OpenContent, OpenError> {
         let key = self.key(url, request);
         if let Some(small) = self.small.get(&key).await {
             return self.give_small(small, url, request).await;
@@ -252,14 +246,14 @@ impl Openings {
                     return self.give_small(small, url, request).await;
                 }
                 return match self.open_at_source(url, request).await? {
-                    FromSource::Small(small) => {
+                    OpenContent::Small(small) => {
                         self.small.insert(key, small.clone()).await;
                         self.engine.keep(small.clone(), &origin_of(url));
-                        Ok(Opened::Small(small))
+                        Ok(OpenContent::Small(small))
                     }
-                    FromSource::Swarm(opened) => {
+                    OpenContent::Swarm(opened) => {
                         *known = Some(opened.clone());
-                        Ok(Opened::Swarm(opened))
+                        Ok(OpenContent::Swarm(opened))
                     }
                 };
             };
@@ -272,7 +266,7 @@ impl Openings {
                 {
                     ingest.add_caller(url, &request.headers);
                 }
-                return Ok(Opened::Swarm(found));
+                return Ok(OpenContent::Swarm(found));
             }
             outdated = Some(found.handle.swarm());
         }
@@ -283,23 +277,23 @@ impl Openings {
         small: SmallContent,
         url: &Url,
         request: &OpenRequest,
-    ) -> Result<Opened, Unopened> {
+    ) -> Result<OpenContent, OpenError> {
         let length = small.geometry().length();
         self.blobs.check_blob(url, &request.headers, length).await?;
-        Ok(Opened::Small(small))
+        Ok(OpenContent::Small(small))
     }
 
     /// Checks this caller at the source; for a plain URL, also whether the source still has
     /// what `known` delivers.
     async fn is_current(
         &self,
-        known: &Known,
+        known: &OpenSwarm,
         url: &Url,
         request: &OpenRequest,
-    ) -> Result<bool, Unopened> {
+    ) -> Result<bool, OpenError> {
         let store = self.engine.store();
         let same_source = store.check_origin(known.handle.layer().origin(), &origin_of(url));
-        same_source.map_err(|error| Unopened::Unswarmable(error.to_string()))?;
+        same_source.map_err(|error| OpenError::Unswarmable(error.to_string()))?;
         let length = known.handle.geometry().length();
         if request.digest.is_some() {
             self.blobs.check_blob(url, &request.headers, length).await?;
@@ -360,7 +354,8 @@ impl Openings {
 
     fn lock_known(
         &self,
-    ) -> parking_lot::MutexGuard<'_, HashMap<String, Arc<tokio::sync::Mutex<Option<Known>>>>> {
+    ) -> parking_lot::MutexGuard<'_, HashMap<String, Arc<tokio::sync::Mutex<Option<OpenSwarm>>>>>
+    {
         let mut known = self.known.lock();
         // Entries without a waiting caller and whose swarm has ended are of no use.
         if known.len() > 10_000 {
@@ -390,30 +385,30 @@ async fn short_content(handle: &SwarmHandle) -> Option<InlineContent> {
 }
 
 /// Why no swarm was opened.
-pub(crate) enum Unopened {
+pub(crate) enum OpenError {
     Source(SourceError),
     Unswarmable(String),
 }
 
-impl From<Arc<SourceError>> for Unopened {
+impl From<Arc<SourceError>> for OpenError {
     fn from(error: Arc<SourceError>) -> Self {
         Self::Source(SourceError::clone(&error))
     }
 }
 
-impl From<SourceError> for Unopened {
+impl From<SourceError> for OpenError {
     fn from(error: SourceError) -> Self {
         Self::Source(error)
     }
 }
 
-fn url_of(request: &OpenRequest) -> Result<Url, Unopened> {
+fn url_of(request: &OpenRequest) -> Result<Url, OpenError> {
     match Url::parse(&request.url) {
-        Ok(url) if !is_for(&url, request.digest.as_ref()) => Err(Unopened::Unswarmable(
+        Ok(url) if !is_for(&url, request.digest.as_ref()) => Err(OpenError::Unswarmable(
             "the URL does not name the blob of this digest".to_owned(),
         )),
         Ok(url) => Ok(url),
-        Err(error) => Err(Unopened::Unswarmable(error.to_string())),
+        Err(error) => Err(OpenError::Unswarmable(error.to_string())),
     }
 }
 

@@ -30,13 +30,13 @@ const WRITTEN_AT_ONCE: usize = 1024 * 1024;
 
 /// The blobs that are wanted of nodes.
 pub(crate) struct Offers {
-    wanted: Cache<InfoHash, Wanted>,
+    wanted: Cache<InfoHash, OfferedBlob>,
     at_once: Semaphore,
 }
 
 /// A blob that its registry lets the caller have.
 #[derive(Clone)]
-pub(crate) struct Wanted {
+pub(crate) struct OfferedBlob {
     pub(crate) url: Url,
     pub(crate) digest: Digest,
     pub(crate) length: u64,
@@ -44,10 +44,10 @@ pub(crate) struct Wanted {
 
 /// Why a blob was not taken.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum NotTaken {
+pub(crate) enum TakeError {
     #[error("no node has offered this blob lately")]
     NotOffered,
-    #[error("enough blobs are being taken")]
+    #[error("too many blobs are being sent at once; try again later")]
     Busy,
     #[error("the node sends nothing for {IDLE_TIMEOUT:?}")]
     Silent,
@@ -61,7 +61,7 @@ pub(crate) enum NotTaken {
     Stopping,
 }
 
-impl From<StoreError> for NotTaken {
+impl From<StoreError> for TakeError {
     fn from(error: StoreError) -> Self {
         Self::Spool(error.into())
     }
@@ -78,7 +78,7 @@ impl Offers {
         }
     }
 
-    pub(crate) async fn want(&self, swarm: InfoHash, wanted: Wanted) {
+    pub(crate) async fn want(&self, swarm: InfoHash, wanted: OfferedBlob) {
         self.wanted.insert(swarm, wanted).await;
     }
 
@@ -91,17 +91,17 @@ impl Offers {
         engine: &Engine,
         swarm: &InfoHash,
         bytes: impl Stream<Item = Result<Bytes, axum::Error>>,
-    ) -> Result<(), NotTaken> {
-        let _permit = self.at_once.try_acquire().map_err(|_| NotTaken::Busy)?;
+    ) -> Result<(), TakeError> {
+        let _permit = self.at_once.try_acquire().map_err(|_| TakeError::Busy)?;
         let wanted = self.wanted.remove(swarm).await;
-        let Wanted {
+        let OfferedBlob {
             url,
             digest,
             length,
-        } = wanted.ok_or(NotTaken::NotOffered)?;
+        } = wanted.ok_or(TakeError::NotOffered)?;
         let spool = receive(engine.spool(), length, bytes).await?;
         let layer = blocking(move || Ok(spool.into_layer(&digest, &origin_of(&url))?)).await?;
-        tracing::info!(content = %layer.content(), bytes = length, "taken from a node");
+        tracing::info!(content = %layer.content(), bytes = length, "offered blob stored");
         Ok(())
     }
 }
@@ -110,19 +110,19 @@ async fn receive(
     mut spool: Spool,
     length: u64,
     bytes: impl Stream<Item = Result<Bytes, axum::Error>>,
-) -> Result<Spool, NotTaken> {
+) -> Result<Spool, TakeError> {
     let mut bytes = pin!(bytes);
     let mut waiting = Vec::new();
     let mut received: u64 = 0;
     loop {
         let next = tokio::time::timeout(IDLE_TIMEOUT, bytes.next()).await;
-        let next = next.map_err(|_| NotTaken::Silent)?.transpose();
-        let next = next.map_err(NotTaken::BrokeOff)?;
+        let next = next.map_err(|_| TakeError::Silent)?.transpose();
+        let next = next.map_err(TakeError::BrokeOff)?;
         let is_end = next.is_none();
         if let Some(part) = next {
             received = received.saturating_add(part.len() as u64);
             if received > length {
-                return Err(NotTaken::Length(length));
+                return Err(TakeError::Length(length));
             }
             waiting.push(part);
         }
@@ -141,14 +141,14 @@ async fn receive(
             return Ok(spool);
         }
         if is_end {
-            return Err(NotTaken::Length(length));
+            return Err(TakeError::Length(length));
         }
     }
 }
 
 async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, NotTaken> + Send + 'static,
-) -> Result<T, NotTaken> {
+    work: impl FnOnce() -> Result<T, TakeError> + Send + 'static,
+) -> Result<T, TakeError> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or(Err(NotTaken::Stopping))
+    done.unwrap_or(Err(TakeError::Stopping))
 }

@@ -17,7 +17,6 @@ use data_encoding::BASE64;
 use flotilla_client::{Node, NodeConfig};
 use flotilla_cluster::messages::preheats::PreheatEvent;
 use flotilla_registry::login::LoginConfig;
-use flotilla_registry::tls::RegistryTls;
 use flotilla_seeder::{PreheatTriggers, Supernode, SupernodeConfig};
 use flotilla_torrents::{Digest, DigestHasher};
 use futures_util::{StreamExt as _, stream};
@@ -205,11 +204,11 @@ fn blob_answer(content: &mut Content, digest: &str, blob: &Bytes, parts: &Parts)
         Some((first, last)) => {
             let first: usize = first.parse().unwrap();
             let last = last.parse().unwrap_or(total - 1);
-            let told = format!("bytes {first}-{last}/{total}");
+            let range = format!("bytes {first}-{last}/{total}");
             let body = blob.slice(first..=last);
             content.sent += body.len();
-            let told = [(header::CONTENT_RANGE, told)];
-            (StatusCode::PARTIAL_CONTENT, told, body).into_response()
+            let headers = [(header::CONTENT_RANGE, range)];
+            (StatusCode::PARTIAL_CONTENT, headers, body).into_response()
         }
     }
 }
@@ -243,17 +242,9 @@ impl Cluster {
             registries: listed.iter().map(|name| name.parse().unwrap()).collect(),
         };
         let config = SupernodeConfig {
-            data_dir: dir.path().to_owned(),
             join_token: Some(JOIN_TOKEN.to_owned()),
-            stats_token: None,
-            cache_quota: 1 << 30,
-            upload_rate: None,
-            registry_rate: None,
-            shared_registries: Vec::new(),
-            token_certificates: Vec::new(),
-            registry_tls: RegistryTls::default(),
             logins,
-            open_repositories: Vec::new(),
+            ..SupernodeConfig::new(dir.path(), 1 << 30)
         };
         let api = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut cluster = Self {

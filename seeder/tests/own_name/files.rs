@@ -59,14 +59,14 @@ impl Files {
         let etag = [(header::ETAG, "\"1\"")];
         let range = request.headers().get(header::RANGE);
         if range.is_some_and(|range| range == "bytes=0-0") {
-            let told = [(
+            let headers = [(
                 header::CONTENT_RANGE,
                 format!("bytes 0-0/{}", self.body.len()),
             )];
             return (
                 StatusCode::PARTIAL_CONTENT,
                 etag,
-                told,
+                headers,
                 self.body.slice(..1),
             )
                 .into_response();
@@ -138,11 +138,11 @@ async fn a_file_is_on_supernode_and_nodes_and_its_source_sends_it_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn signatures_name_no_file_and_are_told_to_nobody() {
+async fn signatures_name_no_file_and_are_shown_nowhere() {
     let files = Files::start(3 << 20).await;
     let mut cluster = Cluster::start(None, &[files.origin()]).await;
     let request = json!({"images": [files.url(&format!("a?v=1&sig={SIGNATURE}"))],
-        "filter_query": ["sig"], "nodes": "nobody"});
+        "filter_query": ["sig"], "nodes": "no-such-node"});
     let (_, job) = submit(&cluster, &request).await;
     let id = job["id"].as_u64().unwrap();
     wait_for(&cluster, id, "failure").await;
@@ -153,11 +153,14 @@ async fn signatures_name_no_file_and_are_told_to_nobody() {
         format!("api/v1/jobs/{id}"),
         format!("oapi/v1/jobs/{id}"),
     ] {
-        let (status, told) = cluster.ask(Method::GET, &path, &Value::Null).await;
-        let told = told.to_string();
-        assert!(status == 200 && !told.contains(SIGNATURE), "{path}: {told}");
-        let names_it = told.contains(&files.url("a")) || path.starts_with("oapi");
-        assert!(names_it, "{path}: {told}");
+        let (status, shown) = cluster.ask(Method::GET, &path, &Value::Null).await;
+        let shown = shown.to_string();
+        assert!(
+            status == 200 && !shown.contains(SIGNATURE),
+            "{path}: {shown}"
+        );
+        let names_it = shown.contains(&files.url("a")) || path.starts_with("oapi");
+        assert!(names_it, "{path}: {shown}");
     }
     let kept = cluster.job_files().concat();
     assert!(!kept.contains(SIGNATURE), "{kept}");

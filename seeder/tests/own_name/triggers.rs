@@ -293,7 +293,7 @@ async fn every_auth_mode_of_harbor_is_checked() {
                 error.contains("401") && error.contains("--preheat-auth"),
                 "{error}"
             );
-            // Only who shows something is told whether it is right.
+            // Only a caller that shows a login learns whether it is right.
             let health = instance(&cluster, driver, wrong.clone()).health().await;
             assert_eq!(
                 health.is_err(),

@@ -78,8 +78,8 @@ async fn every_byte_of_a_pull_is_told_with_its_origin() {
 async fn the_traffic_of_the_last_week_outlives_the_supernode() {
     let mut cluster = pulled().await;
     let totals = "/api/v1/totals";
-    let told = |totals: &Value| totals["last_week"]["saved_bytes"] == (NODES - 1) * (6 << 20);
-    let before = cluster.json_when(totals, told).await;
+    let is_counted = |totals: &Value| totals["last_week"]["saved_bytes"] == (NODES - 1) * (6 << 20);
+    let before = cluster.json_when(totals, is_counted).await;
     cluster.restart().await;
     let after = cluster.json(totals).await;
     for span in ["last_hour", "last_day", "last_week"] {

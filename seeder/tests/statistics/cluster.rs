@@ -8,9 +8,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse as _;
 use bytes::Bytes;
 use flotilla_client::{ContentRequest, Node, NodeConfig};
-use flotilla_registry::login::LoginConfig;
-use flotilla_registry::tls::RegistryTls;
-use flotilla_seeder::{Supernode, SupernodeConfig};
+use flotilla_seeder::SupernodeConfig;
 use flotilla_torrents::{Digest, DigestHasher};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -18,6 +16,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::Url;
+
+use crate::loopback;
 
 /// Every wait of these tests ends by then.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -49,8 +49,8 @@ impl Cluster {
         );
         let router = Router::new().fallback(async move |headers: HeaderMap| {
             if headers.get(header::RANGE).is_some() {
-                let told = [(header::CONTENT_RANGE, format!("bytes 0-0/{length}"))];
-                return (StatusCode::PARTIAL_CONTENT, told, body.slice(..1)).into_response();
+                let headers = [(header::CONTENT_RANGE, format!("bytes 0-0/{length}"))];
+                return (StatusCode::PARTIAL_CONTENT, headers, body.slice(..1)).into_response();
             }
             body.clone().into_response()
         });
@@ -153,23 +153,11 @@ impl Cluster {
 
 async fn serve(dir: &Path, stop: CancellationToken) -> (Url, JoinHandle<anyhow::Result<()>>) {
     let config = SupernodeConfig {
-        data_dir: dir.to_owned(),
         join_token: Some(JOIN_TOKEN.to_owned()),
         stats_token: Some(STATS_TOKEN.to_owned()),
-        cache_quota: 1 << 30,
-        upload_rate: None,
-        registry_rate: None,
-        shared_registries: Vec::new(),
-        token_certificates: Vec::new(),
-        registry_tls: RegistryTls::default(),
-        open_repositories: Vec::new(),
-        logins: LoginConfig::default(),
+        ..SupernodeConfig::new(dir, 1 << 30)
     };
-    let api = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let peers = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", api.local_addr().unwrap());
-    let supernode = Supernode::start(&config, api, peers, stop).unwrap();
-    (url.parse().unwrap(), tokio::spawn(supernode.serve()))
+    loopback::serve(&config, stop).await
 }
 
 impl Drop for Cluster {

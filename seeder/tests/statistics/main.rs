@@ -9,6 +9,8 @@
 mod access;
 mod answers;
 mod cluster;
+#[path = "../loopback/mod.rs"]
+mod loopback;
 mod many_nodes;
 mod metrics;
 mod schema;

@@ -26,7 +26,7 @@ pub struct Containerd {
 }
 
 impl Containerd {
-    /// Starts containerd on `host`, told to take images of `registry` from the node's proxy.
+    /// Starts containerd on `host`, configured to take images of `registry` from the node's proxy.
     ///
     /// # Errors
     /// `containerd` is missing or does not start.

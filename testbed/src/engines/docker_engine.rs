@@ -79,7 +79,7 @@ pub struct DockerEngine {
 }
 
 impl DockerEngine {
-    /// Starts an engine with the store `store` of this host, a new one when there is none, and
+    /// Starts an engine with the store `store` of this host, a new one when it is missing, and
     /// returns without waiting for it.
     ///
     /// # Errors

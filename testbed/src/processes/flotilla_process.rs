@@ -37,7 +37,7 @@ impl Flotilla {
     /// The binary that `FLOTILLA_BINARY` names, else the one of the same build as this program.
     ///
     /// # Errors
-    /// There is none.
+    /// It is missing.
     pub fn find() -> Result<Self> {
         let binary = match std::env::var_os(BINARY_VARIABLE) {
             Some(named) => PathBuf::from(named),
@@ -123,7 +123,7 @@ impl Supernode {
     }
 }
 
-/// What a node's proxy is told.
+/// The options of a node's proxy.
 #[derive(Clone, Debug, Default)]
 pub struct ProxyOptions {
     /// Supernodes in the order they are given to the proxy.
@@ -167,7 +167,7 @@ impl NodeProxy {
     }
 }
 
-/// What a `flotilla get` is told.
+/// The options of a `flotilla get`.
 #[derive(Clone, Debug, Default)]
 pub struct GetOptions {
     /// Supernodes in the order they are given.

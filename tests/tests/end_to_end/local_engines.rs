@@ -86,7 +86,8 @@ fn length_of(file: &Path) -> u64 {
 }
 
 #[test]
-fn a_client_at_one_megabyte_a_second_slows_nobody_and_costs_bounded_memory() -> Result<()> {
+fn a_client_at_one_megabyte_a_second_slows_no_other_client_and_costs_bounded_memory() -> Result<()>
+{
     let mut cluster = one_node()?;
     start_engines(&mut cluster, 3)?;
     let first = image_of_one_layer(&mut cluster, 96 << 20)?;

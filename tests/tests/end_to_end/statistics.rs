@@ -46,11 +46,11 @@ fn wasted(cluster: &Cluster, node: &Value) -> Result<u64> {
 }
 
 /// Panics unless both differ by at most two hundredths.
-fn assert_close(what: &str, told: u64, counted: u64) {
-    println!("{what}: {told} bytes told, {counted} on the link");
+fn assert_close(what: &str, reported: u64, counted: u64) {
+    println!("{what}: {reported} bytes reported, {counted} on the link");
     assert!(
-        told.abs_diff(counted) <= counted / 50,
-        "{what}: the statistics tell {told} bytes, the link has carried {counted}"
+        reported.abs_diff(counted) <= counted / 50,
+        "{what}: the statistics report {reported} bytes, the link has carried {counted}"
     );
 }
 
@@ -70,7 +70,7 @@ fn the_statistics_tell_within_two_hundredths_what_the_links_have_carried() -> Re
     let layers = image.layers.len() as u64;
     let all = cluster.nodes.len() as u64 * image.blob_bytes;
     let totals = wait_until(
-        "every node has told of all its bytes",
+        "every node has reported all its bytes",
         REPORT_TIMEOUT,
         || {
             let totals = api(&cluster, "totals")?;
@@ -102,8 +102,8 @@ fn the_statistics_tell_within_two_hundredths_what_the_links_have_carried() -> Re
         let link = host.interface_bytes()?.since(before);
         let address = host.address().to_string();
         let of_host = |item: &&Value| {
-            let told = item["address"].as_str().unwrap_or_default();
-            told.starts_with(&format!("{address}:"))
+            let reported = item["address"].as_str().unwrap_or_default();
+            reported.starts_with(&format!("{address}:"))
         };
         let node = items.iter().find(of_host).context("a node is missing")?;
         let from = [
@@ -111,10 +111,10 @@ fn the_statistics_tell_within_two_hundredths_what_the_links_have_carried() -> Re
             "from_supernode_bytes",
             "from_peers_bytes",
         ];
-        let told: u64 = from.iter().map(|name| bytes(node, name)).sum();
-        received += told;
+        let reported: u64 = from.iter().map(|name| bytes(node, name)).sum();
+        received += reported;
         let what = format!("{} receives", host.name());
-        assert_close(&what, told + wasted(&cluster, node)?, link.received);
+        assert_close(&what, reported + wasted(&cluster, node)?, link.received);
         sent += bytes(node, "uploaded_bytes");
     }
     // What the nodes have sent to each other is what they have received from each other.

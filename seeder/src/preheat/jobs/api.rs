@@ -8,6 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use bytes::Bytes;
+use flotilla_cluster::messages::paths;
 use flotilla_cluster::messages::preheats::{PreheatEvent, PreheatRequest};
 use futures_util::{StreamExt as _, stream};
 
@@ -22,15 +23,15 @@ const MAX_LISTED: usize = 1000;
 /// The routes; the code that mounts them lets members of the cluster through only.
 pub(crate) fn router(jobs: Jobs) -> Router {
     Router::new()
-        .route("/v1/preheat-jobs", get(list).post(submit))
-        .route("/v1/preheat-jobs/{id}", get(show).delete(cancel))
-        .route("/v1/preheat-jobs/{id}/events", get(events))
+        .route(paths::PREHEAT_JOBS, get(list).post(submit))
+        .route(paths::PREHEAT_JOB, get(show).delete(cancel))
+        .route(paths::PREHEAT_JOB_EVENTS, get(events))
         .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
         .with_state(jobs)
 }
 
 impl SubmitError {
-    /// What the caller is told.
+    /// The status of the answer to the caller.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Request(_) => StatusCode::BAD_REQUEST,
@@ -61,7 +62,7 @@ async fn list(State(jobs): State<Jobs>) -> Response {
 }
 
 async fn show(State(jobs): State<Jobs>, Path(id): Path<String>) -> Response {
-    told(id.parse().ok().and_then(|id| jobs.get(JobId(id))))
+    status_or_unknown(id.parse().ok().and_then(|id| jobs.get(JobId(id))))
 }
 
 /// Lines of JSON: what has become of each layer, what becomes of the others, and the end.
@@ -88,13 +89,13 @@ async fn events(State(jobs): State<Jobs>, Path(id): Path<String>) -> Response {
 }
 
 async fn cancel(State(jobs): State<Jobs>, Path(id): Path<String>) -> Response {
-    told(match id.parse() {
+    status_or_unknown(match id.parse() {
         Ok(id) => jobs.cancel(JobId(id)).await,
         Err(_) => None,
     })
 }
 
-fn told(record: Option<JobRecord>) -> Response {
+fn status_or_unknown(record: Option<JobRecord>) -> Response {
     match record {
         Some(record) => Json(record.status()).into_response(),
         None => unknown(),

@@ -21,7 +21,7 @@ pub(super) struct JobFiles {
 }
 
 impl JobFiles {
-    /// Makes the directory if there is none; the jobs in it. A file that is not understood is left
+    /// Makes the directory if it is missing; the jobs in it. A file that is not understood is left
     /// alone, and reported.
     ///
     /// # Errors
@@ -40,7 +40,7 @@ impl JobFiles {
                 Ok(record) => records.push(record),
                 Err(error) => {
                     let path = path.display();
-                    tracing::warn!(%path, %error, "a preheat job is lost: its file is not understood");
+                    tracing::warn!(%path, %error, "preheat job lost: its file is malformed");
                 }
             }
         }

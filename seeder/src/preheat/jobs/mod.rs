@@ -7,9 +7,9 @@
 pub(crate) mod api;
 mod event_log;
 mod follower;
-mod glances;
 mod job;
 mod job_files;
+mod queries;
 mod record;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use self::event_log::Room;
 use self::job::Job;
 use self::job_files::JobFiles;
-pub(crate) use self::record::{JobId, JobRecord, JobState, Outcome};
+pub(crate) use self::record::{JobId, JobOutcome, JobRecord, JobState};
 use flotilla_cluster::unix_now;
 
 use super::orders::Orders;
@@ -102,7 +102,7 @@ impl Jobs {
                     table.insert(record.id, Arc::new(Job::new(record, asked, &room)));
                 }
                 Err(error) => {
-                    tracing::warn!(job = %record.id, %error, "a preheat job is dropped");
+                    tracing::warn!(job = %record.id, %error, "preheat job dropped: its request is no longer valid");
                     files.remove(record.id)?;
                 }
             }
@@ -223,7 +223,7 @@ impl Jobs {
         let mut record = job.record.borrow().clone();
         record.finish(state, cause, unix_now());
         if let Err(error) = self.save(&record).await {
-            tracing::warn!(job = %id, %error, "a finished preheat job is not recorded: it runs again after a restart");
+            tracing::warn!(job = %id, %error, "finished preheat job not recorded: it runs again after a restart");
         }
         let (layers, bytes, cause) = (record.layers, record.bytes, record.cause.clone());
         tracing::info!(job = %id, ?state, layers, bytes, cause, "preheat ends");
@@ -290,7 +290,7 @@ impl Jobs {
             0 => first.to_owned(),
             more => format!("{first} and {more} more"),
         };
-        let outcome = |node: Option<String>, error: Option<String>| Outcome {
+        let outcome = |node: Option<String>, error: Option<String>| JobOutcome {
             image: image.clone(),
             digest: None,
             url: None,
@@ -327,7 +327,7 @@ impl Jobs {
         let mut record = job.record.borrow().clone();
         record.nodes = Some(nodes.clone());
         if let Err(error) = self.save(&record).await {
-            tracing::warn!(job = %record.id, %error, "after a restart this preheat may choose other nodes");
+            tracing::warn!(job = %record.id, %error, "chosen nodes not recorded: a restart may choose others");
         }
         job.record.send_replace(record);
         nodes
@@ -374,7 +374,7 @@ impl Jobs {
         let removing = tokio::task::spawn_blocking(move || {
             for id in forgotten {
                 if let Err(error) = files.remove(id) {
-                    tracing::warn!(job = %id, %error, "an old preheat job's file stays");
+                    tracing::warn!(job = %id, %error, "file of an old preheat job not removed");
                 }
             }
         });
@@ -403,7 +403,7 @@ fn note(record: &mut JobRecord, outcome: StepOutcome) {
             image,
             digest,
             reason,
-        } => record.add(Outcome {
+        } => record.add(JobOutcome {
             image,
             digest,
             url: None,

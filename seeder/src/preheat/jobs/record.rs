@@ -9,7 +9,7 @@ use flotilla_torrents::Digest;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::preheat::shown;
+use crate::preheat::redacted_target;
 
 /// Outcomes kept of one job, those that failed first.
 pub(super) const MAX_OUTCOMES: usize = 32;
@@ -43,7 +43,7 @@ impl fmt::Debug for Authorization {
 
 /// What has become of a layer, an image, or a node's part.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Outcome {
+pub(crate) struct JobOutcome {
     /// The image, or the file, as people name it.
     pub(crate) image: String,
     /// The layer; none: the whole image, or a file.
@@ -82,7 +82,7 @@ pub(crate) struct JobRecord {
     pub(crate) bytes: u64,
     /// Layers, images and nodes that failed.
     pub(crate) failed: u64,
-    pub(crate) outcomes: Vec<Outcome>,
+    pub(crate) outcomes: Vec<JobOutcome>,
     /// The nodes that were chosen; none: none is yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) nodes: Option<BTreeSet<String>>,
@@ -98,7 +98,7 @@ impl JobRecord {
                 .request
                 .images
                 .iter()
-                .map(|image| shown(image))
+                .map(|image| redacted_target(image))
                 .collect(),
             nodes: self.request.nodes,
             cause: self.cause,
@@ -152,7 +152,7 @@ impl JobRecord {
     ) {
         self.layers += 1;
         self.bytes = self.bytes.saturating_add(bytes);
-        self.add(Outcome {
+        self.add(JobOutcome {
             image,
             digest,
             url,
@@ -161,28 +161,29 @@ impl JobRecord {
         });
     }
 
-    /// Takes note of an outcome that is none of a layer here.
-    pub(super) fn add(&mut self, outcome: Outcome) {
+    /// Takes note of an outcome that is not of a layer here.
+    pub(super) fn add(&mut self, outcome: JobOutcome) {
         if let Some(error) = &outcome.error {
             self.failed += 1;
             let error: String = error.chars().take(MAX_REASON_LENGTH).collect();
             let failures = self.outcomes.iter().filter(|o| o.error.is_some()).count();
             let error = Some(error);
-            self.outcomes.insert(failures, Outcome { error, ..outcome });
+            self.outcomes
+                .insert(failures, JobOutcome { error, ..outcome });
         } else {
             self.outcomes.push(outcome);
         }
         self.outcomes.truncate(MAX_OUTCOMES);
     }
 
-    /// The end; its state is told by what failed, unless `state` says more.
+    /// The end; its state follows from what failed, unless `state` says more.
     pub(super) fn finish(&mut self, state: JobState, cause: Option<String>, now: u64) {
         self.state = state;
         self.cause = cause;
         self.authorization = None;
         // Signatures of URLs are for the work alone.
         for image in &mut self.request.images {
-            *image = shown(image);
+            *image = redacted_target(image);
         }
         // Up to 10,000 names, of 10,000 jobs.
         self.nodes = None;
@@ -220,8 +221,8 @@ mod tests {
         JobRecord::new(JobId(1), request, Some("Bearer secret".to_owned()), 5)
     }
 
-    fn failure(number: usize) -> Outcome {
-        Outcome {
+    fn failure(number: usize) -> JobOutcome {
+        JobOutcome {
             image: "reg.test/a:1".to_owned(),
             digest: None,
             url: None,

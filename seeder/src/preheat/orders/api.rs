@@ -10,10 +10,11 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use bytes::Bytes;
 use flotilla_cluster::messages::orders::{OpenOrdered, OrderEvent, OrderOutcome, TakeOrders};
+use flotilla_cluster::messages::paths;
 use flotilla_cluster::messages::swarms::OpenResponse;
 use futures_util::{StreamExt as _, stream};
 
-use super::{NotTaken, Visit};
+use super::{EnterError, Visit};
 use crate::preheat::jobs::{JobId, Jobs};
 use crate::reply::refusal;
 
@@ -23,17 +24,19 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// For members.
 pub(crate) fn router(jobs: Jobs) -> Router {
     Router::new()
-        .route("/v1/orders", post(take))
-        .route("/v1/orders/{job}/swarms", post(open))
-        .route("/v1/orders/{job}/outcomes", post(note))
+        .route(paths::ORDERS, post(take))
+        .route(paths::ORDERED_SWARMS, post(open))
+        .route(paths::ORDER_OUTCOMES, post(note))
         .with_state(jobs)
 }
 
 async fn take(State(jobs): State<Jobs>, Json(node): Json<TakeOrders>) -> Response {
     let visit = match jobs.orders().enter(node) {
         Ok(visit) => visit,
-        Err(error @ NotTaken::Name) => return refusal(StatusCode::BAD_REQUEST, &error.to_string()),
-        Err(error @ NotTaken::Full) => {
+        Err(error @ EnterError::Name) => {
+            return refusal(StatusCode::BAD_REQUEST, &error.to_string());
+        }
+        Err(error @ EnterError::Full) => {
             return refusal(StatusCode::SERVICE_UNAVAILABLE, &error.to_string());
         }
     };
@@ -74,7 +77,7 @@ async fn open(
         let status = StatusCode::NOT_FOUND.as_u16();
         return Json(OpenResponse::Refused { status, reason }).into_response();
     };
-    let filter_query = jobs.glance(JobId(job), |_, job| job.filter_query().to_vec());
+    let filter_query = jobs.with_job(JobId(job), |_, job| job.filter_query().to_vec());
     let preheater = jobs.preheater();
     let answer = preheater.open_ordered(asked, layer.url, filter_query.unwrap_or_default());
     Json(answer.await).into_response()

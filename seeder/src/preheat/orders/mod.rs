@@ -1,7 +1,7 @@
 //! Which nodes are there, and which layers they are to have before anybody pulls them.
 //!
 //! A node keeps one request open, by which it is there; its answer are the orders. It says of each
-//! layer what has become of it. A node that comes back is told again what it is not known to have.
+//! layer what has become of it. A node that comes back gets the orders again that it is not known to have carried out.
 
 pub(crate) mod api;
 
@@ -36,7 +36,7 @@ pub(crate) struct Orders(Arc<Shared>);
 
 struct Shared {
     state: Mutex<State>,
-    /// Told when a part may have ended.
+    /// Notified when a part may have ended.
     changed: watch::Sender<()>,
     gone_after: Duration,
 }
@@ -44,7 +44,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     nodes: HashMap<PeerId, Present>,
-    deliveries: HashMap<JobId, Delivery>,
+    deliveries: HashMap<JobId, JobDelivery>,
     next_visit: u64,
 }
 
@@ -55,7 +55,7 @@ struct Present {
     orders: mpsc::Sender<OrderEvent>,
 }
 
-struct Delivery {
+struct JobDelivery {
     layers: Vec<OrderedLayer>,
     /// By the names of the chosen nodes.
     parts: BTreeMap<String, Part>,
@@ -88,7 +88,7 @@ pub(crate) struct Deliveries {
 
 /// A node is not let in.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum NotTaken {
+pub(crate) enum EnterError {
     #[error("a node's name has 1 to {MAX_NAME_LENGTH} bytes")]
     Name,
     #[error("{MAX_NODES} nodes take orders here; no more are taken")]
@@ -123,25 +123,25 @@ impl Orders {
         }))
     }
 
-    /// A node is there, and is told what it is to have. An earlier visit of the same peer ends.
+    /// A node is there, and gets its orders. An earlier visit of the same peer ends.
     ///
     /// # Errors
     /// There are too many nodes, or it has no name.
-    pub(crate) fn enter(&self, node: TakeOrders) -> Result<Visit, NotTaken> {
+    pub(crate) fn enter(&self, node: TakeOrders) -> Result<Visit, EnterError> {
         let TakeOrders {
             node: name,
             peer_id,
         } = node;
         if name.is_empty() || name.len() > MAX_NAME_LENGTH {
-            return Err(NotTaken::Name);
+            return Err(EnterError::Name);
         }
         let mut state = self.lock();
         if state.nodes.len() >= MAX_NODES && !state.nodes.contains_key(&peer_id) {
-            return Err(NotTaken::Full);
+            return Err(EnterError::Full);
         }
         let visit = state.next_visit;
         state.next_visit += 1;
-        // Everything that is told now fits in, whatever comes later.
+        // Everything that is sent now fits in, whatever comes later.
         let awaited = state
             .deliveries
             .values()
@@ -257,7 +257,7 @@ impl Orders {
             };
             (node, part)
         });
-        let mut delivery = Delivery {
+        let mut delivery = JobDelivery {
             layers,
             parts: parts.collect(),
         };

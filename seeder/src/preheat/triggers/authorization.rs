@@ -28,7 +28,7 @@ pub(super) fn authorization_of(
         return Ok(None);
     }
     if value.len() > MAX_AUTHORIZATION_LENGTH || HeaderValue::from_str(&value).is_err() {
-        let error = "the Authorization among the headers is no value of a header";
+        let error = "the Authorization header to forward is malformed";
         return Err(TriggerError::Malformed(error.to_owned()));
     }
     Ok(Some(value))

@@ -18,7 +18,7 @@ use super::error::TriggerError;
 use super::reply::{no_such_job, time_of};
 use super::state::Triggers;
 use crate::preheat::image_url::image_at;
-use crate::preheat::jobs::{JobRecord, JobState, Outcome};
+use crate::preheat::jobs::{JobOutcome, JobRecord, JobState};
 use crate::reply::refusal;
 
 const EVERY_NODE: &str = "*";
@@ -92,7 +92,7 @@ pub(super) async fn create(
         Err(rejection) => return refusal(rejection.status(), &rejection.body_text()),
     };
     match submit(&triggers, request).await {
-        Ok(record) => Json(shown(&record)).into_response(),
+        Ok(record) => Json(to_job(&record)).into_response(),
         Err(error) => error.answer(),
     }
 }
@@ -102,7 +102,7 @@ pub(super) async fn show(
     Path(id): Path<String>,
 ) -> Response {
     match triggers.job(&id) {
-        Some(record) => Json(shown(&record)).into_response(),
+        Some(record) => Json(to_job(&record)).into_response(),
         None => no_such_job(),
     }
 }
@@ -112,7 +112,7 @@ pub(super) async fn cancel(
     Path(id): Path<String>,
 ) -> Response {
     match triggers.cancel_job(&id).await {
-        Some(record) => Json(shown(&record)).into_response(),
+        Some(record) => Json(to_job(&record)).into_response(),
         None => no_such_job(),
     }
 }
@@ -134,7 +134,9 @@ async fn submit(triggers: &Triggers, request: CreateJob) -> Result<JobRecord, Tr
         Some("all_peers") => preheat.nodes = Some(EVERY_NODE.to_owned()),
         Some(_) => {
             let known = "single_seed_peer, all_seed_peers, all_peers";
-            return Err(malformed(&format!("the scope is none of {known}")));
+            return Err(malformed(&format!(
+                "unknown scope; expected one of {known}"
+            )));
         }
     }
     if let Some(platform) = args.platform.filter(|platform| !platform.is_empty()) {
@@ -144,7 +146,7 @@ async fn submit(triggers: &Triggers, request: CreateJob) -> Result<JobRecord, Tr
     Ok(triggers.jobs.submit(preheat, authorization).await?)
 }
 
-fn shown(record: &JobRecord) -> Job {
+fn to_job(record: &JobRecord) -> Job {
     let (state, result) = match record.state {
         JobState::Pending | JobState::Running => ("PENDING", None),
         JobState::Success => ("SUCCESS", Some(result_of(record))),
@@ -163,11 +165,11 @@ fn shown(record: &JobRecord) -> Job {
 
 /// Harbor shows the tasks of a job that succeeds, and the errors of one that does not.
 fn result_of(record: &JobRecord) -> JobResult {
-    let (failed, done): (Vec<&Outcome>, Vec<&Outcome>) = record
+    let (failed, done): (Vec<&JobOutcome>, Vec<&JobOutcome>) = record
         .outcomes
         .iter()
         .partition(|outcome| outcome.error.is_some());
-    let tasks = |outcomes: Vec<&Outcome>| outcomes.into_iter().map(task_of).collect();
+    let tasks = |outcomes: Vec<&JobOutcome>| outcomes.into_iter().map(task_of).collect();
     let results = ClusterResult {
         scheduler_cluster_id: 1,
         success_tasks: tasks(done),
@@ -182,7 +184,7 @@ fn result_of(record: &JobRecord) -> JobResult {
     }
 }
 
-fn task_of(outcome: &Outcome) -> Task {
+fn task_of(outcome: &JobOutcome) -> Task {
     let url = outcome.url.as_ref().map(ToString::to_string);
     Task {
         url: url.unwrap_or_else(|| outcome.image.clone()),

@@ -19,7 +19,7 @@ const MIN_SECRET: usize = 16;
 /// None.
 #[derive(Clone, Default)]
 pub struct TriggerLogins {
-    shown: Vec<(HeaderName, [u8; 32])>,
+    expected: Vec<(HeaderName, [u8; 32])>,
     admits_all: bool,
 }
 
@@ -40,15 +40,15 @@ impl fmt::Debug for TriggerLogins {
 
 impl TriggerLogins {
     pub(crate) fn is_empty(&self) -> bool {
-        self.shown.is_empty() && !self.admits_all
+        self.expected.is_empty() && !self.admits_all
     }
 
     /// Whether one of them is among `headers`. Takes the same time whichever it is.
     pub(crate) fn admit(&self, headers: &HeaderMap) -> bool {
         let mut admitted = self.admits_all;
-        for (name, expected) in &self.shown {
+        for (name, hash) in &self.expected {
             for value in headers.get_all(name) {
-                admitted |= <[u8; 32]>::from(Sha256::digest(value.as_bytes())) == *expected;
+                admitted |= <[u8; 32]>::from(Sha256::digest(value.as_bytes())) == *hash;
             }
         }
         admitted
@@ -56,7 +56,7 @@ impl TriggerLogins {
 
     /// Whether `headers` hold a login of the kind that is wanted, be it right or wrong.
     pub(crate) fn are_tried_by(&self, headers: &HeaderMap) -> bool {
-        let mut names = self.shown.iter().map(|(name, _)| name);
+        let mut names = self.expected.iter().map(|(name, _)| name);
         names.any(|name| headers.contains_key(name)) || headers.contains_key(header::AUTHORIZATION)
     }
 
@@ -96,7 +96,7 @@ impl TriggerLogins {
             }
             _ => {
                 let known = "bearer TOKEN, basic USER:PASSWORD, harbor-basic USER:PASSWORD, header NAME: VALUE, none";
-                return Err(format!("it is none of {known}"));
+                return Err(format!("expected one of: {known}"));
             }
         }
         Ok(())
@@ -109,7 +109,7 @@ impl TriggerLogins {
 
     fn expect(&mut self, name: HeaderName, value: &str) -> Result<(), String> {
         let value = HeaderValue::from_str(value).map_err(|_| "no value of a header")?;
-        self.shown
+        self.expected
             .push((name, Sha256::digest(value.as_bytes()).into()));
         Ok(())
     }

@@ -5,7 +5,7 @@
 
 mod authorization;
 mod dragonfly;
-mod dragonfly_before;
+mod dragonfly_v1;
 mod error;
 mod harbor_webhook;
 mod logins;

@@ -3,7 +3,7 @@
 //! src/pkg/p2p/preheat/provider/kraken.go).
 //!
 //! A registry sends an event again until it is taken with 2xx, so that nothing but a full queue is
-//! an error for it. Harbor's Kraken asks once and takes 2xx for done: it is told what fails soon.
+//! an error for it. Harbor's Kraken asks once and takes 2xx for done: what fails soon is in its answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ const KRAKEN_WAITS: Duration = Duration::from_secs(20);
 const MAX_EVENTS: usize = 1000;
 
 /// An image, or why the event names none.
-type Named = Result<String, ImageUrlError>;
+type NamedImage = Result<String, ImageUrlError>;
 
 /// With names in lower case.
 #[derive(Deserialize)]
@@ -41,12 +41,12 @@ struct Envelope {
 #[derive(Deserialize)]
 struct Event {
     action: Option<String>,
-    target: Option<Target>,
+    target: Option<EventTarget>,
     request: Option<RequestOfEvent>,
 }
 
 #[derive(Deserialize)]
-struct Target {
+struct EventTarget {
     mediatype: Option<String>,
     digest: Option<String>,
     repository: Option<String>,
@@ -77,7 +77,7 @@ pub(super) async fn take(
     }
 }
 
-async fn take_notifications(triggers: &Triggers, images: Vec<Named>) -> Response {
+async fn take_notifications(triggers: &Triggers, images: Vec<NamedImage>) -> Response {
     let mut jobs = Vec::new();
     for image in images {
         match submit(triggers, image).await {
@@ -85,13 +85,13 @@ async fn take_notifications(triggers: &Triggers, images: Vec<Named>) -> Response
             Err(TriggerError::Submit(error @ (SubmitError::Full | SubmitError::Disk(_)))) => {
                 return TriggerError::Submit(error).answer();
             }
-            Err(error) => tracing::info!(%error, "a notification leads to no preheat"),
+            Err(error) => tracing::info!(%error, "notification without a preheat"),
         }
     }
     axum::Json(serde_json::json!({ "jobs": jobs })).into_response()
 }
 
-async fn take_from_kraken(triggers: &Triggers, images: Vec<Named>) -> Response {
+async fn take_from_kraken(triggers: &Triggers, images: Vec<NamedImage>) -> Response {
     let mut jobs = Vec::new();
     for image in images {
         match submit(triggers, image).await {
@@ -117,13 +117,13 @@ async fn take_from_kraken(triggers: &Triggers, images: Vec<Named>) -> Response {
     axum::Json(serde_json::json!({ "jobs": jobs })).into_response()
 }
 
-async fn submit(triggers: &Triggers, image: Named) -> Result<JobId, TriggerError> {
+async fn submit(triggers: &Triggers, image: NamedImage) -> Result<JobId, TriggerError> {
     let preheat = triggers.request(vec![image?]);
     Ok(triggers.jobs.submit(preheat, None).await?.id)
 }
 
 /// The images that were pushed; other events, and those of layers, are left out.
-fn images_of(body: &[u8]) -> Result<Vec<Named>, TriggerError> {
+fn images_of(body: &[u8]) -> Result<Vec<NamedImage>, TriggerError> {
     let malformed = |error: serde_json::Error| TriggerError::Malformed(error.to_string());
     let document: Value = serde_json::from_slice(body).map_err(malformed)?;
     let envelope: Envelope = serde_json::from_value(in_lower_case(document)).map_err(malformed)?;
@@ -138,7 +138,7 @@ fn images_of(body: &[u8]) -> Result<Vec<Named>, TriggerError> {
     Ok(pushes.filter_map(image_of).collect())
 }
 
-fn image_of(event: Event) -> Option<Named> {
+fn image_of(event: Event) -> Option<NamedImage> {
     let target = event.target?;
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     let digest = given(target.digest);

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 
 use super::state::Triggers;
-use super::{dragonfly, dragonfly_before, harbor_webhook, notifications};
+use super::{dragonfly, dragonfly_v1, harbor_webhook, notifications};
 use crate::api::server::Visit;
 use crate::reply::refusal;
 
@@ -30,10 +30,10 @@ pub(crate) fn router(triggers: Triggers) -> Router {
             "/oapi/v1/jobs/{id}",
             get(dragonfly::show).delete(dragonfly::cancel),
         )
-        .route("/preheats", post(dragonfly_before::create))
+        .route("/preheats", post(dragonfly_v1::create))
         .route(
             "/preheats/{id}",
-            get(dragonfly_before::show).delete(dragonfly_before::cancel),
+            get(dragonfly_v1::show).delete(dragonfly_v1::cancel),
         )
         .route("/registry/notifications", post(notifications::take))
         .route("/webhooks/harbor", post(harbor_webhook::take))
@@ -46,7 +46,7 @@ pub(crate) fn router(triggers: Triggers) -> Router {
         .with_state(triggers)
 }
 
-/// That of all providers. Who shows a login is told whether it is right: Harbor's "test
+/// The health of all providers. A caller that shows a login learns whether it is right: Harbor's "test
 /// connection" asks for nothing else.
 async fn health(State(triggers): State<Arc<Triggers>>, request: Request) -> Response {
     let headers = request.headers();
@@ -65,7 +65,7 @@ async fn admitted_only(
         return wrong_login();
     }
     if let Some(visit) = request.extensions().get::<Arc<Visit>>() {
-        visit.is_member_s();
+        visit.mark_member();
     }
     next.run(request).await
 }

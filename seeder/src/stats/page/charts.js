@@ -45,8 +45,8 @@ export class Throughput {
       parts.push(svg('path', { class: kind, d: `M${points.join('L')}` }));
     });
     this.picture.replaceChildren(...parts);
-    const told = SERIES.map(([, label], index) => `${label} ${rate(Math.round(values[index].at(-1) ?? 0))}, at most ${rate(Math.round(Math.max(0, ...values[index])))}`);
-    this.picture.setAttribute('aria-label', `Throughput of the last ${SPANS[this.span]}: ${told.join('; ')}`);
+    const words = SERIES.map(([, label], index) => `${label} ${rate(Math.round(values[index].at(-1) ?? 0))}, at most ${rate(Math.round(Math.max(0, ...values[index])))}`);
+    this.picture.setAttribute('aria-label', `Throughput of the last ${SPANS[this.span]}: ${words.join('; ')}`);
   }
 }
 
@@ -59,7 +59,7 @@ function ceiling(value) {
   return 2 ** Math.ceil(Math.log2(value));
 }
 
-// From rare to common; told apart also by those who do not tell red from green.
+// From rare to common; distinct without telling red from green.
 const HEAT = [[122, 4, 3], [219, 86, 24], [249, 187, 47], [90, 200, 140], [30, 120, 170]];
 const CELL = 14;
 

@@ -55,7 +55,7 @@ function show() {
     const isHere = link.hash.slice(2) === (location.hash.slice(2).split(/[/?]/)[0] ?? '');
     isHere ? link.setAttribute('aria-current', 'page') : link.removeAttribute('aria-current');
   }
-  // Who has sorted a column or chosen a span by the keyboard stays there.
+  // The focus stays on a column or span that was chosen by the keyboard.
   const again = label && [...content.querySelectorAll('button, select')].find((element) => nameOf(element) === label);
   if (again) {
     again.focus();
@@ -68,22 +68,22 @@ function listen() {
   clearTimeout(retry);
   const of = shown;
   stream = new EventSource(`/api/v1/events?${of.query}`);
-  stream.onopen = () => tell('live', false);
+  stream.onopen = () => report('live', false);
   stream.onmessage = (event) => {
     const message = JSON.parse(event.data);
     if (message.error) {
-      tell(message.error, true);
+      report(message.error, true);
     }
     if (!paused && message.totals && (message.view || of.query.startsWith('view=totals'))) {
       if (!message.error) {
-        tell('live', false);
+        report('live', false);
       }
       of.update(message.totals, message.view);
     }
   };
   stream.onerror = () => {
-    tell('not connected', true);
-    // A refused stream is not taken up again by the browser.
+    report('not connected', true);
+    // The browser does not retry a refused stream.
     if (stream.readyState === EventSource.CLOSED) {
       retry = setTimeout(listen, RETRY);
       // A login ends after a while, and with the supernode.
@@ -96,10 +96,10 @@ function listen() {
   };
 }
 
-function tell(text, isBad) {
-  const told = paused && !isBad ? 'paused' : text;
-  if (state.textContent !== told) {
-    state.textContent = told;
+function report(text, isBad) {
+  const shownText = paused && !isBad ? 'paused' : text;
+  if (state.textContent !== shownText) {
+    state.textContent = shownText;
   }
   state.classList.toggle('bad', isBad);
 }
@@ -107,7 +107,7 @@ function tell(text, isBad) {
 pause.addEventListener('click', () => {
   paused = !paused;
   pause.setAttribute('aria-pressed', String(paused));
-  tell('live', false);
+  report('live', false);
 });
 document.querySelector('.skip').addEventListener('click', (event) => {
   // The part after # names the view.

@@ -34,11 +34,11 @@ export function overview(route) {
     ['Nodes', (t) => count(t.nodes)],
     ['Swarms', (t) => count(t.swarms)],
     ['Layers on this supernode', (t) => (t.layers === t.complete_layers ? count(t.layers) : `${count(t.layers)}, ${count(t.layers - t.complete_layers)} arriving`)],
-    ['Downloads under way', (t) => count(t.leechers)],
-    ['Small contents given', (t) => count(t.small_contents)],
+    ['Downloads in progress', (t) => count(t.leechers)],
+    ['Small blobs served', (t) => count(t.small_contents)],
     ['Cache', (t) => quota(t.cache_bytes, t.cache_quota_bytes)],
     ['Silent nodes', (t) => count(t.silent_nodes)],
-    ['Preheats under way', (t) => count(t.unfinished_jobs)],
+    ['Preheats in progress', (t) => count(t.unfinished_jobs)],
     ['Running for', (t) => duration(t.uptime_seconds)],
   ]);
   const now = (t) => ({
@@ -47,7 +47,7 @@ export function overview(route) {
     from_supernode_bytes: t.now.from_supernode_bytes_per_second,
     from_peers_bytes: t.now.from_peers_bytes_per_second,
   });
-  const sums = new Table('Bytes by where they came from', [
+  const sums = new Table('Bytes by source', [
     { label: 'In', show: (row) => row.label },
     { label: 'From the registry', number: true, show: (row) => row.unit(row.from_registry_bytes) },
     { label: 'From supernodes', number: true, show: (row) => row.unit(row.from_supernode_bytes) },
@@ -156,9 +156,9 @@ const PARTS = [
   { label: 'From nodes', sort: 'from-peers', number: true, show: (row) => bytes(row.from_peers_bytes) },
   { label: 'From registry', sort: 'from-registry', number: true, show: (row) => bytes(row.from_registry_bytes) },
   { label: 'Sent', sort: 'uploaded', number: true, show: (row) => bytes(row.uploaded_bytes) },
-  { label: 'For nothing', number: true, show: (row) => bytes(row.wasted_bytes) },
+  { label: 'Wasted', number: true, show: (row) => bytes(row.wasted_bytes) },
   { label: 'Connections', number: true, show: (row) => count(row.connections) },
-  { label: 'Heard', number: true, show: (row) => ago(row.last_heard_seconds) },
+  { label: 'Last heard', number: true, show: (row) => ago(row.last_heard_seconds) },
   { label: 'Why from the registry', show: (row) => row.registry_reason ?? '–' },
 ];
 
@@ -180,7 +180,7 @@ export function swarm(route) {
   ]);
   const map = new PieceMap();
   const graph = new Graph();
-  const served = new Table('Who has sent most', [
+  const served = new Table('Largest transfers', [
     { label: 'From', show: (row) => name(row.from_name || row.from) },
     { label: 'To', show: (row) => name(row.to_name || row.to, `#/nodes/${row.to}`) },
     { label: 'Bytes', number: true, show: (row) => bytes(row.bytes) },
@@ -214,7 +214,7 @@ export function swarm(route) {
 }
 
 function health(row) {
-  return row.is_heard ? h('span', { class: 'good' }, 'well') : h('span', { class: 'bad' }, 'silent');
+  return row.is_heard ? h('span', { class: 'good' }, 'healthy') : h('span', { class: 'bad' }, 'silent');
 }
 
 export function nodes(route) {
@@ -225,7 +225,7 @@ export function nodes(route) {
       { label: 'Address', sort: 'address', show: (row) => row.address ?? '–' },
       { label: 'Version', sort: 'version', show: (row) => name(row.version || '–') },
       { label: 'Health', show: health },
-      { label: 'Heard', sort: 'last-heard', number: true, show: (row) => ago(row.last_heard_seconds) },
+      { label: 'Last heard', sort: 'last-heard', number: true, show: (row) => ago(row.last_heard_seconds) },
       { label: 'Swarms', sort: 'swarms', number: true, show: (row) => count(row.swarms) },
       { label: 'Downloads', sort: 'downloads', number: true, show: (row) => count(row.downloads) },
       { label: 'Down', sort: 'down', number: true, show: (row) => rate(row.download_bytes_per_second) },
@@ -234,7 +234,7 @@ export function nodes(route) {
       { label: 'From nodes', sort: 'from-peers', number: true, show: (row) => bytes(row.from_peers_bytes) },
       { label: 'Sent', sort: 'uploaded', number: true, show: (row) => bytes(row.uploaded_bytes) },
       { label: 'Cache', sort: 'cache', number: true, show: (row) => quota(row.cache_bytes, row.cache_quota_bytes) },
-      { label: 'Shuns', sort: 'shunned', number: true, show: (row) => count(row.shunned_peers) },
+      { label: 'Avoided peers', sort: 'shunned', number: true, show: (row) => count(row.shunned_peers) },
     ],
   });
   return {
@@ -255,7 +255,7 @@ export function node(route) {
     ['Address', (n) => n.address ?? '–'],
     ['Version', (n) => name(n.version || '–')],
     ['Health', health],
-    ['Heard', (n) => ago(n.last_heard_seconds)],
+    ['Last heard', (n) => ago(n.last_heard_seconds)],
     ['Swarms, downloads', (n) => `${count(n.swarms)}, ${count(n.downloads)}`],
     ['Down', (n) => rate(n.download_bytes_per_second)],
     ['Up', (n) => rate(n.upload_bytes_per_second)],
@@ -266,7 +266,7 @@ export function node(route) {
     ['Cache', (n) => quota(n.cache_bytes, n.cache_quota_bytes)],
     ['Limit down', (n) => limit(n.download_limit_bytes_per_second)],
     ['Limit up', (n) => limit(n.upload_limit_bytes_per_second)],
-    ['Peers it shuns', (n) => count(n.shunned_peers)],
+    ['Avoided peers', (n) => count(n.shunned_peers)],
   ]);
   const pulls = listing(route, {
     view: 'node', id: route.id, caption: 'Its swarms', key: (row) => row.swarm, sort: 'name', one: 'swarm', many: 'swarms', search: 'Search content',
@@ -345,19 +345,19 @@ export function job(route) {
     ['Nodes', (j) => (j.nodes === null ? 'the supernode alone' : name(j.nodes))],
     ['Layers on the supernode', jobLayers],
     ['Bytes', (j) => bytes(j.bytes)],
-    ['Nodes that are done', (j) => (j.deliveries === null ? '–' : `${count(j.deliveries.ended_nodes)} of ${count(j.deliveries.nodes)}`)],
+    ['Finished nodes', (j) => (j.deliveries === null ? '–' : `${count(j.deliveries.ended_nodes)} of ${count(j.deliveries.nodes)}`)],
     ['Layers missing at nodes', (j) => (j.deliveries === null ? '–' : count(j.deliveries.missing_layers))],
     ['Failed', (j) => count(j.failed)],
     ['Created', (j) => when(j.created)],
     ['Updated', (j) => when(j.updated)],
   ]);
   const cause = h('p', { class: 'bad' });
-  const images = new Table('What it is of', [{ label: 'Image or file', show: (row) => name(row) }], (row) => row);
-  const outcomes = new Table('What has become of them', [
+  const images = new Table('Images and files', [{ label: 'Image or file', show: (row) => name(row) }], (row) => row);
+  const outcomes = new Table('Outcomes', [
     { label: 'Image or file', show: (row) => name(row.image) },
     { label: 'Layer', show: (row) => (row.digest === null ? '–' : name(short(row.digest), `#/swarms?q=${encodeURIComponent(row.digest)}`)) },
     { label: 'Node', show: (row) => (row.node === null ? 'supernode' : name(row.node)) },
-    { label: 'Outcome', show: (row) => (row.error === null ? h('span', { class: 'good' }, 'there') : h('bdi', { class: 'bad' }, row.error)) },
+    { label: 'Outcome', show: (row) => (row.error === null ? h('span', { class: 'good' }, 'complete') : h('bdi', { class: 'bad' }, row.error)) },
   ], (row) => row.place);
   return {
     title: 'Preheat job',
@@ -369,7 +369,7 @@ export function job(route) {
       cause.hidden = view.cause === null;
       cause.textContent = view.cause ?? '';
       images.update([...new Set(view.images)]);
-      outcomes.update(view.outcomes.map((outcome, place) => ({ ...outcome, place })), view.outcomes.length < view.layers + view.failed ? 'the first of them' : '');
+      outcomes.update(view.outcomes.map((outcome, place) => ({ ...outcome, place })), view.outcomes.length < view.layers + view.failed ? 'only the first are listed' : '');
     },
   };
 }
@@ -380,7 +380,7 @@ export function cluster() {
     ['Running for', (c) => duration(c.uptime_seconds)],
     ['Sent', (c) => bytes(c.uploaded_bytes)],
     ['Cache', (c) => quota(c.cache_bytes, c.cache_quota_bytes)],
-    ['Peers it shuns', (c) => count(c.shunned_peers)],
+    ['Avoided peers', (c) => count(c.shunned_peers)],
   ]);
   const table = new Table('Supernodes, as the nodes know them', [
     // Only http and https lead anywhere: what a node reports is text.

@@ -72,7 +72,7 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<()> {
     let address = supernode.url().trim_start_matches("http://").parse()?;
     let key = supernode_host.directory().join("supernode/ticket-key");
     let key = std::fs::read(key).context("cannot read the supernode's ticket key")?;
-    let signer = TicketSigner::from_pkcs8(&key).context("the ticket key is none")?;
+    let signer = TicketSigner::from_pkcs8(&key).context("the ticket key is malformed")?;
     let load = (arguments.nodes, arguments.swarms, arguments.connections);
     let mut scene = Scene {
         announcers: Announcer::connect(&host, address, &signer, load)?,

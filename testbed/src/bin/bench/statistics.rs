@@ -1,4 +1,4 @@
-//! What is told of repeated measurements.
+//! Figures of repeated measurements.
 
 use std::time::Duration;
 

@@ -295,9 +295,9 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Debug, PartialEq)]
-    struct Named(&'static str, u64);
+    struct NamedRow(&'static str, u64);
 
-    impl Row for Named {
+    impl Row for NamedRow {
         type Key = ();
         type Id = &'static str;
 
@@ -318,13 +318,18 @@ mod tests {
         }
     }
 
-    fn names(choice: &Choice<()>, rows: &[Named]) -> Vec<&'static str> {
+    fn names(choice: &Choice<()>, rows: &[NamedRow]) -> Vec<&'static str> {
         choice.of(rows).items.iter().map(|row| row.0).collect()
     }
 
     #[test]
     fn rows_are_searched_sorted_and_cut() {
-        let rows = [Named("b", 1), Named("Ca", 2), Named("a", 2), Named("d", 0)];
+        let rows = [
+            NamedRow("b", 1),
+            NamedRow("Ca", 2),
+            NamedRow("a", 2),
+            NamedRow("d", 0),
+        ];
         let all = Choice::default();
         assert_eq!(names(&all, &rows), ["d", "b", "Ca", "a"]);
         let descending = Choice {
@@ -342,7 +347,7 @@ mod tests {
 
     #[test]
     fn a_page_after_the_last_is_the_last_and_none_is_longer_than_the_cap() {
-        let rows = vec![Named("x", 1); 1001];
+        let rows = vec![NamedRow("x", 1); 1001];
         let choice = |page, per_page| Choice {
             page: Some(page),
             per_page: Some(per_page),
@@ -351,7 +356,7 @@ mod tests {
         let last = choice(usize::MAX, usize::MAX).of(&rows);
         assert_eq!((last.page, last.pages, last.items.len()), (6, 6, 1));
         assert_eq!(choice(0, 0).of(&rows).items.len(), 1);
-        let none = choice(3, 10).of(&[] as &[Named]);
+        let none = choice(3, 10).of(&[] as &[NamedRow]);
         assert_eq!((none.page, none.pages, none.total), (1, 1, 0));
     }
 }

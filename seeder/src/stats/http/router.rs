@@ -9,11 +9,12 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 
 use super::openapi::DOCUMENT;
-use super::web::Web;
-use super::{api, events, login, page};
+use super::{api, events, login};
+use crate::stats::page;
+use crate::stats::web::Web;
 
 /// The routes of the page and its API. All but the login are for those that
-/// [`Access`](super::Access) lets in.
+/// [`Access`](crate::stats::Access) lets in.
 pub(crate) fn router(web: &Arc<Web>) -> Router {
     let guarded = Router::new()
         .route("/api/v1/totals", get(api::totals))

@@ -7,14 +7,16 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 
-use super::job_rows::{JobKey, JobRow, JobView};
-use super::listing::{Choice, NodeKey, Page, PartKey, SwarmKey};
 use super::metrics;
-use super::rows::{NodeRow, SwarmRow};
-use super::schema::{Id, Refused, RefusedOrUnknown};
-use super::view::{Cluster, NodeView, SpanChoice, SwarmView, Totals, View, ViewError};
-use super::web::Web;
 use crate::reply::refusal;
+use crate::stats::views::job_rows::{JobKey, JobRow, JobView};
+use crate::stats::views::listing::{Choice, NodeKey, Page, PartKey, SwarmKey};
+use crate::stats::views::rows::{NodeRow, SwarmRow};
+use crate::stats::views::schema::{Id, Refused, RefusedOrUnknown};
+use crate::stats::views::view::{
+    Cluster, NodeView, SpanChoice, SwarmView, Totals, View, ViewError,
+};
+use crate::stats::web::Web;
 
 /// Sums over all swarms and nodes.
 #[utoipa::path(
@@ -23,7 +25,7 @@ use crate::reply::refusal;
     params(SpanChoice),
     responses((status = 200, description = "The answer.", body = Totals), Refused)
 )]
-pub(super) async fn totals(State(web): State<Arc<Web>>, uri: Uri) -> Response {
+pub(in crate::stats) async fn totals(State(web): State<Arc<Web>>, uri: Uri) -> Response {
     answer(&web, View::named("totals", "", &uri)).await
 }
 
@@ -34,7 +36,7 @@ pub(super) async fn totals(State(web): State<Arc<Web>>, uri: Uri) -> Response {
     params(Choice<SwarmKey>),
     responses((status = 200, description = "The answer.", body = Page<SwarmRow>), Refused)
 )]
-pub(super) async fn swarms(State(web): State<Arc<Web>>, uri: Uri) -> Response {
+pub(in crate::stats) async fn swarms(State(web): State<Arc<Web>>, uri: Uri) -> Response {
     answer(&web, View::named("swarms", "", &uri)).await
 }
 
@@ -45,7 +47,7 @@ pub(super) async fn swarms(State(web): State<Arc<Web>>, uri: Uri) -> Response {
     params(("id" = inline(Id), Path), Choice<PartKey>),
     responses((status = 200, description = "The answer.", body = SwarmView), RefusedOrUnknown)
 )]
-pub(super) async fn swarm(
+pub(in crate::stats) async fn swarm(
     State(web): State<Arc<Web>>,
     Path(id): Path<String>,
     uri: Uri,
@@ -60,7 +62,7 @@ pub(super) async fn swarm(
     params(Choice<NodeKey>),
     responses((status = 200, description = "The answer.", body = Page<NodeRow>), Refused)
 )]
-pub(super) async fn nodes(State(web): State<Arc<Web>>, uri: Uri) -> Response {
+pub(in crate::stats) async fn nodes(State(web): State<Arc<Web>>, uri: Uri) -> Response {
     answer(&web, View::named("nodes", "", &uri)).await
 }
 
@@ -71,7 +73,7 @@ pub(super) async fn nodes(State(web): State<Arc<Web>>, uri: Uri) -> Response {
     params(("id" = inline(Id), Path), Choice<PartKey>),
     responses((status = 200, description = "The answer.", body = NodeView), RefusedOrUnknown)
 )]
-pub(super) async fn node(
+pub(in crate::stats) async fn node(
     State(web): State<Arc<Web>>,
     Path(id): Path<String>,
     uri: Uri,
@@ -86,7 +88,7 @@ pub(super) async fn node(
     params(Choice<JobKey>),
     responses((status = 200, description = "The answer.", body = Page<JobRow>), Refused)
 )]
-pub(super) async fn jobs(State(web): State<Arc<Web>>, uri: Uri) -> Response {
+pub(in crate::stats) async fn jobs(State(web): State<Arc<Web>>, uri: Uri) -> Response {
     answer(&web, View::named("jobs", "", &uri)).await
 }
 
@@ -97,7 +99,11 @@ pub(super) async fn jobs(State(web): State<Arc<Web>>, uri: Uri) -> Response {
     params(("id" = u64, Path)),
     responses((status = 200, description = "The answer.", body = JobView), RefusedOrUnknown)
 )]
-pub(super) async fn job(State(web): State<Arc<Web>>, Path(id): Path<String>, uri: Uri) -> Response {
+pub(in crate::stats) async fn job(
+    State(web): State<Arc<Web>>,
+    Path(id): Path<String>,
+    uri: Uri,
+) -> Response {
     answer(&web, View::named("job", &id, &uri)).await
 }
 
@@ -107,11 +113,11 @@ pub(super) async fn job(State(web): State<Arc<Web>>, Path(id): Path<String>, uri
     path = "/api/v1/cluster",
     responses((status = 200, description = "The answer.", body = Cluster), Refused)
 )]
-pub(super) async fn cluster(State(web): State<Arc<Web>>, uri: Uri) -> Response {
+pub(in crate::stats) async fn cluster(State(web): State<Arc<Web>>, uri: Uri) -> Response {
     answer(&web, View::named("cluster", "", &uri)).await
 }
 
-pub(super) async fn no_such_view() -> Response {
+pub(in crate::stats) async fn no_such_view() -> Response {
     let error = "no such list; see /api/v1/openapi.json";
     refusal(StatusCode::NOT_FOUND, error)
 }
@@ -154,7 +160,7 @@ impl IntoResponse for ViewError {
         Refused
     )
 )]
-pub(super) async fn exposition(State(web): State<Arc<Web>>) -> impl IntoResponse {
+pub(in crate::stats) async fn exposition(State(web): State<Arc<Web>>) -> impl IntoResponse {
     let statistics = web.statistics.clone();
     let text = tokio::task::spawn_blocking(move || metrics::supernode(&statistics, Instant::now()));
     let text = text.await.unwrap_or_default();

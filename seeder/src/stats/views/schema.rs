@@ -11,21 +11,21 @@ use utoipa::{IntoResponses, ToSchema};
 #[derive(ToSchema)]
 #[schema(value_type = String, pattern = "^[0-9a-f]{40}$")]
 #[expect(dead_code, reason = "describes ids that are types of another crate")]
-pub(super) struct Id(String);
+pub(in crate::stats) struct Id(String);
 
 /// Why there is no answer.
 #[derive(ToSchema)]
 #[schema(as = Error)]
 #[expect(dead_code, reason = "describes what `refusal` makes")]
-pub(super) struct Failure {
+pub(in crate::stats) struct Failure {
     error: String,
 }
 
 /// What every path may answer instead.
-pub(super) struct Refused;
+pub(in crate::stats) struct Refused;
 
 /// What the path of one thing may answer instead.
-pub(super) struct RefusedOrUnknown;
+pub(in crate::stats) struct RefusedOrUnknown;
 
 impl IntoResponses for Refused {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
@@ -44,7 +44,7 @@ impl IntoResponses for RefusedOrUnknown {
     }
 }
 
-pub(super) fn failure(status: &str, description: &str) -> (String, RefOr<Response>) {
+pub(in crate::stats) fn failure(status: &str, description: &str) -> (String, RefOr<Response>) {
     let schema = Ref::from_schema_name(Failure::name());
     let content = RefOr::T(ContentBuilder::new().schema(Some(schema)).build());
     let mut response = Response::new(description);
@@ -55,7 +55,7 @@ pub(super) fn failure(status: &str, description: &str) -> (String, RefOr<Respons
 }
 
 /// A parameter after the question mark, which may be left out.
-pub(super) fn parameter(
+pub(in crate::stats) fn parameter(
     name: &str,
     description: &str,
     schema: impl Into<RefOr<Schema>>,

@@ -29,7 +29,7 @@ impl HistoryFile {
     }
 
     /// What was saved, and how long ago by the clock; none when there is nothing that is understood.
-    pub(super) fn load(&self, unix_now: u64) -> Option<(PastTraffic, Duration)> {
+    pub(in crate::stats) fn load(&self, unix_now: u64) -> Option<(PastTraffic, Duration)> {
         let read = || -> io::Result<Saved> {
             let file = BufReader::new(File::open(&self.0)?.take(MAX_BYTES));
             Ok(serde_json::from_reader(file)?)
@@ -42,14 +42,14 @@ impl HistoryFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
                 let path = self.0.display();
-                tracing::warn!(%path, %error, "the traffic before this start is not known");
+                tracing::warn!(%path, %error, "traffic history not read: the charts begin with this start");
                 None
             }
         }
     }
 
     /// Replaces what was saved, whole or not at all.
-    pub(super) fn save(&self, unix_now: u64, traffic: PastTraffic) -> io::Result<()> {
+    pub(in crate::stats) fn save(&self, unix_now: u64, traffic: PastTraffic) -> io::Result<()> {
         // The directory is this process's own.
         let new = self.0.with_extension("json.new");
         let mut file = File::create(&new)?;
@@ -70,8 +70,8 @@ impl HistoryFile {
 mod tests {
     use std::time::Instant;
 
-    use super::super::traffic::{History, Traffic};
     use super::*;
+    use crate::stats::state::traffic::{History, Traffic};
 
     #[test]
     fn what_is_saved_is_there_again_and_what_is_not_understood_is_passed_over() {

@@ -10,11 +10,12 @@ use utoipa::openapi::security::{
 use utoipa::openapi::{OpenApi as Document, RefOr};
 use utoipa::{Modify, OpenApi};
 
-use super::schema::Failure;
-use super::{access, api, events};
+use super::{api, events};
+use crate::stats::access;
+use crate::stats::views::schema::Failure;
 
 /// The document, as it is served.
-pub(super) static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
+pub(in crate::stats) static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
     let document = Api::openapi().to_json();
     document.unwrap_or_else(|error| format!("{{\"error\":\"no description: {error}\"}}"))
 });
@@ -147,7 +148,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::stats::view::View;
+    use crate::stats::views::view::View;
 
     fn each(value: &Value, look: &mut impl FnMut(&Value)) {
         look(value);

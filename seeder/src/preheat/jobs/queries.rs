@@ -10,7 +10,7 @@ use crate::preheat::Preheat;
 impl Jobs {
     /// What is known of a job.
     pub(crate) fn get(&self, id: JobId) -> Option<JobRecord> {
-        self.glance(id, |record, _| record.clone())
+        self.with_job(id, |record, _| record.clone())
     }
 
     /// The jobs that are kept, the latest first, so many at most.
@@ -21,7 +21,7 @@ impl Jobs {
     }
 
     /// What `look` makes of a job.
-    pub(crate) fn glance<T>(
+    pub(crate) fn with_job<T>(
         &self,
         id: JobId,
         look: impl FnOnce(&JobRecord, &Arc<Preheat>) -> T,
@@ -32,7 +32,7 @@ impl Jobs {
 
     /// What `look` makes of each job, the oldest first. The table is locked for no longer than it
     /// takes to count its jobs: `look` may take its time.
-    pub(crate) fn glances<T>(&self, look: impl Fn(&JobRecord, &Arc<Preheat>) -> T) -> Vec<T> {
+    pub(crate) fn with_jobs<T>(&self, look: impl Fn(&JobRecord, &Arc<Preheat>) -> T) -> Vec<T> {
         let jobs: Vec<Arc<Job>> = self.lock().values().cloned().collect();
         let seen = jobs
             .iter()

@@ -36,7 +36,7 @@ struct Created {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Progress {
+struct PreheatProgress {
     #[serde(rename = "ID")]
     id: String,
     status: &'static str,
@@ -95,7 +95,7 @@ async fn submit(triggers: &Triggers, request: CreatePreheat) -> Result<JobRecord
     Ok(triggers.jobs.submit(preheat, authorization).await?)
 }
 
-fn progress_of(record: &JobRecord) -> Progress {
+fn progress_of(record: &JobRecord) -> PreheatProgress {
     let status = match record.state {
         JobState::Pending => "WAITING",
         JobState::Running => "RUNNING",
@@ -103,7 +103,7 @@ fn progress_of(record: &JobRecord) -> Progress {
         JobState::Failure | JobState::Cancelled => "FAILED",
     };
     let finished = record.state.is_final().then_some(record.updated);
-    Progress {
+    PreheatProgress {
         id: record.id.to_string(),
         status,
         start_time: time_of(record.created),

@@ -1,4 +1,4 @@
-//! What is told of swarms and nodes, one row each.
+//! Swarms and nodes as the page and the API show them, one row each.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -8,9 +8,9 @@ use flotilla_torrents::{InfoHash, PeerId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::book::{Book, Member, NodeEntry, SwarmEntry};
 use super::schema::Id;
-use super::traffic::TrafficBytes;
+use crate::stats::state::cluster_state::{ClusterState, Member, NodeEntry, SwarmEntry};
+use crate::stats::state::traffic::TrafficBytes;
 
 /// Transfers between peers, at most.
 const MAX_EDGES: usize = 200;
@@ -151,18 +151,18 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    pub(crate) fn of(book: &Book, now: Instant) -> Self {
-        let swarms = book.swarms.iter();
+    pub(crate) fn of(cluster: &ClusterState, now: Instant) -> Self {
+        let swarms = cluster.swarms.iter();
         let swarms = swarms.map(|(id, swarm)| swarm_row(*id, swarm)).collect();
         let mut parts: HashMap<PeerId, NodeParts> = HashMap::new();
-        for (peer, member) in book.swarms.values().flat_map(|swarm| &swarm.members) {
+        for (peer, member) in cluster.swarms.values().flat_map(|swarm| &swarm.members) {
             let part = parts.entry(*peer).or_default();
             part.swarms += 1;
             part.downloads += u32::from(member.left > 0);
             part.down = part.down.saturating_add(member.download_rate);
             part.up = part.up.saturating_add(member.upload_rate);
         }
-        let nodes = book.nodes.iter().map(|(id, node)| {
+        let nodes = cluster.nodes.iter().map(|(id, node)| {
             let parts = parts.get(id).copied().unwrap_or_default();
             node_row(now, *id, node, parts)
         });
@@ -184,9 +184,9 @@ pub(crate) struct NodeParts {
 }
 
 impl NodeParts {
-    pub(crate) fn of(book: &Book, id: &PeerId) -> Self {
+    pub(crate) fn of(cluster: &ClusterState, id: &PeerId) -> Self {
         let mut sum = Self::default();
-        for member in book.swarms.values().filter_map(|s| s.members.get(id)) {
+        for member in cluster.swarms.values().filter_map(|s| s.members.get(id)) {
             sum.swarms += 1;
             sum.downloads += u32::from(member.left > 0);
             sum.down = sum.down.saturating_add(member.download_rate);
@@ -297,7 +297,7 @@ pub(crate) fn piece_map(swarm: &SwarmEntry) -> PieceMapView {
 
 pub(crate) fn part_row(
     now: Instant,
-    book: &Book,
+    cluster: &ClusterState,
     (id, swarm): (InfoHash, &SwarmEntry),
     (peer, member): (PeerId, &Member),
 ) -> PartRow {
@@ -305,7 +305,7 @@ pub(crate) fn part_row(
     let part = &member.part;
     PartRow {
         node: peer,
-        node_name: name_of(book, &peer),
+        node_name: name_of(cluster, &peer),
         swarm: id,
         swarm_name: swarm.name.clone(),
         content: swarm.content.clone(),
@@ -326,7 +326,7 @@ pub(crate) fn part_row(
 }
 
 /// The largest parts of a swarm's traffic. `own` is the supernode's peer id.
-pub(crate) fn edges(book: &Book, swarm: &SwarmEntry, own: &PeerId) -> Vec<Edge> {
+pub(crate) fn edges(cluster: &ClusterState, swarm: &SwarmEntry, own: &PeerId) -> Vec<Edge> {
     let members = swarm.members.iter();
     let served =
         members.flat_map(|(to, member)| member.part.served_by.iter().map(move |s| (to, s)));
@@ -338,17 +338,17 @@ pub(crate) fn edges(book: &Book, swarm: &SwarmEntry, own: &PeerId) -> Vec<Edge> 
         from_name: if served.peer == *own {
             "supernode".to_owned()
         } else {
-            name_of(book, &served.peer)
+            name_of(cluster, &served.peer)
         },
         to: *to,
-        to_name: name_of(book, to),
+        to_name: name_of(cluster, to),
         bytes: served.bytes,
     });
     edges.collect()
 }
 
-fn name_of(book: &Book, peer: &PeerId) -> String {
-    let node = book.nodes.get(peer);
+fn name_of(cluster: &ClusterState, peer: &PeerId) -> String {
+    let node = cluster.nodes.get(peer);
     node.map(|node| node.name.clone()).unwrap_or_default()
 }
 

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use flotilla_cluster::exposition::{Exposition, Kind};
 
-use super::Statistics;
-use super::rows::SwarmPhase;
+use crate::stats::Statistics;
+use crate::stats::views::rows::SwarmPhase;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -16,9 +16,9 @@ pub(crate) fn supernode(statistics: &Statistics, now: Instant) -> String {
     let version = [("version", VERSION, 1)];
     let help = "The version that runs.";
     out.labelled(Kind::Gauge, "flotilla_supernode_build_info", help, version);
-    let (own, traffic, uptime) = statistics.with(|book| {
-        let uptime = now.saturating_duration_since(book.started).as_secs();
-        (book.own.clone(), book.history.since_start(), uptime)
+    let (own, traffic, uptime) = statistics.with(|cluster| {
+        let uptime = now.saturating_duration_since(cluster.started).as_secs();
+        (cluster.own.clone(), cluster.history.since_start(), uptime)
     });
     out.single(
         Kind::Gauge,
@@ -65,7 +65,7 @@ pub(crate) fn supernode(statistics: &Statistics, now: Instant) -> String {
             ("phase", "elsewhere", phase(SwarmPhase::Elsewhere)),
         ],
     );
-    let sum = |of: fn(&super::rows::SwarmRow) -> u32| -> u64 {
+    let sum = |of: fn(&crate::stats::views::rows::SwarmRow) -> u32| -> u64 {
         rows.swarms.iter().map(|row| u64::from(of(row))).sum()
     };
     out.labelled(

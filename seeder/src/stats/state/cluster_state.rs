@@ -1,6 +1,6 @@
 //! What the supernode knows of its swarms and nodes: by what they report, and of itself.
 //!
-//! No clock and no IO of its own: every call is told the time. Everything is bounded; what has no
+//! No clock and no IO of its own: every call is given the time. Everything is bounded; what has no
 //! room is not counted.
 
 use std::collections::{BTreeMap, HashMap};
@@ -33,7 +33,7 @@ const MIN_RATE_TIME: Duration = Duration::from_millis(500);
 
 /// All of it.
 #[derive(Debug)]
-pub(crate) struct Book {
+pub(crate) struct ClusterState {
     pub(crate) started: Instant,
     pub(crate) swarms: HashMap<InfoHash, SwarmEntry>,
     pub(crate) nodes: HashMap<PeerId, NodeEntry>,
@@ -145,7 +145,7 @@ pub(crate) struct Announced {
     pub(crate) report: Option<NodeReport>,
 }
 
-impl Book {
+impl ClusterState {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
             started: now,

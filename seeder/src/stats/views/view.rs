@@ -12,12 +12,12 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::job_rows::{self, JobKey};
 use super::listing::{Choice, NodeKey, Page, PartKey, SwarmKey};
-use super::observer::Statistics;
 use super::rows::{self, Edge, NodeParts, NodeRow, PartRow, PieceMapView, SwarmRow};
 use super::schema::Id;
-use super::traffic::{Chart, Span, TrafficBytes, TrafficRate};
-use super::web::Web;
 use crate::preheat::jobs::JobId;
+use crate::stats::observer::Statistics;
+use crate::stats::state::traffic::{Chart, Span, TrafficBytes, TrafficRate};
+use crate::stats::web::Web;
 
 /// Supernodes that are shown at most: what members report is bounded, what all of them say is not.
 const MAX_SUPERNODES: usize = 64;
@@ -46,14 +46,14 @@ pub(crate) enum ViewError {
     Id,
     #[error("a preheat job is named by a number")]
     JobId,
-    #[error("nothing is known of it here (any more)")]
+    #[error("not known here, or no longer")]
     Unknown,
 }
 
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default)]
 #[into_params(parameter_in = Query)]
-pub(super) struct SpanChoice {
+pub(in crate::stats) struct SpanChoice {
     /// How far back the chart looks; live is ten minutes.
     #[param(inline)]
     span: Span,
@@ -61,7 +61,7 @@ pub(super) struct SpanChoice {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Named {
+struct ViewName {
     view: String,
     id: String,
 }
@@ -74,7 +74,7 @@ impl View {
 
     /// The view that the parameters `view` and `id` name, with its own parameters.
     pub(crate) fn from_query(uri: &Uri) -> Result<Self, ViewError> {
-        let Named { view, id } = query(uri)?;
+        let ViewName { view, id } = query(uri)?;
         Self::named(&view, &id, uri)
     }
 
@@ -123,7 +123,7 @@ fn json(answer: &impl Serialize) -> Result<Value, ViewError> {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Totals {
+pub(in crate::stats) struct Totals {
     version: &'static str,
     uptime_seconds: u64,
     /// Layers on this supernode.
@@ -157,36 +157,41 @@ fn totals(web: &Web, now: Instant, span: Span) -> Totals {
     let sum = |of: fn(&SwarmRow) -> u32| rows.swarms.iter().map(|row| u64::from(of(row))).sum();
     let (seeders, leechers) = (sum(|row| row.seeders), sum(|row| row.leechers));
     let unfinished_jobs = web.jobs.unfinished(now);
-    statistics.with(|book| {
-        let own = || book.swarms.values().filter_map(|swarm| swarm.own.as_ref());
+    statistics.with(|cluster| {
+        let own = || {
+            cluster
+                .swarms
+                .values()
+                .filter_map(|swarm| swarm.own.as_ref())
+        };
         Totals {
             version: env!("CARGO_PKG_VERSION"),
-            uptime_seconds: now.saturating_duration_since(book.started).as_secs(),
+            uptime_seconds: now.saturating_duration_since(cluster.started).as_secs(),
             layers: own().count(),
             complete_layers: own().filter(|own| own.complete).count(),
-            small_contents: book.small_contents,
+            small_contents: cluster.small_contents,
             swarms: rows.swarms.len(),
             nodes: rows.nodes.len() - silent_nodes,
             silent_nodes,
             seeders,
             leechers,
             unfinished_jobs,
-            registry_requests: book.own.source_requests,
-            cache_bytes: book.own.cache,
-            cache_quota_bytes: book.own.cache_quota,
-            now: book.history.rate(now),
-            since_start: book.history.since_start().into(),
-            last_hour: book.history.sum(now, Span::Hour).into(),
-            last_day: book.history.sum(now, Span::Day).into(),
-            last_week: book.history.sum(now, Span::Week).into(),
-            chart: book.history.chart(now, span),
+            registry_requests: cluster.own.source_requests,
+            cache_bytes: cluster.own.cache,
+            cache_quota_bytes: cluster.own.cache_quota,
+            now: cluster.history.rate(now),
+            since_start: cluster.history.since_start().into(),
+            last_hour: cluster.history.sum(now, Span::Hour).into(),
+            last_day: cluster.history.sum(now, Span::Day).into(),
+            last_week: cluster.history.sum(now, Span::Week).into(),
+            chart: cluster.history.chart(now, span),
         }
     })
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Swarm)]
-pub(super) struct SwarmView {
+pub(in crate::stats) struct SwarmView {
     #[serde(flatten)]
     row: SwarmRow,
     /// What this supernode sent of it.
@@ -210,11 +215,11 @@ fn swarm(
     id: &InfoHash,
     choice: &Choice<PartKey>,
 ) -> Result<SwarmView, ViewError> {
-    statistics.with(|book| {
-        let swarm = book.swarms.get(id).ok_or(ViewError::Unknown)?;
+    statistics.with(|cluster| {
+        let swarm = cluster.swarms.get(id).ok_or(ViewError::Unknown)?;
         let members = swarm.members.iter();
-        let parts =
-            members.map(|(peer, member)| rows::part_row(now, book, (*id, swarm), (*peer, member)));
+        let parts = members
+            .map(|(peer, member)| rows::part_row(now, cluster, (*id, swarm), (*peer, member)));
         let parts: Vec<PartRow> = parts.collect();
         let reasons = swarm.registry_reasons.iter();
         Ok(SwarmView {
@@ -228,14 +233,14 @@ fn swarm(
                 .collect(),
             map: rows::piece_map(swarm),
             peers: choice.of(&parts),
-            edges: rows::edges(book, swarm, &statistics.peer_id()),
+            edges: rows::edges(cluster, swarm, &statistics.peer_id()),
         })
     })
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Node)]
-pub(super) struct NodeView {
+pub(in crate::stats) struct NodeView {
     #[serde(flatten)]
     row: NodeRow,
     /// Since the node's program started.
@@ -260,17 +265,17 @@ fn node(
     id: &PeerId,
     choice: &Choice<PartKey>,
 ) -> Result<NodeView, ViewError> {
-    statistics.with(|book| {
-        let node = book.nodes.get(id).ok_or(ViewError::Unknown)?;
-        let swarms = book.swarms.iter();
+    statistics.with(|cluster| {
+        let node = cluster.nodes.get(id).ok_or(ViewError::Unknown)?;
+        let swarms = cluster.swarms.iter();
         let parts = swarms.filter_map(|(swarm, entry)| {
             let member = entry.members.get(id)?;
-            Some(rows::part_row(now, book, (*swarm, entry), (*id, member)))
+            Some(rows::part_row(now, cluster, (*swarm, entry), (*id, member)))
         });
         let parts: Vec<PartRow> = parts.collect();
         let supernodes = node.host.supernodes.iter();
         Ok(NodeView {
-            row: rows::node_row(now, *id, node, NodeParts::of(book, id)),
+            row: rows::node_row(now, *id, node, NodeParts::of(cluster, id)),
             from_registry_since_start_bytes: node.host.from_registry,
             upload_limit_bytes_per_second: node.host.upload_rate,
             download_limit_bytes_per_second: node.host.download_rate,
@@ -286,7 +291,7 @@ fn node(
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Cluster {
+pub(in crate::stats) struct Cluster {
     version: &'static str,
     #[schema(value_type = Id)]
     peer_id: PeerId,
@@ -309,20 +314,20 @@ struct SupernodeRow {
 }
 
 fn cluster(statistics: &Statistics, now: Instant) -> Cluster {
-    statistics.with(|book| {
+    statistics.with(|cluster| {
         let mut seen: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
-        let nodes = book.nodes.values().filter(|node| !node.is_silent(now));
+        let nodes = cluster.nodes.values().filter(|node| !node.is_silent(now));
         for supernode in nodes.flat_map(|node| &node.host.supernodes) {
             if seen.len() < MAX_SUPERNODES || seen.contains_key(supernode.url.as_str()) {
                 let (reached, missed) = seen.entry(&supernode.url).or_default();
                 *if supernode.reachable { reached } else { missed } += 1;
             }
         }
-        let own = &book.own;
+        let own = &cluster.own;
         Cluster {
             version: env!("CARGO_PKG_VERSION"),
             peer_id: statistics.peer_id(),
-            uptime_seconds: now.saturating_duration_since(book.started).as_secs(),
+            uptime_seconds: now.saturating_duration_since(cluster.started).as_secs(),
             shunned_peers: own.shunned,
             cache_bytes: own.cache,
             cache_quota_bytes: own.cache_quota,

@@ -18,11 +18,11 @@ use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::{IntoParams, IntoResponses};
 
-use super::schema::{Refused, failure, parameter};
-use super::traffic::Span;
-use super::view::{SpanChoice, View, ViewError};
-use super::web::Web;
 use crate::reply::refusal;
+use crate::stats::state::traffic::Span;
+use crate::stats::views::schema::{Refused, failure, parameter};
+use crate::stats::views::view::{SpanChoice, View, ViewError};
+use crate::stats::web::Web;
 
 const UPDATE_INTERVAL: Duration = Duration::from_secs(1);
 /// A stream takes less than this many bytes a second, whatever it shows.
@@ -33,7 +33,7 @@ struct Streaming {
     view: View,
     shutdown: CancellationToken,
     next: tokio::time::Instant,
-    /// One of [`MAX_STREAMS`](super::web::MAX_STREAMS).
+    /// One of [`MAX_STREAMS`](crate::stats::web::MAX_STREAMS).
     _permit: OwnedSemaphorePermit,
 }
 
@@ -44,7 +44,7 @@ struct Streaming {
 #[utoipa::path(
     get,
     path = "/api/v1/events",
-    params(Shown, SpanChoice),
+    params(ViewChoice, SpanChoice),
     responses(
         (status = 200, description = "The answer.", body = String, content_type = "text/event-stream"),
         Refused,
@@ -80,9 +80,9 @@ pub(crate) async fn stream(State(web): State<Arc<Web>>, uri: Uri) -> Response {
 }
 
 /// What a stream shows.
-struct Shown;
+struct ViewChoice;
 
-impl IntoParams for Shown {
+impl IntoParams for ViewChoice {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let text = || ObjectBuilder::new().schema_type(Type::String);
         vec![
@@ -127,11 +127,11 @@ fn event(web: &Web, view: &View, now: Instant) -> String {
         View::Totals(span) => View::Totals(*span),
         _ => View::Totals(Span::Live),
     };
-    let shown = match view {
+    let data = match view {
         View::Totals(_) => Ok(serde_json::Value::Null),
         other => other.answer(web, now),
     };
-    let message = match (totals.answer(web, now), shown) {
+    let message = match (totals.answer(web, now), data) {
         (Ok(totals), Ok(view)) => json!({ "totals": totals, "view": view }),
         (Ok(totals), Err(ViewError::Unknown)) => {
             json!({ "totals": totals, "view": null, "error": ViewError::Unknown.to_string() })

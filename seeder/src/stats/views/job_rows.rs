@@ -1,4 +1,4 @@
-//! What is told of preheat jobs. Never what a registry was shown for one.
+//! Rows of preheat jobs. Credentials are never in them.
 
 use std::cmp::Ordering;
 use std::iter;
@@ -13,10 +13,10 @@ use utoipa::ToSchema;
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
 use super::listing::Row;
-use super::observer::ROWS_LIVE;
 use crate::preheat::Preheat;
-use crate::preheat::jobs::{JobId, JobRecord, Jobs, Outcome};
+use crate::preheat::jobs::{JobId, JobOutcome, JobRecord, Jobs};
 use crate::preheat::orders::Deliveries;
+use crate::stats::observer::ROWS_LIVE;
 
 /// Images of a job that its row names.
 const MAX_IMAGES: usize = 8;
@@ -229,7 +229,7 @@ struct OutcomeRow {
 }
 
 impl OutcomeRow {
-    fn of(outcome: &Outcome) -> Self {
+    fn of(outcome: &JobOutcome) -> Self {
         Self {
             image: outcome.image.clone(),
             digest: outcome.digest.clone(),
@@ -242,7 +242,7 @@ impl OutcomeRow {
 /// The job that is called so.
 pub(crate) fn job(jobs: &Jobs, id: JobId) -> Option<JobView> {
     let deliveries = jobs.orders().progress(id);
-    jobs.glance(id, |record, asked| {
+    jobs.with_job(id, |record, asked| {
         let row = JobRow {
             images: Images {
                 asked: Arc::clone(asked),
@@ -253,10 +253,10 @@ pub(crate) fn job(jobs: &Jobs, id: JobId) -> Option<JobView> {
         };
         JobView {
             row,
-            deliveries: deliveries.map(|told: Deliveries| DeliveriesView {
-                nodes: told.nodes,
-                ended_nodes: told.ended,
-                missing_layers: told.missing_layers,
+            deliveries: deliveries.map(|deliveries: Deliveries| DeliveriesView {
+                nodes: deliveries.nodes,
+                ended_nodes: deliveries.ended,
+                missing_layers: deliveries.missing_layers,
             }),
             outcomes: record.outcomes.iter().map(OutcomeRow::of).collect(),
         }
@@ -285,7 +285,7 @@ impl JobList {
                 Arc::clone(rows)
             }
             _ => {
-                let made = Arc::new(self.jobs.glances(JobRow::of));
+                let made = Arc::new(self.jobs.with_jobs(JobRow::of));
                 *rows = Some((now, Arc::clone(&made)));
                 made
             }

@@ -13,16 +13,16 @@ use axum::routing::get;
 use flotilla_cluster::unix_now;
 use url::form_urlencoded;
 
-use super::access::{COOKIE, LOGIN_LASTS, text};
-use super::page;
-use super::web::Web;
 use crate::api::server::Visit;
 use crate::reply::refusal;
+use crate::stats::access::{COOKIE, LOGIN_LASTS, text};
+use crate::stats::page;
+use crate::stats::web::Web;
 
 const MAX_LOGIN_BYTES: usize = 4096;
 
 /// Lets those through that may see the page.
-pub(super) async fn viewers_only(
+pub(in crate::stats) async fn viewers_only(
     State(web): State<Arc<Web>>,
     ConnectInfo(remote): ConnectInfo<SocketAddr>,
     request: Request,
@@ -32,7 +32,7 @@ pub(super) async fn viewers_only(
     if web.access.may_see(remote, request.version(), headers) {
         // A page stays open: it is no stranger that others may push out.
         if let Some(visit) = request.extensions().get::<Arc<Visit>>() {
-            visit.is_member_s();
+            visit.mark_member();
         }
         return next.run(request).await;
     }
@@ -51,7 +51,7 @@ pub(super) async fn viewers_only(
 }
 
 /// `GET` and `POST /login`.
-pub(super) fn routes() -> Router<Arc<Web>> {
+pub(in crate::stats) fn routes() -> Router<Arc<Web>> {
     Router::new().route(
         "/login",
         get(async || page::secured(Html(page::login(false)).into_response()))
