@@ -9,6 +9,7 @@ use flotilla_cluster::{TicketKey, TicketKeys};
 use flotilla_torrents::PeerId;
 use parking_lot::RwLock;
 
+use crate::engine::hot_pieces::HotPieces;
 use crate::engine::running_swarm::RunningSwarm;
 use crate::peers::bans::Bans;
 use crate::peers::connection::{Access, LocalIdentity};
@@ -30,6 +31,7 @@ pub(crate) struct Host {
     pub(crate) limits: Limits,
     pub(crate) bans: Bans,
     pub(crate) store: Store,
+    pub(crate) hot: Arc<HotPieces>,
     pub(super) keys: RwLock<Vec<TicketKey>>,
     /// Peers that are seeders of supernodes.
     pub(super) supernodes: RwLock<HashSet<PeerId>>,

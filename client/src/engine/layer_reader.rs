@@ -1,5 +1,6 @@
 //! Reads a layer in order while it arrives.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,11 +12,12 @@ use futures_util::Stream;
 use futures_util::stream::{self, BoxStream};
 use tokio::sync::watch;
 
+use crate::engine::piece_reader::PieceReader;
 use crate::engine::running_swarm::{SwarmState, SwarmStatus};
 use crate::engine::swarm_handle::SwarmHandle;
 use crate::store::Lease;
 
-/// Bytes handed out at a time.
+/// Bytes read at a time of what is not in memory.
 const PART: u64 = 256 * 1024;
 /// The swarm moves, yet this reader's piece does not come.
 const STARVATION_TIMEOUT: Duration = Duration::from_secs(15);
@@ -66,7 +68,9 @@ impl LayerReader {
             number: swarm.reader_number(),
             status: swarm.watch(),
             _lease: swarm.layer().lease(),
+            pieces: swarm.pieces(),
             swarm,
+            ready: VecDeque::new(),
             position: range.start,
             end,
         };
@@ -112,7 +116,10 @@ impl Stream for LayerReader {
 struct Cursor {
     swarm: SwarmHandle,
     status: watch::Receiver<SwarmStatus>,
+    pieces: PieceReader,
     number: u64,
+    /// Bytes before `position` that were not handed out yet.
+    ready: VecDeque<Bytes>,
     position: u64,
     end: u64,
     _lease: Lease,
@@ -120,6 +127,9 @@ struct Cursor {
 
 impl Cursor {
     async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
+        if let Some(part) = self.ready.pop_front() {
+            return Ok(Some(part));
+        }
         if self.position >= self.end {
             return Ok(None);
         }
@@ -148,12 +158,15 @@ impl Cursor {
                 let _ = tokio::time::timeout(POLL_INTERVAL, self.status.changed()).await;
             }
         }
-        let part = geometry
-            .piece_range(piece)
-            .end
-            .min(self.end)
-            .min(self.position + PART)
-            - self.position;
+        let range = geometry.piece_range(piece);
+        if let Some(data) = self.pieces.hot_piece(piece) {
+            let at = |offset: u64| usize::try_from(offset - range.start).unwrap_or(usize::MAX);
+            let end = range.end.min(self.end);
+            self.ready.extend(data.slice(at(self.position)..at(end)));
+            self.position = end;
+            return Ok(self.ready.pop_front());
+        }
+        let part = range.end.min(self.end).min(self.position + PART) - self.position;
         let offset = self.position;
         let length = usize::try_from(part).unwrap_or(usize::MAX);
         let read = tokio::task::spawn_blocking(move || layer.read(offset, length));

@@ -4,8 +4,10 @@
 mod accept;
 mod counters;
 mod host;
+pub(crate) mod hot_pieces;
 pub(crate) mod input;
 pub mod layer_reader;
+pub(crate) mod piece_reader;
 pub(crate) mod piece_storage;
 pub(crate) mod running_swarm;
 mod small_blobs;
@@ -14,6 +16,7 @@ pub mod spool;
 pub mod swarm_handle;
 mod swarms;
 mod task;
+mod whole_hash;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -96,6 +99,7 @@ impl Engine {
             },
             bans: Bans::default(),
             store,
+            hot: Arc::default(),
             keys: RwLock::new(Vec::new()),
             supernodes: RwLock::default(),
         });
@@ -366,6 +370,7 @@ impl EngineShared {
             map,
             input,
             Arc::clone(&self.counters),
+            Arc::clone(&self.host.hot),
         );
         let stop = self.shutdown.child_token();
         let host = Arc::clone(&self.host);

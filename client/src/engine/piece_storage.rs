@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use flotilla_torrents::{Bitfield, Digest, Geometry, PieceHash, PieceIndex};
 
+use crate::piece_data::PieceData;
 use crate::store::{Lease, StoredLayer};
 use crate::torrent_files::TorrentStorage;
 
@@ -78,7 +79,7 @@ impl PieceStorage {
         &self,
         piece: PieceIndex,
         hash: PieceHash,
-        data: &[u8],
+        data: &PieceData,
     ) -> io::Result<()> {
         match self {
             Self::Layer(layer) => layer.write_piece(piece, hash, data),

@@ -13,7 +13,9 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, watch};
 
 use crate::engine::counters::SwarmCounters;
+use crate::engine::hot_pieces::HotPieces;
 use crate::engine::input::Input;
+use crate::engine::piece_reader::PieceReader;
 use crate::engine::piece_storage::PieceStorage;
 use crate::peers::open_torrent::OpenTorrent;
 use crate::peers::web_seed::WebSeed;
@@ -69,6 +71,7 @@ pub(crate) struct Shared {
     pub(crate) map: Mutex<PieceMap>,
     pub(crate) status: watch::Sender<SwarmStatus>,
     pub(crate) counters: SwarmCounters,
+    pub(crate) hot: Arc<HotPieces>,
     pub(crate) ticket: RwLock<Option<SignedTicket>>,
     pub(crate) input: mpsc::Sender<Input>,
     started: Instant,
@@ -94,6 +97,7 @@ impl RunningSwarm {
         map: PieceMap,
         input: mpsc::Sender<Input>,
         host: Arc<SwarmCounters>,
+        hot: Arc<HotPieces>,
     ) -> Self {
         let status = SwarmStatus {
             known: map.known(),
@@ -112,6 +116,7 @@ impl RunningSwarm {
             map: Mutex::new(map),
             status: watch::Sender::new(status),
             counters: SwarmCounters::within(host),
+            hot,
             ticket: RwLock::new(None),
             input,
             started: Instant::now(),
@@ -190,6 +195,15 @@ impl RunningSwarm {
     /// Whether the swarm does not run here any more.
     pub fn is_closed(&self) -> bool {
         self.0.input.is_closed()
+    }
+
+    /// What gives its pieces away.
+    pub(crate) fn pieces(&self) -> PieceReader {
+        PieceReader {
+            storage: self.0.storage.clone(),
+            swarm: self.0.swarm,
+            hot: Arc::clone(&self.0.hot),
+        }
     }
 
     pub(crate) fn progressed(&self) {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
 use flotilla_cluster::SignedTicket;
 use flotilla_cluster::trace::Waiting;
 use flotilla_torrents::{ContentId, Digest, PeerId, PieceHash, PieceIndex, PieceMap};
@@ -13,6 +12,7 @@ use flotilla_torrents::{ContentId, Digest, PeerId, PieceHash, PieceIndex, PieceM
 use crate::engine::input::Input;
 use crate::engine::piece_storage::PieceStorage;
 use crate::engine::running_swarm::RunningSwarm;
+use crate::piece_data::PieceData;
 use crate::store::StoredLayer;
 
 /// No supernode and no progress for this long: the missing pieces will not come.
@@ -263,7 +263,7 @@ impl OriginSwarm {
     ///
     /// # Errors
     /// `data` has another size than the next piece, or the disk refused.
-    pub async fn publish(&self, data: Bytes) -> std::io::Result<()> {
+    pub async fn publish(&self, data: PieceData) -> std::io::Result<()> {
         let shared = &self.0.swarm.0;
         let index = shared.lock_map().known();
         let piece = shared
@@ -276,8 +276,11 @@ impl OriginSwarm {
         })?;
         let layer = Arc::clone(self.0.layer());
         let size = data.len() as u64;
+        let (swarm, hot) = (shared.swarm, Arc::clone(&shared.hot));
         let hash = tokio::task::spawn_blocking(move || {
-            let hash = PieceHash::of(&data);
+            let hash = data.hash();
+            // Before it is held: from then on it is asked for.
+            hot.insert(swarm, piece, data.clone());
             layer.write_piece(piece, hash, &data).map(|()| hash)
         })
         .await??;

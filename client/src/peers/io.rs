@@ -1,25 +1,38 @@
 //! The two tasks of a connection: one reads messages for the swarm, one writes what the
 //! swarm hands it.
+//!
+//! The bytes of a block are not copied between the socket and the piece: one buffer is read into, cut and
+//! given on, and what is hot leaves from the same memory. [`Inbound`] and [`Outbound`] alone touch the
+//! socket.
 
-use std::io;
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use flotilla_cluster::rate_limit::RateLimiter;
 use flotilla_torrents::Block;
 use flotilla_torrents::peer_wire::{Message, MessageDecoder, PeerWireError, encode_piece_header};
-use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TryRecvError;
 
 use crate::engine::input::Input;
-use crate::engine::piece_storage::PieceStorage;
-use crate::swarm::{OWN_BLOCK, PeerKey};
+use crate::engine::piece_reader::{PieceReader, ReadAhead};
+use crate::piece_data::PieceData;
+use crate::swarm::PeerKey;
 
 /// BEP 3: keep-alives are generally sent once every two minutes.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(100);
 /// A connection that is silent for longer than two keep-alives is dead.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(240);
+/// Room for messages without a block: a flurry of haves or requests.
+const SMALL_READ: usize = 16 * 1024;
+/// Messages that are gathered before they are written.
+const MAX_GATHERED: usize = 64 * 1024;
+/// Bytes of a message of a block before its data (BEP 3).
+const BLOCK_HEADER: usize = 13;
 
 /// What the swarm hands to a connection.
 #[derive(Debug)]
@@ -31,29 +44,30 @@ pub(crate) enum Outgoing {
 /// Reads until the connection ends; the reason goes to the swarm.
 pub(crate) async fn read_messages(
     key: PeerKey,
-    mut socket: OwnedReadHalf,
+    socket: OwnedReadHalf,
     mut decoder: MessageDecoder,
-    mut received: BytesMut,
+    received: BytesMut,
     limit: RateLimiter,
     swarm: mpsc::Sender<Input>,
 ) {
+    let mut inbound = Inbound {
+        socket,
+        received,
+        last_block: 0,
+    };
     let outcome = async {
         loop {
-            while let Some(message) = decoder.decode(&mut received)? {
+            while let Some(message) = decoder.decode(&mut inbound.received)? {
                 if let Message::Piece { data, .. } = &message {
+                    inbound.last_block = data.len();
                     limit.acquire(data.len()).await;
                 }
                 if swarm.send(Input::Message(key, message)).await.is_err() {
                     return Ok(());
                 }
             }
-            received.reserve(OWN_BLOCK as usize + 1024);
-            let read = tokio::time::timeout(IDLE_TIMEOUT, socket.read_buf(&mut received));
-            if read
-                .await
-                .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??
-                == 0
-            {
+            let read = tokio::time::timeout(IDLE_TIMEOUT, inbound.read()).await;
+            if read.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? == 0 {
                 return Ok::<(), ReadFailure>(());
             }
         }
@@ -79,54 +93,89 @@ enum ReadFailure {
     Wire(#[from] PeerWireError),
 }
 
+/// The receiving side of a connection.
+struct Inbound {
+    socket: OwnedReadHalf,
+    received: BytesMut,
+    /// Bytes of the last block: the next one has as many.
+    last_block: usize,
+}
+
+impl Inbound {
+    /// Reads what is there, up to the end of a block; 0 at the end of the connection. An idle
+    /// connection has no buffer.
+    async fn read(&mut self) -> io::Result<usize> {
+        if self.received.is_empty() {
+            self.received = BytesMut::new();
+            self.socket.readable().await?;
+            // The next block ends where the buffer does, so that no byte has to move.
+            let next = self.last_block.saturating_add(BLOCK_HEADER).max(SMALL_READ);
+            self.received.reserve(next);
+        } else {
+            // The decoder has made room for the message that has begun.
+            self.received.reserve(1);
+        }
+        self.socket.read_buf(&mut self.received).await
+    }
+}
+
 /// Writes until the swarm drops its end or the socket fails.
 pub(crate) async fn write_messages(
     key: PeerKey,
-    mut socket: OwnedWriteHalf,
+    socket: OwnedWriteHalf,
     mut outgoing: mpsc::Receiver<Outgoing>,
-    storage: PieceStorage,
+    pieces: PieceReader,
     limit: RateLimiter,
     swarm: mpsc::Sender<Input>,
 ) {
-    let mut buffer = BytesMut::with_capacity(4096);
-    loop {
-        let next = match tokio::time::timeout(KEEP_ALIVE_INTERVAL, outgoing.recv()).await {
-            Ok(Some(next)) => next,
-            Ok(None) => break,
-            Err(_) => Outgoing::Message(Message::KeepAlive),
-        };
-        let written = match next {
-            Outgoing::Message(message) => {
-                message.encode(&mut buffer);
-                // Haves come in flurries: one system call for all that wait.
-                let mut block = None;
-                while let Ok(more) = outgoing.try_recv() {
-                    match more {
-                        Outgoing::Message(message) => message.encode(&mut buffer),
-                        Outgoing::Block(next) => {
-                            block = Some(next);
-                            break;
+    let mut outbound = Outbound {
+        socket,
+        gathered: BytesMut::new(),
+    };
+    let mut ahead = ReadAhead::default();
+    let outcome = async {
+        loop {
+            let next = match outgoing.try_recv() {
+                Ok(next) => next,
+                Err(TryRecvError::Disconnected) => return Ok(()),
+                Err(TryRecvError::Empty) => {
+                    outbound.flush().await?;
+                    match tokio::time::timeout(KEEP_ALIVE_INTERVAL, outgoing.recv()).await {
+                        Ok(Some(next)) => next,
+                        Ok(None) => return Ok(()),
+                        Err(_) => {
+                            ahead = ReadAhead::default();
+                            Outgoing::Message(Message::KeepAlive)
                         }
                     }
                 }
-                let flushed = socket.write_all(&buffer).await;
-                buffer.clear();
-                match (flushed, block) {
-                    (Ok(()), Some(block)) => {
-                        write_block(key, &mut socket, block, &storage, &limit, &swarm).await
+            };
+            match next {
+                Outgoing::Message(message) => outbound.gather(&message).await?,
+                Outgoing::Block(block) => {
+                    let data = match pieces.hot(block) {
+                        Some(data) => data,
+                        None => {
+                            outbound.flush().await?;
+                            pieces.read(block, &mut ahead).await?.into()
+                        }
+                    };
+                    if limit.rate().is_some() {
+                        outbound.flush().await?;
+                        limit.acquire(data.len()).await;
                     }
-                    (flushed, _) => flushed,
+                    outbound.send_block(block, data).await?;
+                    if swarm.send(Input::BlockSent(key, block)).await.is_err() {
+                        return Ok::<(), io::Error>(());
+                    }
                 }
             }
-            Outgoing::Block(block) => {
-                write_block(key, &mut socket, block, &storage, &limit, &swarm).await
-            }
-        };
-        if written.is_err() {
-            break;
         }
+    };
+    if let Err(error) = outcome.await {
+        tracing::debug!(peer = key.0, %error, "connection not written");
     }
-    let _ = socket.shutdown().await;
+    let _ = outbound.socket.shutdown().await;
     let _ = swarm
         .send(Input::Closed {
             peer: key,
@@ -135,22 +184,68 @@ pub(crate) async fn write_messages(
         .await;
 }
 
-async fn write_block(
-    key: PeerKey,
-    socket: &mut (impl AsyncWrite + Unpin),
-    block: Block,
-    storage: &PieceStorage,
-    limit: &RateLimiter,
-    swarm: &mpsc::Sender<Input>,
-) -> io::Result<()> {
-    let length = usize::try_from(block.length).unwrap_or(usize::MAX);
-    limit.acquire(length).await;
-    let offset = storage.geometry().piece_offset(block.piece) + u64::from(block.offset);
-    let storage = storage.clone();
-    let data: Bytes = tokio::task::spawn_blocking(move || storage.read(offset, length)).await??;
-    let header = encode_piece_header(block.piece.get(), block.offset, block.length);
-    let mut frame = bytes::Buf::chain(header.as_slice(), data);
-    socket.write_all_buf(&mut frame).await?;
-    let _ = swarm.send(Input::BlockSent(key, block)).await;
-    Ok(())
+/// The sending side of a connection.
+struct Outbound {
+    socket: OwnedWriteHalf,
+    /// Messages that leave with the next block, or when nothing else waits: one system call for a
+    /// flurry of haves.
+    gathered: BytesMut,
+}
+
+impl Outbound {
+    async fn gather(&mut self, message: &Message) -> io::Result<()> {
+        message.encode(&mut self.gathered);
+        if self.gathered.len() >= MAX_GATHERED {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        if !self.gathered.is_empty() {
+            self.socket.write_all_buf(&mut self.gathered).await?;
+        }
+        // What a flurry took is given back.
+        self.gathered = BytesMut::new();
+        Ok(())
+    }
+
+    async fn send_block(&mut self, block: Block, data: PieceData) -> io::Result<()> {
+        let header = encode_piece_header(block.piece.get(), block.offset, block.length);
+        self.gathered.extend_from_slice(&header);
+        let mut frame = Frame(VecDeque::from([self.gathered.split().freeze()]));
+        frame.0.extend(data);
+        self.socket.write_all_buf(&mut frame).await
+    }
+}
+
+/// Bytes in several places that are written as one.
+struct Frame(VecDeque<Bytes>);
+
+impl Buf for Frame {
+    fn remaining(&self) -> usize {
+        self.0.iter().map(Bytes::len).sum()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.0.front().map_or(&[], |part| part)
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        while let Some(part) = self.0.front_mut() {
+            if count < part.len() {
+                return part.advance(count);
+            }
+            count -= part.len();
+            self.0.pop_front();
+        }
+        assert_eq!(count, 0, "advanced beyond the end");
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let parts = self.0.iter().zip(slices);
+        parts
+            .map(|(part, slice)| *slice = IoSlice::new(part))
+            .count()
+    }
 }

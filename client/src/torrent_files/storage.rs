@@ -18,6 +18,8 @@ use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
 
 use super::piece_hashing::on_all_cores;
 use super::{FileSelection, Watch};
+use crate::piece_data::PieceData;
+use crate::positioned;
 use crate::store::Journal;
 
 /// Files kept open; torrents may have a million.
@@ -260,17 +262,19 @@ impl TorrentStorage {
     ///
     /// # Errors
     /// A file could not be written.
-    pub fn write_piece(&self, piece: PieceIndex, data: &[u8]) -> io::Result<()> {
-        let mut rest = data;
+    pub fn write_piece(&self, piece: PieceIndex, data: &PieceData) -> io::Result<()> {
+        let mut start = 0;
         let mut written = Vec::new();
         for span in self.layout.spans(self.geometry().piece_range(piece)) {
-            let (part, after) = rest
-                .split_at_checked(usize::try_from(span.length).unwrap_or(usize::MAX))
-                .ok_or(io::ErrorKind::InvalidInput)?;
-            rest = after;
+            let length = usize::try_from(span.length).map_err(io::Error::other)?;
+            let part = data.slice(start..start.saturating_add(length));
+            if part.len() != length {
+                return Err(io::ErrorKind::InvalidInput.into());
+            }
+            start += length;
             if !self.is_padding(span) {
                 let (file, offset) = self.place(span)?;
-                file.write_all_at(part, offset)?;
+                positioned::write_all(&file, &part, offset)?;
                 written.push(span.file);
             }
         }

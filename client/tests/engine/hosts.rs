@@ -142,7 +142,7 @@ pub(crate) async fn publish(
     to: &[&SwarmHandle],
 ) {
     for (index, piece) in range.clone().zip(layer.pieces(range)) {
-        origin.publish(piece).await.unwrap();
+        origin.publish(piece.into()).await.unwrap();
         for handle in to {
             handle
                 .publish_hashes(index, origin.handle().hashes_from(index))

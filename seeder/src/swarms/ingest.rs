@@ -4,17 +4,19 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use flotilla_client::OriginSwarm;
+use flotilla_client::{OriginSwarm, PieceData};
 use flotilla_cluster::trace;
 use flotilla_registry::login::RegistryLogins;
 use flotilla_registry::origin_of;
-use flotilla_registry::pace::{Pace, TooSlow};
+use flotilla_registry::pace::Pace;
 use flotilla_registry::source::{Source, SourceBody, SourceError};
 use flotilla_torrents::{Digest, DigestAlgorithm, DigestHasher};
-use futures_util::StreamExt as _;
 use parking_lot::Mutex;
+use tokio::sync::mpsc;
 use url::Url;
+
+use super::ingest_error::{IngestError, is_passing};
+use super::piece_source::PieceSource;
 
 /// Pauses between attempts after the connection to the source broke.
 const BACKOFF: [Duration; 5] = [
@@ -24,6 +26,8 @@ const BACKOFF: [Duration; 5] = [
     Duration::from_secs(2),
     Duration::from_secs(4),
 ];
+/// Pieces that are read and wait to be hashed: enough for the source not to wait for a hash.
+const PIECES_READ_AHEAD: usize = 2;
 /// Callers whose credentials are kept for the case that the connection breaks.
 const MAX_CALLERS: usize = 8;
 /// Bytes read back at a time when an earlier run's pieces are hashed again.
@@ -51,51 +55,6 @@ struct Caller {
     headers: Vec<(String, String)>,
 }
 
-/// Why an ingest ends without the whole.
-#[derive(Debug, thiserror::Error)]
-enum IngestError {
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    #[error("the connection to the source ended after {0} bytes")]
-    Short(u64),
-    #[error("the source sent more than {0} bytes")]
-    Long(u64),
-    #[error("the bytes are {found}, not {expected}")]
-    Digest {
-        expected: Box<Digest>,
-        found: Box<Digest>,
-    },
-    #[error("the content at the source has changed")]
-    Changed,
-    #[error(transparent)]
-    Slow(#[from] TooSlow),
-    #[error("the layer cannot be stored: {0}")]
-    Disk(#[from] std::io::Error),
-}
-
-impl IngestError {
-    /// Whether asking again may help.
-    fn is_passing(&self) -> bool {
-        match self {
-            Self::Source(error) => is_passing(error),
-            Self::Short(_) => true,
-            Self::Long(_) | Self::Digest { .. } | Self::Changed | Self::Slow(_) | Self::Disk(_) => {
-                false
-            }
-        }
-    }
-}
-
-/// A source that cannot be reached, or that has too much to do (RFC 9110 section 15.6, RFC 6585
-/// section 4), is asked again.
-fn is_passing(error: &SourceError) -> bool {
-    match error {
-        SourceError::Unreachable(_) => true,
-        SourceError::Refused { status } => matches!(status, 408 | 429 | 500..=599),
-        _ => false,
-    }
-}
-
 /// The hashes of everything read so far: SHA-256, and the digest's own when it is another.
 #[derive(Clone)]
 struct WholeHash {
@@ -118,6 +77,12 @@ impl WholeHash {
         self.sha256.update(bytes);
         if let Some(other) = &mut self.other {
             other.update(bytes);
+        }
+    }
+
+    fn update_all(&mut self, piece: &PieceData) {
+        for part in piece.parts() {
+            self.update(part);
         }
     }
 
@@ -294,33 +259,28 @@ impl Ingest {
         next.map_or(geometry.length(), |piece| geometry.piece_offset(piece))
     }
 
-    /// Publishes `body` piece by piece.
+    /// Publishes `body` piece by piece. While a piece is hashed and stored the next ones are read.
     async fn read(
         &self,
-        mut body: SourceBody,
+        body: SourceBody,
         hash: &mut WholeHash,
         pace: &mut Pace,
     ) -> Result<(), IngestError> {
-        let geometry = self.origin.handle().geometry();
-        let mut buffer = BytesMut::new();
-        while let Some(next) = geometry.piece(self.origin.published()) {
-            let size = usize::try_from(geometry.piece_size(next)).unwrap_or(usize::MAX);
-            buffer.reserve(size.saturating_sub(buffer.len()));
-            while buffer.len() < size {
-                let before = body.waited.total();
-                let next = body.bytes.next().await.transpose();
-                let received = next
-                    .as_ref()
-                    .ok()
-                    .and_then(Option::as_ref)
-                    .map_or(0, Bytes::len);
-                pace.note(body.waited.total().saturating_sub(before), received)?;
-                match next? {
-                    Some(bytes) => buffer.extend_from_slice(&bytes),
-                    None => return Err(IngestError::Short(self.position() + buffer.len() as u64)),
-                }
-            }
-            let piece = buffer.split_to(size).freeze();
+        let (to_publish, pieces) = mpsc::channel(PIECES_READ_AHEAD);
+        let reading = PieceSource::new(self.origin.handle().geometry(), body, pace)
+            .read_from(self.origin.published(), to_publish);
+        // What was read before the source failed is published too.
+        let reading = async { Ok(reading.await) };
+        let (read, ()) = tokio::try_join!(reading, self.publish(pieces, hash))?;
+        read
+    }
+
+    async fn publish(
+        &self,
+        mut pieces: mpsc::Receiver<PieceData>,
+        hash: &mut WholeHash,
+    ) -> Result<(), IngestError> {
+        while let Some(piece) = pieces.recv().await {
             let (published, hashed) = tokio::join!(
                 self.origin.publish(piece.clone()),
                 update(hash.clone(), piece)
@@ -328,11 +288,7 @@ impl Ingest {
             published?;
             *hash = hashed;
         }
-        if buffer.is_empty() {
-            Ok(())
-        } else {
-            Err(IngestError::Long(geometry.length()))
-        }
+        Ok(())
     }
 
     /// The hash of what an earlier run stored.
@@ -354,14 +310,14 @@ impl Ingest {
     }
 }
 
-async fn update(mut hash: WholeHash, piece: Bytes) -> WholeHash {
+async fn update(mut hash: WholeHash, piece: PieceData) -> WholeHash {
     if piece.len() <= HASHED_AT_ONCE {
-        hash.update(&piece);
+        hash.update_all(&piece);
         return hash;
     }
     let kept = hash.clone();
     let updated = tokio::task::spawn_blocking(move || {
-        hash.update(&piece);
+        hash.update_all(&piece);
         hash
     });
     // Only a stopping runtime drops the task; the digest then fails to match.
@@ -370,9 +326,10 @@ async fn update(mut hash: WholeHash, piece: Bytes) -> WholeHash {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use flotilla_client::{Engine, EngineConfig, SwarmState};
     use flotilla_torrents::{ContentId, Geometry};
-    use futures_util::stream;
+    use futures_util::{StreamExt as _, stream};
     use tokio::net::TcpListener;
     use tokio_util::sync::CancellationToken;
 

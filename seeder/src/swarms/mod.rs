@@ -4,7 +4,9 @@
 mod at_hand;
 mod at_source;
 pub(crate) mod ingest;
+mod ingest_error;
 pub(crate) mod offers;
+mod piece_source;
 mod sealed_torrent;
 
 use std::collections::HashMap;

@@ -75,7 +75,7 @@ impl SwarmTask {
             key,
             write_half,
             to_write,
-            self.storage.clone(),
+            self.handle.pieces(),
             limits.upload.clone(),
             input,
         );

@@ -15,27 +15,29 @@
 //! reads and writes. It holds none of them across an `await`, and no two at once.
 
 mod connections;
+mod pieces;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-use flotilla_cluster::trace::PieceArrival;
+use bytes::Bytes;
 use flotilla_torrents::peer_wire::Message;
-use flotilla_torrents::{Digest, PeerId, PieceHash, PieceIndex};
+use flotilla_torrents::{Digest, PeerId, PieceIndex};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::pieces::PieceBuffer;
 use crate::engine::host::Host;
 use crate::engine::input::{Input, PieceCheck};
 use crate::engine::piece_storage::PieceStorage;
 use crate::engine::running_swarm::{RunningSwarm, SwarmState, SwarmStatus};
+use crate::engine::whole_hash::WholeHash;
 use crate::peers::extensions::PeerExtensions;
 use crate::peers::io::Outgoing;
-use crate::store::{Lease, whole_digest};
+use crate::store::Lease;
 use crate::swarm::{
     BlockOutcome, DisconnectReason, Event, PeerKey, Role, Swarm, SwarmConfig, Transmit,
 };
@@ -66,11 +68,6 @@ struct Redial {
     pause: Duration,
 }
 
-struct PieceBuffer {
-    data: BytesMut,
-    arrival: PieceArrival,
-}
-
 /// Why a swarm's task has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
@@ -89,6 +86,8 @@ pub(crate) struct SwarmTask {
     input: mpsc::Receiver<Input>,
     peers: HashMap<PeerKey, Connected>,
     buffers: HashMap<PieceIndex, PieceBuffer>,
+    /// Of a layer that arrives from peers.
+    whole_hash: Option<Arc<WholeHash>>,
     dialling: HashSet<SocketAddr>,
     redials: HashMap<SocketAddr, Redial>,
     next_key: u64,
@@ -125,6 +124,14 @@ impl SwarmTask {
         swarm.handle_hashes_known(now, handle.status().known);
         let sealed = storage.sealed();
         let lease = storage.lease();
+        let arriving = match &storage {
+            PieceStorage::Layer(layer) if role == Role::Node && sealed.is_none() => Some(layer),
+            _ => None,
+        };
+        let whole_hash = arriving.map(|layer| {
+            let (swarm, hot) = (handle.swarm(), Arc::clone(&handle.0.hot));
+            Arc::new(WholeHash::new(Arc::clone(layer), swarm, hot))
+        });
         Self {
             handle,
             storage,
@@ -134,6 +141,7 @@ impl SwarmTask {
             input,
             peers: HashMap::new(),
             buffers: HashMap::new(),
+            whole_hash,
             dialling: HashSet::new(),
             redials: HashMap::new(),
             next_key: 0,
@@ -190,6 +198,7 @@ impl SwarmTask {
             peer.closing.cancel();
         }
         self.peers.clear();
+        self.handle.0.hot.forget(self.handle.swarm());
         self.tasks.close();
         let storage = self.storage.clone();
         let _ = tokio::task::spawn_blocking(move || storage.sync()).await;
@@ -199,7 +208,7 @@ impl SwarmTask {
         let now = Instant::now();
         match input {
             Input::Message(key, Message::Piece { index, begin, data }) => {
-                self.handle_block(now, key, index, begin, &data);
+                self.handle_block(now, key, index, begin, data);
             }
             Input::Message(key, Message::Extended { id, payload }) => {
                 self.handle_extended(now, key, id, &payload);
@@ -254,7 +263,7 @@ impl SwarmTask {
         }
     }
 
-    fn handle_block(&mut self, now: Instant, key: PeerKey, index: u32, begin: u32, data: &Bytes) {
+    fn handle_block(&mut self, now: Instant, key: PeerKey, index: u32, begin: u32, data: Bytes) {
         let geometry = self.handle.geometry();
         let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
         let Some(block) = geometry.block(index, begin, length) else {
@@ -265,25 +274,14 @@ impl SwarmTask {
             BlockOutcome::Keep => {
                 self.handle.progressed();
                 self.count_received(key, u64::from(length));
-                let size = usize::try_from(geometry.piece_size(block.piece)).unwrap_or(0);
                 let sender = self.sender(key);
                 let traces = &self.handle.0.traces;
-                let buffer = self
-                    .buffers
-                    .entry(block.piece)
-                    .or_insert_with(|| PieceBuffer {
-                        data: BytesMut::zeroed(size),
-                        arrival: traces.begin(
-                            block.piece,
-                            geometry.piece_size(block.piece),
-                            sender,
-                        ),
-                    });
+                let buffer = self.buffers.entry(block.piece).or_insert_with(|| {
+                    let size = geometry.piece_size(block.piece);
+                    PieceBuffer::new(traces.begin(block.piece, size, sender))
+                });
                 buffer.arrival.goes_on(sender);
-                let start = usize::try_from(begin).unwrap_or(usize::MAX);
-                if let Some(target) = buffer.data.get_mut(start..start.saturating_add(data.len())) {
-                    target.copy_from_slice(data);
-                }
+                buffer.add(begin, data);
             }
             BlockOutcome::Discard => {
                 let counters = self.handle.counters();
@@ -340,9 +338,12 @@ impl SwarmTask {
             }
             return self.update(|status| status.complete = true);
         }
+        let Some(whole_hash) = self.whole_hash.clone() else {
+            return;
+        };
         self.verify(move || {
             let expected = layer.content().digest().unwrap_or_else(|| sealed.clone());
-            let found = whole_digest(&layer, &expected).map_err(|e| e.to_string())?;
+            let found = whole_hash.finish().map_err(|e| e.to_string())?;
             if found != expected {
                 return Err(format!("the bytes are {found}, not {expected}"));
             }
@@ -429,32 +430,6 @@ impl SwarmTask {
         }
     }
 
-    /// Compares a piece with its hash and stores it, away from the reactor.
-    fn check(&mut self, piece: PieceIndex) {
-        let Some(PieceBuffer { data, arrival }) = self.buffers.remove(&piece) else {
-            return;
-        };
-        let expected = self.handle.0.lock_map().hash(piece);
-        let storage = self.storage.clone();
-        let input = self.handle.0.input.clone();
-        self.tasks.spawn(async move {
-            let checked = tokio::task::spawn_blocking(move || {
-                let hash = PieceHash::of(&data);
-                if expected != Some(hash) {
-                    return PieceCheck::Corrupt;
-                }
-                match storage.write_piece(piece, hash, &data) {
-                    Ok(()) => PieceCheck::Stored,
-                    Err(error) => PieceCheck::Disk(error),
-                }
-            });
-            if let Ok(check) = checked.await {
-                arrival.checked(matches!(check, PieceCheck::Stored));
-                let _ = input.send(Input::PieceChecked(piece, check)).await;
-            }
-        });
-    }
-
     fn sync_when_due(&mut self) {
         if self.synced.elapsed() < SYNC_INTERVAL || self.storage.unsynced_bytes() == 0 {
             return;
@@ -472,7 +447,10 @@ impl SwarmTask {
         let busy = !self.handle.status().complete || self.swarm.is_uploading();
         match (&self.lease, busy) {
             (None, true) => self.lease = self.storage.lease(),
-            (Some(_), false) => self.lease = None,
+            (Some(_), false) => {
+                self.lease = None;
+                self.handle.0.hot.forget(self.handle.swarm());
+            }
             _ => {}
         }
     }

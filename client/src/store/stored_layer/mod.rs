@@ -20,7 +20,6 @@ mod recording;
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -33,6 +32,8 @@ use url::Url;
 
 use super::journal::Journal;
 use super::layer_record::{self, now_millis};
+use crate::piece_data::PieceData;
+use crate::positioned;
 
 const DATA: &str = "data";
 const JOURNAL: &str = "pieces";
@@ -165,9 +166,13 @@ impl StoredLayer {
     ///
     /// # Errors
     /// The data file could not be written.
-    pub fn write_piece(&self, piece: PieceIndex, hash: PieceHash, data: &[u8]) -> io::Result<()> {
-        self.data
-            .write_all_at(data, self.geometry.piece_offset(piece))?;
+    pub fn write_piece(
+        &self,
+        piece: PieceIndex,
+        hash: PieceHash,
+        data: &PieceData,
+    ) -> io::Result<()> {
+        positioned::write_all(&self.data, data, self.geometry.piece_offset(piece))?;
         self.lock().hold(piece, hash);
         if let Some(journal) = self.unsynced_journal().as_mut() {
             journal.note(&[(piece, hash)])?;
@@ -185,7 +190,8 @@ impl StoredLayer {
         }
         let size = usize::try_from(self.geometry.piece_length()).unwrap_or(usize::MAX);
         for (piece, data) in self.geometry.pieces().zip(bytes.chunks(size)) {
-            self.write_piece(piece, PieceHash::of(data), data)?;
+            let data = PieceData::from(Bytes::copy_from_slice(data));
+            self.write_piece(piece, data.hash(), &data)?;
         }
         self.seal(sha256);
         Ok(true)
@@ -235,9 +241,7 @@ impl StoredLayer {
     }
 
     pub(super) fn read_unchecked(&self, offset: u64, length: usize) -> io::Result<Bytes> {
-        let mut buffer = vec![0; length];
-        self.data.read_exact_at(&mut buffer, offset)?;
-        Ok(buffer.into())
+        positioned::read_exact(&self.data, offset, length)
     }
 
     /// The whole was compared with its digest: `sha256` is the hash of all bytes. It survives

@@ -182,7 +182,10 @@ fn is_piece(data: &File, geometry: &Geometry, piece: PieceIndex, hash: PieceHash
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::piece_data::PieceData;
 
     #[test]
     fn pieces_on_record_whose_bytes_are_gone_are_not_made_up() {
@@ -194,7 +197,9 @@ mod tests {
             let layer = StoredLayer::create(path.clone(), content, geometry, "http://h").unwrap();
             let (piece, bytes) = (geometry.piece(5).unwrap(), vec![1; 1 << 18]);
             let hash = PieceHash::of(&bytes);
-            layer.write_piece(piece, hash, &bytes).unwrap();
+            layer
+                .write_piece(piece, hash, &Bytes::from(bytes).into())
+                .unwrap();
             layer.sync().unwrap();
             drop(layer);
             // As an eviction that was killed midway leaves it, or a hand.
@@ -231,11 +236,11 @@ mod tests {
             false => StoredLayer::open(dir.path().to_owned()),
         };
         let pieces: Vec<_> = geometry.pieces().collect();
-        let data = |n: u8| vec![n; 1 << 18];
+        let data = |n: u8| PieceData::from(Bytes::from(vec![n; 1 << 18]));
         let layer = open(true).unwrap();
         for n in [0, 1] {
             layer
-                .write_piece(pieces[n], PieceHash::of(&data(n as u8)), &data(n as u8))
+                .write_piece(pieces[n], data(n as u8).hash(), &data(n as u8))
                 .unwrap();
         }
         // Nothing was synced, and no destructor has anything to do.
@@ -245,7 +250,7 @@ mod tests {
         layer.sync().unwrap();
         assert_eq!(fs::metadata(dir.path().join(UNSYNCED)).unwrap().len(), 0);
         layer
-            .write_piece(pieces[2], PieceHash::of(&data(2)), &data(2))
+            .write_piece(pieces[2], data(2).hash(), &data(2))
             .unwrap();
         // As if the host had lost its power: the note is there, the bytes are not.
         layer

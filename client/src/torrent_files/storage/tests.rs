@@ -29,7 +29,8 @@ fn write(storage: &TorrentStorage, bytes: &[u8], pieces: std::ops::Range<u32>) {
     for piece in storage.geometry().pieces_in(pieces) {
         let range = storage.geometry().piece_range(piece);
         let data = &bytes[range.start as usize..range.end as usize];
-        storage.write_piece(piece, data).unwrap();
+        let data = PieceData::from(Bytes::copy_from_slice(data));
+        storage.write_piece(piece, &data).unwrap();
     }
     storage.sync().unwrap();
 }
