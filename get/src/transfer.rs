@@ -8,6 +8,7 @@ use std::time::Duration;
 use flotilla_client::{DaemonClient, Node, SwarmHandle};
 use flotilla_cluster::content_url;
 use flotilla_cluster::redacted;
+use flotilla_torrents::Digest;
 use tokio::time::Instant;
 use url::Url;
 
@@ -76,6 +77,12 @@ impl Seed {
     }
 }
 
+/// The SHA-256 that all bytes of the layer were compared with, unless they were written since.
+fn compared_digest(swarm: &SwarmHandle) -> Option<Digest> {
+    let layer = swarm.layer();
+    layer.sealed().filter(|_| layer.is_untouched())
+}
+
 impl<'a> Transfer<'a> {
     pub(crate) fn new(
         call: &'a Call,
@@ -129,7 +136,7 @@ impl<'a> Transfer<'a> {
             let reason = match fetched {
                 Ok(fetched) => {
                     // The daemon keeps its file until here.
-                    let published = self.publish(&fetched.layer().path, true).await?;
+                    let published = self.publish(&fetched.layer().path, None, true).await?;
                     self.completed(&published);
                     self.clear().await;
                     return Ok(None);
@@ -205,7 +212,9 @@ impl<'a> Transfer<'a> {
         path: &Path,
         swarm: Option<SwarmHandle>,
     ) -> Result<Option<Seed>, GetError> {
-        let published = self.publish(path, false).await;
+        let published = self
+            .publish(path, swarm.as_ref().and_then(compared_digest), false)
+            .await;
         if matches!(published, Err(GetError::Digest { .. })) {
             self.remove_content(node, swarm.as_ref());
             self.clear().await;
@@ -253,12 +262,12 @@ impl<'a> Transfer<'a> {
         part: Option<Arc<PartFile>>,
     ) -> Result<Option<Seed>, GetError> {
         let (part, was_put_together) = source.fetch(part).await?;
-        let mut published = self.publish(&part.path(), false).await;
+        let mut published = self.publish(&part.path(), None, false).await;
         if was_put_together && matches!(published, Err(GetError::Digest { .. })) {
             self.reporter
                 .restarted("the parts do not add up to the digest");
             let (part, _) = source.fetch(None).await?;
-            published = self.publish(&part.path(), false).await;
+            published = self.publish(&part.path(), None, false).await;
         }
         if matches!(published, Ok(_) | Err(GetError::Digest { .. })) {
             self.clear().await;
@@ -267,7 +276,12 @@ impl<'a> Transfer<'a> {
         Ok(None)
     }
 
-    async fn publish(&self, part: &Path, is_cached: bool) -> Result<Published, GetError> {
+    async fn publish(
+        &self,
+        part: &Path,
+        sha256: Option<Digest>,
+        is_cached: bool,
+    ) -> Result<Published, GetError> {
         let part = part.to_owned();
         let file = self.file.clone();
         let wants_digest = self.call.options.tells_digest;
@@ -277,6 +291,7 @@ impl<'a> Transfer<'a> {
                 output: &file.output,
                 below: file.below.as_deref(),
                 expected: file.digest.as_ref(),
+                sha256,
                 wants_digest,
                 is_cached,
             })

@@ -77,6 +77,20 @@ pub(crate) struct FileDigests {
     pub(crate) found: Option<ExpectedDigest>,
 }
 
+impl FileDigests {
+    /// Those of a file whose SHA-256 is known, if no other algorithm is asked for.
+    pub(crate) fn of_known(sha256: Digest, like: Option<&ExpectedDigest>) -> Option<Self> {
+        let found = match like {
+            None => None,
+            Some(ExpectedDigest::Strong(like)) if like.algorithm() == sha256.algorithm() => {
+                Some(ExpectedDigest::Strong(sha256.clone()))
+            }
+            Some(_) => return None,
+        };
+        Some(Self { sha256, found })
+    }
+}
+
 /// Hashes the file once for both; blocks.
 pub(crate) fn digests_of(path: &Path, like: Option<&ExpectedDigest>) -> io::Result<FileDigests> {
     let mut file = File::open(path)?;
@@ -148,5 +162,20 @@ mod tests {
         ] {
             assert!(text.parse::<ExpectedDigest>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_known_digest_spares_reading_unless_another_is_asked_for() {
+        let sha256 = DigestHasher::sha256_of(b"abc");
+        let of_known = |like: Option<&str>| {
+            let like = like.map(|like| like.parse().unwrap());
+            FileDigests::of_known(sha256.clone(), like.as_ref())
+        };
+        assert_eq!(of_known(None).unwrap().found, None);
+        let other = format!("sha256:{}", "0".repeat(64));
+        let found = of_known(Some(&other)).unwrap().found;
+        assert_eq!(found, Some(ExpectedDigest::Strong(sha256.clone())));
+        assert!(of_known(Some(&format!("sha512:{}", "0".repeat(128)))).is_none());
+        assert!(of_known(Some(&format!("md5:{}", "0".repeat(32)))).is_none());
     }
 }

@@ -7,17 +7,19 @@ use std::path::{Component, Path};
 use flotilla_client::store::placement::place;
 use flotilla_torrents::Digest;
 
-use super::expected_digest::{ExpectedDigest, digests_of};
+use super::expected_digest::{ExpectedDigest, FileDigests, digests_of};
 use crate::error::GetError;
 
 /// What to make of a complete part.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Publication<'a> {
     pub(crate) part: &'a Path,
     pub(crate) output: &'a Path,
     /// Nothing below this directory is written through a symbolic link.
     pub(crate) below: Option<&'a Path>,
     pub(crate) expected: Option<&'a ExpectedDigest>,
+    /// Its SHA-256, when every byte was compared with it on the way.
+    pub(crate) sha256: Option<Digest>,
     /// Whether the SHA-256 is asked for.
     pub(crate) wants_digest: bool,
     /// Whether the part stays in a daemon's cache.
@@ -38,12 +40,16 @@ pub(crate) fn publish(publication: Publication<'_>) -> Result<Published, GetErro
         output,
         below,
         expected,
+        sha256: known,
         wants_digest,
         is_cached,
     } = publication;
     let mut sha256 = None;
     if wants_digest || expected.is_some() {
-        let digests = digests_of(part, expected).map_err(|error| GetError::io(part, error))?;
+        let digests = match known.and_then(|known| FileDigests::of_known(known, expected)) {
+            Some(digests) => digests,
+            None => digests_of(part, expected).map_err(|error| GetError::io(part, error))?,
+        };
         if let (Some(expected), Some(found)) = (expected, digests.found)
             && *expected != found
         {
@@ -131,6 +137,7 @@ mod tests {
             output,
             below: Some(below),
             expected: None,
+            sha256: None,
             wants_digest: true,
             is_cached: false,
         }
