@@ -108,7 +108,7 @@ mod tests {
             let (data, bytes) = (in_parts(&parts), parts.concat());
             prop_assert_eq!(data.len(), bytes.len());
             prop_assert_eq!(data.hash(), PieceHash::of(&bytes));
-            prop_assert_eq!(data.parts().concat(), bytes.clone());
+            prop_assert_eq!(&data.parts().concat(), &bytes);
             let range = from.min(bytes.len())..(from + length).min(bytes.len());
             let slice = data.slice(from..from + length);
             prop_assert_eq!(slice.len(), range.len());

@@ -7,6 +7,7 @@ mod host;
 pub(crate) mod hot_pieces;
 pub(crate) mod input;
 pub mod layer_reader;
+mod piece_buffer;
 pub(crate) mod piece_reader;
 pub(crate) mod piece_storage;
 pub(crate) mod running_swarm;

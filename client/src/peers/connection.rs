@@ -25,11 +25,13 @@ use crate::swarm::{OWN_BLOCK, PeerTraits, REQUEST_QUEUE};
 const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 /// Both handshakes are a few hundred bytes.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// A bitfield of 2^20 pieces; blocks are smaller.
-const MAX_MESSAGE_BYTES: u32 = 128 * 1024 + 16;
+/// A block with what is before its data; a bitfield of 2^20 pieces is smaller.
+const MAX_MESSAGE_BYTES: u32 = OWN_BLOCK + 16;
+/// Room for the handshakes: a few hundred bytes.
+const HANDSHAKE_BYTES: usize = 1024;
 /// Unsent bytes that the kernel may hold per connection. More would take the choice which peer
 /// to serve next away from the upload queue.
-const NOT_SENT_LOW_WATER: u32 = 64 * 1024;
+pub(super) const NOT_SENT_LOW_WATER: u32 = 64 * 1024;
 
 /// A peer whose handshakes are done.
 #[derive(Debug)]
@@ -158,7 +160,7 @@ pub(crate) async fn dial(
             me.extended_handshake().encode(&mut first);
         }
         stream.write_all(&first).await?;
-        let mut received = BytesMut::with_capacity(OWN_BLOCK as usize);
+        let mut received = BytesMut::with_capacity(HANDSHAKE_BYTES);
         let theirs = read_handshake(&mut stream, &mut received).await?;
         if theirs.info_hash != me.swarm {
             return Err(HandshakeError::UnknownSwarm(theirs.info_hash));
@@ -183,7 +185,7 @@ pub(crate) async fn accept(
 ) -> Result<(PeerConnection, InfoHash), HandshakeError> {
     tune(&stream)?;
     within_time(async {
-        let mut received = BytesMut::with_capacity(OWN_BLOCK as usize);
+        let mut received = BytesMut::with_capacity(HANDSHAKE_BYTES);
         let theirs = read_handshake(&mut stream, &mut received).await?;
         let me = identify(theirs.info_hash, theirs.peer_id).await?;
         // The swarm's name is no secret: a peer that knows nothing else must not obtain a ticket. This

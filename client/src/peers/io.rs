@@ -7,12 +7,13 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use flotilla_cluster::rate_limit::RateLimiter;
 use flotilla_torrents::Block;
 use flotilla_torrents::peer_wire::{Message, MessageDecoder, PeerWireError, encode_piece_header};
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
@@ -20,6 +21,7 @@ use tokio::sync::mpsc::error::TryRecvError;
 
 use crate::engine::input::Input;
 use crate::engine::piece_reader::{PieceReader, ReadAhead};
+use crate::peers::connection::NOT_SENT_LOW_WATER;
 use crate::piece_data::PieceData;
 use crate::swarm::PeerKey;
 
@@ -31,6 +33,13 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(240);
 const SMALL_READ: usize = 16 * 1024;
 /// Messages that are gathered before they are written.
 const MAX_GATHERED: usize = 64 * 1024;
+/// The kernel may hold what leaves within this, unsent: on a fast link more than on a slow one, or the
+/// writer is woken for each part of a block.
+const UNSENT_MILLIS: u64 = 2;
+/// Most of it: with 10 Gbit/s.
+const MAX_LOW_WATER: u32 = 2 * 1024 * 1024;
+/// Time over which the pace is measured.
+const PACE_WINDOW: Duration = Duration::from_millis(100);
 /// Bytes of a message of a block before its data (BEP 3).
 const BLOCK_HEADER: usize = 13;
 
@@ -131,6 +140,7 @@ pub(crate) async fn write_messages(
     let mut outbound = Outbound {
         socket,
         gathered: BytesMut::new(),
+        pace: SendPace::new(),
     };
     let mut ahead = ReadAhead::default();
     let outcome = async {
@@ -190,6 +200,45 @@ struct Outbound {
     /// Messages that leave with the next block, or when nothing else waits: one system call for a
     /// flurry of haves.
     gathered: BytesMut,
+    pace: SendPace,
+}
+
+/// How fast the kernel takes bytes, and how many unsent ones it may therefore hold.
+struct SendPace {
+    since: Instant,
+    bytes: u64,
+    low_water: u32,
+}
+
+impl SendPace {
+    fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            bytes: 0,
+            low_water: NOT_SENT_LOW_WATER,
+        }
+    }
+
+    /// Notes bytes that were taken; the new limit when it changes.
+    fn note(&mut self, now: Instant, bytes: usize) -> Option<u32> {
+        self.bytes = self.bytes.saturating_add(bytes as u64);
+        let elapsed = now.saturating_duration_since(self.since);
+        if elapsed < PACE_WINDOW {
+            return None;
+        }
+        let per_second = self.bytes.saturating_mul(1000)
+            / u64::try_from(elapsed.as_millis())
+                .unwrap_or(u64::MAX)
+                .max(1);
+        (self.since, self.bytes) = (now, 0);
+        let held = per_second.saturating_mul(UNSENT_MILLIS) / 1000;
+        let held = u32::try_from(held).unwrap_or(u32::MAX);
+        let low_water = held
+            .clamp(NOT_SENT_LOW_WATER, MAX_LOW_WATER)
+            .next_power_of_two();
+        let changes = std::mem::replace(&mut self.low_water, low_water) != low_water;
+        changes.then_some(low_water)
+    }
 }
 
 impl Outbound {
@@ -215,7 +264,12 @@ impl Outbound {
         self.gathered.extend_from_slice(&header);
         let mut frame = Frame(VecDeque::from([self.gathered.split().freeze()]));
         frame.0.extend(data);
-        self.socket.write_all_buf(&mut frame).await
+        let length = frame.remaining();
+        self.socket.write_all_buf(&mut frame).await?;
+        if let Some(low_water) = self.pace.note(Instant::now(), length) {
+            SockRef::from(self.socket.as_ref()).set_tcp_notsent_lowat(low_water)?;
+        }
+        Ok(())
     }
 }
 
@@ -247,5 +301,46 @@ impl Buf for Frame {
         parts
             .map(|(part, slice)| *slice = IoSlice::new(part))
             .count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_its_parts_however_they_are_taken() {
+        let parts = ["abc", "d", "efgh"].map(|part| Bytes::from_static(part.as_bytes()));
+        for step in 1..9 {
+            let mut frame = Frame(VecDeque::from(parts.clone()));
+            let mut slices = [IoSlice::new(&[]); 2];
+            assert_eq!(frame.chunks_vectored(&mut slices), 2);
+            assert_eq!((&*slices[0], &*slices[1]), (&b"abc"[..], &b"d"[..]));
+            let mut taken = Vec::new();
+            while frame.has_remaining() {
+                let count = frame.chunk().len().min(step);
+                taken.extend_from_slice(&frame.chunk()[..count]);
+                frame.advance(count);
+            }
+            assert_eq!(taken, b"abcdefgh");
+        }
+    }
+
+    #[test]
+    fn only_a_fast_connection_holds_much_unsent() {
+        let mut pace = SendPace::new();
+        let mut now = pace.since;
+        let mut send = |bytes_per_ms: usize| {
+            let notes = (0..PACE_WINDOW.as_millis()).filter_map(|_| {
+                now += Duration::from_millis(1);
+                pace.note(now, bytes_per_ms)
+            });
+            notes.last()
+        };
+        assert_eq!(send(6000), None, "50 Mbit/s");
+        assert_eq!(send(125_000), Some(256 * 1024), "1 Gbit/s");
+        assert_eq!(send(125_000), None);
+        assert_eq!(send(5_000_000), Some(MAX_LOW_WATER));
+        assert_eq!(send(6000), Some(NOT_SENT_LOW_WATER));
     }
 }

@@ -359,8 +359,13 @@ impl Swarm {
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) wants to be called.
+    /// None while nothing is wanted of the peers, and nothing waits to be given to them.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        (!self.peers.is_empty()).then_some(self.next_tick)
+        let lacks = |peer: &Peer| peer.traits.authorized && !peer.has.is_full();
+        let gives =
+            self.uploads.is_busy() || self.super_seeder.is_some() && self.peers.values().any(lacks);
+        let takes = !self.picker.is_complete() && !self.peers.is_empty();
+        (takes || gives).then_some(self.next_tick)
     }
 
     /// The next thing to send.

@@ -6,6 +6,7 @@ use flotilla_torrents::Block;
 use flotilla_torrents::peer_wire::Message;
 
 use super::Swarm;
+use super::config::{OWN_BLOCK, REQUEST_TIME, SLOW_BLOCK};
 use super::peer::{Outstanding, Peer, PeerKey};
 
 impl Swarm {
@@ -31,7 +32,7 @@ impl Swarm {
             if peer.choking_us || peer.outstanding_bytes >= self.pipeline(peer) {
                 return;
             }
-            let length = self.config.block_length.min(peer.traits.block_length);
+            let length = self.request_length(peer);
             let may_start = self.picker.fetching_bytes() < self.config.in_flight_cap;
             let picked = self
                 .picker
@@ -60,10 +61,22 @@ impl Swarm {
         }
     }
 
+    /// Bytes to ask `peer` for in one request: many from a fast one, so that few messages move them.
+    fn request_length(&self, peer: &Peer) -> u32 {
+        let delivered = peer.received.bytes_in(REQUEST_TIME);
+        let fitting = u32::try_from(delivered).unwrap_or(u32::MAX);
+        let fitting = fitting.clamp(SLOW_BLOCK, OWN_BLOCK);
+        // The largest power of two in it.
+        let fitting = 1 << fitting.ilog2();
+        fitting
+            .min(self.config.block_length)
+            .min(peer.traits.block_length)
+    }
+
     /// Bytes that may be outstanding at `peer`: what it delivers in the pipeline time, and
     /// at least one piece and the beginning of the next.
     fn pipeline(&self, peer: &Peer) -> u64 {
-        let block = u64::from(self.config.block_length.min(peer.traits.block_length));
+        let block = u64::from(self.request_length(peer));
         let least = u64::from(self.geometry.piece_length()).min(512 * 1024) + block;
         let most = u64::from(peer.traits.request_queue).saturating_mul(block);
         peer.received
@@ -115,5 +128,104 @@ impl Swarm {
                 },
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use flotilla_torrents::{Bitfield, Geometry, PieceIndex};
+
+    use super::super::{PeerTraits, Role, SwarmConfig, Transmit};
+    use super::*;
+
+    const PEER: PeerKey = PeerKey(1);
+
+    fn connected(held: bool, now: Instant) -> (Swarm, Geometry) {
+        let geometry = Geometry::new(256 << 20, 1 << 20).unwrap();
+        let held = if held {
+            Bitfield::full(&geometry)
+        } else {
+            Bitfield::empty(&geometry)
+        };
+        let mut swarm = Swarm::new(SwarmConfig::default(), Role::Node, geometry, held, 1, now);
+        let traits = PeerTraits {
+            authorized: true,
+            stranger: false,
+            block_length: OWN_BLOCK,
+            request_queue: 2048,
+            fast: true,
+        };
+        swarm.handle_hashes_known(now, geometry.piece_count());
+        swarm.handle_connected(now, PEER, traits);
+        (swarm, geometry)
+    }
+
+    fn drain(swarm: &mut Swarm, now: Instant) -> Vec<Transmit> {
+        std::iter::from_fn(|| swarm.poll_transmit(now)).collect()
+    }
+
+    /// The longest request to a peer that sends so many bytes in a millisecond.
+    fn longest_request(rate: u64) -> u32 {
+        let mut now = Instant::now();
+        let (mut swarm, geometry) = connected(false, now);
+        swarm.handle_message(now, PEER, &Message::HaveAll);
+        swarm.handle_message(now, PEER, &Message::Unchoke);
+        let mut longest = 0;
+        let mut stored: Option<PieceIndex> = None;
+        for _ in 0..100 {
+            for transmit in drain(&mut swarm, now) {
+                let Transmit::Message(
+                    _,
+                    Message::Request {
+                        index,
+                        begin,
+                        length,
+                    },
+                ) = transmit
+                else {
+                    continue;
+                };
+                longest = longest.max(length);
+                now += Duration::from_micros(u64::from(length) * 1000 / rate);
+                let block = geometry.block(index, begin, length).unwrap();
+                swarm.handle_block(now, PEER, block);
+                if let Some(piece) = stored.replace(block.piece).filter(|p| *p != block.piece) {
+                    swarm.handle_piece_stored(now, piece);
+                }
+            }
+        }
+        longest
+    }
+
+    #[test]
+    fn requests_are_longer_the_faster_the_peer_is() {
+        assert_eq!(longest_request(1000), SLOW_BLOCK);
+        assert_eq!(longest_request(6_000), SLOW_BLOCK);
+        assert_eq!(longest_request(20_000), 128 * 1024);
+        assert_eq!(longest_request(1_000_000), OWN_BLOCK);
+    }
+
+    #[test]
+    fn a_complete_swarm_asks_for_time_only_while_it_gives() {
+        let now = Instant::now();
+        let (mut swarm, _) = connected(true, now);
+        drain(&mut swarm, now);
+        assert_eq!(swarm.poll_timeout(), None);
+        let request = Message::Request {
+            index: 3,
+            begin: 0,
+            length: SLOW_BLOCK,
+        };
+        swarm.handle_message(now, PEER, &request);
+        let sent = drain(&mut swarm, now);
+        let [Transmit::Block(PEER, block)] = sent.as_slice() else {
+            panic!("{sent:?}");
+        };
+        assert!(swarm.poll_timeout().is_some());
+        swarm.handle_block_sent(now, PEER, *block);
+        drain(&mut swarm, now);
+        assert_eq!(swarm.poll_timeout(), None);
     }
 }

@@ -66,6 +66,11 @@ impl UploadQueue {
         !self.active.is_empty()
     }
 
+    /// Whether any peer is served, or waits for it.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.active.is_empty() || !self.waiting.is_empty()
+    }
+
     /// A block was written to the socket of `peer`.
     pub(super) fn progressed(&mut self, now: Instant, peer: PeerKey) {
         for slot in self.active.iter_mut().filter(|slot| slot.peer == peer) {

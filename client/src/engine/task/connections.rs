@@ -181,6 +181,12 @@ impl SwarmTask {
         }
     }
 
+    /// Whether a peer may be due for an exchange, or the number of peers has changed.
+    pub(super) fn has_exchange(&self) -> bool {
+        let shown = self.handle.0.status.borrow().peers;
+        shown != self.peers.len() || self.peers.values().any(|peer| peer.extensions.is_some())
+    }
+
     pub(super) fn transmit(&mut self, now: Instant, key: PeerKey, outgoing: Outgoing) {
         let peer = self.peers.get(&key);
         if peer.is_some_and(|peer| peer.outgoing.try_send(outgoing).is_err()) {

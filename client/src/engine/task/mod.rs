@@ -29,9 +29,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::pieces::PieceBuffer;
 use crate::engine::host::Host;
 use crate::engine::input::{Input, PieceCheck};
+use crate::engine::piece_buffer::PieceBuffer;
 use crate::engine::piece_storage::PieceStorage;
 use crate::engine::running_swarm::{RunningSwarm, SwarmState, SwarmStatus};
 use crate::engine::whole_hash::WholeHash;
@@ -102,6 +102,14 @@ pub(crate) struct SwarmTask {
     shutdown: CancellationToken,
 }
 
+/// Never returns without a `wake`.
+async fn sleep_until(wake: Option<tokio::time::Instant>) {
+    match wake {
+        Some(wake) => tokio::time::sleep_until(wake).await,
+        None => std::future::pending().await,
+    }
+}
+
 impl SwarmTask {
     pub(crate) fn new(
         handle: RunningSwarm,
@@ -159,11 +167,11 @@ impl SwarmTask {
     /// Runs until the swarm is left or void; then it has to be [closed](Self::close).
     pub(crate) async fn run(&mut self) -> Ending {
         loop {
-            let timeout = self
-                .swarm
-                .poll_timeout()
-                .map(tokio::time::Instant::from_std);
-            let quiet = tokio::time::Instant::now() + SYNC_INTERVAL;
+            self.drain_outputs();
+            self.sync_when_due();
+            self.exchange_peers();
+            self.hold_lease();
+            let wake = self.next_wake();
             tokio::select! {
                 () = self.shutdown.cancelled() => return Ending::Stopped,
                 input = self.input.recv() => {
@@ -178,17 +186,13 @@ impl SwarmTask {
                         self.handle(input);
                     }
                 }
-                () = tokio::time::sleep_until(timeout.unwrap_or(quiet)) => {
+                () = sleep_until(wake) => {
                     self.swarm.handle_timeout(Instant::now());
                 }
             }
             if self.is_void {
                 return Ending::Void;
             }
-            self.drain_outputs();
-            self.sync_when_due();
-            self.exchange_peers();
-            self.hold_lease();
         }
     }
 
@@ -202,6 +206,18 @@ impl SwarmTask {
         self.tasks.close();
         let storage = self.storage.clone();
         let _ = tokio::task::spawn_blocking(move || storage.sync()).await;
+    }
+
+    /// When there is something to do without an input; never for a swarm that is idle.
+    fn next_wake(&self) -> Option<tokio::time::Instant> {
+        let has_unsynced = self.storage.unsynced_bytes() > 0;
+        let due = [
+            self.swarm.poll_timeout(),
+            has_unsynced.then(|| self.synced + SYNC_INTERVAL),
+            self.has_exchange().then_some(self.next_exchange),
+        ];
+        let first = due.into_iter().flatten().min();
+        first.map(tokio::time::Instant::from_std)
     }
 
     fn handle(&mut self, input: Input) {
