@@ -8,10 +8,14 @@
 
 mod hosts;
 
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use flotilla_client::{OpenToStrangersError, SwarmHandle};
+use flotilla_client::{OpenToStrangersError, SwarmHandle, SwarmState};
 use flotilla_cluster::TicketSigner;
 use flotilla_torrents::peer_wire::Handshake;
 use flotilla_torrents::{Metainfo, PeerId};
@@ -174,4 +178,77 @@ async fn a_swarm_is_not_opened_in_the_name_of_other_content() {
         refused,
         Err(OpenToStrangersError::OtherContent(_))
     ));
+}
+
+/// The layer's file below the data directory of a host.
+fn data_file(dir: &Path) -> PathBuf {
+    let layers = fs::read_dir(dir.join("layers")).unwrap();
+    let dirs: Vec<_> = layers.map(|layer| layer.unwrap().path()).collect();
+    assert_eq!(dirs.len(), 1, "{dirs:?}");
+    dirs[0].join("data")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_piece_that_the_disk_has_damaged_is_found_and_its_sender_shunned() {
+    let (signer, _) = TicketSigner::generate().unwrap();
+    let layer = Layer::new(4 << 20);
+    let all = 0..layer.geometry.piece_count();
+    let (damaged, sound) = (Host::start(&signer).await, Host::start(&signer).await);
+    let origin_of_damaged = origin(&damaged, &signer, &layer).await;
+    publish(&origin_of_damaged, &layer, all.clone(), &[]).await;
+    let hashes = origin_of_damaged.handle().hashes_from(0);
+    drop(origin_of_damaged);
+    let dir = damaged.stop().await;
+    let file = OpenOptions::new().write(true).open(data_file(dir.path()));
+    // One bit of the last piece.
+    let at = layer.bytes.len() - 1;
+    file.unwrap()
+        .write_all_at(&[layer.bytes[at] ^ 1], at as u64)
+        .unwrap();
+    let damaged = Host::restart(&signer, dir, None).await;
+    let _still_origin = origin(&damaged, &signer, &layer).await;
+
+    let node = Host::start(&signer).await;
+    let handle = join(&node, &signer, &layer, &[&damaged]).await;
+    handle.publish_hashes(0, hashes).await.unwrap();
+    handle.sealed(layer.sha256.clone()).await;
+    let found = async {
+        while node.engine.shunned() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, found)
+        .await
+        .expect("found in time");
+    let wasted = handle.counters().wasted.load(Ordering::Relaxed);
+    assert!(wasted >= u64::from(layer.geometry.piece_length()));
+    assert!(!handle.status().complete);
+
+    let good = origin(&sound, &signer, &layer).await;
+    publish(&good, &layer, all, &[]).await;
+    handle.add_peers(vec![sound.engine.listen_addr()]).await;
+    completed(&handle).await;
+    let whole = read_all(&handle, 0..layer.bytes.len() as u64).await;
+    assert!(whole == layer.bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_whose_pieces_match_and_whose_whole_does_not_is_void() {
+    let (signer, _) = TicketSigner::generate().unwrap();
+    // The content says other bytes than the pieces: as if a piece hash had a collision.
+    let other = Layer::new((4 << 20) + 1);
+    let bytes = Layer::new(4 << 20);
+    let layer = Layer {
+        content: other.content,
+        ..bytes
+    };
+    let (supernode, node) = (Host::start(&signer).await, Host::start(&signer).await);
+    let origin = origin(&supernode, &signer, &layer).await;
+    let handle = join(&node, &signer, &layer, &[&supernode]).await;
+    publish(&origin, &layer, 0..layer.geometry.piece_count(), &[&handle]).await;
+    handle.sealed(layer.sha256.clone()).await;
+    let mut status = handle.watch();
+    let void = status.wait_for(|status| matches!(status.state, SwarmState::Void(_)));
+    let void = tokio::time::timeout(DEADLINE, void).await;
+    assert!(!void.expect("void in time").unwrap().complete);
 }
