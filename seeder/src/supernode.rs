@@ -216,7 +216,7 @@ impl Supernode {
     /// when the API listens on loopback, and a caller that sends the join token.
     ///
     /// # Errors
-    /// A platform or the nodes are not understood.
+    /// There are too many platforms.
     pub fn with_preheat_triggers(mut self, triggers: PreheatTriggers) -> anyhow::Result<Self> {
         triggers.check()?;
         self.triggers.get_or_insert(triggers);
