@@ -15,6 +15,7 @@ mod node;
 pub mod peers;
 mod piece_data;
 mod positioned;
+pub mod secret_file;
 pub mod store;
 pub mod swarm;
 pub mod torrent_files;
