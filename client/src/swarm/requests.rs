@@ -204,7 +204,7 @@ mod tests {
         assert_eq!(longest_request(1000), SLOW_BLOCK);
         assert_eq!(longest_request(6_000), SLOW_BLOCK);
         assert_eq!(longest_request(20_000), 128 * 1024);
-        assert_eq!(longest_request(1_000_000), OWN_BLOCK);
+        assert_eq!(longest_request(100_000), OWN_BLOCK);
     }
 
     #[test]
