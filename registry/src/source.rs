@@ -387,6 +387,10 @@ fn client(tls: rustls::ClientConfig) -> anyhow::Result<reqwest::Client> {
         .read_timeout(READ_TIMEOUT)
         .redirect(reqwest::redirect::Policy::none())
         .http1_only()
+        // Odd fields that reverse proxies add and engines take: unfolded, or left out.
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
+        .http1_allow_spaces_after_header_name_in_responses(true)
+        .http1_ignore_invalid_headers_in_responses(true)
         .no_proxy()
         .dns_resolver(Arc::new(source_address::Resolver))
         .user_agent(concat!("flotilla/", env!("CARGO_PKG_VERSION")));

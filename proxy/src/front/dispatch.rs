@@ -25,6 +25,8 @@ use crate::layers::source::NotDelivered;
 use crate::manifests::tee::{ManifestRequest, ManifestTee};
 use crate::marks::{Mark, set_mark};
 use crate::mirror::hosts::MirrorHosts;
+use crate::mirror::locations;
+use crate::mirror::naming::Mirrored;
 use crate::mirror::paths::{self, MirrorTokens};
 use crate::oci_error::Refusal;
 use crate::pushes::uploads::Uploads;
@@ -86,13 +88,24 @@ impl Dispatch {
             Err(refusal) => self.refuse(&refusal, client),
             Ok(Target::Tunnel(authority)) => self.tunnel(request, authority, client, permit).await,
             Ok(Target::Upstream(target)) => self.fetch(request, target, client).await,
-            Ok(Target::PathMirror { host, target }) => {
+            Ok(Target::Mirror(mirrored)) => self.mirror(request, mirrored, client).await,
+        }
+    }
+
+    async fn mirror(
+        &self,
+        request: Request<Incoming>,
+        mirrored: Mirrored,
+        client: SocketAddr,
+    ) -> Response<ProxyBody> {
+        match mirrored {
+            Mirrored::Registry { target, named } => {
                 let mut response = self.fetch(request, target.clone(), client).await;
-                paths::name_host_in_paths(response.headers_mut(), &host, &target);
+                locations::lead_back(response.headers_mut(), &named, &target);
                 response
             }
-            Ok(Target::Ping) => paths::ping(request.headers(), &self.layers.stats),
-            Ok(Target::Token) => {
+            Mirrored::Ping => paths::ping(request.headers(), &self.layers.stats),
+            Mirrored::Token => {
                 let tokens = MirrorTokens {
                     mirrors: &self.mirrors,
                     upstream: &self.layers.upstream,

@@ -7,11 +7,11 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCO
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body as _, Incoming};
 
+use crate::authority::host_header;
 use crate::body::{ProxyBody, streamed};
 use crate::front::continue_gate;
 use crate::front::header_rules;
 use crate::front::idle::Activity;
-use crate::front::target::host_header;
 use crate::front::upstream::{Upstream, UpstreamError};
 use crate::marks::Mark;
 use crate::oci_error::Refusal;

@@ -94,6 +94,10 @@ impl Clients {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .set_host(false)
             .http1_preserve_header_case(true)
+            // Odd fields that reverse proxies add and engines take: unfolded, or left out.
+            .http1_allow_obsolete_multiline_headers_in_responses(true)
+            .http1_allow_spaces_after_header_name_in_responses(true)
+            .http1_ignore_invalid_headers_in_responses(true)
             .http1_max_buf_size(MAX_HEAD_BYTES)
             .http1_max_headers(MAX_HEADERS);
         Self {

@@ -11,8 +11,8 @@ use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::authority::plain_host;
 use crate::body::{Passing, ProxyBody, inspected};
-use crate::front::target::host_header;
 use crate::manifests::image_names::ImageNames;
 use crate::marks::{Mark, set_mark};
 use crate::stats::ProxyStats;
@@ -63,9 +63,8 @@ impl ManifestRequest {
 
 /// A repository with its registry, as people name them.
 pub(crate) fn repository_at(target: &Uri, prefix: &PathPrefix, repository: &Repository) -> String {
-    let host = host_header(target);
-    let host = host.to_str().unwrap_or_default();
-    let host = if host == HUB[0] { HUB[1] } else { host };
+    let host = plain_host(target);
+    let host = if host == HUB[0] { HUB[1] } else { &host };
     format!("{host}{prefix}/{repository}")
 }
 

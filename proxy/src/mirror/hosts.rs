@@ -11,6 +11,8 @@ use http::uri::{Authority, Scheme};
 
 /// Docker Hub's name in image references, and the host that serves it.
 const DOCKER_HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
+/// What else it is called: Docker's and Dragonfly's configurations name its index.
+const DOCKER_INDEX: &str = "index.docker.io";
 
 /// The base of a registry: scheme and authority.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,11 +63,15 @@ impl FromStr for HostPattern {
 }
 
 impl HostPattern {
+    /// The scheme's own port may be written or left out on either side.
     fn matches(&self, name: &str) -> bool {
-        if self.host.starts_with('.') {
-            name.ends_with(&self.host)
+        let port = format!(":{}", default_port(&self.scheme));
+        let bare = |name: &str| name.strip_suffix(&port).unwrap_or(name).to_owned();
+        let (name, host) = (bare(name), bare(&self.host));
+        if host.starts_with('.') {
+            name.ends_with(&host)
         } else {
-            name == self.host
+            name == host
         }
     }
 }
@@ -93,7 +99,10 @@ impl MirrorHosts {
 
     /// The registry that `ns` names, if requests may go there.
     pub(crate) fn named(&self, ns: &Authority) -> Option<Registry> {
-        let name = in_one_form(ns);
+        let mut name = in_one_form(ns);
+        if name == DOCKER_INDEX {
+            DOCKER_HUB.0.clone_into(&mut name);
+        }
         if let Some(default) = &self.default
             && is_same(&name, default)
         {
