@@ -133,7 +133,7 @@ impl Dispatch {
         let tunnel = if intercepts {
             Arc::clone(self).intercept(request, server, client, permit.clone())
         } else {
-            match connect::dial(&server).await {
+            match connect::dial(&server, self.layers.upstream.connector()).await {
                 Err(refusal) => return span.in_scope(|| refusal.answer(&self.layers.stats)),
                 Ok(server) => {
                     let stats = Arc::clone(&self.layers.stats);
