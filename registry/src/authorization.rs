@@ -167,10 +167,11 @@ impl Authorizer {
     }
 }
 
-/// Every header counts: any of them may be a credential.
+/// Every header counts, as any of them may be a credential, but for the name of the caller's program.
 fn key(url: &Url, headers: &[(String, String)]) -> Key {
     let mut sorted: Vec<(String, &str)> = headers
         .iter()
+        .filter(|(name, _)| !name.eq_ignore_ascii_case("user-agent"))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.as_str()))
         .collect();
     sorted.sort_unstable();
@@ -252,5 +253,7 @@ mod tests {
         let with = |value: &str| key(&url, &[("Authorization".to_owned(), value.to_owned())]);
         assert_ne!(with("Basic a"), with("Basic b"));
         assert_ne!(with("Basic a"), key(&url, &[]));
+        let agent = |name: &str| key(&url, &[("User-Agent".to_owned(), name.to_owned())]);
+        assert_eq!(agent("docker/29"), agent("containerd/2"));
     }
 }

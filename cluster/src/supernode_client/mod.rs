@@ -34,8 +34,11 @@ pub use self::supernodes::Supernodes;
 
 /// A supernode in the same cluster answers a connection attempt in a millisecond.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-/// Opening waits for the source's answer; past this the caller is better off there itself.
+/// For answers that take a supernode's work.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(25);
+/// Opening waits for the source's answer, a little longer than the supernode does. One that falls silent
+/// is known much earlier.
+pub const SOURCE_TIMEOUT: Duration = Duration::from_secs(5 * 60 + 10);
 /// While it waits for the source, the supernode sends white space twice a second.
 const OPEN_IDLE_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Without a byte taken of what it is given; at the end it hashes the whole.
@@ -119,7 +122,7 @@ impl Supernode {
         );
         let mut post = self
             .member(self.0.http.post(url))
-            .timeout(OPEN_TIMEOUT)
+            .timeout(SOURCE_TIMEOUT)
             .json(request);
         if let Some(parent) = trace::shown(&span) {
             post = post.header(TraceParent::HEADER, parent.to_string());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use flotilla_cluster::trace;
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
+use futures_util::future::{self, BoxFuture, Either};
 use http::uri::Authority;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
@@ -20,7 +20,7 @@ use crate::front::forward::forward;
 use crate::front::header_rules;
 use crate::front::target::{Entrance, Target};
 use crate::layers::request::BlobRequest;
-use crate::layers::response::Layers;
+use crate::layers::response::{Layers, OPEN_TIMEOUT};
 use crate::layers::source::NotDelivered;
 use crate::manifests::tee::{ManifestRequest, ManifestTee};
 use crate::marks::{Mark, set_mark};
@@ -87,7 +87,7 @@ impl Dispatch {
         match Target::of(&request, entrance, &self.mirrors) {
             Err(refusal) => self.refuse(&refusal, client),
             Ok(Target::Tunnel(authority)) => self.tunnel(request, authority, client, permit).await,
-            Ok(Target::Upstream(target)) => self.fetch(request, target, client).await,
+            Ok(Target::Upstream(target)) => Box::pin(self.fetch(request, target, client)).await,
             Ok(Target::Mirror(mirrored)) => self.mirror(request, mirrored, client).await,
         }
     }
@@ -100,7 +100,8 @@ impl Dispatch {
     ) -> Response<ProxyBody> {
         match mirrored {
             Mirrored::Registry { target, named } => {
-                let mut response = self.fetch(request, target.clone(), client).await;
+                let fetching = Box::pin(self.fetch(request, target.clone(), client));
+                let mut response = fetching.await;
                 locations::lead_back(response.headers_mut(), &named, &target);
                 response
             }
@@ -198,17 +199,45 @@ impl Dispatch {
             digest = %blob.digest
         );
         trace::current().record("flotilla.digest", tracing::field::display(&blob.digest));
-        let answering = async {
-            match self.layers.answer(&blob, &target, request.headers()).await {
-                Ok(response) => response,
-                Err(NotDelivered { mark, reason }) => {
-                    set_mark!(self.layers.stats, mark, reason);
-                    spans::registry_reason(&trace::current(), &reason);
-                    self.pass(request, target).await
-                }
+        let answering = self.answer_layer(request, target, &blob);
+        answering.instrument(span).await
+    }
+
+    /// From the swarm, or from the registry if that answers first once the swarm has been given its time.
+    async fn answer_layer(
+        &self,
+        request: Request<Incoming>,
+        target: Uri,
+        blob: &BlobRequest,
+    ) -> Response<ProxyBody> {
+        let (headers, to) = (request.headers().clone(), target.clone());
+        let mut opening = Box::pin(self.layers.answer(blob, &to, &headers));
+        let opened = tokio::time::timeout(OPEN_TIMEOUT, opening.as_mut()).await;
+        let not_delivered = match opened {
+            Ok(Ok(response)) => return response,
+            Ok(Err(not_delivered)) => not_delivered,
+            Err(_) => {
+                let reason = format!("no answer within {OPEN_TIMEOUT:?}");
+                let late = NotDelivered::new(Mark::OpenTimedOut, &reason);
+                let passing = Box::pin(self.pass_undelivered(&late, request, target));
+                return match future::select(opening, passing).await {
+                    Either::Left((Ok(response), _)) | Either::Right((response, _)) => response,
+                    Either::Left((Err(_), passing)) => passing.await,
+                };
             }
         };
-        answering.instrument(span).await
+        self.pass_undelivered(&not_delivered, request, target).await
+    }
+
+    async fn pass_undelivered(
+        &self,
+        NotDelivered { mark, reason }: &NotDelivered,
+        request: Request<Incoming>,
+        target: Uri,
+    ) -> Response<ProxyBody> {
+        set_mark!(self.layers.stats, *mark, reason);
+        spans::registry_reason(&trace::current(), reason);
+        self.pass(request, target).await
     }
 
     async fn pass(&self, request: Request<Incoming>, target: Uri) -> Response<ProxyBody> {

@@ -161,7 +161,7 @@ impl Upstream {
         *request.version_mut() = Version::HTTP_11;
         let clients = self.clients.of(&registry);
         let sent = if may_share_a_connection(&request) {
-            self.send_on_kept(clients, request, &host).await
+            Box::pin(self.send_on_kept(clients, request, &host)).await
         } else {
             clients.fresh.request(request).await
         };
@@ -224,7 +224,7 @@ async fn silence_of_kept(connection: CaptureConnection, begun: Instant) {
         Some(*opened < begun)
     };
     if is_kept() != Some(true) {
-        future::pending().await
+        future::pending::<()>().await;
     }
 }
 

@@ -47,7 +47,12 @@ fn is_ours(name: &HeaderName) -> bool {
 
 /// What goes to another origin.
 pub(super) fn without_callers_headers(headers: &HeaderMap) -> HeaderMap {
-    let own = [header::RANGE, header::ACCEPT_ENCODING, header::ACCEPT];
+    let own = [
+        header::RANGE,
+        header::ACCEPT_ENCODING,
+        header::ACCEPT,
+        header::USER_AGENT,
+    ];
     let mut kept = HeaderMap::new();
     for name in own {
         for value in headers.get_all(&name) {

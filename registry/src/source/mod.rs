@@ -359,7 +359,7 @@ impl Source {
             "error.type" = Empty,
             flotilla.purpose = purpose,
         );
-        let sent = within(HEAD_TIMEOUT, self.answered(url, headers, purpose)).await;
+        let sent = within(HEAD_TIMEOUT, Box::pin(self.answered(url, headers, purpose))).await;
         let status = sent.as_ref().map(|reply| reply.status().as_u16());
         trace::answered(&span, status.map_err(|_| "unreachable"));
         sent
