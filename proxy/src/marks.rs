@@ -133,7 +133,7 @@ marks! {
     ConnectionsFull "connections_full" Degradation WARN "client limit reached, new clients wait";
     LoginUnbound "login_unbound" Degradation DEBUG "login names no registry, credentials not checked yet";
     ExpectationIgnored "expectation_ignored" Degradation DEBUG "server ignored Expect: 100-continue, body sent without it";
-    RangeAnswerReplaced "range_answer_replaced" Degradation DEBUG "registry refused a range, body of its answer replaced";
+    RangeAnswerReplaced "range_answer_replaced" Degradation DEBUG "registry refused a range, length of its answer corrected";
     ManifestsBusy "manifests_busy" Degradation DEBUG "too many manifests at once, image names not learnt";
     ManifestUnreadable "manifest_unreadable" Degradation DEBUG "manifest not read, image names not learnt";
     CaCertificateMade "ca_certificate_made" Degradation WARN "new CA certificate: let the engines of this node trust it for the intercepted registries";

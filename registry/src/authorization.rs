@@ -74,6 +74,7 @@ impl Authorizer {
     fn new(source: Source, tokens: TokenVerifier, kept_for: Duration) -> Self {
         let granted = Cache::builder()
             .max_capacity(MAX_KEPT)
+            .support_invalidation_closures()
             .expire_after(Lifetime)
             .build();
         Self {
@@ -131,13 +132,29 @@ impl Authorizer {
         length: u64,
     ) -> Result<(), Arc<SourceError>> {
         let permission = self.check(url, headers).await?;
-        if permission.total == Some(length) {
+        let is_it = match permission.total {
+            Some(total) => total == length,
+            // Sent in chunks: the digest in the URL says which content it is.
+            None => permission.is_content,
+        };
+        if is_it {
             Ok(())
         } else {
             Err(Arc::new(SourceError::Nonsense(
                 "another length than the blob has",
             )))
         }
+    }
+
+    /// The registry has said that the blob at `url` is gone, or was told to delete it: no yes of
+    /// before counts.
+    pub async fn forget(&self, url: &Url) {
+        self.present.invalidate(url.as_str()).await;
+        let gone = url.to_string();
+        // Only a cache that was not built for it refuses.
+        let _ = self
+            .granted
+            .invalidate_entries_if(move |(url, _), _| *url == gone);
     }
 
     /// Of use only where a registry's tokens can be verified here.

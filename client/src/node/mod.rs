@@ -28,7 +28,7 @@ use url::Url;
 pub use self::error::{OpenError, StartError};
 use self::layer::Content;
 pub use self::layer::Layer;
-pub use self::requester::ContentRequest;
+pub use self::requester::{ContentRequest, LayerFacts};
 use self::requester::{PrefetchOrder, Requester};
 use crate::engine::swarm_handle::SwarmHandle;
 use crate::engine::{Engine, EngineConfig};
@@ -133,19 +133,19 @@ impl Node {
     /// # Errors
     /// The swarm does not deliver; the caller goes to the source. Cancel safe.
     pub async fn open(&self, request: ContentRequest) -> Result<Layer, OpenError> {
-        self.open_for(request, &[]).await
+        self.open_for(request, &LayerFacts::default()).await
     }
 
-    /// Opens a layer that belongs to these images, as people name them; supernodes show them.
+    /// Opens a layer of which this is known.
     ///
     /// # Errors
     /// As [`open`](Self::open). Cancel safe.
     pub async fn open_for(
         &self,
         request: ContentRequest,
-        images: &[String],
+        known: &LayerFacts,
     ) -> Result<Layer, OpenError> {
-        let (supernode, answer) = self.0.ask(&request, None, images).await?;
+        let (supernode, answer) = self.0.ask(&request, None, known).await?;
         let (supernode, descriptor) = opened(supernode, answer)?;
         if let Some(wanted) = &request.digest {
             check_content(&descriptor, &ContentId::blob(wanted))?;
@@ -175,7 +175,10 @@ impl Node {
         };
         let local = local.ok_or_else(|| OpenError::Unswarmable("it is not here".to_owned()))?;
         let length = local.length();
-        let (supernode, answer) = self.0.ask(&request, Some(length), &[]).await?;
+        let (supernode, answer) = self
+            .0
+            .ask(&request, Some(length), &LayerFacts::default())
+            .await?;
         if let OpenResponse::Wanted { swarm, ticket } = &answer {
             let limit = &self.0.engine.limits().upload;
             supernode
@@ -272,7 +275,7 @@ impl NodeShared {
         &self,
         request: &ContentRequest,
     ) -> Result<(Supernode, SwarmDescriptor), OpenError> {
-        let (supernode, answer) = self.ask(request, None, &[]).await?;
+        let (supernode, answer) = self.ask(request, None, &LayerFacts::default()).await?;
         opened(supernode, answer)
     }
 
@@ -282,7 +285,7 @@ impl NodeShared {
         &self,
         request: &ContentRequest,
         offered: Option<u64>,
-        images: &[String],
+        known: &LayerFacts,
     ) -> Result<(Supernode, OpenResponse), OpenError> {
         let key = request.digest.as_ref().map_or_else(
             || content_url(&request.url, &request.filter_query).to_string(),
@@ -296,7 +299,8 @@ impl NodeShared {
             peer_id: self.engine.peer_id(),
             node: self.node_name.clone(),
             offered,
-            images: images.to_vec(),
+            images: known.images.clone(),
+            length: known.length,
         };
         let mut last = None;
         for supernode in self.supernodes.for_key(&key) {

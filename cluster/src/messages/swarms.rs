@@ -51,6 +51,10 @@ pub struct OpenRequest {
     /// shown to operators; none when it was asked for by digest only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<String>,
+    /// How many bytes the blob has, as the manifest says that names it: for sources that do not say so
+    /// themselves. The digest decides whether it is right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub length: Option<u64>,
 }
 
 // The headers hold credentials.
@@ -361,6 +365,7 @@ mod tests {
             node: "node-1".to_owned(),
             offered: None,
             images: Vec::new(),
+            length: None,
         };
         assert!(!format!("{request:?}").contains("secret"));
         let json = serde_json::to_string(&request).unwrap();
@@ -379,6 +384,7 @@ mod tests {
             node: "node-1".to_owned(),
             offered: None,
             images: Vec::new(),
+            length: None,
         };
         let json = serde_json::to_string(&request).unwrap();
         assert!(

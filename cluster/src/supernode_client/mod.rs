@@ -38,7 +38,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 const OPEN_TIMEOUT: Duration = Duration::from_secs(25);
 /// Opening waits for the source's answer, a little longer than the supernode does. One that falls silent
 /// is known much earlier.
-pub const SOURCE_TIMEOUT: Duration = Duration::from_secs(5 * 60 + 10);
+const SOURCE_TIMEOUT: Duration = Duration::from_secs(5 * 60 + 10);
 /// While it waits for the source, the supernode sends white space twice a second.
 const OPEN_IDLE_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Without a byte taken of what it is given; at the end it hashes the whole.

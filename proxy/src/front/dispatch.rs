@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use flotilla_cluster::trace;
+use flotilla_registry::BlobUrl;
 use futures_util::FutureExt as _;
 use futures_util::future::{self, BoxFuture, Either};
 use http::uri::Authority;
@@ -12,6 +13,7 @@ use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
+use url::Url;
 
 use crate::body::{self, ProxyBody};
 use crate::front::connect;
@@ -245,7 +247,14 @@ impl Dispatch {
         tracing::debug!(method = %request.method(), "request passes through");
         spans::answered_by("registry");
         let span = spans::to_registry(request.method(), &target);
+        let (method, asked) = (request.method().clone(), target.clone());
         let response = self.pass_on(request, target).await;
+        if is_gone(&method, response.status())
+            && let Ok(url) = Url::parse(&asked.to_string())
+            && BlobUrl::of(&url).is_some()
+        {
+            self.layers.callers.forget(&url).await;
+        }
         trace::answered(&span, Ok(response.status().as_u16()));
         response
     }
@@ -269,5 +278,15 @@ impl Dispatch {
             tokio::spawn(seeding.in_current_span());
         }
         response
+    }
+}
+
+/// Whether an answer about a blob says that its registry does not have it any longer.
+fn is_gone(method: &Method, status: StatusCode) -> bool {
+    let is_missing = matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
+    match *method {
+        Method::DELETE => status.is_success() || is_missing,
+        Method::GET | Method::HEAD => is_missing,
+        _ => false,
     }
 }

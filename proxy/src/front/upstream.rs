@@ -33,7 +33,7 @@ use crate::stats::ProxyStats;
 /// just as it is used again.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// After so much silence on a kept connection the same is asked on a new one as well.
-const KEPT_PATIENCE: Duration = Duration::from_millis(500);
+const KEPT_TIMEOUT: Duration = Duration::from_millis(500);
 const MAX_IDLE: usize = 16;
 const NO_LOGIN_AT_PROXY: &str =
     "the HTTP proxy before it wants a login: give --registry-proxy http://USER:PASSWORD@HOST:PORT";
@@ -215,7 +215,7 @@ fn may_share_a_connection(request: &Request<ProxyBody>) -> bool {
 
 /// Ends when a connection that was opened before has been silent for too long; never for a new one.
 async fn silence_of_kept(connection: CaptureConnection, begun: Instant) {
-    tokio::time::sleep(KEPT_PATIENCE).await;
+    tokio::time::sleep(KEPT_TIMEOUT).await;
     let is_kept = || {
         let metadata = connection.connection_metadata();
         let mut extras = http::Extensions::new();

@@ -31,7 +31,7 @@ const MAX_FAILURES: u32 = 12;
 const MAX_FAILURES_REFUSED: u32 = 3;
 /// A registry that pauses for longer is read beside the swarm: whichever has the next bytes delivers
 /// them. A gateway that scans a layer holds each request for it anew.
-const REGISTRY_PAUSE: Duration = Duration::from_secs(2);
+const PAUSE_TIMEOUT: Duration = Duration::from_secs(2);
 const MIN_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(3);
 
@@ -254,7 +254,7 @@ async fn first_of<T>(
 ) -> Either<T, (Bytes, SwarmReader)> {
     let from_registry = pin!(from_registry);
     let from_swarm = pin!(async {
-        tokio::time::sleep(REGISTRY_PAUSE).await;
+        tokio::time::sleep(PAUSE_TIMEOUT).await;
         swarm_delivers(layer, wanted).await
     });
     match future::select(from_registry, from_swarm).await {
@@ -270,7 +270,7 @@ async fn swarm_delivers(layer: &dyn SwarmLayer, wanted: Range<u64>) -> (Bytes, S
         match reader.next().await {
             Some(Ok(bytes)) if !bytes.is_empty() => return (bytes, reader),
             Some(Err(failure)) if failure.mark == Mark::SwarmVoid => future::pending().await,
-            _ => tokio::time::sleep(REGISTRY_PAUSE).await,
+            _ => tokio::time::sleep(PAUSE_TIMEOUT).await,
         }
     }
 }

@@ -29,6 +29,11 @@ impl CallerCheck {
         Ok(Self(Authorizer::for_blobs(Source::new(&config)?, tokens)))
     }
 
+    /// The blob at `url` is gone from its registry.
+    pub(crate) async fn forget(&self, url: &Url) {
+        self.0.forget(url).await;
+    }
+
     /// # Errors
     /// The registry does not say yes. Its own answer is the one to give.
     pub(crate) async fn admit(

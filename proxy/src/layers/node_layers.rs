@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use flotilla_client::{ContentRequest, Layer, Node, OpenError, ReadError, Spool};
+use flotilla_client::{ContentRequest, Layer, LayerFacts, Node, OpenError, ReadError, Spool};
 use flotilla_cluster::supernode_client::SupernodeError;
 use flotilla_registry::origin_of;
 use flotilla_torrents::Digest;
@@ -26,8 +26,11 @@ impl LayerSource for Node {
         request: LayerRequest,
     ) -> BoxFuture<'_, Result<Box<dyn SwarmLayer>, NotDelivered>> {
         async move {
-            let images = request.images.clone();
-            let opened = Node::open_for(self, content_request(request), &images).await;
+            let known = LayerFacts {
+                images: request.images.clone(),
+                length: request.length,
+            };
+            let opened = Node::open_for(self, content_request(request), &known).await;
             opened.map(boxed).map_err(|error| not_delivered(&error))
         }
         .boxed()

@@ -88,6 +88,7 @@ impl Layers {
                     headers: credentials,
                     digest: blob.digest.clone(),
                     images: self.names.of(&repository, &blob.digest),
+                    length: self.names.length_of(&blob.digest),
                 });
                 let layer = layer.await?;
                 spans::answered_by("swarm");
@@ -137,6 +138,7 @@ impl Layers {
             headers,
             digest: pushed.digest,
             images: Vec::new(),
+            length: None,
         };
         let digest = request.digest.clone();
         let NotDelivered { mark, reason } = match self.keep(pushed.kept, request.clone()).await {

@@ -77,6 +77,8 @@ pub struct LayerRequest {
     pub digest: Digest,
     /// The images that it is known to belong to, as people name them: for the statistics page.
     pub images: Vec<String>,
+    /// Its length, if a manifest has passed that names it.
+    pub length: Option<u64>,
 }
 
 /// The swarm does not deliver. The request passes to the registry.

@@ -63,7 +63,7 @@ pub(crate) fn mirrored(
         return Err(malformed("requests for * have no target here"));
     }
     let (namespaces, query) = take_namespaces(uri.query());
-    let at = |registry: Registry, path: &str, named: Named| {
+    let at = |registry: Registry, path: &str, query: Option<String>, named: Named| {
         let path = match &query {
             None => Cow::Borrowed(path),
             Some(query) => Cow::Owned(format!("{path}?{query}")),
@@ -79,17 +79,18 @@ pub(crate) fn mirrored(
     if let Some((host, path)) = &in_path
         && let Ok(registry) = named(&host_of_component(host), mirrors)
     {
-        return at(registry, path, Named::InPath((*host).to_owned()));
+        let query = query.as_deref().map(|query| without_host(query, host));
+        return at(registry, path, query, Named::InPath((*host).to_owned()));
     }
     if let Some((registry, authority)) = named_by_header(headers, mirrors, namespaces.is_empty())? {
-        return at(registry, uri.path(), Named::Beside(authority));
+        return at(registry, uri.path(), query, Named::Beside(authority));
     }
     match namespaces.as_slice() {
         [] => {}
         [ns] => {
             let registry = named(ns, mirrors)?;
             let authority = ns.parse().map_err(|_| malformed("ns is not HOST[:PORT]"))?;
-            return at(registry, uri.path(), Named::Beside(authority));
+            return at(registry, uri.path(), query, Named::Beside(authority));
         }
         _ => return Err(malformed("more than one ns")),
     }
@@ -103,11 +104,11 @@ pub(crate) fn mirrored(
     }
     match (mirrors.default.clone(), in_path) {
         // A repository may look like a host.
-        (Some(default), _) => at(default, uri.path(), Named::Silently),
+        (Some(default), _) => at(default, uri.path(), query, Named::Silently),
         (None, Some((host, _))) => Err(not_mirrored(&host_of_component(host))),
         (None, None) => {
             let only = mirrors.only().ok_or_else(no_default_registry)?;
-            at(only, uri.path(), Named::Silently)
+            at(only, uri.path(), query, Named::Silently)
         }
     }
 }
@@ -201,6 +202,26 @@ fn take_namespaces(query: Option<&str>) -> (Vec<String>, Option<String>) {
         .flat_map(|pair| form_urlencoded::parse(pair.as_bytes()));
     let namespaces = decoded.map(|(_, value)| value.into_owned()).collect();
     (namespaces, (!theirs.is_empty()).then(|| theirs.join("&")))
+}
+
+/// The query with the repository that a blob is mounted from, `from=HOST/REPOSITORY`, as the registry
+/// knows it.
+fn without_host(query: &str, host: &str) -> String {
+    let pair = |pair: &str| {
+        let from = pair.strip_prefix("from=")?;
+        let rest = from.strip_prefix(host)?;
+        let encoded = rest
+            .get(..3)
+            .filter(|rest| rest.eq_ignore_ascii_case("%2f"));
+        let rest = rest
+            .strip_prefix('/')
+            .or_else(|| rest.get(encoded?.len()..))?;
+        Some(format!("from={rest}"))
+    };
+    let pairs = query
+        .split('&')
+        .map(|text| pair(text).unwrap_or_else(|| text.to_owned()));
+    pairs.collect::<Vec<_>>().join("&")
 }
 
 fn no_default_registry() -> Refusal {
@@ -303,6 +324,21 @@ mod tests {
         let uri = "/v2/third.test/app/manifests/1?ns=other.test";
         let target = "https://other.test/v2/third.test/app/manifests/1";
         assert_eq!(meant(uri, None), beside(target, "other.test"));
+    }
+
+    #[test]
+    fn a_blob_is_mounted_from_the_repository_as_the_registry_knows_it() {
+        for (from, expected) in [
+            ("other.test/team/base", "team/base"),
+            ("other.test%2Fteam%2Fbase", "team%2Fbase"),
+            ("other.testing/base", "other.testing/base"),
+            ("team/base", "team/base"),
+        ] {
+            let uri = format!("/v2/other.test/app/blobs/uploads/?mount=sha256:ab&from={from}");
+            let target =
+                format!("https://other.test/v2/app/blobs/uploads/?mount=sha256:ab&from={expected}");
+            assert_eq!(meant(&uri, None), in_path(&target, "other.test"));
+        }
     }
 
     #[test]

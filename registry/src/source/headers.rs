@@ -85,3 +85,14 @@ pub(super) fn validator(headers: &HeaderMap) -> String {
         .unwrap_or_default()
         .to_owned()
 }
+
+/// Whether an answer is of a type that registries give blobs, and no page for people has.
+pub(super) fn is_of_content(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(header::CONTENT_TYPE);
+    let media_type = media_type.and_then(|value| value.to_str().ok());
+    let bare = media_type.and_then(|text| text.split(';').next());
+    bare.is_some_and(|bare| {
+        let bare = bare.trim().to_ascii_lowercase();
+        bare == "application/octet-stream" || bare.starts_with("application/vnd.")
+    })
+}

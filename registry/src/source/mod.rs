@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use tracing::field::Empty;
 use url::Url;
 
-use self::headers::{content_range, header_map, validator, without_callers_headers};
+use self::headers::{content_range, header_map, is_of_content, validator, without_callers_headers};
 use self::http_clients::{HttpClients, IDLE_TIMEOUT, READ_TIMEOUT, check_url, unreachable};
 use self::reach::Reach;
 use crate::egress::Egress;
@@ -35,11 +35,11 @@ use crate::tls::RegistryTls;
 
 /// A source whose answer has not begun by then is stuck. Pull-through caches answer when they have the
 /// layer themselves; engines wait as long as this for them.
-pub const HEAD_TIMEOUT: Duration = READ_TIMEOUT;
+const HEAD_TIMEOUT: Duration = READ_TIMEOUT;
 /// Manifests and tokens are small: one that is not here by then does not come.
 const WHOLE_TIMEOUT: Duration = READ_TIMEOUT;
 /// After so much silence on a kept connection the same is asked on a new one as well.
-const KEPT_PATIENCE: Duration = Duration::from_millis(500);
+const KEPT_TIMEOUT: Duration = Duration::from_millis(500);
 /// Registries whose last answer is remembered.
 const MAX_ASKED: usize = 1000;
 /// What a request is for that brings the content itself.
@@ -105,6 +105,9 @@ pub struct SourceBody {
 pub struct Permission {
     /// Bytes of the whole content, when the source tells.
     pub total: Option<u64>,
+    /// Whether it is content that was answered with: a part as asked for, or a media type that no page
+    /// for people has. Of use where there is no total.
+    pub is_content: bool,
     /// As in [`SourceBody::validator`].
     pub validator: String,
 }
@@ -232,6 +235,8 @@ impl Source {
         };
         Ok(Permission {
             total,
+            is_content: reply.status() == StatusCode::PARTIAL_CONTENT
+                || is_of_content(reply.headers()),
             validator: validator(reply.headers()),
         })
     }
@@ -383,7 +388,7 @@ impl Source {
         } else if self.may_be_kept(&registry) {
             let kept = pin!(ask(&clients.kept));
             let late = pin!(async {
-                tokio::time::sleep(KEPT_PATIENCE).await;
+                tokio::time::sleep(KEPT_TIMEOUT).await;
                 ask(&clients.fresh).await
             });
             match future::select(kept, late).await {
@@ -409,7 +414,7 @@ impl Source {
     fn may_be_kept(&self, registry: &RegistryHost) -> bool {
         let asked = self.asked.lock();
         let last = asked.get(registry);
-        last.is_some_and(|last| last.elapsed() < IDLE_TIMEOUT.saturating_add(KEPT_PATIENCE))
+        last.is_some_and(|last| last.elapsed() < IDLE_TIMEOUT.saturating_add(KEPT_TIMEOUT))
     }
 
     fn note_asked(&self, registry: RegistryHost) {

@@ -5,7 +5,7 @@
 //! once for all who wait, and one that does not answer is not called again for a minute.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future;
 use moka::future::Cache;
@@ -15,17 +15,21 @@ use crate::link_local::is_link_local;
 use crate::names::host::RegistryHost;
 
 /// How long it is remembered whether a registry answers.
-const REMEMBERED: Duration = Duration::from_secs(60);
+const REACH_TTL: Duration = Duration::from_secs(60);
 /// Registries remembered.
 const MAX_KNOWN: u64 = 10_000;
 /// What those who ask wait for a first answer; it is awaited further for those after them.
-const PATIENCE: Duration = Duration::from_millis(800);
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(800);
 /// A registry that does not accept a connection by then is silent: several attempts of the kernel.
-const SILENT_AFTER: Duration = Duration::from_secs(5);
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is known of registries. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct Reach(Cache<RegistryHost, Heard>);
+pub(super) struct Reach {
+    heard: Cache<RegistryHost, Heard>,
+    /// Since when the first answer is awaited.
+    called: Cache<RegistryHost, Instant>,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Heard {
@@ -36,33 +40,45 @@ enum Heard {
 
 impl Default for Reach {
     fn default() -> Self {
-        let known = Cache::builder().max_capacity(MAX_KNOWN);
-        Self(known.time_to_live(REMEMBERED).build())
+        Self {
+            heard: Cache::builder()
+                .max_capacity(MAX_KNOWN)
+                .time_to_live(REACH_TTL)
+                .build(),
+            called: Cache::builder()
+                .max_capacity(MAX_KNOWN)
+                .time_to_live(SILENCE_TIMEOUT)
+                .build(),
+        }
     }
 }
 
 impl Reach {
     /// Whether `registry` is worth a request now.
     pub(super) async fn answers(&self, registry: &RegistryHost) -> bool {
-        if let Some(heard) = self.0.get(registry).await {
+        if let Some(heard) = self.heard.get(registry).await {
             return heard == Heard::Answer;
         }
-        let (known, called) = (self.0.clone(), registry.clone());
+        // Who comes later waits no longer than who came first.
+        let now = async { Instant::now() };
+        let since = self.called.get_with(registry.clone(), now).await;
+        let left = ANSWER_TIMEOUT.saturating_sub(since.elapsed());
+        let (known, called) = (self.heard.clone(), registry.clone());
         let calling = async move { known.get_with(called.clone(), call(called)).await };
         // Goes on when nothing waits for it any longer.
         let calling = tokio::spawn(calling);
-        let heard = tokio::time::timeout(PATIENCE, calling).await;
+        let heard = tokio::time::timeout(left, calling).await;
         heard.is_ok_and(|heard| heard.is_ok_and(|heard| heard == Heard::Answer))
     }
 
     /// A request has met silence where a connection was to begin.
     pub(super) async fn note_silence(&self, registry: &RegistryHost) {
-        self.0.insert(registry.clone(), Heard::Nothing).await;
+        self.heard.insert(registry.clone(), Heard::Nothing).await;
     }
 }
 
 async fn call(registry: RegistryHost) -> Heard {
-    match tokio::time::timeout(SILENT_AFTER, dial(&registry)).await {
+    match tokio::time::timeout(SILENCE_TIMEOUT, dial(&registry)).await {
         Ok(()) => Heard::Answer,
         Err(_) => Heard::Nothing,
     }

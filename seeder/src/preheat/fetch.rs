@@ -170,6 +170,7 @@ impl Fetcher {
         filter_query: &[String],
     ) -> Result<OpenContent, FetchError> {
         let request = OpenRequest {
+            length: None,
             url: wanted.url.to_string(),
             headers,
             digest: wanted.digest.clone(),

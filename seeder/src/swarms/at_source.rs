@@ -47,7 +47,7 @@ impl SwarmOpener {
                 let next = geometry.piece(known.handle.status().known);
                 let offset = next.map_or(0, |piece| geometry.piece_offset(piece));
                 let body = self.source.open(url, &request.headers, offset).await?;
-                if body.total == Some(geometry.length()) {
+                if body.total.or(request.length) == Some(geometry.length()) {
                     let known = self.start(known.handle, url, request, body).await;
                     return Ok(OpenContent::Swarm(known));
                 }
@@ -57,7 +57,7 @@ impl SwarmOpener {
             }
         }
         let body = self.source.open(url, &request.headers, 0).await?;
-        let total = body.total.ok_or_else(|| {
+        let total = body.total.or(request.length).ok_or_else(|| {
             OpenError::Unswarmable("the source does not tell the length".to_owned())
         })?;
         let geometry = Geometry::for_length(total)
@@ -89,7 +89,7 @@ impl SwarmOpener {
                     .source
                     .open(url, &request.headers, geometry.piece_offset(next))
                     .await?;
-                if rest.validator != validator || rest.total != Some(total) {
+                if rest.validator != validator || rest.total.or(request.length) != Some(total) {
                     return Err(OpenError::Unswarmable(
                         "the content at the source has just changed".to_owned(),
                     ));
@@ -128,6 +128,7 @@ impl SwarmOpener {
         let small = small.ok_or(SourceError::Nonsense("the bytes do not match the digest"))?;
         let permission = Permission {
             total: Some(geometry.length()),
+            is_content: true,
             validator: body.validator,
         };
         self.blobs.grant(url, &request.headers, permission).await;
@@ -163,7 +164,8 @@ impl SwarmOpener {
         body: SourceBody,
     ) -> OpenSwarm {
         let permission = Permission {
-            total: body.total,
+            total: body.total.or(request.length),
+            is_content: true,
             validator: body.validator.clone(),
         };
         let authorizer = if request.digest.is_some() {
