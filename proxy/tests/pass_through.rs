@@ -123,6 +123,24 @@ async fn odd_fields_of_an_answer_are_unfolded_or_left_out() {
 }
 
 #[tokio::test]
+async fn a_refusal_keeps_its_body_and_says_how_long_it_is() {
+    let body = "<Error><Code>InvalidRange</Code></Error>";
+    for (status, announced) in [(416, body.len()), (416, 2_000_000), (412, 2_000_000)] {
+        let answer = format!(
+            "HTTP/1.1 {status} X\r\nContent-Type: application/xml\r\nContent-Length: {announced}\r\nConnection: close\r\n\r\n{body}"
+        );
+        let origin = Origin::saying(answer).await;
+        let proxy = plain_proxy().await;
+        let url = format!("http://{}/bucket/object", origin.addr);
+        let response = get(proxy.addr, &url, "Range: bytes=5000-\r\n").await;
+        assert_eq!((response.status(), response.text()), (status, body));
+        assert_eq!(response.field("content-type"), Some("application/xml"));
+        let length = body.len().to_string();
+        assert_eq!(response.field("content-length"), Some(length.as_str()));
+    }
+}
+
+#[tokio::test]
 async fn a_default_port_that_a_client_writes_reaches_the_server() {
     // Stores sign the name with its port.
     let proxy = plain_proxy().await;

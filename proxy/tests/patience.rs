@@ -35,7 +35,7 @@ async fn holding(begins: Vec<u8>) -> (Origin, Arc<Notify>) {
     (origin, asked)
 }
 
-/// A swarm that stalls after the first bytes, goes on once the registry was asked for the rest, and so
+/// A swarm that stalls after the first bytes, continues once the registry was asked for the rest, and so
 /// has to be what delivers it.
 async fn recovers_while_the_registry_holds(begins: &[u8]) {
     let blob = patterned(LENGTH);

@@ -25,7 +25,7 @@ pub enum Opening {
     Later(Arc<Notify>, FakeLayer),
 }
 
-/// Whether a layer that stalls goes on.
+/// Whether a layer that stalls continues.
 #[derive(Clone, Default)]
 pub struct Recovery(Arc<AtomicBool>);
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use reqwest::Client;
 use url::{Host, Url};
 
-use super::SourceError;
+use super::error::SourceError;
 use crate::egress::Egress;
 use crate::link_local as source_address;
 

@@ -1,5 +1,6 @@
 //! Registries and other HTTP servers, as the supernode reads them.
 
+mod error;
 mod headers;
 mod http_clients;
 mod reach;
@@ -24,6 +25,7 @@ use parking_lot::Mutex;
 use tracing::field::Empty;
 use url::Url;
 
+pub use self::error::SourceError;
 use self::headers::{content_range, header_map, is_of_content, validator, without_callers_headers};
 use self::http_clients::{HttpClients, IDLE_TIMEOUT, READ_TIMEOUT, check_url, unreachable};
 use self::reach::Reach;
@@ -65,27 +67,6 @@ pub struct SourceCounters {
     pub requests: AtomicU64,
     /// Bytes of bodies read.
     pub bytes: AtomicU64,
-}
-
-/// Why a source does not deliver, by who is to blame.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SourceError {
-    /// It refuses this caller, or does not have it.
-    #[error("the source answered {status}")]
-    Refused {
-        /// Its HTTP status.
-        status: u16,
-    },
-    /// It cannot be reached, or the connection broke.
-    #[error("the source cannot be reached: {0}")]
-    Unreachable(String),
-    /// The URL is not one that a supernode fetches.
-    #[error("not a URL to fetch: {0}")]
-    Url(&'static str),
-    /// It answered against the rules of HTTP.
-    #[error("the source's answer is malformed: {0}")]
-    Nonsense(&'static str),
 }
 
 /// An answer with a body.

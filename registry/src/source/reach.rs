@@ -65,7 +65,7 @@ impl Reach {
         let left = ANSWER_TIMEOUT.saturating_sub(since.elapsed());
         let (known, called) = (self.heard.clone(), registry.clone());
         let calling = async move { known.get_with(called.clone(), call(called)).await };
-        // Goes on when nothing waits for it any longer.
+        // Keeps running when nothing waits for it any longer.
         let calling = tokio::spawn(calling);
         let heard = tokio::time::timeout(left, calling).await;
         heard.is_ok_and(|heard| heard.is_ok_and(|heard| heard == Heard::Answer))
