@@ -96,7 +96,8 @@ fn facts(length: usize) -> LayerFacts {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_length_that_a_manifest_names_makes_a_swarm() {
     let scene = scene().await;
-    let opening = scene.node.open_for(scene.request.clone(), &facts(LENGTH));
+    let known = facts(LENGTH);
+    let opening = scene.node.open_for(scene.request.clone(), &known);
     let layer = opening.await.unwrap();
     let reading = layer.read(0..layer.length()).try_collect::<Vec<_>>();
     let read = tokio::time::timeout(DEADLINE, reading).await.unwrap();
@@ -110,9 +111,8 @@ async fn without_it_or_with_a_wrong_one_the_registry_delivers() {
     let scene = scene().await;
     let opened = scene.node.open(scene.request.clone()).await;
     assert!(matches!(opened, Err(OpenError::Unswarmable(_))));
-    let opened = scene
-        .node
-        .open_for(scene.request.clone(), &facts(LENGTH - 1));
+    let known = facts(LENGTH - 1);
+    let opened = scene.node.open_for(scene.request.clone(), &known);
     let layer = opened.await.unwrap();
     let completed = tokio::time::timeout(DEADLINE, layer.completed()).await;
     assert!(completed.unwrap().is_err());
