@@ -1,5 +1,5 @@
 //! Registries that send blobs in chunks, without a length: the manifest names it.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
 mod loopback;
 
