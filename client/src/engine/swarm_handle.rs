@@ -15,9 +15,11 @@ use crate::engine::piece_storage::PieceStorage;
 use crate::engine::running_swarm::RunningSwarm;
 use crate::store::StoredLayer;
 
-/// No supernode and no progress for this long: the missing pieces will not come.
+/// No supernode, no peer and no progress for this long: the missing pieces will not come.
 const ABANDON_TIMEOUT: Duration = Duration::from_secs(1);
-/// The supernode lives, yet nothing moves although pieces are published: go elsewhere.
+/// There is a supernode or a peer, yet nothing moves although pieces are published: go elsewhere. A full
+/// link delays a supernode's answers behind its own pieces, so that it seems to be gone: as long as peers
+/// are connected, that is no reason to hurry.
 const STALL_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest reason that is kept, in characters.
 const MAX_REASON: usize = 255;
@@ -204,7 +206,12 @@ impl SwarmHandle {
             return Some("the swarm has ended");
         }
         if !self.is_supernode_alive() {
-            return (idle > ABANDON_TIMEOUT).then_some("no supernode, and no peer brings pieces");
+            let patience = if status.peers > 0 {
+                STALL_TIMEOUT
+            } else {
+                ABANDON_TIMEOUT
+            };
+            return (idle > patience).then_some("no supernode, and no peer brings pieces");
         }
         if status.held >= status.known {
             return (idle > SOURCE_TIMEOUT).then_some("the supernode waits for the source");
