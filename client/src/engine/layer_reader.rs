@@ -7,13 +7,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use flotilla_torrents::PieceIndex;
 use futures_util::Stream;
 use futures_util::stream::{self, BoxStream};
 use tokio::sync::watch;
 
 use crate::engine::running_swarm::{SwarmState, SwarmStatus};
 use crate::engine::swarm_handle::SwarmHandle;
-use crate::store::Lease;
+use crate::store::{DamagedPiece, Lease};
 
 /// Bytes handed out at a time.
 const PART: u64 = 256 * 1024;
@@ -120,46 +121,70 @@ struct Cursor {
 
 impl Cursor {
     async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
-        if self.position >= self.end {
-            return Ok(None);
-        }
-        let geometry = self.swarm.geometry();
-        let Some(piece) = geometry.piece_at(self.position) else {
-            return Ok(None);
-        };
-        let layer = Arc::clone(self.swarm.layer());
-        if !layer.has(piece) {
-            self.swarm.reader_at(self.number, Some(piece));
-            let starving = tokio::time::Instant::now() + STARVATION_TIMEOUT;
-            loop {
-                let status = self.status.borrow_and_update().clone();
-                if let SwarmState::Void(reason) = status.state {
-                    return Err(ReadError::Void(reason));
-                }
-                if layer.has(piece) {
-                    break;
-                }
-                if let Some(reason) = self.swarm.stalled() {
-                    return Err(ReadError::Stalled(reason));
-                }
-                if tokio::time::Instant::now() > starving {
-                    return Err(ReadError::Stalled("the next piece does not come"));
-                }
-                let _ = tokio::time::timeout(POLL_INTERVAL, self.status.changed()).await;
+        while self.position < self.end {
+            let Some(piece) = self.swarm.geometry().piece_at(self.position) else {
+                return Ok(None);
+            };
+            self.wait_for(piece).await?;
+            if let Some(bytes) = self.read(piece).await? {
+                self.position += bytes.len() as u64;
+                return Ok(Some(bytes));
             }
         }
-        let part = geometry
-            .piece_range(piece)
-            .end
-            .min(self.end)
-            .min(self.position + PART)
-            - self.position;
-        let offset = self.position;
+        Ok(None)
+    }
+
+    async fn wait_for(&mut self, piece: PieceIndex) -> Result<(), ReadError> {
+        let layer = Arc::clone(self.swarm.layer());
+        if layer.has(piece) {
+            return Ok(());
+        }
+        self.swarm.reader_at(self.number, Some(piece));
+        let starving = tokio::time::Instant::now() + STARVATION_TIMEOUT;
+        loop {
+            let status = self.status.borrow_and_update().clone();
+            if let SwarmState::Void(reason) = status.state {
+                return Err(ReadError::Void(reason));
+            }
+            if layer.has(piece) {
+                return Ok(());
+            }
+            if let Some(reason) = self.swarm.stalled() {
+                return Err(ReadError::Stalled(reason));
+            }
+            if tokio::time::Instant::now() > starving {
+                return Err(ReadError::Stalled("the next piece does not come"));
+            }
+            let _ = tokio::time::timeout(POLL_INTERVAL, self.status.changed()).await;
+        }
+    }
+
+    /// The next bytes of `piece`; none when the disk has lost it, and peers are asked for it.
+    async fn read(&self, piece: PieceIndex) -> Result<Option<Bytes>, ReadError> {
+        let end = self.swarm.geometry().piece_range(piece).end.min(self.end);
+        let part = end.min(self.position + PART) - self.position;
+        let (layer, offset) = (Arc::clone(self.swarm.layer()), self.position);
         let length = usize::try_from(part).unwrap_or(usize::MAX);
         let read = tokio::task::spawn_blocking(move || layer.read(offset, length));
-        let bytes = read.await.map_err(std::io::Error::other)??;
-        self.position += part;
-        Ok(Some(bytes))
+        let error = match read.await.map_err(std::io::Error::other)? {
+            Ok(bytes) => return Ok(Some(bytes)),
+            Err(error) => error,
+        };
+        let Some(DamagedPiece {
+            piece: lost,
+            is_repairable,
+            ..
+        }) = DamagedPiece::of(&error)
+        else {
+            // Another reader may have found the damage in between.
+            return if self.swarm.layer().has(piece) {
+                Err(error.into())
+            } else {
+                Ok(None)
+            };
+        };
+        self.swarm.lost(*lost, *is_repairable).await;
+        Ok(None)
     }
 }
 

@@ -212,6 +212,11 @@ impl SwarmHandle {
         (idle > STALL_TIMEOUT).then_some("no peer brings pieces")
     }
 
+    /// A piece was found damaged on the disk: it has to come again.
+    pub(crate) async fn lost(&self, piece: PieceIndex, is_repairable: bool) {
+        self.send(Input::PieceLost(piece, is_repairable)).await;
+    }
+
     /// Bytes held from the beginning on without a gap.
     pub fn held_prefix(&self) -> u64 {
         let geometry = self.geometry();

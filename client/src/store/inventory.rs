@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use flotilla_torrents::ContentId;
 
+use super::checked_pieces::CheckedPieces;
 use super::packs::Packs;
 use super::{StoreError, StoredLayer};
 
@@ -73,6 +74,7 @@ pub(super) struct Layers {
     by_content: HashMap<ContentId, Arc<StoredLayer>>,
     bytes: u64,
     root: PathBuf,
+    checked_pieces: Arc<CheckedPieces>,
     /// Directories of layers that have left. Freeing gigabytes takes time: the holder of the lock gives it
     /// back first.
     removed_dirs: Vec<PathBuf>,
@@ -86,6 +88,7 @@ impl Layers {
             by_content: HashMap::new(),
             bytes: 0,
             root,
+            checked_pieces: Arc::default(),
             removed_dirs: Vec::new(),
             removals: 0,
         }
@@ -116,6 +119,7 @@ impl Layers {
     }
 
     pub(super) fn insert(&mut self, layer: Arc<StoredLayer>) {
+        layer.share_checked(&self.checked_pieces);
         self.bytes += layer.geometry().length();
         if let Some(replaced) = self.by_content.insert(layer.content().clone(), layer) {
             self.bytes -= replaced.geometry().length();

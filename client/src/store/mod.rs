@@ -6,6 +6,7 @@
 //! layers, and nothing that outlives the process.
 
 mod audit;
+mod checked_pieces;
 mod error;
 mod hashes;
 mod inventory;
@@ -38,7 +39,7 @@ pub(crate) use self::journal::Journal;
 use self::packs::Packs;
 use self::recorder::Recorder;
 pub(crate) use self::small_blobs::SmallEntry;
-pub use self::stored_layer::{Lease, StoredLayer};
+pub use self::stored_layer::{DamagedPiece, Lease, StoredLayer};
 use crate::store::private_dir as own_directory;
 
 /// The spool may take one in this many parts of the quota: what may become a layer must not push out

@@ -256,7 +256,13 @@ impl Swarm {
                 if let Some(block) = self.geometry.block(*index, *begin, *length)
                     && peer.settle(now, block).is_some()
                 {
+                    // It has lost the piece; only a peer that chokes rejects what it has.
+                    if !peer.choking_us && peer.has.has(block.piece) {
+                        peer.has.clear(block.piece);
+                        self.picker.remove_copy(block.piece);
+                    }
                     self.picker.unrequest(key, block);
+                    self.request_from_all(now);
                 }
             }
             // Interest changes nothing, since no peer is choked; the others are hints.
@@ -324,6 +330,14 @@ impl Swarm {
                 .push_back(Event::Disconnect(*culprit, DisconnectReason::CorruptPiece));
         }
         self.request_from_all(now);
+    }
+
+    /// A piece that was held is gone: it is asked for again. A source's piece too, of the peers that
+    /// have it.
+    pub fn handle_piece_lost(&mut self, now: Instant, piece: PieceIndex) {
+        if self.picker.lose(piece) {
+            self.request_from_all(now);
+        }
     }
 
     /// The connection of `key` has written `block`.

@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::engine::host::Host;
-use crate::engine::input::{Input, PieceCheck};
+use crate::engine::input::{Input, PieceCheck, Unverified};
 use crate::engine::piece_storage::PieceStorage;
 use crate::engine::running_swarm::{RunningSwarm, SwarmState, SwarmStatus};
 use crate::peers::extensions::PeerExtensions;
@@ -229,6 +229,7 @@ impl SwarmTask {
                 self.dial_later(now, remote, REDIAL_INTERVAL);
             }
             Input::PieceChecked(piece, check) => self.piece_checked(now, piece, check),
+            Input::PieceLost(piece, is_repairable) => self.piece_lost(now, piece, is_repairable),
             Input::Published(piece) => {
                 self.swarm.handle_piece_stored(now, piece);
                 let known = piece.get() + 1;
@@ -317,6 +318,35 @@ impl SwarmTask {
         }
     }
 
+    /// A piece of the disk was damaged: the peers are asked for it again.
+    fn piece_lost(&mut self, now: Instant, piece: PieceIndex, is_repairable: bool) {
+        if !is_repairable {
+            return self.abort(format!("piece {piece} on the disk is damaged"));
+        }
+        if self.storage.has(piece) {
+            // It has come again since.
+            return;
+        }
+        if !self.peers.is_empty() {
+            // They get the time that a piece has.
+            self.handle.progressed();
+        }
+        self.swarm.handle_piece_lost(now, piece);
+        // No message takes back that a piece is here, and a supernode offers what a node does not have.
+        // Those that had nothing to exchange with a complete layer have now.
+        let dialled = self.peers.iter().filter(|(_, peer)| peer.dialled);
+        let dialled: Vec<_> = dialled.map(|(key, _)| *key).collect();
+        for key in dialled {
+            self.disconnect(now, key);
+        }
+        self.redials.clear();
+        let held = self.swarm.held().count();
+        self.update(|status| {
+            status.held = held;
+            status.complete = false;
+        });
+    }
+
     /// Once all wanted pieces are here and the supernode has sealed the map, the whole is compared
     /// with its digest on this host too. A torrent's pieces are all there is to compare.
     fn finish_when_whole(&mut self) {
@@ -328,7 +358,7 @@ impl SwarmTask {
             PieceStorage::Layer(layer) => Arc::clone(layer),
             files @ PieceStorage::Files(_) => {
                 let files = files.clone();
-                return self.verify(move || files.sync().map(|()| None).map_err(|e| e.to_string()));
+                return self.verify(move || Ok(files.sync().map(|()| None)?));
             }
         };
         let Some(sealed) = self.sealed.clone() else {
@@ -342,26 +372,30 @@ impl SwarmTask {
         }
         self.verify(move || {
             let expected = layer.content().digest().unwrap_or_else(|| sealed.clone());
-            let found = whole_digest(&layer, &expected).map_err(|e| e.to_string())?;
+            let found = whole_digest(&layer, &expected)?;
             if found != expected {
-                return Err(format!("the bytes are {found}, not {expected}"));
+                let wrong = format!("the bytes are {found}, not {expected}");
+                return Err(Unverified::Wrong(wrong));
             }
             Ok(Some(sealed))
         });
     }
 
     /// Runs the last check away from the reactor.
-    fn verify(&mut self, check: impl FnOnce() -> Result<Option<Digest>, String> + Send + 'static) {
+    fn verify(
+        &mut self,
+        check: impl FnOnce() -> Result<Option<Digest>, Unverified> + Send + 'static,
+    ) {
         self.verifying = true;
         let input = self.handle.0.input.clone();
         self.tasks.spawn(async move {
             let outcome = tokio::task::spawn_blocking(check).await;
-            let outcome = outcome.unwrap_or_else(|e| Err(e.to_string()));
+            let outcome = outcome.unwrap_or_else(|e| Err(Unverified::Wrong(e.to_string())));
             let _ = input.send(Input::Verified(outcome)).await;
         });
     }
 
-    fn verified(&mut self, outcome: Result<Option<Digest>, String>) {
+    fn verified(&mut self, outcome: Result<Option<Digest>, Unverified>) {
         self.verifying = false;
         match outcome {
             Ok(sha256) => {
@@ -371,7 +405,10 @@ impl SwarmTask {
                 self.update(|status| status.complete = true);
                 tracing::info!(content = %self.name(), "swarm complete");
             }
-            Err(reason) => self.abort(reason),
+            Err(Unverified::Damaged(piece, is_repairable)) => {
+                self.piece_lost(Instant::now(), piece, is_repairable);
+            }
+            Err(Unverified::Wrong(reason)) => self.abort(reason),
         }
     }
 
