@@ -34,6 +34,14 @@ pub enum ReadError {
     /// The content cannot be delivered by the swarm.
     #[error("the swarm is void: {0}")]
     Void(String),
+    /// Bytes that were read are wrong, as the source gave them: what would follow is of no use.
+    #[error("the source gave wrong bytes in piece {piece}, which was read already: {reason}")]
+    Wrong {
+        /// The first piece that is wrong.
+        piece: PieceIndex,
+        /// What the whole turned out to be.
+        reason: String,
+    },
     /// The disk failed.
     #[error("reading the layer: {0}")]
     Disk(#[from] std::io::Error),
@@ -68,6 +76,7 @@ impl LayerReader {
             status: swarm.watch(),
             _lease: swarm.layer().lease(),
             swarm,
+            start: range.start,
             position: range.start,
             end,
         };
@@ -114,6 +123,7 @@ struct Cursor {
     swarm: SwarmHandle,
     status: watch::Receiver<SwarmStatus>,
     number: u64,
+    start: u64,
     position: u64,
     end: u64,
     _lease: Lease,
@@ -122,6 +132,7 @@ struct Cursor {
 impl Cursor {
     async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
         while self.position < self.end {
+            self.check_what_was_read()?;
             let Some(piece) = self.swarm.geometry().piece_at(self.position) else {
                 return Ok(None);
             };
@@ -134,9 +145,23 @@ impl Cursor {
         Ok(None)
     }
 
+    /// Whether the swarm has turned out to be wrong before what comes next.
+    fn check_what_was_read(&self) -> Result<(), ReadError> {
+        let Some(piece) = self.swarm.first_wrong() else {
+            return Ok(());
+        };
+        let has_read =
+            self.position > self.swarm.geometry().piece_offset(piece) && self.position > self.start;
+        match self.swarm.status().state {
+            SwarmState::Void(reason) if has_read => Err(ReadError::Wrong { piece, reason }),
+            _ => Ok(()),
+        }
+    }
+
     async fn wait_for(&mut self, piece: PieceIndex) -> Result<(), ReadError> {
         let layer = Arc::clone(self.swarm.layer());
-        if layer.has(piece) {
+        let wrong = self.swarm.first_wrong();
+        if wrong.is_none_or(|wrong| piece < wrong) && layer.has(piece) {
             return Ok(());
         }
         self.swarm.reader_at(self.number, Some(piece));

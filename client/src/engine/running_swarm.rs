@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use flotilla_cluster::SignedTicket;
 use flotilla_cluster::trace::PieceTraces;
-use flotilla_torrents::{Digest, Geometry, InfoHash, PeerId, PieceMap};
+use flotilla_torrents::{Digest, Geometry, InfoHash, PeerId, PieceIndex, PieceMap};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, watch};
 
@@ -74,6 +74,8 @@ pub(crate) struct Shared {
     started: Instant,
     /// Milliseconds after `started`.
     last_progress: AtomicU64,
+    /// Of a void swarm: the first piece that was published wrong, when that is known.
+    pub(super) first_wrong: OnceLock<PieceIndex>,
     pub(super) supernode_alive: AtomicBool,
     pub(super) ingesting: AtomicBool,
     pub(super) next_reader: AtomicU64,
@@ -116,6 +118,7 @@ impl RunningSwarm {
             input,
             started: Instant::now(),
             last_progress: AtomicU64::new(0),
+            first_wrong: OnceLock::new(),
             supernode_alive: AtomicBool::new(true),
             ingesting: AtomicBool::new(false),
             next_reader: AtomicU64::new(0),
@@ -171,6 +174,18 @@ impl RunningSwarm {
         self.send(Input::Abort(reason)).await;
     }
 
+    /// The content is wrong from piece `first_wrong` on: who has read beyond its beginning has wrong
+    /// bytes, and who has not may have all before it.
+    pub async fn abort_from(&self, first_wrong: PieceIndex, reason: String) {
+        let _ = self.0.first_wrong.set(first_wrong);
+        self.abort(reason).await;
+    }
+
+    /// The first piece that was published wrong, of a void swarm of which that is known.
+    pub fn first_wrong(&self) -> Option<PieceIndex> {
+        self.0.first_wrong.get().copied()
+    }
+
     /// Peers to connect to.
     pub async fn add_peers(&self, peers: Vec<SocketAddr>) {
         self.send(Input::Peers(peers)).await;
@@ -190,6 +205,11 @@ impl RunningSwarm {
     /// Whether the swarm does not run here any more.
     pub fn is_closed(&self) -> bool {
         self.0.input.is_closed()
+    }
+
+    /// Returns once the swarm does not run here any more.
+    pub async fn closed(&self) {
+        self.0.input.closed().await;
     }
 
     pub(crate) fn progressed(&self) {

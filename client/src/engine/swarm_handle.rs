@@ -301,6 +301,11 @@ impl OriginSwarm {
         self.0.send(Input::Sealed(sha256)).await;
     }
 
+    /// The content is wrong from piece `first_wrong` on; nothing is kept.
+    pub async fn abort_from(&self, first_wrong: PieceIndex, reason: String) {
+        self.0.abort_from(first_wrong, reason).await;
+    }
+
     /// The content is not what its digest says, or cannot be had: nothing is kept.
     pub async fn abort(&self, reason: String) {
         self.0.abort(reason).await;

@@ -189,6 +189,10 @@ pub enum SwarmEvent {
     Void {
         /// Why.
         reason: String,
+        /// The first piece that is not as it was published, when the content is wrong from there on.
+        /// What comes before it is right.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        first_wrong: Option<u32>,
     },
     /// The supernode is alive.
     Heartbeat {},
@@ -295,8 +299,16 @@ mod tests {
             (
                 SwarmEvent::Void {
                     reason: "gone".to_owned(),
+                    first_wrong: None,
                 },
                 r#"{"void":{"reason":"gone"}}"#.to_owned(),
+            ),
+            (
+                SwarmEvent::Void {
+                    reason: "other bytes".to_owned(),
+                    first_wrong: Some(7),
+                },
+                r#"{"void":{"reason":"other bytes","first_wrong":7}}"#.to_owned(),
             ),
             (SwarmEvent::Heartbeat {}, r#"{"heartbeat":{}}"#.to_owned()),
         ];

@@ -141,7 +141,12 @@ fn event_stream(handle: SwarmHandle) -> impl Stream<Item = SwarmEvent> + Send {
         loop {
             let now = status.borrow_and_update().clone();
             if let SwarmState::Void(reason) = now.state {
-                return Some((SwarmEvent::Void { reason }, None));
+                let first_wrong = handle.first_wrong().map(|piece| piece.get());
+                let void = SwarmEvent::Void {
+                    reason,
+                    first_wrong,
+                };
+                return Some((void, None));
             }
             if now.known > sent {
                 let hashes = handle.hashes_from(sent);
@@ -161,9 +166,16 @@ fn event_stream(handle: SwarmHandle) -> impl Stream<Item = SwarmEvent> + Send {
             if handle.is_closed() {
                 return None;
             }
-            match tokio::time::timeout_at(beat, status.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return None,
+            let changed = async {
+                tokio::select! {
+                    changed = status.changed() => changed.is_ok(),
+                    () = handle.closed() => false,
+                }
+            };
+            match tokio::time::timeout_at(beat, changed).await {
+                Ok(true) => {}
+                Ok(false) if matches!(handle.status().state, SwarmState::Void(_)) => {}
+                Ok(false) => return None,
                 Err(_) => return Some((SwarmEvent::Heartbeat {}, Some((handle, status, sent)))),
             }
         }

@@ -6,6 +6,7 @@ mod at_source;
 pub(crate) mod ingest;
 pub(crate) mod offers;
 mod sealed_torrent;
+mod second_reading;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,0 +1,12 @@
+//! What a fault costs: of the source, of a disk, of a supernode.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation
+)]
+
+mod cluster;
+#[path = "../loopback/mod.rs"]
+mod loopback;
+mod wrong_answers;
