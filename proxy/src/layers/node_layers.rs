@@ -105,6 +105,7 @@ fn not_delivered(error: &OpenError) -> NotDelivered {
 fn read_failure(error: &ReadError) -> ReadFailure {
     let mark = match error {
         ReadError::Void(_) => Mark::SwarmVoid,
+        ReadError::Wrong { .. } => Mark::LayerWrong,
         ReadError::Disk(_) => Mark::CacheUnreadable,
         _ => Mark::SwarmStalled,
     };

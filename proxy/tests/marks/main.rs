@@ -37,9 +37,11 @@ async fn scenario(mark: Mark) {
         Mark::SupernodeAnswerWrong => layers::supernode_answers(mark, 200, "nonsense").await,
         Mark::NodeCannotStore => layers::node_cannot_store().await,
         Mark::OpenTimedOut => layers::open_timed_out().await,
-        Mark::SwarmStalled | Mark::SwarmVoid | Mark::CacheUnreadable => {
+        Mark::SwarmStalled | Mark::SwarmVoid | Mark::CacheUnreadable | Mark::LayerWrong => {
             layers::swarm_fails(mark, fakes::swarm::Then::Fails(mark)).await;
         }
+        Mark::SwarmSlow => layers::swarm_slow(mark, u32::MAX).await,
+        Mark::RegistrySlower => layers::swarm_slow(mark, 1).await,
         Mark::SwarmSilent => layers::swarm_fails(mark, fakes::swarm::Then::Hangs).await,
         Mark::SwarmShort => layers::swarm_fails(mark, fakes::swarm::Then::Ends).await,
         Mark::LazyRange => layers::lazy_range(mark, false).await,
@@ -105,6 +107,8 @@ fn takes_long(mark: Mark) -> bool {
         mark,
         Mark::OpenTimedOut
             | Mark::SwarmSilent
+            | Mark::SwarmSlow
+            | Mark::RegistrySlower
             | Mark::RegistryUnreachable
             | Mark::LayerLost
             | Mark::ServerTimedOut
