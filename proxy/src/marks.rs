@@ -85,6 +85,7 @@ marks! {
     SupernodeUnreachable "supernode_unreachable" Fallback WARN "supernodes not reached, request passes through";
     SupernodeRefusesNode "supernode_refuses_node" Fallback WARN "supernode refuses this node, request passes through";
     SupernodeAnswerWrong "supernode_answer_wrong" Fallback WARN "supernode answer not understood, request passes through";
+    SupernodesCannot "supernodes_cannot" Fallback WARN "supernodes cannot bring the layer now, request passes through";
     NodeCannotStore "node_cannot_store" Fallback WARN "layer not stored on this node, request passes through";
     OpenTimedOut "open_timed_out" Fallback INFO "swarm not opened in time, request passes through";
     // Another source takes over within a layer's response.

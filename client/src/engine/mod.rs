@@ -87,6 +87,7 @@ impl Engine {
         shutdown: CancellationToken,
     ) -> Result<Self, EngineError> {
         let store = Store::open(&config.data_dir, config.cache_quota)?;
+        let swarms = Arc::default();
         let host = Arc::new(Host {
             peer_id: PeerId::from_random(rand::random()),
             listen: listener.local_addr()?,
@@ -96,6 +97,7 @@ impl Engine {
             },
             bans: Bans::default(),
             store,
+            swarms: Arc::clone(&swarms),
             keys: RwLock::new(Vec::new()),
             supernodes: RwLock::default(),
         });
@@ -103,7 +105,7 @@ impl Engine {
             host: Arc::clone(&host),
             counters: Arc::default(),
             small_queue: SmallQueue::default(),
-            swarms: Arc::default(),
+            swarms,
             tasks: TaskTracker::new(),
             shutdown: shutdown.clone(),
         }));
@@ -259,9 +261,7 @@ impl Engine {
 
     /// Leaves the swarms of layers that were evicted, also for what could not be kept after all.
     fn leave_evicted(&self) {
-        for layer in self.0.host.store.take_evicted() {
-            self.leave(&layer.swarm());
-        }
+        self.0.host.leave_evicted();
     }
 
     /// Leaves a swarm; its layer stays on the disk.
@@ -366,6 +366,7 @@ impl EngineShared {
             map,
             input,
             Arc::clone(&self.counters),
+            Arc::downgrade(&self.host),
         );
         let stop = self.shutdown.child_token();
         let host = Arc::clone(&self.host);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use flotilla_cluster::SignedTicket;
@@ -13,6 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, watch};
 
 use crate::engine::counters::SwarmCounters;
+use crate::engine::host::Host;
 use crate::engine::input::Input;
 use crate::engine::piece_storage::PieceStorage;
 use crate::peers::open_torrent::OpenTorrent;
@@ -71,11 +72,15 @@ pub(crate) struct Shared {
     pub(crate) counters: SwarmCounters,
     pub(crate) ticket: RwLock<Option<SignedTicket>>,
     pub(crate) input: mpsc::Sender<Input>,
+    /// The swarm's host, which has the swarms.
+    pub(super) host: Weak<Host>,
     started: Instant,
     /// Milliseconds after `started`.
     last_progress: AtomicU64,
     /// Of a void swarm: the first piece that was published wrong, when that is known.
     pub(super) first_wrong: OnceLock<PieceIndex>,
+    /// Of a void swarm: only this host cannot bring it.
+    pub(super) is_elsewhere: AtomicBool,
     pub(super) supernode_alive: AtomicBool,
     pub(super) ingesting: AtomicBool,
     pub(super) next_reader: AtomicU64,
@@ -95,7 +100,8 @@ impl RunningSwarm {
         torrent: Option<Arc<OpenTorrent>>,
         map: PieceMap,
         input: mpsc::Sender<Input>,
-        host: Arc<SwarmCounters>,
+        counters: Arc<SwarmCounters>,
+        host: Weak<Host>,
     ) -> Self {
         let status = SwarmStatus {
             known: map.known(),
@@ -113,12 +119,14 @@ impl RunningSwarm {
             torrent,
             map: Mutex::new(map),
             status: watch::Sender::new(status),
-            counters: SwarmCounters::within(host),
+            counters: SwarmCounters::within(counters),
             ticket: RwLock::new(None),
             input,
+            host,
             started: Instant::now(),
             last_progress: AtomicU64::new(0),
             first_wrong: OnceLock::new(),
+            is_elsewhere: AtomicBool::new(false),
             supernode_alive: AtomicBool::new(true),
             ingesting: AtomicBool::new(false),
             next_reader: AtomicU64::new(0),
@@ -179,6 +187,17 @@ impl RunningSwarm {
     pub async fn abort_from(&self, first_wrong: PieceIndex, reason: String) {
         let _ = self.0.first_wrong.set(first_wrong);
         self.abort(reason).await;
+    }
+
+    /// This host cannot bring the content, another one may.
+    pub async fn abort_here(&self, reason: String) {
+        self.0.is_elsewhere.store(true, Ordering::Relaxed);
+        self.abort(reason).await;
+    }
+
+    /// Whether another host may bring what this one has given up.
+    pub fn is_elsewhere(&self) -> bool {
+        self.0.is_elsewhere.load(Ordering::Relaxed)
     }
 
     /// The first piece that was published wrong, of a void swarm of which that is known.

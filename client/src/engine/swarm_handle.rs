@@ -281,9 +281,15 @@ impl OriginSwarm {
         })?;
         let layer = Arc::clone(self.0.layer());
         let size = data.len() as u64;
+        let host = shared.host.upgrade();
         let hash = tokio::task::spawn_blocking(move || {
             let hash = PieceHash::of(&data);
-            layer.write_piece(piece, hash, &data).map(|()| hash)
+            let write = || layer.write_piece(piece, hash, &data);
+            let written = match host {
+                Some(host) => host.write_with_room(data.len(), write),
+                None => write(),
+            };
+            written.map(|()| hash)
         })
         .await??;
         shared
@@ -299,6 +305,11 @@ impl OriginSwarm {
     /// The whole matches its digest. `sha256` is the SHA-256 of all bytes.
     pub async fn seal(&self, sha256: Digest) {
         self.0.send(Input::Sealed(sha256)).await;
+    }
+
+    /// This host cannot bring the content, another one may; nothing is kept.
+    pub async fn abort_here(&self, reason: String) {
+        self.0.abort_here(reason).await;
     }
 
     /// The content is wrong from piece `first_wrong` on; nothing is kept.

@@ -71,6 +71,7 @@ impl NodeShared {
         let layer = Layer {
             content: Content::Swarm(handle.clone()),
             validator: descriptor.validator.clone(),
+            supernode: Some((supernode.clone(), origin.clone())),
             // Before the first piece can come.
             _waiting: handle.trace_pieces(trace::current()),
         };
@@ -166,7 +167,15 @@ impl Session {
                         Some(first) => self.swarm.abort_from(first, reason).await,
                         None => self.swarm.abort(reason).await,
                     }
+                    self.swarm.closed().await;
                     return Ok(());
+                }
+                SwarmEvent::Elsewhere { reason, seconds } => {
+                    let time = Duration::from_secs(seconds.into());
+                    let source = self.swarm.layer().origin();
+                    supernode.avoid_for_source(source, time, reason.clone());
+                    let supernode = supernode.url().clone();
+                    return Err(SupernodeError::Elsewhere { supernode, reason });
                 }
                 SwarmEvent::Heartbeat {} => {}
             }

@@ -49,22 +49,41 @@ impl Inventory {
             return Err(StoreError::Full { quota, wanted });
         }
         while self.bytes().saturating_add(needed) > quota {
-            let idle = self.layers.values().filter(|layer| !stays(layer));
-            let oldest = idle.min_by_key(|layer| layer.last_used()).cloned();
-            match (oldest, self.packs.oldest()) {
-                (Some(layer), Some((used, pack))) if used < layer.last_used() => {
-                    self.packs.evict(pack)?;
-                }
-                (Some(layer), _) => {
-                    tracing::info!(content = %layer.content(), "layer evicted");
-                    self.layers.remove(layer.content())?;
-                    self.evicted.push(layer);
-                }
-                (None, Some((_, pack))) => self.packs.evict(pack)?,
-                (None, None) => return Err(StoreError::Full { quota, wanted }),
+            if !self.evict_oldest()? {
+                return Err(StoreError::Full { quota, wanted });
             }
         }
         Ok(())
+    }
+
+    /// As [`make_room`](Self::make_room), for a disk that is full although the quota is not: evicts until
+    /// `wanted` bytes have left, or nothing more can. Returns the bytes that have left.
+    pub(super) fn evict_bytes(&mut self, wanted: u64) -> Result<u64, StoreError> {
+        let before = self.bytes();
+        while before.saturating_sub(self.bytes()) < wanted && self.evict_oldest()? {}
+        Ok(before.saturating_sub(self.bytes()))
+    }
+
+    /// Evicts what was not used for the longest time. False: nothing can leave.
+    fn evict_oldest(&mut self) -> Result<bool, StoreError> {
+        let idle = self
+            .layers
+            .values()
+            .filter(|layer| !layer.is_leased() && !layer.is_pinned());
+        let oldest = idle.min_by_key(|layer| layer.last_used()).cloned();
+        match (oldest, self.packs.oldest()) {
+            (Some(layer), Some((used, pack))) if used < layer.last_used() => {
+                self.packs.evict(pack)?;
+            }
+            (Some(layer), _) => {
+                tracing::info!(content = %layer.content(), "layer evicted");
+                self.layers.remove(layer.content())?;
+                self.evicted.push(layer);
+            }
+            (None, Some((_, pack))) => self.packs.evict(pack)?,
+            (None, None) => return Ok(false),
+        }
+        Ok(true)
     }
 }
 

@@ -266,6 +266,22 @@ impl Store {
         Ok(())
     }
 
+    /// The disk is full although the quota is not: evicts what was not used for the longest time, until
+    /// `bytes` have left. Returns whether anything has.
+    pub(crate) fn free_disk(&self, bytes: u64) -> bool {
+        let freed = self.change(|inventory| inventory.evict_bytes(bytes));
+        match freed {
+            Ok(freed) => {
+                tracing::warn!(freed, "disk is full, unused layers evicted");
+                freed > 0
+            }
+            Err(error) => {
+                tracing::error!(%error, "disk is full, and no layer could be evicted");
+                false
+            }
+        }
+    }
+
     /// Layers that left to make room since this was asked last, also for what could not be kept after
     /// all; their swarms are to be left as well.
     pub(crate) fn take_evicted(&self) -> Vec<Arc<StoredLayer>> {

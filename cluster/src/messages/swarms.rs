@@ -87,6 +87,13 @@ pub enum OpenResponse {
         /// Admits the caller.
         ticket: SignedTicket,
     },
+    /// This supernode cannot bring it now, another one may: it does not reach the source, or cannot write.
+    Elsewhere {
+        /// Why.
+        reason: String,
+        /// Seconds for which it need not be asked for content of this source.
+        seconds: u32,
+    },
     /// No swarm can bring this, for example because its length is unknown: go to the source.
     Unswarmable {
         /// Why.
@@ -193,6 +200,13 @@ pub enum SwarmEvent {
         /// What comes before it is right.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         first_wrong: Option<u32>,
+    },
+    /// This supernode cannot bring the rest, another one may.
+    Elsewhere {
+        /// Why.
+        reason: String,
+        /// Seconds for which it need not be asked for content of this source.
+        seconds: u32,
     },
     /// The supernode is alive.
     Heartbeat {},

@@ -35,6 +35,10 @@ async fn scenario(mark: Mark) {
         Mark::SupernodeUnreachable => layers::supernode_unreachable().await,
         Mark::SupernodeRefusesNode => layers::supernode_answers(mark, 401, "no").await,
         Mark::SupernodeAnswerWrong => layers::supernode_answers(mark, 200, "nonsense").await,
+        Mark::SupernodesCannot => {
+            let elsewhere = r#"{"outcome":"elsewhere","reason":"disk full","seconds":9}"#;
+            layers::supernode_answers(mark, 200, elsewhere).await;
+        }
         Mark::NodeCannotStore => layers::node_cannot_store().await,
         Mark::OpenTimedOut => layers::open_timed_out().await,
         Mark::SwarmStalled | Mark::SwarmVoid | Mark::CacheUnreadable | Mark::LayerWrong => {

@@ -192,6 +192,7 @@ impl Ingest {
                     IngestError::Digest { expected, .. } => {
                         self.read_again(&expected, reason).await;
                     }
+                    IngestError::Disk(_) => self.origin.abort_here(reason).await,
                     _ => self.origin.abort(reason).await,
                 }
             }

@@ -1,6 +1,7 @@
 //! A supernode and nodes on loopback, before a registry whose answers a test decides.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -115,7 +116,7 @@ impl Registry {
 pub(crate) struct Cluster {
     pub(crate) registry: Arc<Registry>,
     pub(crate) blob: Url,
-    supernode: Url,
+    supernodes: Vec<Url>,
     stop: CancellationToken,
     pub(crate) dirs: Vec<TempDir>,
 }
@@ -143,17 +144,38 @@ impl Cluster {
         Self {
             registry,
             blob: blob.parse().unwrap(),
-            supernode,
+            supernodes: vec![supernode],
             stop,
             dirs: vec![dir],
         }
+    }
+
+    /// A further supernode; its directory.
+    pub(crate) async fn supernode(&mut self) -> PathBuf {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_owned();
+        let config = SupernodeConfig {
+            join_token: Some("a secret of this cluster".to_owned()),
+            ..SupernodeConfig::new(dir.path(), 1 << 30)
+        };
+        let (supernode, _) = loopback::serve(&config, self.stop.clone()).await;
+        self.supernodes.push(supernode);
+        self.dirs.push(dir);
+        path
+    }
+
+    /// The directory of the supernode that is responsible for the blob.
+    pub(crate) fn responsible(&self, dirs: &[PathBuf]) -> usize {
+        let urls = self.supernodes.iter().map(Url::as_str);
+        assert_eq!(dirs.len(), self.supernodes.len());
+        flotilla_cluster::rendezvous::ranked(&self.registry.digest().to_string(), urls)[0]
     }
 
     pub(crate) async fn node(&mut self) -> Node {
         let dir = tempfile::tempdir().unwrap();
         let config = NodeConfig {
             data_dir: dir.path().to_owned(),
-            supernodes: vec![self.supernode.clone()],
+            supernodes: self.supernodes.clone(),
             origin_of: flotilla_registry::origin_of,
             join_token: Some("a secret of this cluster".to_owned()),
             node_name: "test".to_owned(),

@@ -9,4 +9,5 @@
 mod cluster;
 #[path = "../loopback/mod.rs"]
 mod loopback;
+mod other_supernodes;
 mod wrong_answers;
