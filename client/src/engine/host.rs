@@ -1,16 +1,15 @@
 //! What all swarms of a host share.
 
 use std::collections::HashSet;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use flotilla_cluster::rate_limit::RateLimiter;
 use flotilla_cluster::{TicketKey, TicketKeys};
 use flotilla_torrents::PeerId;
 use parking_lot::{Mutex, RwLock};
 
+use crate::engine::disk_room::DiskRoom;
 use crate::engine::running_swarm::RunningSwarm;
 use crate::engine::swarms::Swarms;
 use crate::peers::bans::Bans;
@@ -39,41 +38,15 @@ pub(crate) struct Host {
     pub(super) supernodes: RwLock<HashSet<PeerId>>,
 }
 
-/// Bytes that a full disk is to have free again: a few of them would be full again at once.
-const FREED_AT_ONCE: u64 = 64 * 1024 * 1024;
-/// What was evicted is free when those that have it open have closed it.
-const FREEING_INTERVAL: Duration = Duration::from_millis(100);
-const FREEING_ATTEMPTS: u32 = 20;
-
-impl Host {
-    /// Writes `length` bytes. When the disk is full, layers that are not used make room. Blocks.
-    pub(crate) fn write_with_room(
-        &self,
-        length: usize,
-        write: impl Fn() -> io::Result<()>,
-    ) -> io::Result<()> {
-        let mut written = write();
-        for attempt in 0..FREEING_ATTEMPTS {
-            match &written {
-                Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
-                _ => return written,
-            }
-            if attempt == 0 && !self.free_disk(FREED_AT_ONCE.max(length as u64)) {
-                return written;
-            }
-            std::thread::sleep(FREEING_INTERVAL);
-            written = write();
-        }
-        written
-    }
-
-    /// Evicts layers that are not used. Returns whether any was. Blocks.
+impl DiskRoom for Host {
     fn free_disk(&self, bytes: u64) -> bool {
         let freed = self.store.free_disk(bytes);
         self.leave_evicted();
         freed
     }
+}
 
+impl Host {
     /// Leaves the swarms of layers that were evicted, also for what could not be kept after all.
     pub(super) fn leave_evicted(&self) {
         for layer in self.store.take_evicted() {
@@ -121,7 +94,11 @@ mod tests {
     use tokio::net::TcpListener;
     use tokio_util::sync::CancellationToken;
 
+    use std::io;
+    use std::time::Duration;
+
     use super::*;
+    use crate::engine::disk_room::write_with_room;
     use crate::engine::{Engine, EngineConfig};
 
     async fn engine(dir: &std::path::Path) -> Engine {
@@ -169,13 +146,11 @@ mod tests {
             0..=2_097_152 => Ok(()),
             _ => Err(io::Error::from(io::ErrorKind::StorageFull)),
         };
-        engine.0.host.write_with_room(1, full).unwrap();
+        write_with_room(engine.0.host.as_ref(), 1, full).unwrap();
         assert!(engine.store().layer(&old).is_none() && engine.store().layer(&pinned).is_some());
         // With nothing left to evict, the disk has the last word.
-        let refused = engine
-            .0
-            .host
-            .write_with_room(1, || Err(io::ErrorKind::StorageFull.into()));
+        let never = || Err(io::ErrorKind::StorageFull.into());
+        let refused = write_with_room(engine.0.host.as_ref(), 1, never);
         assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::StorageFull);
     }
 }

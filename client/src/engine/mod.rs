@@ -3,6 +3,7 @@
 
 mod accept;
 mod counters;
+mod disk_room;
 mod host;
 pub(crate) mod input;
 pub mod layer_reader;
@@ -17,7 +18,7 @@ mod task;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use flotilla_cluster::rate_limit::RateLimiter;
@@ -30,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::counters::SwarmCounters;
+use self::disk_room::DiskRoom;
 use self::host::{Host, Limits};
 use self::piece_storage::PieceStorage;
 use self::running_swarm::RunningSwarm;
@@ -366,7 +368,7 @@ impl EngineShared {
             map,
             input,
             Arc::clone(&self.counters),
-            Arc::downgrade(&self.host),
+            Arc::downgrade(&self.host) as Weak<dyn DiskRoom>,
         );
         let stop = self.shutdown.child_token();
         let host = Arc::clone(&self.host);

@@ -13,7 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, watch};
 
 use crate::engine::counters::SwarmCounters;
-use crate::engine::host::Host;
+use crate::engine::disk_room::DiskRoom;
 use crate::engine::input::Input;
 use crate::engine::piece_storage::PieceStorage;
 use crate::peers::open_torrent::OpenTorrent;
@@ -73,7 +73,7 @@ pub(crate) struct Shared {
     pub(crate) ticket: RwLock<Option<SignedTicket>>,
     pub(crate) input: mpsc::Sender<Input>,
     /// The swarm's host, which has the swarms.
-    pub(super) host: Weak<Host>,
+    pub(super) room: Weak<dyn DiskRoom>,
     started: Instant,
     /// Milliseconds after `started`.
     last_progress: AtomicU64,
@@ -101,7 +101,7 @@ impl RunningSwarm {
         map: PieceMap,
         input: mpsc::Sender<Input>,
         counters: Arc<SwarmCounters>,
-        host: Weak<Host>,
+        room: Weak<dyn DiskRoom>,
     ) -> Self {
         let status = SwarmStatus {
             known: map.known(),
@@ -122,7 +122,7 @@ impl RunningSwarm {
             counters: SwarmCounters::within(counters),
             ticket: RwLock::new(None),
             input,
-            host,
+            room,
             started: Instant::now(),
             last_progress: AtomicU64::new(0),
             first_wrong: OnceLock::new(),

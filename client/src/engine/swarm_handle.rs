@@ -10,6 +10,7 @@ use flotilla_cluster::SignedTicket;
 use flotilla_cluster::trace::Waiting;
 use flotilla_torrents::{ContentId, Digest, PeerId, PieceHash, PieceIndex, PieceMap};
 
+use crate::engine::disk_room::write_with_room;
 use crate::engine::input::Input;
 use crate::engine::piece_storage::PieceStorage;
 use crate::engine::running_swarm::RunningSwarm;
@@ -281,12 +282,12 @@ impl OriginSwarm {
         })?;
         let layer = Arc::clone(self.0.layer());
         let size = data.len() as u64;
-        let host = shared.host.upgrade();
+        let room = shared.room.upgrade();
         let hash = tokio::task::spawn_blocking(move || {
             let hash = PieceHash::of(&data);
             let write = || layer.write_piece(piece, hash, &data);
-            let written = match host {
-                Some(host) => host.write_with_room(data.len(), write),
+            let written = match room {
+                Some(room) => write_with_room(room.as_ref(), data.len(), write),
                 None => write(),
             };
             written.map(|()| hash)

@@ -2,14 +2,14 @@
 //!
 //! Each single wait may be short and the whole still take minutes: a supernode behind a slow link keeps
 //! every promise about silence. Below a least rate the registry is tried for a moment. What it gives
-//! belongs to the response, so trying costs little; it goes on only while it is clearly faster, since a
+//! belongs to the response, so trying costs little; it continues only while it is clearly faster, since a
 //! slow registry would be slower still if every node asked it.
 
 use std::time::Duration;
 
 /// Bytes a second below which the registry is tried. A node that pulls three layers over a link of
 /// 50 Mbit/s, shared with what it sends, gets more for each.
-const LEAST_RATE: u64 = 512 * 1024;
+const MIN_RATE: u64 = 512 * 1024;
 /// Time spent waiting after which the rate is looked at.
 const WINDOW: Duration = Duration::from_secs(3);
 /// The registry was not faster: the next time the swarm has longer, twice as long each time.
@@ -19,7 +19,7 @@ const TRIAL: Duration = Duration::from_secs(2);
 /// The registry stays the source if it gives this many times more.
 const CLEARLY_FASTER: u64 = 2;
 /// What is left would come at this rate within about a second.
-const NOT_WORTH_IT: u64 = LEAST_RATE;
+const NOT_WORTH_IT: u64 = MIN_RATE;
 
 /// Bytes, and the time spent waiting for them: what the client takes does not count.
 #[derive(Clone, Copy, Debug, Default)]
@@ -71,7 +71,7 @@ impl SwarmPace {
             return None;
         }
         let rate = std::mem::take(&mut self.swarm).rate();
-        (rate < LEAST_RATE && left > NOT_WORTH_IT).then_some(rate)
+        (rate < MIN_RATE && left > NOT_WORTH_IT).then_some(rate)
     }
 
     /// The registry is tried from now on.

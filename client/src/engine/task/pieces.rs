@@ -6,6 +6,7 @@ use std::time::Instant;
 use flotilla_torrents::{Digest, PieceHash, PieceIndex};
 
 use super::{PieceBuffer, SwarmTask};
+use crate::engine::disk_room::write_with_room;
 use crate::engine::input::{Input, PieceCheck, Unverified};
 use crate::engine::piece_storage::PieceStorage;
 use crate::store::whole_digest;
@@ -145,7 +146,8 @@ impl SwarmTask {
                 if expected != Some(hash) {
                     return PieceCheck::Corrupt;
                 }
-                match host.write_with_room(data.len(), || storage.write_piece(piece, hash, &data)) {
+                let write = || storage.write_piece(piece, hash, &data);
+                match write_with_room(host.as_ref(), data.len(), write) {
                     Ok(()) => PieceCheck::Stored,
                     Err(error) => PieceCheck::Disk(error),
                 }
