@@ -12,6 +12,7 @@ use futures_util::Stream;
 use futures_util::stream::{self, BoxStream};
 use tokio::sync::watch;
 
+use crate::blocking::blocking_read;
 use crate::engine::running_swarm::{SwarmState, SwarmStatus};
 use crate::engine::swarm_handle::SwarmHandle;
 use crate::store::{DamagedPiece, Lease};
@@ -190,8 +191,7 @@ impl Cursor {
         let part = end.min(self.position + PART) - self.position;
         let (layer, offset) = (Arc::clone(self.swarm.layer()), self.position);
         let length = usize::try_from(part).unwrap_or(usize::MAX);
-        let read = tokio::task::spawn_blocking(move || layer.read(offset, length));
-        let error = match read.await.map_err(std::io::Error::other)? {
+        let error = match blocking_read(move || layer.read(offset, length)).await {
             Ok(bytes) => return Ok(Some(bytes)),
             Err(error) => error,
         };

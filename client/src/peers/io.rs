@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 
+use crate::blocking::blocking_read;
 use crate::engine::input::Input;
 use crate::engine::piece_storage::PieceStorage;
 use crate::store::DamagedPiece;
@@ -148,7 +149,7 @@ async fn write_block(
     limit.acquire(length).await;
     let offset = storage.geometry().piece_offset(block.piece) + u64::from(block.offset);
     let storage = storage.clone();
-    let read = tokio::task::spawn_blocking(move || storage.read(offset, length)).await?;
+    let read = blocking_read(move || storage.read(offset, length)).await;
     if let Some(damaged) = read.as_ref().err().and_then(DamagedPiece::of) {
         let lost = Input::PieceLost(damaged.piece, damaged.is_repairable);
         let _ = swarm.send(lost).await;

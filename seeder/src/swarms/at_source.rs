@@ -165,6 +165,8 @@ impl SwarmOpener {
             not_stored
         })?;
         self.failing_sources.note_answer(OWN_DISK);
+        // Those that had to make room.
+        self.forget_ended();
         Ok(OpenSwarm {
             handle,
             validator: String::new(),

@@ -382,6 +382,18 @@ impl SwarmOpener {
         })
     }
 
+    /// Lets go of swarms that have ended, whose layers' files would stay open. Those that are being opened
+    /// are locked.
+    fn forget_ended(&self) {
+        self.known.lock().retain(|_, slot| {
+            // A caller that waits for the slot opens it anew.
+            Arc::strong_count(slot) > 1
+                || slot.try_lock().map_or(true, |known| {
+                    known.as_ref().is_none_or(|known| is_usable(&known.handle))
+                })
+        });
+    }
+
     fn lock_known(
         &self,
     ) -> parking_lot::MutexGuard<'_, HashMap<String, Arc<tokio::sync::Mutex<Option<OpenSwarm>>>>>

@@ -7,6 +7,7 @@
 )]
 
 mod cluster;
+mod evicted;
 #[path = "../loopback/mod.rs"]
 mod loopback;
 mod other_supernodes;
