@@ -17,7 +17,7 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\
 #[tokio::test]
 async fn ns_is_stripped_and_its_host_asked() {
     let origin = Origin::saying(OK).await;
-    let hosts = vec![format!("http://{}", origin.addr)];
+    let hosts = vec![format!("http://{}", origin.addr).parse().unwrap()];
     let proxy = proxy(
         ProxyConfig {
             mirror_hosts: hosts,

@@ -40,7 +40,6 @@ use self::packs::Packs;
 use self::recorder::Recorder;
 pub(crate) use self::small_blobs::SmallEntry;
 pub use self::stored_layer::{DamagedPiece, Lease, StoredLayer};
-use crate::store::private_dir as own_directory;
 
 /// The spool may take one in this many parts of the quota: what may become a layer must not push out
 /// most of those that are.
@@ -460,7 +459,7 @@ fn is_blank(dir: &Path) -> bool {
 fn lock(data_dir: &Path) -> Result<File, StoreError> {
     let path = data_dir.join("lock");
     let lock = File::create(&path).map_err(|e| StoreError::io(&path, e))?;
-    if own_directory::try_lock(&lock).map_err(|e| StoreError::io(&path, e))? {
+    if private_dir::try_lock(&lock).map_err(|e| StoreError::io(&path, e))? {
         return Ok(lock);
     }
     Err(StoreError::InUse {

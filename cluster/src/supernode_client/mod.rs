@@ -169,7 +169,7 @@ impl Supernode {
             .member(self.0.http.post(url))
             .timeout(OPEN_TIMEOUT)
             .json(request);
-        if let Some(parent) = trace::shown(&span) {
+        if let Some(parent) = trace::traceparent_of(&span) {
             post = post.header(TraceParent::HEADER, parent.to_string());
         }
         let opening = async {

@@ -22,7 +22,7 @@ use tracing::field::Empty;
 use crate::api::admitted::{Admitted, AdmittedTo};
 use crate::api::state::Api;
 use crate::public::torrents as public_torrents;
-use crate::reply::refusal;
+use crate::reply::{JsonBody, refusal};
 use crate::swarms::offers::TakeError;
 use crate::swarms::{WITHOUT_DISK, sealed_torrent};
 
@@ -61,7 +61,7 @@ async fn hello(State(api): State<Arc<Api>>) -> Json<Hello> {
 async fn open(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
-    Json(request): Json<OpenRequest>,
+    JsonBody(request): JsonBody<OpenRequest>,
 ) -> Response {
     let span = traced_open(&request, &headers);
     let opening = tokio::spawn(trace::within(span, async move {
