@@ -10,6 +10,7 @@ use flotilla_cluster::SignedTicket;
 use flotilla_cluster::trace::Waiting;
 use flotilla_torrents::{ContentId, Digest, PeerId, PieceHash, PieceIndex, PieceMap};
 
+use crate::engine::disk_room::write_with_room;
 use crate::engine::input::Input;
 use crate::engine::piece_storage::PieceStorage;
 use crate::engine::running_swarm::RunningSwarm;
@@ -219,6 +220,11 @@ impl SwarmHandle {
         (idle > STALL_TIMEOUT).then_some("no peer brings pieces")
     }
 
+    /// A piece was found damaged on the disk: it has to come again.
+    pub(crate) async fn lost(&self, piece: PieceIndex, is_repairable: bool) {
+        self.send(Input::PieceLost(piece, is_repairable)).await;
+    }
+
     /// Bytes held from the beginning on without a gap.
     pub fn held_prefix(&self) -> u64 {
         let geometry = self.geometry();
@@ -283,9 +289,15 @@ impl OriginSwarm {
         })?;
         let layer = Arc::clone(self.0.layer());
         let size = data.len() as u64;
+        let room = shared.room.upgrade();
         let hash = tokio::task::spawn_blocking(move || {
             let hash = PieceHash::of(&data);
-            layer.write_piece(piece, hash, &data).map(|()| hash)
+            let write = || layer.write_piece(piece, hash, &data);
+            let written = match room {
+                Some(room) => write_with_room(room.as_ref(), data.len(), write),
+                None => write(),
+            };
+            written.map(|()| hash)
         })
         .await??;
         shared
@@ -301,6 +313,16 @@ impl OriginSwarm {
     /// The whole matches its digest. `sha256` is the SHA-256 of all bytes.
     pub async fn seal(&self, sha256: Digest) {
         self.0.send(Input::Sealed(sha256)).await;
+    }
+
+    /// This host cannot bring the content, another one may; nothing is kept.
+    pub async fn abort_here(&self, reason: String) {
+        self.0.abort_here(reason).await;
+    }
+
+    /// The content is wrong from piece `first_wrong` on; nothing is kept.
+    pub async fn abort_from(&self, first_wrong: PieceIndex, reason: String) {
+        self.0.abort_from(first_wrong, reason).await;
     }
 
     /// The content is not what its digest says, or cannot be had: nothing is kept.

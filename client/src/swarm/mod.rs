@@ -278,7 +278,13 @@ impl Swarm {
                     self.outstanding_bytes = self
                         .outstanding_bytes
                         .saturating_sub(u64::from(block.length));
+                    // It has lost the piece; only a peer that chokes rejects what it has.
+                    if !peer.choking_us && peer.has.has(block.piece) {
+                        peer.has.clear(block.piece);
+                        self.picker.remove_copy(block.piece);
+                    }
                     self.picker.unrequest(key, block);
+                    self.request_from_all(now);
                 }
             }
             // Interest changes nothing, since no peer is choked; the others are hints.
@@ -343,6 +349,14 @@ impl Swarm {
                 .push_back(Event::Disconnect(*culprit, DisconnectReason::CorruptPiece));
         }
         self.request_from_all(now);
+    }
+
+    /// A piece that was held is gone: it is asked for again. A source's piece too, of the peers that
+    /// have it.
+    pub fn handle_piece_lost(&mut self, now: Instant, piece: PieceIndex) {
+        if self.picker.lose(piece) {
+            self.request_from_all(now);
+        }
     }
 
     /// The connection of `key` has written `block`.

@@ -341,6 +341,22 @@ impl PiecePicker {
         })
     }
 
+    /// The piece is held no more, and needed; false when it was not held.
+    pub(super) fn lose(&mut self, piece: PieceIndex) -> bool {
+        if !self.held.has(piece) {
+            return false;
+        }
+        self.held.clear(piece);
+        if let Some(state) = self.states.get_mut(at(piece)) {
+            *state = PieceState::Wanted;
+        }
+        self.missing = self.missing.saturating_add(1);
+        // Its hash was published, or it would not have been held.
+        self.set_known(piece.get().saturating_add(1));
+        self.open(piece);
+        true
+    }
+
     /// The piece has to be fetched again. Returns the peers that contributed to it.
     pub(super) fn reset(&mut self, piece: PieceIndex) -> Vec<PeerKey> {
         let contributors = match self.states.get_mut(at(piece)) {

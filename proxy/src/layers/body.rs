@@ -10,10 +10,12 @@ use flotilla_cluster::trace;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{Stream, StreamExt as _};
 use hyper::body::Frame;
+use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use crate::layers::fallback::{FallbackError, RegistryBlob, RegistryBytes};
 use crate::layers::source::{ReadFailure, SwarmLayer};
+use crate::layers::swarm_pace::{SwarmPace, Verdict};
 use crate::marks::{Mark, set_mark};
 use crate::spans;
 use crate::spans::RegistryPart;
@@ -28,6 +30,8 @@ const MAX_FAILURES: u32 = 12;
 const MIN_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(3);
 
+/// Why bytes come from the registry although the swarm delivers.
+const SLOW: &str = "the swarm is slow";
 /// Why bytes come from the registry although the swarm is well.
 const AHEAD: &str = "a lazy reader wants bytes that the swarm gets last";
 
@@ -39,6 +43,7 @@ pub(crate) struct LayerBody {
     registry: RegistryBlob,
     source: Source,
     failures: u32,
+    pace: SwarmPace,
     stats: Arc<ProxyStats>,
     /// The request's: the body outlives the call that answered it.
     span: tracing::Span,
@@ -77,7 +82,7 @@ impl SourceFailure {
 
 /// Neither source delivers. The connection is closed, so that the part is not taken for the whole.
 #[derive(Debug, thiserror::Error)]
-#[error("neither the swarm nor the registry delivers the layer")]
+#[error("the layer is not delivered, by neither the swarm nor the registry")]
 pub(crate) struct LayerLost;
 
 impl LayerBody {
@@ -106,6 +111,7 @@ impl LayerBody {
             registry,
             source,
             failures: 0,
+            pace: SwarmPace::default(),
             stats,
             span,
             trace,
@@ -127,11 +133,13 @@ impl LayerBody {
             return Ok(None);
         }
         loop {
+            let began = Instant::now();
             match self.take().await {
                 Ok(bytes) if bytes.is_empty() => {}
                 Ok(bytes) => {
                     self.position += bytes.len() as u64;
                     self.failures = 0;
+                    self.keep_pace(bytes.len(), began.elapsed()).await;
                     return Ok(Some(bytes));
                 }
                 Err(failure) => self.change_source(failure).await?,
@@ -161,11 +169,60 @@ impl LayerBody {
         }
     }
 
+    /// Tries the registry while the swarm is slow, and goes back if that is no better. Bytes were
+    /// waited for this long.
+    async fn keep_pace(&mut self, bytes: usize, waited: Duration) {
+        let (position, end) = (self.position, self.end);
+        if let Source::Registry(..) = self.source {
+            match self.pace.note_registry(bytes, waited) {
+                Some(Verdict::Stay) => self.layer.note_slow(),
+                Some(Verdict::Return {
+                    registry_rate,
+                    swarm_rate,
+                }) => {
+                    set_mark!(
+                        self.stats,
+                        Mark::RegistrySlower,
+                        position,
+                        end,
+                        registry_rate,
+                        swarm_rate
+                    );
+                    self.source = Source::Swarm(self.layer.read(position..end));
+                }
+                None => {}
+            }
+            return;
+        }
+        let Some(rate) = self.pace.note_swarm(bytes, waited, end - position) else {
+            return;
+        };
+        match self.registry.open(position, end).await {
+            Ok(registry) => {
+                set_mark!(self.stats, Mark::SwarmSlow, position, end, rate);
+                self.stats.count_fallback();
+                self.layer.note_registry_reason(SLOW);
+                spans::registry_reason(&self.trace, SLOW);
+                self.pace.try_registry(rate);
+                self.source = Source::Registry(registry, RegistryPart::begin(SLOW, position));
+            }
+            Err(error) => {
+                tracing::debug!(position, end, %error, "registry not tried although the swarm is slow");
+                self.pace.give_up_trial();
+            }
+        }
+    }
+
     /// After the swarm the registry. After the registry the swarm once more, which may have
     /// recovered, or fails at once.
     async fn change_source(&mut self, failure: SourceFailure) -> Result<(), LayerLost> {
         self.failures += 1;
         let (position, end) = (self.position, self.end);
+        if failure.mark() == Mark::LayerWrong {
+            // What was sent is lost: the rest would be fetched for nothing.
+            set_mark!(self.stats, Mark::LayerWrong, position, end, reason = %failure);
+            return Err(LayerLost);
+        }
         if self.failures > MAX_FAILURES {
             set_mark!(self.stats, Mark::LayerLost, position, end, reason = %failure);
             return Err(LayerLost);
@@ -186,6 +243,11 @@ impl LayerBody {
             }
         } else {
             set_mark!(self.stats, failure.mark(), position, end, reason = %failure);
+            if self.pace.is_trying() {
+                self.pace.give_up_trial();
+                self.source = Source::Swarm(self.layer.read(position..end));
+                return Ok(());
+            }
         }
         tokio::time::sleep(self.pause()).await;
         self.source = Source::Swarm(self.layer.read(position..end));
