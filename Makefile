@@ -36,7 +36,7 @@ demo: build ## five nodes pull an image: from the registry, then through the swa
 demo-stop: ## end what `make demo KEEP=1` left running
 	$(ROOT) $(RELEASE)/flotilla-demo --stop
 
-bench: build ## the figures of README: 20 nodes, one node, pushes, 1,000 small images, open pages (half an hour)
+bench: build ## the figures of docs/benchmarks.md: 20 nodes, one node, pushes, 1,000 small images, open pages (half an hour)
 	$(ROOT) $(RELEASE)/flotilla-bench get
 	$(ROOT) $(RELEASE)/flotilla-bench single
 	$(ROOT) $(RELEASE)/flotilla-bench push

@@ -13,6 +13,7 @@ pub mod control;
 pub mod engine;
 mod node;
 pub mod peers;
+pub mod secret_file;
 pub mod store;
 pub mod swarm;
 pub mod torrent_files;

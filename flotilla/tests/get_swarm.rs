@@ -259,7 +259,7 @@ fn content_that_has_changed_since_is_fetched_anew_and_said_so() {
     running.wait_for_bytes(4 * MB as u64);
     running.kill();
     changed.store(true, Ordering::SeqCst);
-    // The supernode believes for some seconds what it was told.
+    // The supernode does not ask the source again for some seconds.
     until(
         || "the supernode to notice the new content".to_owned(),
         || {

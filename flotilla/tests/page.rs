@@ -60,12 +60,12 @@ fn the_page_shows_a_swarm_while_it_arrives_and_the_numbers_of_the_api() {
             let asked = place.run(&["preheat", &url, "--nodes", nodes, "--supernode", supernode]);
             assert_eq!(asked.code, 0, "{asked:?}");
         }
-        told => println!("{told}"),
+        line => println!("{line}"),
     });
     let status = place.run(&["status", "--supernode", supernode]);
     let (code, out) = (status.code, status.out);
-    let told = "last hour: 19.07 MiB from registries, ";
-    assert!(code == 0 && out.contains(told), "{out}");
+    let traffic = "last hour: 19.07 MiB from registries, ";
+    assert!(code == 0 && out.contains(traffic), "{out}");
     assert!(
         out.contains("image.bin") && out.contains("3 complete, 0 downloading"),
         "{out}"
@@ -167,5 +167,5 @@ fn ten_thousand_nodes_are_searched_sorted_and_paged_whatever_they_are_called() {
     let running = place.daemon("supernode", Path::new("s"), &[]);
     announce(&place, address_of(running.url()));
     let script = Script::start("many_nodes.mjs", running.url(), &place.path("profile"));
-    script.finish(|told| println!("{told}"));
+    script.finish(|line| println!("{line}"));
 }

@@ -135,7 +135,7 @@ async fn dragonfly_s_header_names_one_of_several_registries() {
 #[tokio::test]
 async fn ns_is_stripped_and_its_host_asked() {
     let origin = Origin::saying(OK).await;
-    let hosts = vec![format!("http://{}", origin.addr)];
+    let hosts = vec![format!("http://{}", origin.addr).parse().unwrap()];
     let proxy = proxy(
         ProxyConfig {
             mirror_hosts: hosts,

@@ -32,7 +32,7 @@ async fn mirror(default: Option<&Origin>, listed: &[&Origin]) -> RunningProxy {
         registry: default.map(|origin| format!("http://{}", origin.addr).parse().unwrap()),
         mirror_hosts: listed
             .iter()
-            .map(|origin| format!("http://{}", origin.addr))
+            .map(|origin| format!("http://{}", origin.addr).parse().unwrap())
             .collect(),
         ..ProxyConfig::default()
     };

@@ -33,7 +33,10 @@ fn name() -> impl Strategy<Value = String> {
 }
 
 fn prefix() -> impl Strategy<Value = String> {
-    prop_oneof![Just(String::new()), PREFIX.prop_map(|prefix| prefix)]
+    // `/v2/v2/a` is no API below `/v2`, but the repository `v2/a`.
+    let is_prefix = |prefix: &String| prefix.split('/').all(|component| component != "v2");
+    let prefix = PREFIX.prop_filter("a component is the API's own", is_prefix);
+    prop_oneof![Just(String::new()), prefix]
 }
 
 const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";

@@ -14,7 +14,7 @@ mod supernode;
 mod swarms;
 
 pub use self::api::metrics_server::serve_metrics;
-pub use self::preheat::PreheatError;
 pub use self::preheat::triggers::{PreheatTriggers, TriggerLogins, TriggerLoginsError};
+pub use self::preheat::{NodeSelector, Platform, PlatformError, PreheatError};
 pub use self::public::repositories::{OpenRepository, OpenRepositoryError};
 pub use self::supernode::{Supernode, SupernodeConfig};

@@ -1,14 +1,12 @@
 //! The supernode: an engine whose swarms are fed from sources, a tracker, the cluster API.
 
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use flotilla_client::{Engine, EngineConfig, control};
+use flotilla_client::{Engine, EngineConfig, control, secret_file};
 use flotilla_cluster::TicketSigner;
 use flotilla_registry::egress::Egress;
 use flotilla_registry::login::{LoginConfig, RegistryLogins};
@@ -223,7 +221,7 @@ impl Supernode {
     /// when the API listens on loopback, and a caller that sends the join token.
     ///
     /// # Errors
-    /// A platform or the nodes are not understood.
+    /// There are too many platforms.
     pub fn with_preheat_triggers(mut self, triggers: PreheatTriggers) -> anyhow::Result<Self> {
         triggers.check()?;
         self.triggers.get_or_insert(triggers);
@@ -276,21 +274,10 @@ impl Supernode {
 /// The key kept at `path`, made on the first start.
 fn ticket_signer(path: &Path) -> anyhow::Result<TicketSigner> {
     let subject = || format!("ticket key {}", path.display());
-    match fs::read(path) {
-        Ok(bytes) => TicketSigner::from_pkcs8(&bytes).with_context(subject),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let (signer, pkcs8) = TicketSigner::generate().with_context(subject)?;
-            let mut options = fs::OpenOptions::new();
-            let mut file = options
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(path)
-                .with_context(subject)?;
-            file.write_all(&pkcs8).with_context(subject)?;
-            file.sync_all().with_context(subject)?;
-            Ok(signer)
-        }
-        Err(error) => Err(error).with_context(subject),
+    if !path.try_exists().with_context(subject)? {
+        let (_, pkcs8) = TicketSigner::generate().with_context(subject)?;
+        secret_file::create(path, &pkcs8).with_context(subject)?;
     }
+    let pkcs8 = fs::read(path).with_context(subject)?;
+    TicketSigner::from_pkcs8(&pkcs8).with_context(subject)
 }

@@ -80,11 +80,11 @@ impl Registry {
 
     fn answer(&self, path: &str, headers: &HeaderMap) -> Response {
         if path.starts_with(PUBLIC_FILES) {
-            let told = (
+            let content_range = (
                 header::CONTENT_RANGE,
                 format!("bytes 0-0/{}", self.body.len()),
             );
-            return (StatusCode::PARTIAL_CONTENT, [told], "x").into_response();
+            return (StatusCode::PARTIAL_CONTENT, [content_range], "x").into_response();
         }
         let shown = headers.get(header::AUTHORIZATION);
         if shown.is_none_or(|shown| shown != CREDENTIALS && shown != OTHERS_CREDENTIALS) {

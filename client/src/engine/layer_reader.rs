@@ -7,13 +7,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use flotilla_torrents::PieceIndex;
 use futures_util::Stream;
 use futures_util::stream::{self, BoxStream};
 use tokio::sync::watch;
 
+use crate::blocking::blocking_read;
 use crate::engine::running_swarm::{SwarmState, SwarmStatus};
 use crate::engine::swarm_handle::SwarmHandle;
-use crate::store::Lease;
+use crate::store::{DamagedPiece, Lease};
 
 /// Bytes handed out at a time.
 const PART: u64 = 256 * 1024;
@@ -33,6 +35,14 @@ pub enum ReadError {
     /// The content cannot be delivered by the swarm.
     #[error("the swarm is void: {0}")]
     Void(String),
+    /// Bytes that were read are wrong, as the source gave them: what would follow is of no use.
+    #[error("the source gave wrong bytes in piece {piece}, which was read already: {reason}")]
+    Wrong {
+        /// The first piece that is wrong.
+        piece: PieceIndex,
+        /// What the whole turned out to be.
+        reason: String,
+    },
     /// The disk failed.
     #[error("reading the layer: {0}")]
     Disk(#[from] std::io::Error),
@@ -67,6 +77,7 @@ impl LayerReader {
             status: swarm.watch(),
             _lease: swarm.layer().lease(),
             swarm,
+            start: range.start,
             position: range.start,
             end,
         };
@@ -113,6 +124,7 @@ struct Cursor {
     swarm: SwarmHandle,
     status: watch::Receiver<SwarmStatus>,
     number: u64,
+    start: u64,
     position: u64,
     end: u64,
     _lease: Lease,
@@ -120,46 +132,84 @@ struct Cursor {
 
 impl Cursor {
     async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
-        if self.position >= self.end {
-            return Ok(None);
-        }
-        let geometry = self.swarm.geometry();
-        let Some(piece) = geometry.piece_at(self.position) else {
-            return Ok(None);
-        };
-        let layer = Arc::clone(self.swarm.layer());
-        if !layer.has(piece) {
-            self.swarm.reader_at(self.number, Some(piece));
-            let starving = tokio::time::Instant::now() + STARVATION_TIMEOUT;
-            loop {
-                let status = self.status.borrow_and_update().clone();
-                if let SwarmState::Void(reason) = status.state {
-                    return Err(ReadError::Void(reason));
-                }
-                if layer.has(piece) {
-                    break;
-                }
-                if let Some(reason) = self.swarm.stalled() {
-                    return Err(ReadError::Stalled(reason));
-                }
-                if tokio::time::Instant::now() > starving {
-                    return Err(ReadError::Stalled("the next piece does not come"));
-                }
-                let _ = tokio::time::timeout(POLL_INTERVAL, self.status.changed()).await;
+        while self.position < self.end {
+            self.check_what_was_read()?;
+            let Some(piece) = self.swarm.geometry().piece_at(self.position) else {
+                return Ok(None);
+            };
+            self.wait_for(piece).await?;
+            if let Some(bytes) = self.read(piece).await? {
+                self.position += bytes.len() as u64;
+                return Ok(Some(bytes));
             }
         }
-        let part = geometry
-            .piece_range(piece)
-            .end
-            .min(self.end)
-            .min(self.position + PART)
-            - self.position;
-        let offset = self.position;
+        Ok(None)
+    }
+
+    /// Whether the swarm has turned out to be wrong before what comes next.
+    fn check_what_was_read(&self) -> Result<(), ReadError> {
+        let Some(piece) = self.swarm.first_wrong() else {
+            return Ok(());
+        };
+        let has_read =
+            self.position > self.swarm.geometry().piece_offset(piece) && self.position > self.start;
+        match self.swarm.status().state {
+            SwarmState::Void(reason) if has_read => Err(ReadError::Wrong { piece, reason }),
+            _ => Ok(()),
+        }
+    }
+
+    async fn wait_for(&mut self, piece: PieceIndex) -> Result<(), ReadError> {
+        let layer = Arc::clone(self.swarm.layer());
+        let wrong = self.swarm.first_wrong();
+        if wrong.is_none_or(|wrong| piece < wrong) && layer.has(piece) {
+            return Ok(());
+        }
+        self.swarm.reader_at(self.number, Some(piece));
+        let starving = tokio::time::Instant::now() + STARVATION_TIMEOUT;
+        loop {
+            let status = self.status.borrow_and_update().clone();
+            if let SwarmState::Void(reason) = status.state {
+                return Err(ReadError::Void(reason));
+            }
+            if layer.has(piece) {
+                return Ok(());
+            }
+            if let Some(reason) = self.swarm.stalled() {
+                return Err(ReadError::Stalled(reason));
+            }
+            if tokio::time::Instant::now() > starving {
+                return Err(ReadError::Stalled("the next piece does not come"));
+            }
+            let _ = tokio::time::timeout(POLL_INTERVAL, self.status.changed()).await;
+        }
+    }
+
+    /// The next bytes of `piece`; none when the disk has lost it, and peers are asked for it.
+    async fn read(&self, piece: PieceIndex) -> Result<Option<Bytes>, ReadError> {
+        let end = self.swarm.geometry().piece_range(piece).end.min(self.end);
+        let part = end.min(self.position + PART) - self.position;
+        let (layer, offset) = (Arc::clone(self.swarm.layer()), self.position);
         let length = usize::try_from(part).unwrap_or(usize::MAX);
-        let read = tokio::task::spawn_blocking(move || layer.read(offset, length));
-        let bytes = read.await.map_err(std::io::Error::other)??;
-        self.position += part;
-        Ok(Some(bytes))
+        let error = match blocking_read(move || layer.read(offset, length)).await {
+            Ok(bytes) => return Ok(Some(bytes)),
+            Err(error) => error,
+        };
+        let Some(DamagedPiece {
+            piece: lost,
+            is_repairable,
+            ..
+        }) = DamagedPiece::of(&error)
+        else {
+            // Another reader may have found the damage in between.
+            return if self.swarm.layer().has(piece) {
+                Err(error.into())
+            } else {
+                Ok(None)
+            };
+        };
+        self.swarm.lost(*lost, *is_repairable).await;
+        Ok(None)
     }
 }
 

@@ -1,5 +1,6 @@
 //! A node of the cluster: an engine, the supernodes it asks, and the layers it has.
 
+mod asking;
 mod error;
 mod layer;
 mod orders;
@@ -11,12 +12,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use flotilla_cluster::content_url;
 use flotilla_cluster::messages::node_report::{HostReport, NodeReport, SupernodeSeen, SwarmPart};
 use flotilla_cluster::messages::orders::OpenOrdered;
-use flotilla_cluster::messages::swarms::{
-    Delivery, InlineContent, OpenRequest, OpenResponse, SwarmDescriptor,
-};
+use flotilla_cluster::messages::swarms::{Delivery, InlineContent, OpenResponse, SwarmDescriptor};
 use flotilla_cluster::redacted;
 use flotilla_cluster::supernode_client::{Supernode, SupernodeError, Supernodes};
 use flotilla_torrents::{ContentId, Digest, Geometry};
@@ -279,44 +277,6 @@ impl NodeShared {
         opened(supernode, answer)
     }
 
-    /// The answer of the first healthy supernode. `offered`: bytes of the blob, if this node would
-    /// give it.
-    async fn ask(
-        &self,
-        request: &ContentRequest,
-        offered: Option<u64>,
-        known: &LayerFacts,
-    ) -> Result<(Supernode, OpenResponse), OpenError> {
-        let key = request.digest.as_ref().map_or_else(
-            || content_url(&request.url, &request.filter_query).to_string(),
-            ToString::to_string,
-        );
-        let message = OpenRequest {
-            url: request.url.to_string(),
-            headers: request.headers.clone(),
-            digest: request.digest.clone(),
-            filter_query: request.filter_query.clone(),
-            peer_id: self.engine.peer_id(),
-            node: self.node_name.clone(),
-            offered,
-            images: known.images.clone(),
-            length: known.length,
-        };
-        let mut last = None;
-        for supernode in self.supernodes.for_key(&key) {
-            match supernode.open(&message).await {
-                Ok(answer) => return Ok((supernode.clone(), answer)),
-                Err(error) => {
-                    tracing::warn!(%error, "supernode failed, asking the next one");
-                    last = Some(error);
-                }
-            }
-        }
-        Err(last
-            .unwrap_or_else(|| self.supernodes.none_healthy())
-            .into())
-    }
-
     /// Opens for an order, at the supernode that gave it.
     pub(crate) async fn open_order(
         &self,
@@ -439,6 +399,10 @@ fn opened(
         OpenResponse::Open(descriptor) => Ok((supernode, descriptor)),
         OpenResponse::Refused { status, reason } => Err(OpenError::Refused { status, reason }),
         OpenResponse::Unswarmable { reason } => Err(OpenError::Unswarmable(reason)),
+        OpenResponse::Elsewhere { reason, .. } => {
+            let supernode = supernode.url().clone();
+            Err(SupernodeError::Elsewhere { supernode, reason }.into())
+        }
         OpenResponse::Wanted { .. } => {
             let reason = "the supernode wants what was not offered";
             Err(OpenError::Unswarmable(reason.to_owned()))

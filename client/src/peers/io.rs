@@ -12,8 +12,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 
+use crate::blocking::blocking_read;
 use crate::engine::input::Input;
 use crate::engine::piece_storage::PieceStorage;
+use crate::store::DamagedPiece;
 use crate::swarm::{OWN_BLOCK, PeerKey};
 
 /// BEP 3: keep-alives are generally sent once every two minutes.
@@ -147,7 +149,12 @@ async fn write_block(
     limit.acquire(length).await;
     let offset = storage.geometry().piece_offset(block.piece) + u64::from(block.offset);
     let storage = storage.clone();
-    let data: Bytes = tokio::task::spawn_blocking(move || storage.read(offset, length)).await??;
+    let read = blocking_read(move || storage.read(offset, length)).await;
+    if let Some(damaged) = read.as_ref().err().and_then(DamagedPiece::of) {
+        let lost = Input::PieceLost(damaged.piece, damaged.is_repairable);
+        let _ = swarm.send(lost).await;
+    }
+    let data: Bytes = read?;
     let header = encode_piece_header(block.piece.get(), block.offset, block.length);
     let mut frame = bytes::Buf::chain(header.as_slice(), data);
     socket.write_all_buf(&mut frame).await?;

@@ -91,6 +91,13 @@ pub enum OpenResponse {
         /// Admits the caller.
         ticket: SignedTicket,
     },
+    /// This supernode cannot bring it now, another one may: it does not reach the source, or cannot write.
+    Elsewhere {
+        /// Why.
+        reason: String,
+        /// Seconds for which it need not be asked for content of this source.
+        seconds: u32,
+    },
     /// No swarm can bring this, for example because its length is unknown: go to the source.
     Unswarmable {
         /// Why.
@@ -193,6 +200,17 @@ pub enum SwarmEvent {
     Void {
         /// Why.
         reason: String,
+        /// The first piece that is not as it was published, when the content is wrong from there on.
+        /// What comes before it is right.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        first_wrong: Option<u32>,
+    },
+    /// This supernode cannot bring the rest, another one may.
+    Elsewhere {
+        /// Why.
+        reason: String,
+        /// Seconds for which it need not be asked for content of this source.
+        seconds: u32,
     },
     /// The supernode is alive.
     Heartbeat {},
@@ -299,8 +317,16 @@ mod tests {
             (
                 SwarmEvent::Void {
                     reason: "gone".to_owned(),
+                    first_wrong: None,
                 },
                 r#"{"void":{"reason":"gone"}}"#.to_owned(),
+            ),
+            (
+                SwarmEvent::Void {
+                    reason: "other bytes".to_owned(),
+                    first_wrong: Some(7),
+                },
+                r#"{"void":{"reason":"other bytes","first_wrong":7}}"#.to_owned(),
             ),
             (SwarmEvent::Heartbeat {}, r#"{"heartbeat":{}}"#.to_owned()),
         ];

@@ -2,7 +2,7 @@
 //!
 //! They have a [`TARGET`] of their own: only an exporter of traces enables it; a span
 //! that is not enabled costs one load. This crate and those above it know `tracing` alone; how the
-//! name of a trace gets into a span and out of it is up to the program, see [`carry_with`].
+//! name of a trace gets into a span and out of it is up to the program, see [`set_propagator`].
 
 mod parent;
 mod pieces;
@@ -25,10 +25,10 @@ tokio::task_local! {
     static REQUEST: Span;
 }
 
-static CARRIER: OnceLock<Box<dyn Carrier>> = OnceLock::new();
+static PROPAGATOR: OnceLock<Box<dyn Propagator>> = OnceLock::new();
 
 /// Knows the names that spans have outside of this process.
-pub trait Carrier: Send + Sync {
+pub trait Propagator: Send + Sync {
     /// The name of `span`, as a parent of others.
     fn name_of(&self, span: &Span) -> Option<TraceParent>;
 
@@ -36,27 +36,27 @@ pub trait Carrier: Send + Sync {
     fn adopt(&self, span: &Span, parent: &TraceParent);
 }
 
-/// Has names of spans carried over HTTP from now on. The first one stays.
-pub fn carry_with(carrier: Box<dyn Carrier>) {
+/// Sends and reads the names of spans over HTTP from now on. The first one stays.
+pub fn set_propagator(propagator: Box<dyn Propagator>) {
     // A process has one exporter: a second propagator would belong to another.
-    let _ = CARRIER.set(carrier);
+    let _ = PROPAGATOR.set(propagator);
 }
 
-/// What a request that `span` stands for shows to its server.
-pub fn shown(span: &Span) -> Option<TraceParent> {
-    let carrier = CARRIER.get().filter(|_| !span.is_disabled())?;
-    carrier.name_of(span)
+/// The parent that the request of `span` names to its server.
+pub fn traceparent_of(span: &Span) -> Option<TraceParent> {
+    let propagator = PROPAGATOR.get().filter(|_| !span.is_disabled())?;
+    propagator.name_of(span)
 }
 
 /// Makes `span`, which has just been made, a child of what the headers of its request name, if
 /// they name one. What is malformed, or there twice, is as if it were not there (W3C Trace Context,
 /// section 3.2).
 pub fn received(span: &Span, headers: &HeaderMap) {
-    if let Some(carrier) = CARRIER.get()
+    if let Some(propagator) = PROPAGATOR.get()
         && !span.is_disabled()
         && let Some(parent) = TraceParent::of(headers)
     {
-        carrier.adopt(span, &parent);
+        propagator.adopt(span, &parent);
     }
 }
 

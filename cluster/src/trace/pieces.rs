@@ -45,7 +45,7 @@ pub struct PieceTraces {
 impl PieceTraces {
     /// Tells `request` of pieces from now on. None: it is not traced.
     pub fn wait(&self, request: Span) -> Option<Arc<Waiting>> {
-        if !super::shown(&request).is_some_and(|name| name.is_sampled) {
+        if !super::traceparent_of(&request).is_some_and(|name| name.is_sampled) {
             return None;
         }
         let mut waiting = self.waiting.lock();

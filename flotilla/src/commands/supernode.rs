@@ -66,7 +66,7 @@ pub(super) async fn run(args: SupernodeArgs, shutdown: CancellationToken) -> any
     let supernode = supernode
         .with_udp_tracker(udp)?
         .with_preheat_triggers(triggers)
-        .context("--preheat-platform, --preheat-nodes")?;
+        .context("--preheat-platform")?;
     ready(&format!(
         "flotilla supernode ready on http://{api_addr} (peers on {peer_addr})"
     ))?;

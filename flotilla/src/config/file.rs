@@ -310,6 +310,8 @@ insecure = [
 [supernode]
 peer_listen = here
 trace_ratio = 2
+preheat_platforms = [\"linux/amd64\", \"linux\"]
+preheat_nodes = \"web-[\"
 ";
         let expected = [
             ":2: upload_rate: no section; put it below [supernode] or [proxy]",
@@ -328,6 +330,8 @@ trace_ratio = 2
             ":19: [registries] insecure: registry \"a:b:c\" is not HOST[:PORT]",
             ":23: malformed TOML: string values must be quoted",
             ":24: [supernode] trace_ratio: \"2\" is not a ratio from 0 to 1",
+            ":25: [supernode] preheat_platforms: platform \"linux\" is not OS/ARCHITECTURE[/VARIANT]",
+            ":26: [supernode] preheat_nodes: \"web-[\" is not a glob of nodes' names",
         ];
         let errors = errors(text);
         for (error, expected) in errors.iter().zip(expected) {
@@ -335,6 +339,31 @@ trace_ratio = 2
             assert!(error.starts_with(&expected), "{error}\n{expected}");
         }
         assert_eq!(errors.len(), expected.len(), "{errors:#?}");
+    }
+
+    #[test]
+    fn a_registry_of_the_wrong_form_is_reported_with_its_line() {
+        let text = "\
+[proxy]
+registry = \"https://a.test/team\"
+mirror_hosts = [
+  \"docker.io\", \"http://[fd00::1]:5000\", \"*.corp.test\",
+  \"*\",
+  \"a.test:70000\",
+  \"https://a.test/team\",
+]
+";
+        let expected = [
+            "f.toml:2: [proxy] registry: expected a URL such as https://registry.example",
+            "f.toml:5: [proxy] mirror_hosts: mirror host \"*\" is not [http://]HOST[:PORT]",
+            "f.toml:6: [proxy] mirror_hosts: mirror host \"a.test:70000\" is not",
+            "f.toml:7: [proxy] mirror_hosts: mirror host \"https://a.test/team\" is not",
+        ];
+        let errors = errors(text);
+        assert_eq!(errors.len(), expected.len(), "{errors:#?}");
+        for (error, expected) in errors.iter().zip(expected) {
+            assert!(error.starts_with(expected), "{error}\n{expected}");
+        }
     }
 
     #[test]

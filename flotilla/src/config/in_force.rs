@@ -244,7 +244,8 @@ mod tests {
                     [registries]\nca = [\"one\"]\n";
         let line = "--mirror-host c --supernode http://b:1,http://c:1 --supernode http://d:1";
         let in_force = proxy(line, text);
-        assert_eq!(in_force.options.mirror_hosts, ["a", "b", "c"]);
+        let hosts = ["a", "b", "c"].map(|host| host.parse().unwrap());
+        assert_eq!(in_force.options.mirror_hosts, hosts);
         assert_eq!(
             in_force.options.supernodes,
             ["http://b:1", "http://c:1", "http://d:1"]

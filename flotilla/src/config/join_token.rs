@@ -1,13 +1,11 @@
 //! The cluster's join token, and the read-only statistics token.
 
-use std::fs;
-use std::io::Write as _;
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use data_encoding::HEXLOWER;
+use flotilla_client::secret_file;
 
 use super::secrets::SecretFile;
 
@@ -40,6 +38,12 @@ fn read(file: &SecretFile, variable: &str, what: &str) -> anyhow::Result<Option<
     };
     let token = found.text.trim();
     if token.is_empty() {
+        if found.is_file {
+            bail!(
+                "{}: the file is empty; write a secret into it, or remove it",
+                found.place
+            );
+        }
         return Ok(None);
     }
     if token.len() < MIN_LENGTH || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -68,18 +72,11 @@ pub(crate) fn of_supernode(
         return Ok(None);
     }
     let path = data_dir.join("join-token");
-    if !path.exists() {
-        let token = HEXLOWER.encode(&rand::random::<[u8; 32]>());
-        let context = || format!("join token file {}", path.display());
-        let mut options = fs::OpenOptions::new();
-        let mut file = options
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .with_context(context)?;
-        writeln!(file, "{token}").with_context(context)?;
-        file.sync_all().with_context(context)?;
+    let token = HEXLOWER.encode(&rand::random::<[u8; 32]>());
+    let context = || format!("join token file {}", path.display());
+    if !path.try_exists().with_context(context)?
+        && secret_file::create(&path, format!("{token}\n").as_bytes()).with_context(context)?
+    {
         eprintln!(
             "flotilla: new join token in {path}; a node joins with\n\
              flotilla:   FLOTILLA_JOIN_TOKEN={token} flotilla proxy --supernode http://{listen} …\n\
@@ -92,6 +89,7 @@ pub(crate) fn of_supernode(
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
@@ -130,5 +128,14 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), "secret").unwrap();
         assert!(given(&SecretFile::of_flag(Some(file.path()))).is_err());
+    }
+
+    #[test]
+    fn an_empty_file_does_not_open_the_cluster_to_all() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("join-token"), "\n").unwrap();
+        let listen = "10.0.0.1:8001".parse().unwrap();
+        let refused = of_supernode(&SecretFile::default(), listen, dir.path());
+        assert!(refused.unwrap_err().to_string().contains("is empty"));
     }
 }

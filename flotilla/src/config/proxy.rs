@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use flotilla_registry::names::host::RegistryHost;
+use flotilla_registry::names::host_pattern::HostPattern;
+use flotilla_registry::names::registry_origin::RegistryOrigin;
 use url::Url;
 
 use super::common::CommonOptions;
@@ -103,7 +105,7 @@ pub(crate) struct ProxyOptions {
     /// Layers that are pushed through the proxy seed before any node pulls them.
     #[arg(long, help_heading = "Cluster")]
     pub(crate) seed_pushed: bool,
-    /// Registry when mirror requests name none [default: none]
+    /// Default registry for mirror requests [default: none]
     ///
     /// Example: https://registry.example
     #[arg(long, value_name = "URL", help_heading = "Registries")]
@@ -115,7 +117,7 @@ pub(crate) struct ProxyOptions {
     ///
     /// Example: docker.io
     #[arg(long = "mirror-host", value_name = "HOST", help_heading = "Registries")]
-    pub(crate) mirror_hosts: Vec<String>,
+    pub(crate) mirror_hosts: Vec<HostPattern>,
     /// HTTPS registry to intercept at CONNECT; repeatable
     ///
     /// Its layers then come from the swarm for engines that use HTTPS_PROXY as well. The engines
@@ -144,7 +146,7 @@ impl Section for ProxyOptions {
     fn check_value(key: &str, text: &str) -> Result<(), String> {
         match key {
             "supernodes" => supernode_urls::parse(text).map(drop),
-            "registry" if !Url::parse(text).is_ok_and(|url| is_http(&url)) => {
+            "registry" if !is_registry(text) => {
                 Err("expected a URL such as https://registry.example".to_owned())
             }
             _ => Ok(()),
@@ -156,6 +158,7 @@ impl Section for ProxyOptions {
     }
 }
 
-fn is_http(url: &Url) -> bool {
-    matches!(url.scheme(), "http" | "https")
+/// Whether a text is a URL with scheme and host and nothing else.
+fn is_registry(text: &str) -> bool {
+    text.contains("://") && text.parse::<RegistryOrigin>().is_ok()
 }

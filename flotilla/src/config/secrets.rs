@@ -34,7 +34,11 @@ impl SecretFile {
         }
         if let Some(text) = in_environment() {
             let place = format!("{what} in {variable}");
-            return Ok(Some(Found { text, place }));
+            return Ok(Some(Found {
+                text,
+                place,
+                is_file: false,
+            }));
         }
         let configured = self.configured.as_deref();
         configured.map(|path| of_file(path, what)).transpose()
@@ -55,10 +59,16 @@ impl SecretFile {
 pub(crate) struct Found {
     pub(crate) text: String,
     pub(crate) place: String,
+    /// Whether it is in a file.
+    pub(crate) is_file: bool,
 }
 
 fn of_file(path: &Path, what: &str) -> anyhow::Result<Found> {
     let place = format!("{what} in {}", path.display());
     let text = std::fs::read_to_string(path).with_context(|| place.clone())?;
-    Ok(Found { text, place })
+    Ok(Found {
+        text,
+        place,
+        is_file: true,
+    })
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use flotilla_registry::names::registry_origin::RegistryOrigin;
-use flotilla_seeder::OpenRepository;
+use flotilla_seeder::{NodeSelector, OpenRepository, Platform};
 use url::Url;
 
 use super::common::CommonOptions;
@@ -87,7 +87,7 @@ pub(crate) struct SupernodeOptions {
     /// Limit on what is read from registries
     #[arg(long, value_name = "RATE", default_value_t, help_heading = "Limits")]
     pub(crate) registry_rate: Rate,
-    /// Registry of the same operator; repeatable
+    /// Registry that shares swarms with the others; repeatable
     ///
     /// A layer that several of these registries have is one swarm, and on the disk once. Each
     /// caller is still authorized at the registry of its own request. A registry below a path of
@@ -108,9 +108,9 @@ pub(crate) struct SupernodeOptions {
     /// Example: /etc/flotilla/auth.json
     #[arg(long, value_name = "FILE", help_heading = "Registries")]
     pub(crate) registry_auth: Option<PathBuf>,
-    /// Repository that needs no login; repeatable
+    /// Public repository, for any BitTorrent client; repeatable
     ///
-    /// Any BitTorrent client gets its layers, from http://LISTEN/torrents/DIGEST.torrent. With /* at
+    /// Its layers need no login. Their torrents are at http://LISTEN/torrents/DIGEST.torrent. With /* at
     /// the end: all repositories below that name.
     ///
     /// Example: registry.example/public/*
@@ -152,15 +152,15 @@ pub(crate) struct SupernodeOptions {
         value_name = "OS/ARCH",
         help_heading = "Preheating"
     )]
-    pub(crate) preheat_platforms: Vec<String>,
+    pub(crate) preheat_platforms: Vec<Platform>,
     /// Nodes for triggered preheats [default: none]
     ///
-    /// These nodes fetch the layers as well as the supernode. It counts where the trigger does not
-    /// name nodes itself.
+    /// These nodes fetch the layers as well as the supernode. A trigger that
+    /// names nodes itself overrides it.
     ///
     /// Example: web-*
     #[arg(long, value_name = "GLOB", help_heading = "Preheating")]
-    pub(crate) preheat_nodes: Option<String>,
+    pub(crate) preheat_nodes: Option<NodeSelector>,
     /// File with the read-only statistics token [default: none]
     ///
     /// With it other machines may read the page, /api/v1 and /metrics, and do nothing else. The join

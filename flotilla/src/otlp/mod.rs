@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use flotilla_cluster::trace;
-use flotilla_cluster::trace::{Carrier, TraceParent};
+use flotilla_cluster::trace::{Propagator, TraceParent};
 use opentelemetry::trace::{
     SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState, TracerProvider as _,
 };
@@ -63,7 +63,7 @@ impl Traces {
             .with_sampler(Sampler::ParentBased(Box::new(by_ratio)))
             .with_resource(resource)
             .build();
-        trace::carry_with(Box::new(Names));
+        trace::set_propagator(Box::new(Names));
         Ok(Some(Self {
             provider,
             exporting,
@@ -84,7 +84,7 @@ impl Traces {
 /// OpenTelemetry's names of `tracing`'s spans.
 struct Names;
 
-impl Carrier for Names {
+impl Propagator for Names {
     fn name_of(&self, span: &Span) -> Option<TraceParent> {
         let context = span.context();
         let name = context.span().span_context().clone();

@@ -34,7 +34,7 @@ async function assertArrival(browser) {
   await browser.eventually(async () => {
     const [, have, all] = /^(\d+) of (\d+)/.exec(await published.textContent()).map(Number);
     assert.ok(have >= all * 0.4, `${have} of ${all} pieces`);
-    // Nodes tell how far they are every few seconds.
+    // A node reports its progress every few seconds.
     assert.notEqual(await page.locator('.facts div').filter({ has: page.getByText('Progress', { exact: true }) }).locator('dd').textContent(), '0 %');
   });
   // The map, the nodes and the transfers in one picture.
@@ -73,8 +73,8 @@ async function assertNumbers(browser) {
     const totals = await browser.api('totals');
     const of = totals.last_hour;
     const hour = browser.rows().filter({ hasText: 'last hour' });
-    const told = [of.from_registry_bytes, of.from_supernode_bytes, of.from_peers_bytes, of.saved_bytes];
-    assert.deepEqual(await hour.locator('td').allTextContents(), told.map(bytes));
+    const sums = [of.from_registry_bytes, of.from_supernode_bytes, of.from_peers_bytes, of.saved_bytes];
+    assert.deepEqual(await hour.locator('td').allTextContents(), sums.map(bytes));
     assert.equal(await fact('Nodes'), count(totals.nodes));
     assert.equal(totals.nodes, 3);
     assert.equal(of.from_supernode_bytes + of.from_peers_bytes, 60_000_000);

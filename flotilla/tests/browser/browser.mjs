@@ -115,10 +115,10 @@ class Browser {
     // Evaluated by the debugger: the page's own policy lets no script of others in.
     await this.page.evaluate(axe);
     const { violations, passes } = await this.page.evaluate(() => globalThis.axe.run());
-    const told = violations.map(({ id, help, nodes }) => ({
+    const broken = violations.map(({ id, help, nodes }) => ({
       id, help, nodes: nodes.map(({ html, failureSummary }) => `${html.slice(0, 200)}\n${failureSummary}`),
     }));
-    assert.deepEqual(told, [], `axe: ${what}`);
+    assert.deepEqual(broken, [], `axe: ${what}`);
     assert.ok(passes.length > 10, `axe looked at ${passes.length} rules only: ${what}`);
   }
 

@@ -35,14 +35,14 @@ impl Script {
         }
     }
 
-    /// Calls `told` with each line that the script prints, to its end.
+    /// Calls `on_line` with each line that the script prints, to its end.
     ///
     /// # Panics
     /// The script has failed.
-    pub fn finish(mut self, mut told: impl FnMut(&str)) {
+    pub fn finish(mut self, mut on_line: impl FnMut(&str)) {
         let mut line = String::new();
         while self.out.read_line(&mut line).unwrap() > 0 {
-            told(line.trim_end());
+            on_line(line.trim_end());
             line.clear();
         }
         let mut complaint = String::new();

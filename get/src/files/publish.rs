@@ -104,18 +104,19 @@ fn make_directories(root: &Path, output: &Path) -> Result<(), GetError> {
             return Err(outside());
         };
         dir.push(name);
-        match fs::symlink_metadata(&dir) {
-            Ok(found) if found.is_dir() => {}
-            Ok(_) => {
-                return Err(GetError::Output {
-                    path: dir,
-                    what: "is in the way: a symbolic link or a file where a directory has to be",
-                });
+        // Another file of the same run may make it at the same moment.
+        match fs::create_dir(&dir) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(GetError::io(&dir, error));
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::create_dir(&dir).map_err(|error| GetError::io(&dir, error))?;
-            }
-            Err(error) => return Err(GetError::io(&dir, error)),
+            _ => {}
+        }
+        let found = fs::symlink_metadata(&dir).map_err(|error| GetError::io(&dir, error))?;
+        if !found.is_dir() {
+            return Err(GetError::Output {
+                path: dir,
+                what: "is in the way: a symbolic link or a file where a directory has to be",
+            });
         }
     }
     Ok(())
@@ -149,6 +150,51 @@ mod tests {
             fs::remove_file(&part).unwrap();
         }
         assert_eq!(fs::read_dir(root.join("a/b")).unwrap().count(), 1);
+    }
+
+    /// Publishes many files at the same moment, all below `below` of the output directory.
+    fn publish_side_by_side(dir: &Path, below: &str) -> Vec<Result<Published, GetError>> {
+        const FILES: usize = 16;
+        let root = dir.join("out");
+        let start = std::sync::Barrier::new(FILES);
+        std::thread::scope(|scope| {
+            let publish_one = |number: usize| {
+                let part = dir.join(format!("part {number}"));
+                fs::write(&part, number.to_string()).unwrap();
+                let output = root.join(below).join(number.to_string());
+                start.wait();
+                let published = publish(publication(&part, &output, &root));
+                assert!(published.is_err() || output.is_file(), "{output:?}");
+                published
+            };
+            let started: Vec<_> = (0..FILES)
+                .map(|number| scope.spawn(move || publish_one(number)))
+                .collect();
+            started.into_iter().map(|it| it.join().unwrap()).collect()
+        })
+    }
+
+    #[test]
+    fn files_that_are_published_side_by_side_share_directories() {
+        let dir = tempfile::tempdir().unwrap();
+        for round in 0..50 {
+            for published in publish_side_by_side(dir.path(), &format!("{round}/a/b/c/d/e/f")) {
+                published.unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn files_that_are_published_side_by_side_are_all_refused_where_a_link_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let elsewhere = dir.path().join("elsewhere");
+        fs::create_dir(&elsewhere).unwrap();
+        fs::create_dir(dir.path().join("out")).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, dir.path().join("out/link")).unwrap();
+        for published in publish_side_by_side(dir.path(), "link/a") {
+            assert!(matches!(published, Err(GetError::Output { .. })));
+        }
+        assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
     }
 
     #[test]

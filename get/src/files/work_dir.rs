@@ -4,10 +4,13 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
-use flotilla_client::store::private_dir as own_directory;
+use flotilla_client::store::private_dir;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::GetError;
+
+/// Locked while the directory is in use.
+const LOCK_FILE: &str = "get.lock";
 
 /// The directory, owned by this process while it lives.
 #[derive(Debug)]
@@ -15,35 +18,35 @@ pub(crate) struct WorkDir {
     path: PathBuf,
     /// Whether it is removed when everything is complete.
     is_own: bool,
-    _lock: File,
+    lock: File,
 }
 
 impl WorkDir {
     pub(crate) fn open(path: &Path, is_own: bool) -> Result<Self, GetError> {
-        let create = || {
+        let claim = || {
             if is_own {
-                own_directory::create(path)?;
-            } else {
-                fs::create_dir_all(path)?;
+                return private_dir::claim(path, LOCK_FILE);
             }
-            own_directory::lock_file(&path.join("get.lock"))
+            fs::create_dir_all(path)?;
+            let lock = private_dir::open_lock(&path.join(LOCK_FILE))?;
+            Ok(private_dir::try_lock(&lock)?.then_some(lock))
         };
-        let lock = create().map_err(|error| {
+        let lock = claim().map_err(|error| {
             GetError::Setup(format!(
                 "data directory {} cannot be written: {error}; choose another with --data-dir",
                 path.display()
             ))
         })?;
-        if !own_directory::try_lock(&lock).map_err(|error| GetError::io(path, error))? {
+        let Some(lock) = lock else {
             return Err(GetError::Setup(format!(
                 "data directory {} is in use by another flotilla get; wait for it, or give each its own --data-dir",
                 path.display()
             )));
-        }
+        };
         Ok(Self {
             path: path.to_owned(),
             is_own,
-            _lock: lock,
+            lock,
         })
     }
 
@@ -61,7 +64,7 @@ impl WorkDir {
     /// Everything is complete: nothing of it is needed again.
     pub(crate) fn finish(self) {
         if self.is_own
-            && let Err(error) = fs::remove_dir_all(&self.path)
+            && let Err(error) = private_dir::remove(&self.path, LOCK_FILE, self.lock)
             && error.kind() != std::io::ErrorKind::NotFound
         {
             tracing::warn!(%error, path = %self.path.display(), "work directory not removed");

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use flotilla_client::peers::metadata_exchange;
 use flotilla_client::peers::web_seed::{WebSeed, WebSeedError};
-use flotilla_client::store::private_dir as own_directory;
+use flotilla_client::store::private_dir;
 use flotilla_client::torrent_files;
 use flotilla_client::torrent_files::path_filter::PathFilter;
 use flotilla_client::torrent_files::{FileSelection, NothingSelectedError, TorrentStorage, Watch};
@@ -384,6 +384,9 @@ impl Download<'_> {
     }
 }
 
+/// Locked while the work directory is in use.
+const LOCK_FILE: &str = "lock";
+
 /// Where the content will be, and where it is until then.
 #[derive(Debug)]
 struct Place {
@@ -393,7 +396,7 @@ struct Place {
     /// In it, that of this torrent and these files of it.
     torrent_dir: PathBuf,
     /// Locked while it is worked in.
-    _lock: File,
+    lock: File,
 }
 
 impl Place {
@@ -424,12 +427,10 @@ impl Place {
             path: path.to_owned(),
             source,
         };
-        own_directory::create(&work_dir).map_err(|error| disk(&work_dir, error))?;
-        let lock_path = work_dir.join("lock");
-        let lock = own_directory::lock_file(&lock_path).map_err(|error| disk(&lock_path, error))?;
-        if !own_directory::try_lock(&lock).map_err(|error| disk(&lock_path, error))? {
+        let claimed = private_dir::claim(&work_dir, LOCK_FILE);
+        let Some(lock) = claimed.map_err(|error| disk(&work_dir, error))? else {
             return Err(DownloadError::InUse(work_dir));
-        }
+        };
         let mut own = torrent.info_hash().to_string();
         if let Some(selected) = selection.name() {
             own = format!("{own}-{selected}");
@@ -438,7 +439,7 @@ impl Place {
             torrent_dir: work_dir.join(own),
             path,
             work_dir,
-            _lock: lock,
+            lock,
         })
     }
 
@@ -449,7 +450,7 @@ impl Place {
                 source,
             }
         })?;
-        if let Err(error) = fs::remove_dir_all(&self.work_dir) {
+        if let Err(error) = private_dir::remove(&self.work_dir, LOCK_FILE, self.lock) {
             tracing::warn!(%error, path = %self.work_dir.display(), "work directory of a torrent not removed");
         }
         Ok(())

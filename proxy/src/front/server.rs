@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use flotilla_registry::egress::Egress;
+use flotilla_registry::names::host_pattern::HostPattern;
 use flotilla_registry::tls::RegistryTls;
 use flotilla_registry::token::TokenCertificate;
 use tokio::net::TcpListener;
@@ -50,9 +51,8 @@ const MAX_KEEPING: usize = 2;
 pub struct ProxyConfig {
     /// The registry of mirror requests that name none with `ns`: `http[s]://HOST[:PORT]`.
     pub registry: Option<Url>,
-    /// Further registries that mirror requests may name: `HOST[:PORT]` or `*.DOMAIN`, with
-    /// `http://` before it for a registry without TLS.
-    pub mirror_hosts: Vec<String>,
+    /// Further registries that mirror requests may name.
+    pub mirror_hosts: Vec<HostPattern>,
     /// How registries are verified.
     pub registry_tls: RegistryTls,
     /// Which HTTP proxies lead to registries.
@@ -240,12 +240,10 @@ fn mirror_hosts(config: &ProxyConfig) -> anyhow::Result<MirrorHosts> {
                 .with_context(|| format!("registry {url} is not http[s]://HOST[:PORT]"))?,
         ),
     };
-    let allowed = config
-        .mirror_hosts
-        .iter()
-        .map(|pattern| pattern.parse())
-        .collect::<Result<_, _>>()?;
-    Ok(MirrorHosts { default, allowed })
+    Ok(MirrorHosts {
+        default,
+        allowed: config.mirror_hosts.clone(),
+    })
 }
 
 /// The standard library seeds its hash maps with the operating system's randomness.

@@ -12,10 +12,12 @@ use futures_util::future::{self, Either};
 use futures_util::stream::{self, BoxStream};
 use futures_util::{Stream, StreamExt as _};
 use hyper::body::Frame;
+use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use crate::layers::fallback::{FallbackError, RegistryBlob, RegistryBytes};
 use crate::layers::source::{ReadFailure, SwarmLayer};
+use crate::layers::swarm_pace::{SwarmPace, Verdict};
 use crate::marks::{Mark, set_mark};
 use crate::spans;
 use crate::spans::RegistryPart;
@@ -35,6 +37,8 @@ const PAUSE_TIMEOUT: Duration = Duration::from_secs(2);
 const MIN_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(3);
 
+/// Why bytes come from the registry although the swarm delivers.
+const SLOW: &str = "the swarm is slow";
 /// Why bytes come from the registry although the swarm is well.
 const AHEAD: &str = "a lazy reader wants bytes that the swarm gets last";
 
@@ -48,6 +52,7 @@ pub(crate) struct LayerBody {
     failures: u32,
     /// The registry does not let this caller have the layer, or has it no longer.
     is_refused: bool,
+    pace: SwarmPace,
     stats: Arc<ProxyStats>,
     /// The request's: the body outlives the call that answered it.
     span: tracing::Span,
@@ -86,7 +91,7 @@ impl SourceFailure {
 
 /// Neither source delivers. The connection is closed, so that the part is not taken for the whole.
 #[derive(Debug, thiserror::Error)]
-#[error("neither the swarm nor the registry delivers the layer")]
+#[error("the layer is not delivered, by neither the swarm nor the registry")]
 pub(crate) struct LayerLost;
 
 impl LayerBody {
@@ -116,6 +121,7 @@ impl LayerBody {
             source,
             failures: 0,
             is_refused: false,
+            pace: SwarmPace::default(),
             stats,
             span,
             trace,
@@ -137,11 +143,13 @@ impl LayerBody {
             return Ok(None);
         }
         loop {
+            let began = Instant::now();
             match self.take().await {
                 Ok(bytes) if bytes.is_empty() => {}
                 Ok(bytes) => {
                     self.position += bytes.len() as u64;
                     self.failures = 0;
+                    self.keep_pace(bytes.len(), began.elapsed()).await;
                     return Ok(Some(bytes));
                 }
                 Err(failure) => self.change_source(failure).await?,
@@ -181,11 +189,60 @@ impl LayerBody {
         }
     }
 
+    /// Tries the registry while the swarm is slow, and goes back if that is no better. Bytes were
+    /// waited for this long.
+    async fn keep_pace(&mut self, bytes: usize, waited: Duration) {
+        let (position, end) = (self.position, self.end);
+        if let Source::Registry(..) = self.source {
+            match self.pace.note_registry(bytes, waited) {
+                Some(Verdict::Stay) => self.layer.note_slow(),
+                Some(Verdict::Return {
+                    registry_rate,
+                    swarm_rate,
+                }) => {
+                    set_mark!(
+                        self.stats,
+                        Mark::RegistrySlower,
+                        position,
+                        end,
+                        registry_rate,
+                        swarm_rate
+                    );
+                    self.source = Source::Swarm(self.layer.read(position..end));
+                }
+                None => {}
+            }
+            return;
+        }
+        let Some(rate) = self.pace.note_swarm(bytes, waited, end - position) else {
+            return;
+        };
+        match self.registry.open(position, end).await {
+            Ok(registry) => {
+                set_mark!(self.stats, Mark::SwarmSlow, position, end, rate);
+                self.stats.count_fallback();
+                self.layer.note_registry_reason(SLOW);
+                spans::registry_reason(&self.trace, SLOW);
+                self.pace.try_registry(rate);
+                self.source = Source::Registry(registry, RegistryPart::begin(SLOW, position));
+            }
+            Err(error) => {
+                tracing::debug!(position, end, %error, "registry not tried although the swarm is slow");
+                self.pace.give_up_trial();
+            }
+        }
+    }
+
     /// After the swarm the registry. After the registry the swarm once more, which may have
     /// recovered, or fails at once.
     async fn change_source(&mut self, failure: SourceFailure) -> Result<(), LayerLost> {
         self.failures += 1;
         let (position, end) = (self.position, self.end);
+        if failure.mark() == Mark::LayerWrong {
+            // What was sent is lost: the rest would be fetched for nothing.
+            set_mark!(self.stats, Mark::LayerWrong, position, end, reason = %failure);
+            return Err(LayerLost);
+        }
         let most = if self.is_refused {
             MAX_FAILURES_REFUSED
         } else {
@@ -202,6 +259,11 @@ impl LayerBody {
             }
         } else {
             set_mark!(self.stats, failure.mark(), position, end, reason = %failure);
+            if self.pace.is_trying() {
+                self.pace.give_up_trial();
+                self.source = Source::Swarm(self.layer.read(position..end));
+                return Ok(());
+            }
         }
         tokio::time::sleep(self.pause()).await;
         self.source = Source::Swarm(self.layer.read(position..end));

@@ -75,6 +75,10 @@ impl SwarmLayer for Layer {
         }
     }
 
+    fn note_slow(&self) {
+        self.leave_supernode("it is slow");
+    }
+
     fn note_registry_reason(&self, reason: &str) {
         if let Some(swarm) = self.swarm() {
             swarm.note_registry_reason(reason);
@@ -99,6 +103,7 @@ fn not_delivered(error: &OpenError) -> NotDelivered {
         OpenError::Supernode(SupernodeError::Unexpected { .. })
         | OpenError::Geometry(_)
         | OpenError::OtherContent { .. } => Mark::SupernodeAnswerWrong,
+        OpenError::Supernode(SupernodeError::Elsewhere { .. }) => Mark::SupernodesCannot,
         OpenError::Supernode(_) => Mark::SupernodeUnreachable,
         _ => Mark::NodeCannotStore,
     };
@@ -108,6 +113,7 @@ fn not_delivered(error: &OpenError) -> NotDelivered {
 fn read_failure(error: &ReadError) -> ReadFailure {
     let mark = match error {
         ReadError::Void(_) => Mark::SwarmVoid,
+        ReadError::Wrong { .. } => Mark::LayerWrong,
         ReadError::Disk(_) => Mark::CacheUnreadable,
         _ => Mark::SwarmStalled,
     };

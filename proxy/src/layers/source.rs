@@ -60,6 +60,9 @@ pub trait SwarmLayer: Send + Sync {
         let _ = bytes;
     }
 
+    /// The registry is clearly faster: other layers should not come this way for a while.
+    fn note_slow(&self) {}
+
     /// Why the registry has to deliver.
     fn note_registry_reason(&self, reason: &str) {
         let _ = reason;

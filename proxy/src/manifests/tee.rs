@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use flotilla_registry::names::api_path::{ApiPath, Endpoint, PathPrefix};
+use flotilla_registry::names::docker_hub;
 use flotilla_registry::{Reference, Repository};
 use flotilla_torrents::Digest;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
@@ -25,8 +26,6 @@ const AT_ONCE: usize = 16;
 /// them. Larger ones are parsed elsewhere.
 const PARSED_AT_ONCE: usize = 64 * 1024;
 const DOCKER_CONTENT_DIGEST: &str = "docker-content-digest";
-/// Where Docker Hub's API is, and what people call it.
-const HUB: [&str; 2] = ["registry-1.docker.io", "docker.io"];
 
 /// Reads manifests as they pass. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -64,7 +63,7 @@ impl ManifestRequest {
 /// A repository with its registry, as people name them.
 pub(crate) fn repository_at(target: &Uri, prefix: &PathPrefix, repository: &Repository) -> String {
     let host = plain_host(target);
-    let host = if host == HUB[0] { HUB[1] } else { &host };
+    let host = docker_hub::name_of(&host);
     format!("{host}{prefix}/{repository}")
 }
 

@@ -3,77 +3,17 @@
 //! `ns` is written by the client: without a list it would let any local program send requests
 //! to any host in this node's name.
 
-use std::net::Ipv6Addr;
-use std::str::FromStr;
-
+use flotilla_registry::names::docker_hub;
+use flotilla_registry::names::host;
+use flotilla_registry::names::host_pattern::{HostPattern, in_one_form};
 use http::Uri;
 use http::uri::{Authority, Scheme};
-
-/// Docker Hub's name in image references, and the host that serves it.
-const DOCKER_HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
-/// What else it is called: Docker's and Dragonfly's configurations name its index.
-const DOCKER_INDEX: &str = "index.docker.io";
 
 /// The base of a registry: scheme and authority.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Registry {
     pub(crate) scheme: Scheme,
     pub(crate) authority: Authority,
-}
-
-/// One entry of the list: `registry.example.com[:port]` or `*.example.com`, optionally with
-/// `http://` before it for a registry without TLS.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct HostPattern {
-    scheme: Scheme,
-    /// Lower case; begins with a dot if the entry had a wildcard.
-    host: String,
-}
-
-/// An entry of the list of mirror hosts is not understood.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "mirror host {0:?} is neither HOST[:PORT] nor *.DOMAIN, with http:// or https:// before it if need be"
-)]
-pub(crate) struct HostPatternError(String);
-
-impl FromStr for HostPattern {
-    type Err = HostPatternError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let malformed = || HostPatternError(text.to_owned());
-        let (scheme, host) = match text.split_once("://") {
-            None => (Scheme::HTTPS, text),
-            Some(("https", host)) => (Scheme::HTTPS, host),
-            Some(("http", host)) => (Scheme::HTTP, host),
-            Some(_) => return Err(malformed()),
-        };
-        let name = host.strip_prefix("*.").unwrap_or(host);
-        let authority: Authority = name.parse().map_err(|_| malformed())?;
-        if name.contains(['*', '@']) || authority.host().is_empty() {
-            return Err(malformed());
-        }
-        let host = if name == host {
-            in_one_form(&authority)
-        } else {
-            host.trim_start_matches('*').to_ascii_lowercase()
-        };
-        Ok(Self { scheme, host })
-    }
-}
-
-impl HostPattern {
-    /// The scheme's own port may be written or left out on either side.
-    fn matches(&self, name: &str) -> bool {
-        let port = format!(":{}", default_port(&self.scheme));
-        let bare = |name: &str| name.strip_suffix(&port).unwrap_or(name).to_owned();
-        let (name, host) = (bare(name), bare(&self.host));
-        if host.starts_with('.') {
-            name.ends_with(&host)
-        } else {
-            name == host
-        }
-    }
 }
 
 /// The registries that this proxy is a mirror of.
@@ -89,10 +29,12 @@ impl MirrorHosts {
     pub(crate) fn only(&self) -> Option<Registry> {
         match (&self.default, self.allowed.as_slice()) {
             (Some(default), allowed) => {
-                let is_default = |pattern: &HostPattern| is_same(&pattern.host, default);
+                let is_default = |pattern: &HostPattern| {
+                    pattern.only().is_some_and(|host| is_same(host, default))
+                };
                 allowed.iter().all(is_default).then(|| default.clone())
             }
-            (None, [only]) if !only.host.starts_with('.') => self.named(&only.host.parse().ok()?),
+            (None, [only]) => self.named(&only.only()?.parse().ok()?),
             (None, _) => None,
         }
     }
@@ -100,8 +42,8 @@ impl MirrorHosts {
     /// The registry that `ns` names, if requests may go there.
     pub(crate) fn named(&self, ns: &Authority) -> Option<Registry> {
         let mut name = in_one_form(ns);
-        if name == DOCKER_INDEX {
-            DOCKER_HUB.0.clone_into(&mut name);
+        if docker_hub::api_host(&name) == docker_hub::API_HOST && name != docker_hub::API_HOST {
+            docker_hub::NAME.clone_into(&mut name);
         }
         if let Some(default) = &self.default
             && is_same(&name, default)
@@ -109,28 +51,15 @@ impl MirrorHosts {
             return Some(default.clone());
         }
         let pattern = self.allowed.iter().find(|pattern| pattern.matches(&name))?;
-        let authority = if name == DOCKER_HUB.0 {
-            Authority::from_static(DOCKER_HUB.1)
+        let authority = if name == docker_hub::NAME {
+            Authority::from_static(docker_hub::API_HOST)
         } else {
             ns.clone()
         };
         Some(Registry {
-            scheme: pattern.scheme.clone(),
+            scheme: pattern.scheme().clone(),
             authority,
         })
-    }
-}
-
-/// Lower case, an IPv6 address as short as it can be.
-fn in_one_form(authority: &Authority) -> String {
-    let host = authority.host();
-    let bare = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'));
-    let rest = authority.as_str().strip_prefix(host);
-    match (bare.and_then(|bare| bare.parse::<Ipv6Addr>().ok()), rest) {
-        (Some(address), Some(rest)) => format!("[{address}]{rest}"),
-        _ => authority.as_str().to_ascii_lowercase(),
     }
 }
 
@@ -152,7 +81,7 @@ fn is_same(name: &str, registry: &Registry) -> bool {
 
 /// The port that need not be written: RFC 9110 section 4.2.
 pub(crate) fn default_port(scheme: &Scheme) -> u16 {
-    if *scheme == Scheme::HTTPS { 443 } else { 80 }
+    host::default_port(*scheme != Scheme::HTTPS)
 }
 
 impl Registry {
@@ -277,12 +206,5 @@ mod tests {
             named(&hosts, "docker.io").as_deref(),
             Some("https://registry-1.docker.io")
         );
-    }
-
-    #[test]
-    fn malformed_patterns_are_refused() {
-        for pattern in ["", "*", "*.", "ftp://a", "a/b", "u@a", "a.*.b"] {
-            assert!(pattern.parse::<HostPattern>().is_err(), "{pattern}");
-        }
     }
 }

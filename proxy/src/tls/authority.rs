@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use flotilla_client::secret_file;
 use flotilla_registry::names::host::RegistryHost;
 use rcgen::{
     BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType,
@@ -60,7 +61,7 @@ impl CertificateAuthority {
             fs::read_to_string(&file).is_ok_and(|text| text.lines().next() == Some(&scope));
         if !is_current {
             let pem = params.self_signed(&key)?.pem();
-            replace(&file, &format!("{scope}\n{pem}"), 0o644)?;
+            replace(&file, &format!("{scope}\n{pem}"))?;
             set_mark!(stats, Mark::CaCertificateMade, file = %file.display());
         }
         Ok(Self {
@@ -154,20 +155,17 @@ fn set_lifetime(params: &mut CertificateParams, lifetime: Duration) {
 
 /// The key kept at `path`, made on first use.
 fn own_key(path: &Path) -> anyhow::Result<KeyPair> {
-    let shown = || format!("CA key {}", path.display());
-    match fs::read_to_string(path) {
-        Ok(pem) => KeyPair::from_pem(&pem).with_context(shown),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let key = KeyPair::generate()?;
-            replace(path, &key.serialize_pem(), 0o600)?;
-            Ok(key)
-        }
-        Err(error) => Err(error).with_context(shown),
+    let subject = || format!("CA key {}", path.display());
+    if !path.try_exists().with_context(subject)? {
+        let pem = KeyPair::generate()?.serialize_pem();
+        secret_file::create(path, pem.as_bytes()).with_context(subject)?;
     }
+    let pem = fs::read_to_string(path).with_context(subject)?;
+    KeyPair::from_pem(&pem).with_context(subject)
 }
 
-/// Writes a file of the CA at one stroke: a crash leaves the old one or the new one.
-fn replace(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
+/// Writes a file that all may read at one stroke: a crash leaves the old one or the new one.
+fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".new");
     let temporary = PathBuf::from(temporary);
@@ -181,7 +179,7 @@ fn replace(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
         let mut file = options
             .write(true)
             .create_new(true)
-            .mode(mode)
+            .mode(0o644)
             .open(&temporary)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;

@@ -115,6 +115,8 @@ pub enum Then {
     Fails(Mark),
     Ends,
     Hangs,
+    /// Everything, 64 KiB a second.
+    Trickles,
 }
 
 impl FakeLayer {
@@ -188,11 +190,20 @@ impl SwarmLayer for FakeLayer {
             .chunks(PART)
             .map(|part| Ok(Bytes::copy_from_slice(part)))
             .collect();
+        let rest = self.bytes.slice(first.max(self.has).min(end)..end);
         let parts = stream::iter(parts);
         match self.then {
             _ if !stalls => parts.boxed(),
             Then::Ends => parts.boxed(),
             Then::Hangs => parts.chain(stream::pending()).boxed(),
+            Then::Trickles => {
+                let rest: Vec<_> = rest.chunks(PART).map(Bytes::copy_from_slice).collect();
+                let rest = stream::iter(rest).then(|part| async move {
+                    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                    Ok(part)
+                });
+                parts.chain(rest).boxed()
+            }
             Then::Fails(mark) => {
                 let failure = Err(ReadFailure::new(mark, "the swarm does not deliver"));
                 parts.chain(stream::once(async { failure })).boxed()

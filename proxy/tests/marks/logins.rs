@@ -16,7 +16,7 @@ const TOKEN: &str = "/flotilla/v1/token?account=u&service=flotilla";
 async fn mirror_of(registries: &[&Origin]) -> RunningProxy {
     let hosts = registries
         .iter()
-        .map(|origin| format!("http://{}", origin.addr));
+        .map(|origin| format!("http://{}", origin.addr).parse().unwrap());
     let config = ProxyConfig {
         mirror_hosts: hosts.collect(),
         ..ProxyConfig::default()

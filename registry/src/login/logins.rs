@@ -7,10 +7,8 @@ use serde::Deserialize;
 
 use super::credential_helper::{CredentialHelper, HelperError};
 use super::credentials::Credentials;
+use crate::names::docker_hub;
 use crate::names::registry_origin::RegistryOrigin;
-
-/// What Docker asks a credential helper for instead of Docker Hub's host.
-const HUB_KEY: &str = "https://index.docker.io/v1/";
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -147,8 +145,8 @@ impl Login {
 
 /// What credential helpers know a registry by, when the file does not name it.
 fn server_name(registry: &RegistryOrigin) -> String {
-    if registry.is_called("docker.io", None) {
-        return HUB_KEY.to_owned();
+    if registry.is_called(docker_hub::NAME, None) {
+        return docker_hub::CREDENTIALS_KEY.to_owned();
     }
     let name = registry.host().to_string();
     name.strip_suffix(":443").unwrap_or(&name).to_owned()

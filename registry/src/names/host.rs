@@ -7,9 +7,14 @@ use std::str::FromStr;
 use url::{Host, Url};
 
 /// What `HOST` without a port means: registries speak HTTPS.
-const DEFAULT_PORT: u16 = 443;
+const DEFAULT_PORT: u16 = default_port(false);
 /// What it means for a registry without TLS.
-const HTTP_PORT: u16 = 80;
+const HTTP_PORT: u16 = default_port(true);
+
+/// The port that need not be written: RFC 9110 section 4.2.
+pub const fn default_port(is_plain: bool) -> u16 {
+    if is_plain { 80 } else { 443 }
+}
 
 /// One registry: `HOST[:PORT]`, the port 443 unless given, IPv6 addresses in brackets.
 #[derive(

@@ -5,11 +5,12 @@ use std::str::FromStr;
 use flotilla_torrents::Digest;
 use url::Host;
 
+use crate::names::docker_hub;
 use crate::names::reference::{Reference, Tag};
 use crate::names::repository::Repository;
 
 /// Where an image without a host is (distribution, "reference").
-const DEFAULT_HOST: &str = "docker.io";
+const DEFAULT_HOST: &str = docker_hub::NAME;
 /// What an image there without a user belongs to.
 const DEFAULT_USER: &str = "library";
 /// Bytes of host and repository together (distribution, "reference").

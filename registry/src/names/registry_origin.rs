@@ -5,14 +5,8 @@ use std::str::FromStr;
 
 use url::Url;
 
-use crate::names::host::RegistryHost;
-
-/// Where the API of Docker Hub is.
-const HUB: &str = "registry-1.docker.io";
-/// What Docker Hub is called in images, and in files of credentials.
-const HUB_NAMES: [&str; 3] = ["docker.io", "index.docker.io", HUB];
-const HTTP_PORT: u16 = 80;
-const HTTPS_PORT: u16 = 443;
+use crate::names::docker_hub::api_host;
+use crate::names::host::{RegistryHost, default_port};
 
 /// Scheme, host and port of a registry: `HOST[:PORT]` with HTTPS, or `http://HOST[:PORT]`.
 /// `docker.io` is Docker Hub.
@@ -77,13 +71,8 @@ impl RegistryOrigin {
     }
 
     fn default_port(&self) -> u16 {
-        if self.is_plain { HTTP_PORT } else { HTTPS_PORT }
+        default_port(self.is_plain)
     }
-}
-
-fn api_host(host: &str) -> &str {
-    let is_hub = HUB_NAMES.iter().any(|name| host.eq_ignore_ascii_case(name));
-    if is_hub { HUB } else { host }
 }
 
 impl FromStr for RegistryOrigin {
@@ -100,7 +89,7 @@ impl FromStr for RegistryOrigin {
         // `HOST` alone has the port of HTTPS.
         let names_port = host.to_string().eq_ignore_ascii_case(name);
         let port = if is_plain && !names_port {
-            HTTP_PORT
+            default_port(true)
         } else {
             host.port()
         };

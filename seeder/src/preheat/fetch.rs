@@ -88,6 +88,7 @@ impl From<OpenError> for FetchError {
         match error {
             OpenError::Source(error) => Self::Source(error),
             OpenError::Unswarmable(reason) => Self::Unswarmable(reason),
+            OpenError::Elsewhere(elsewhere) => Self::Unswarmable(elsewhere.reason),
         }
     }
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 /// A platform that an image is for: `OS/ARCHITECTURE[/VARIANT]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Platform {
+pub struct Platform {
     os: String,
     architecture: String,
     /// None means any.
@@ -19,7 +19,7 @@ pub(crate) struct Platform {
 /// A platform is not understood.
 #[derive(Debug, thiserror::Error)]
 #[error("platform {0:?} is not OS/ARCHITECTURE[/VARIANT], such as linux/amd64")]
-pub(crate) struct PlatformError(String);
+pub struct PlatformError(String);
 
 impl FromStr for Platform {
     type Err = PlatformError;

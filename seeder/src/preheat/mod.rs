@@ -17,7 +17,8 @@ mod target;
 pub(crate) mod triggers;
 
 pub(crate) use self::fetch::StepOutcome;
+pub use self::manifest::{Platform, PlatformError};
 pub(crate) use self::preheater::Preheater;
 pub(crate) use self::request::Preheat;
-pub use self::request::PreheatError;
+pub use self::request::{NodeSelector, PreheatError};
 pub(crate) use self::target::redacted_target;

@@ -1,5 +1,7 @@
 //! What is asked for, once it is understood.
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -31,7 +33,7 @@ pub(crate) struct Preheat {
     pub(super) platforms: Vec<Platform>,
     share: Option<PreheatShare>,
     /// The nodes that are to have the layers as well.
-    nodes: Option<Pattern>,
+    nodes: Option<NodeSelector>,
     filter_query: Vec<String>,
     pub(super) lent: Arc<LentAuthorization>,
     /// Layers of the images whose manifests were read, and files.
@@ -68,7 +70,7 @@ impl Preheat {
             targets: parse_all(&images)?,
             platforms: parse_all(&platforms)?,
             share,
-            nodes: nodes.as_deref().map(selector).transpose()?,
+            nodes: nodes.as_deref().map(str::parse).transpose()?,
             filter_query,
             lent: Arc::default(),
             wanted: AtomicU64::new(0),
@@ -110,7 +112,7 @@ impl Preheat {
     }
 
     /// The nodes that are to have the layers as well, a glob of their names.
-    pub(crate) fn nodes(&self) -> Option<&Pattern> {
+    pub(crate) fn nodes(&self) -> Option<&NodeSelector> {
         self.nodes.as_ref()
     }
 
@@ -136,10 +138,33 @@ where
         .collect()
 }
 
-fn selector(text: &str) -> Result<Pattern, PreheatError> {
-    if text.is_empty() || text.len() > MAX_SELECTOR_LENGTH {
-        let error = format!("a glob of nodes' names has 1 to {MAX_SELECTOR_LENGTH} characters");
-        return Err(PreheatError(error));
+/// Nodes, by a glob of their names: `web-*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeSelector(Pattern);
+
+impl NodeSelector {
+    pub(crate) fn matches(&self, name: &str) -> bool {
+        self.0.matches(name)
     }
-    Pattern::new(text).map_err(|error| PreheatError(format!("nodes {text:?}: {error}")))
+}
+
+impl fmt::Display for NodeSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str())
+    }
+}
+
+impl FromStr for NodeSelector {
+    type Err = PreheatError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.is_empty() || text.len() > MAX_SELECTOR_LENGTH {
+            let error = format!("a glob of nodes' names has 1 to {MAX_SELECTOR_LENGTH} characters");
+            return Err(PreheatError(error));
+        }
+        let parsed = Pattern::new(text);
+        parsed.map(Self).map_err(|error| {
+            PreheatError(format!("{text:?} is not a glob of nodes' names: {error}"))
+        })
+    }
 }

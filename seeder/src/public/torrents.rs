@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Json, Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -36,7 +37,11 @@ pub(crate) fn public_routes() -> Router<Arc<Api>> {
     Router::new().route("/torrents/{file}", get(layer_torrent))
 }
 
-async fn register(State(api): State<Arc<Api>>, body: Bytes) -> Response {
+async fn register(State(api): State<Arc<Api>>, body: Result<Bytes, BytesRejection>) -> Response {
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) => return refusal(rejection.status(), &rejection.body_text()),
+    };
     let read = tokio::task::spawn_blocking(move || {
         Metainfo::from_bytes(&body).map(|torrent| torrent.info_hash())
     });

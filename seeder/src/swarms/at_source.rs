@@ -1,9 +1,10 @@
 //! What the source is asked for the first caller, and what its answer leads to.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::BytesMut;
-use flotilla_client::{SmallContent, SwarmHandle};
+use flotilla_client::{EngineError, SmallContent, StoreError, SwarmHandle};
 use flotilla_cluster::child_span;
 use flotilla_cluster::messages::swarms::{InlineContent, OpenRequest};
 use flotilla_cluster::{content_url, trace};
@@ -15,7 +16,13 @@ use tracing::field::Empty;
 use url::Url;
 
 use super::{OWN_TICKET_LIFETIME, OpenContent, OpenError, OpenSwarm, SwarmOpener};
+use crate::swarms::failing_sources::{Elsewhere, OWN_DISK};
 use crate::swarms::ingest::Ingest;
+
+/// Seconds for which nodes leave alone a supernode whose layers in use take its whole quota.
+const WITHOUT_ROOM: u32 = 5;
+/// And one whose disk refuses: an operator has to act.
+pub(crate) const WITHOUT_DISK: u32 = 30;
 
 impl SwarmOpener {
     pub(super) async fn open_at_source(
@@ -56,6 +63,8 @@ impl SwarmOpener {
                 ));
             }
         }
+        let writable = self.failing_sources.check(OWN_DISK, Instant::now());
+        writable.map_err(OpenError::Elsewhere)?;
         let body = self.source.open(url, &request.headers, 0).await?;
         let total = body.total.or(request.length).ok_or_else(|| {
             OpenError::Unswarmable("the source does not tell the length".to_owned())
@@ -147,7 +156,18 @@ impl SwarmOpener {
             .engine
             .create_origin(content, geometry, origin, Some(own))
             .await;
-        let handle = handle.map_err(|error| OpenError::Unswarmable(error.to_string()))?;
+        let handle = handle.map_err(|error| {
+            let not_stored = not_stored(&error);
+            if let OpenError::Elsewhere(Elsewhere { reason, seconds }) = &not_stored
+                && *seconds == WITHOUT_DISK
+            {
+                self.failing_sources.note_own_disk(reason.clone());
+            }
+            not_stored
+        })?;
+        self.failing_sources.note_answer(OWN_DISK);
+        // Those that had to make room.
+        self.forget_ended();
         Ok(OpenSwarm {
             handle,
             validator: String::new(),
@@ -203,4 +223,17 @@ impl SwarmOpener {
             ingest: Some(ingest),
         }
     }
+}
+
+/// Another supernode may have the room, or the disk, that this one lacks.
+fn not_stored(error: &EngineError) -> OpenError {
+    let seconds = match error {
+        EngineError::Store(StoreError::Full { .. }) => WITHOUT_ROOM,
+        EngineError::Store(StoreError::Io { .. }) => WITHOUT_DISK,
+        _ => return OpenError::Unswarmable(error.to_string()),
+    };
+    OpenError::Elsewhere(Elsewhere {
+        reason: error.to_string(),
+        seconds,
+    })
 }

@@ -113,7 +113,7 @@ async fn nodes_are_chosen_by_their_names() {
     let registry = Registry::start().await;
     let listed = [format!("http://{}", registry.addr)];
     let triggers = PreheatTriggers {
-        nodes: Some("web-*".to_owned()),
+        nodes: Some("web-*".parse().unwrap()),
         ..PreheatTriggers::default()
     };
     let mut cluster = Cluster::with_triggers(Some(&registry), &listed, triggers).await;

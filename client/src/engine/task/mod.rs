@@ -15,6 +15,7 @@
 //! reads and writes. It holds none of them across an `await`, and no two at once.
 
 mod connections;
+mod pieces;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -24,18 +25,18 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use flotilla_cluster::trace::PieceArrival;
 use flotilla_torrents::peer_wire::Message;
-use flotilla_torrents::{Digest, PeerId, PieceHash, PieceIndex};
+use flotilla_torrents::{Digest, PeerId, PieceIndex};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::engine::host::Host;
-use crate::engine::input::{Input, PieceCheck};
+use crate::engine::input::Input;
 use crate::engine::piece_storage::PieceStorage;
 use crate::engine::running_swarm::{RunningSwarm, SwarmState, SwarmStatus};
 use crate::peers::extensions::PeerExtensions;
 use crate::peers::io::Outgoing;
-use crate::store::{Lease, whole_digest};
+use crate::store::Lease;
 use crate::swarm::{
     BlockOutcome, DisconnectReason, Event, PeerKey, Role, Swarm, SwarmConfig, Transmit,
 };
@@ -229,6 +230,7 @@ impl SwarmTask {
                 self.dial_later(now, remote, REDIAL_INTERVAL);
             }
             Input::PieceChecked(piece, check) => self.piece_checked(now, piece, check),
+            Input::PieceLost(piece, is_repairable) => self.piece_lost(now, piece, is_repairable),
             Input::Published(piece) => {
                 self.swarm.handle_piece_stored(now, piece);
                 let known = piece.get() + 1;
@@ -292,89 +294,6 @@ impl SwarmTask {
         }
     }
 
-    fn piece_checked(&mut self, now: Instant, piece: PieceIndex, check: PieceCheck) {
-        let size = u64::from(self.handle.geometry().piece_size(piece));
-        match check {
-            PieceCheck::Stored => {
-                let counters = self.handle.counters();
-                counters.count(|counters| &counters.downloaded, size);
-                self.handle.progressed();
-                self.swarm.handle_piece_stored(now, piece);
-                let held = self.swarm.held().count();
-                self.update(|status| status.held = held);
-                self.finish_when_whole();
-            }
-            PieceCheck::Corrupt => {
-                tracing::debug!(%piece, "piece corrupt");
-                let counters = self.handle.counters();
-                counters.count(|counters| &counters.wasted, size);
-                self.swarm.handle_piece_corrupt(now, piece);
-            }
-            PieceCheck::Disk(error) => {
-                tracing::error!(%error, "piece not stored");
-                self.abort(format!("the pieces cannot be stored: {error}"));
-            }
-        }
-    }
-
-    /// Once all wanted pieces are here and the supernode has sealed the map, the whole is compared
-    /// with its digest on this host too. A torrent's pieces are all there is to compare.
-    fn finish_when_whole(&mut self) {
-        let whole = self.swarm.is_complete() && !self.verifying;
-        if !whole || self.handle.status().complete {
-            return;
-        }
-        let layer = match &self.storage {
-            PieceStorage::Layer(layer) => Arc::clone(layer),
-            files @ PieceStorage::Files(_) => {
-                let files = files.clone();
-                return self.verify(move || files.sync().map(|()| None).map_err(|e| e.to_string()));
-            }
-        };
-        let Some(sealed) = self.sealed.clone() else {
-            return;
-        };
-        if self.role == Role::Origin {
-            if layer.sealed().is_none() {
-                self.host.store.seal(&layer, sealed);
-            }
-            return self.update(|status| status.complete = true);
-        }
-        self.verify(move || {
-            let expected = layer.content().digest().unwrap_or_else(|| sealed.clone());
-            let found = whole_digest(&layer, &expected).map_err(|e| e.to_string())?;
-            if found != expected {
-                return Err(format!("the bytes are {found}, not {expected}"));
-            }
-            Ok(Some(sealed))
-        });
-    }
-
-    /// Runs the last check away from the reactor.
-    fn verify(&mut self, check: impl FnOnce() -> Result<Option<Digest>, String> + Send + 'static) {
-        self.verifying = true;
-        let input = self.handle.0.input.clone();
-        self.tasks.spawn(async move {
-            let outcome = tokio::task::spawn_blocking(check).await;
-            let outcome = outcome.unwrap_or_else(|e| Err(e.to_string()));
-            let _ = input.send(Input::Verified(outcome)).await;
-        });
-    }
-
-    fn verified(&mut self, outcome: Result<Option<Digest>, String>) {
-        self.verifying = false;
-        match outcome {
-            Ok(sha256) => {
-                if let (PieceStorage::Layer(layer), Some(sha256)) = (&self.storage, sha256) {
-                    self.host.store.seal(layer, sha256);
-                }
-                self.update(|status| status.complete = true);
-                tracing::info!(content = %self.name(), "swarm complete");
-            }
-            Err(reason) => self.abort(reason),
-        }
-    }
-
     /// What logs call it.
     fn name(&self) -> String {
         match &self.storage {
@@ -427,32 +346,6 @@ impl SwarmTask {
             };
             self.transmit(now, key, outgoing);
         }
-    }
-
-    /// Compares a piece with its hash and stores it, away from the reactor.
-    fn check(&mut self, piece: PieceIndex) {
-        let Some(PieceBuffer { data, arrival }) = self.buffers.remove(&piece) else {
-            return;
-        };
-        let expected = self.handle.0.lock_map().hash(piece);
-        let storage = self.storage.clone();
-        let input = self.handle.0.input.clone();
-        self.tasks.spawn(async move {
-            let checked = tokio::task::spawn_blocking(move || {
-                let hash = PieceHash::of(&data);
-                if expected != Some(hash) {
-                    return PieceCheck::Corrupt;
-                }
-                match storage.write_piece(piece, hash, &data) {
-                    Ok(()) => PieceCheck::Stored,
-                    Err(error) => PieceCheck::Disk(error),
-                }
-            });
-            if let Ok(check) = checked.await {
-                arrival.checked(matches!(check, PieceCheck::Stored));
-                let _ = input.send(Input::PieceChecked(piece, check)).await;
-            }
-        });
     }
 
     fn sync_when_due(&mut self) {

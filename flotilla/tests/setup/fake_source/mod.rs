@@ -85,9 +85,9 @@ pub fn served(asked: &Asked, content: &[u8], etag: &str) -> Answer {
     if bytes.start >= total {
         return Answer::new(416, "").header("content-range", &format!("bytes */{total}"));
     }
-    let told = format!("bytes {}-{}/{total}", bytes.start, bytes.end - 1);
+    let content_range = format!("bytes {}-{}/{total}", bytes.start, bytes.end - 1);
     Answer::new(206, &content[bytes])
-        .header("content-range", &told)
+        .header("content-range", &content_range)
         .header("etag", etag)
 }
 

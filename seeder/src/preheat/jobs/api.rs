@@ -2,7 +2,6 @@
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, Json, Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -13,7 +12,7 @@ use flotilla_cluster::messages::preheats::{PreheatEvent, PreheatRequest};
 use futures_util::{StreamExt as _, stream};
 
 use super::{JobId, JobRecord, Jobs, SubmitError};
-use crate::reply::refusal;
+use crate::reply::{JsonBody, refusal};
 
 /// 256 images with long names.
 const MAX_REQUEST_BYTES: usize = 128 * 1024;
@@ -42,14 +41,7 @@ impl SubmitError {
     }
 }
 
-async fn submit(
-    State(jobs): State<Jobs>,
-    request: Result<Json<PreheatRequest>, JsonRejection>,
-) -> Response {
-    let request = match request {
-        Ok(Json(request)) => request,
-        Err(rejection) => return refusal(rejection.status(), &rejection.body_text()),
-    };
+async fn submit(State(jobs): State<Jobs>, JsonBody(request): JsonBody<PreheatRequest>) -> Response {
     match jobs.submit(request, None).await {
         Ok(record) => Json(record.status()).into_response(),
         Err(error) => refusal(error.status(), &error.to_string()),

@@ -20,7 +20,6 @@ use std::time::{Duration, Instant};
 
 use flotilla_cluster::messages::orders::OrderedLayer;
 use flotilla_cluster::messages::preheats::{PreheatEvent, PreheatRequest};
-use glob::Pattern;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -32,7 +31,7 @@ pub(crate) use self::record::{JobId, JobOutcome, JobRecord, JobState};
 use flotilla_cluster::unix_now;
 
 use super::orders::Orders;
-use super::{Preheat, PreheatError, Preheater, StepOutcome};
+use super::{NodeSelector, Preheat, PreheatError, Preheater, StepOutcome};
 
 /// A policy of Harbor makes a job of each image of a project.
 const MAX_UNFINISHED: usize = 10_000;
@@ -184,7 +183,7 @@ impl Jobs {
             return Err(SubmitError::Disk(error));
         }
         let images: Vec<&str> = job.asked.names().collect();
-        let nodes = job.asked.nodes().map(Pattern::as_str);
+        let nodes = job.asked.nodes().map(tracing::field::display);
         tracing::info!(job = %record.id, ?images, nodes, "preheat");
         tokio::spawn(self.clone().run(job));
         self.forget_old().await;
@@ -282,7 +281,7 @@ impl Jobs {
     }
 
     /// Has the chosen nodes fetch them.
-    async fn deliver(&self, job: &Job, selector: &Pattern, layers: Vec<OrderedLayer>) {
+    async fn deliver(&self, job: &Job, selector: &NodeSelector, layers: Vec<OrderedLayer>) {
         let nodes = self.chosen_nodes(job, selector).await;
         let mut names = job.asked.names();
         let first = names.next().unwrap_or_default();
@@ -313,7 +312,7 @@ impl Jobs {
     }
 
     /// Those that were chosen before a restart, else those that are there.
-    async fn chosen_nodes(&self, job: &Job, selector: &Pattern) -> BTreeSet<String> {
+    async fn chosen_nodes(&self, job: &Job, selector: &NodeSelector) -> BTreeSet<String> {
         let chosen = job.record.borrow().nodes.clone();
         if let Some(chosen) = chosen {
             return chosen;

@@ -16,7 +16,7 @@ use futures_util::{StreamExt as _, stream};
 
 use super::{EnterError, Visit};
 use crate::preheat::jobs::{JobId, Jobs};
-use crate::reply::refusal;
+use crate::reply::{JsonBody, refusal};
 
 /// A node takes a supernode for dead that is silent for 2.5 of these.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
@@ -30,7 +30,7 @@ pub(crate) fn router(jobs: Jobs) -> Router {
         .with_state(jobs)
 }
 
-async fn take(State(jobs): State<Jobs>, Json(node): Json<TakeOrders>) -> Response {
+async fn take(State(jobs): State<Jobs>, JsonBody(node): JsonBody<TakeOrders>) -> Response {
     let visit = match jobs.orders().enter(node) {
         Ok(visit) => visit,
         Err(error @ EnterError::Name) => {
@@ -70,7 +70,7 @@ async fn next(visit: &mut Visit) -> Option<OrderEvent> {
 async fn open(
     State(jobs): State<Jobs>,
     Path(job): Path<u64>,
-    Json(asked): Json<OpenOrdered>,
+    JsonBody(asked): JsonBody<OpenOrdered>,
 ) -> Response {
     let Some(layer) = jobs.orders().ordered(JobId(job), &asked) else {
         let reason = "this node has no such order".to_owned();
@@ -86,7 +86,7 @@ async fn open(
 async fn note(
     State(jobs): State<Jobs>,
     Path(job): Path<u64>,
-    Json(outcome): Json<OrderOutcome>,
+    JsonBody(outcome): JsonBody<OrderOutcome>,
 ) -> Response {
     // One without a waiting job is no fault of the node.
     let is_waited_for = jobs.orders().note(JobId(job), outcome);

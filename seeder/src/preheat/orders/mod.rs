@@ -13,10 +13,10 @@ use flotilla_cluster::messages::orders::{
     OpenOrdered, OrderEvent, OrderOutcome, OrderedLayer, TakeOrders,
 };
 use flotilla_torrents::{ContentId, PeerId};
-use glob::Pattern;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
+use super::NodeSelector;
 use super::jobs::JobId;
 
 /// A node that restarts, or moves to another network, is back by then.
@@ -170,7 +170,7 @@ impl Orders {
     }
 
     /// The names of the nodes that are there and are called so.
-    pub(crate) fn called(&self, selector: &Pattern) -> BTreeSet<String> {
+    pub(crate) fn called(&self, selector: &NodeSelector) -> BTreeSet<String> {
         let state = self.lock();
         let names = state.nodes.values().map(|node| &node.name);
         names

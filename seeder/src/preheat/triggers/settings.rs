@@ -3,7 +3,7 @@
 use flotilla_cluster::messages::preheats::PreheatRequest;
 
 use super::logins::TriggerLogins;
-use crate::preheat::{Preheat, PreheatError};
+use crate::preheat::{NodeSelector, Platform, Preheat, PreheatError};
 
 /// Who may ask for preheats without being a member of the cluster, and what is understood where
 /// their requests do not say it.
@@ -15,15 +15,15 @@ use crate::preheat::{Preheat, PreheatError};
 pub struct PreheatTriggers {
     /// What they show.
     pub logins: TriggerLogins,
-    /// `OS/ARCHITECTURE[/VARIANT]`; none: all that an image has.
-    pub platforms: Vec<String>,
-    /// The nodes that are to have the layers as well, a glob of their names; none: no node.
-    pub nodes: Option<String>,
+    /// None: all that an image has.
+    pub platforms: Vec<Platform>,
+    /// The nodes that are to have the layers as well; none: no node.
+    pub nodes: Option<NodeSelector>,
 }
 
 impl PreheatTriggers {
     /// # Errors
-    /// A platform or the nodes are not understood.
+    /// There are too many platforms.
     pub(crate) fn check(&self) -> Result<(), PreheatError> {
         let image = "localhost/any".to_owned();
         Preheat::of_request(self.request(vec![image]))?;
@@ -34,8 +34,8 @@ impl PreheatTriggers {
     pub(super) fn request(&self, images: Vec<String>) -> PreheatRequest {
         PreheatRequest {
             images,
-            platforms: self.platforms.clone(),
-            nodes: self.nodes.clone(),
+            platforms: self.platforms.iter().map(ToString::to_string).collect(),
+            nodes: self.nodes.as_ref().map(ToString::to_string),
             ..PreheatRequest::default()
         }
     }

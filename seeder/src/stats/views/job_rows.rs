@@ -105,7 +105,7 @@ impl JobRow {
             image_count: asked.names().len(),
             nodes: asked
                 .nodes()
-                .map(|nodes| shortened(nodes.as_str()).to_owned()),
+                .map(|nodes| shortened(&nodes.to_string()).to_owned()),
             state: record.state,
             layers: record.layers,
             bytes: record.bytes,

@@ -1,4 +1,4 @@
-//! `make bench`: the figures of README.md.
+//! `make bench`: the figures of docs/benchmarks.md.
 
 mod announcers;
 mod event_stream;
