@@ -18,7 +18,7 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\
 /// A mirror of these hosts, without a default.
 async fn listing(hosts: &[String]) -> RunningProxy {
     let config = ProxyConfig {
-        mirror_hosts: hosts.to_vec(),
+        mirror_hosts: hosts.iter().map(|host| host.parse().unwrap()).collect(),
         ..ProxyConfig::default()
     };
     proxy(config, FakeSwarm::absent()).await
