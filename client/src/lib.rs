@@ -27,7 +27,7 @@ pub use self::engine::running_swarm::{RunningSwarm, SwarmState, SwarmStatus};
 pub use self::engine::spool::{Spool, SpoolError};
 pub use self::engine::swarm_handle::{OriginSwarm, SwarmHandle};
 pub use self::engine::{Engine, EngineConfig, EngineError, OpenToStrangersError, SwarmCounters};
-pub use self::node::{ContentRequest, Layer, Node, NodeConfig, OpenError, StartError};
+pub use self::node::{ContentRequest, Layer, LayerFacts, Node, NodeConfig, OpenError, StartError};
 pub use self::piece_data::PieceData;
 pub use self::store::small_content::SmallContent;
 pub use self::store::{StoreError, StoredLayer};

@@ -18,6 +18,7 @@
 
 #![cfg_attr(test, allow(clippy::cast_possible_truncation))]
 
+mod authority;
 mod body;
 mod front;
 mod layers;

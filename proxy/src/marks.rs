@@ -85,6 +85,7 @@ marks! {
     SupernodeUnreachable "supernode_unreachable" Fallback WARN "supernodes not reached, request passes through";
     SupernodeRefusesNode "supernode_refuses_node" Fallback WARN "supernode refuses this node, request passes through";
     SupernodeAnswerWrong "supernode_answer_wrong" Fallback WARN "supernode answer not understood, request passes through";
+    SupernodesCannot "supernodes_cannot" Fallback WARN "supernodes cannot bring the layer now, request passes through";
     NodeCannotStore "node_cannot_store" Fallback WARN "layer not stored on this node, request passes through";
     OpenTimedOut "open_timed_out" Fallback INFO "swarm not opened in time, request passes through";
     // Another source takes over within a layer's response.
@@ -92,6 +93,8 @@ marks! {
     SwarmVoid "swarm_void" Fallback INFO "swarm is void, registry takes over";
     SwarmSilent "swarm_silent" Fallback WARN "swarm reader is silent, registry takes over";
     SwarmShort "swarm_short" Fallback WARN "swarm ended too early, registry takes over";
+    SwarmSlow "swarm_slow" Fallback INFO "swarm is slow, registry is tried";
+    RegistrySlower "registry_slower" Fallback DEBUG "registry is no faster, swarm continues";
     CacheUnreadable "cache_unreadable" Fallback WARN "cached layer not read, registry takes over";
     LazyRange "lazy_range" Fallback DEBUG "lazy range not in the swarm yet, registry delivers it";
     LazyRangeWaits "lazy_range_waits" Fallback DEBUG "lazy range not delivered by the registry, response waits for the swarm";
@@ -103,6 +106,7 @@ marks! {
     RequestRepeated "request_repeated" Fallback DEBUG "kept connection was closed, request sent again on a new one";
     // Refused requests.
     LayerLost "layer_lost" Refusal WARN "layer given up by swarm and registry, connection closed";
+    LayerWrong "layer_wrong" Refusal WARN "source gave wrong bytes of the layer, connection closed";
     RangeUnsatisfiable "range_unsatisfiable" Refusal DEBUG "range begins past the end of the layer, request refused";
     TargetMalformed "target_malformed" Refusal DEBUG "request target not understood, request refused";
     RegistryUnnamed "registry_unnamed" Refusal INFO "request names no registry, request refused";
@@ -133,7 +137,7 @@ marks! {
     ConnectionsFull "connections_full" Degradation WARN "client limit reached, new clients wait";
     LoginUnbound "login_unbound" Degradation DEBUG "login names no registry, credentials not checked yet";
     ExpectationIgnored "expectation_ignored" Degradation DEBUG "server ignored Expect: 100-continue, body sent without it";
-    RangeAnswerReplaced "range_answer_replaced" Degradation DEBUG "registry refused a range, body of its answer replaced";
+    RangeAnswerReplaced "range_answer_replaced" Degradation DEBUG "registry refused a range, length of its answer corrected";
     ManifestsBusy "manifests_busy" Degradation DEBUG "too many manifests at once, image names not learnt";
     ManifestUnreadable "manifest_unreadable" Degradation DEBUG "manifest not read, image names not learnt";
     CaCertificateMade "ca_certificate_made" Degradation WARN "new CA certificate: let the engines of this node trust it for the intercepted registries";

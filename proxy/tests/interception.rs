@@ -14,6 +14,7 @@ use fakes::{RunningProxy, patterned, proxy};
 use flotilla_proxy::{InterceptConfig, ProxyConfig};
 use flotilla_registry::tls::RegistryTls;
 use flotilla_torrents::DigestHasher;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedKey, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
@@ -39,8 +40,12 @@ impl TlsRegistry {
 
     /// `asks`: it takes only clients that show its own certificate.
     async fn start_with(asks: bool) -> Self {
-        let ca = tempfile::tempdir().unwrap();
         let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        Self::start_as(&own, asks).await
+    }
+
+    async fn start_as(own: &CertifiedKey<KeyPair>, asks: bool) -> Self {
+        let ca = tempfile::tempdir().unwrap();
         std::fs::write(ca.path().join("ca.pem"), own.cert.pem()).unwrap();
         let key = PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -296,4 +301,40 @@ async fn a_registry_that_asks_for_a_certificate_gets_the_one_for_it() {
     tls.client_certificates.push(own.parse().unwrap());
     let answer = answer_through(&registry, tls).await;
     assert!(answer.starts_with("http/1.1 200"), "{answer}");
+}
+
+/// A registry whose certificate is marked as an authority's, as `openssl req -x509` makes it.
+async fn as_authority(name: &str, is_over: bool) -> TlsRegistry {
+    let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    if is_over {
+        params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+        params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+    }
+    let signing_key = KeyPair::generate().unwrap();
+    let cert = params.self_signed(&signing_key).unwrap();
+    TlsRegistry::start_as(&CertifiedKey { cert, signing_key }, false).await
+}
+
+#[tokio::test]
+async fn a_server_certificate_that_the_operator_gave_is_taken_though_it_is_an_authority_s() {
+    let given = |registry: &TlsRegistry| RegistryTls {
+        ca: vec![registry.ca.path().join("ca.pem")],
+        ..RegistryTls::default()
+    };
+    let registry = as_authority("127.0.0.1", false).await;
+    let answer = answer_through(&registry, given(&registry)).await;
+    assert!(answer.starts_with("http/1.1 200"), "{answer}");
+    // Another one that is made the same way is not.
+    let other = as_authority("127.0.0.1", false).await;
+    let answer = answer_through(&registry, given(&other)).await;
+    assert!(answer.starts_with("http/1.1 502"), "{answer}");
+    for (name, is_over) in [("other.test", false), ("127.0.0.1", true)] {
+        let registry = as_authority(name, is_over).await;
+        let answer = answer_through(&registry, given(&registry)).await;
+        assert!(
+            answer.starts_with("http/1.1 502"),
+            "{name} {is_over}: {answer}"
+        );
+    }
 }

@@ -16,10 +16,10 @@ use bytes::Bytes;
 use fakes::origin::{Origin, field};
 use fakes::raw_client::{RawResponse, get, get_from_mirror};
 use fakes::registry::{self, ALLOWED, CHALLENGE, Faults, REPOSITORY, UNAUTHORIZED};
-use fakes::swarm::{FakeLayer, FakeSwarm, Opening};
+use fakes::swarm::{FakeLayer, FakeSwarm, Opening, Then};
 use fakes::{RunningProxy, mirror_of, patterned, proxy};
 use flotilla_client::{Node, NodeConfig};
-use flotilla_proxy::ProxyConfig;
+use flotilla_proxy::{Mark, ProxyConfig};
 use flotilla_torrents::DigestHasher;
 use futures_util::stream;
 use tempfile::TempDir;
@@ -264,6 +264,50 @@ async fn redirects_of_the_registry_are_followed_without_credentials() {
     );
     assert_eq!(field(&asked, "authorization"), None);
     assert!(field(&asked, "range").unwrap().starts_with("bytes=1000-"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_swarm_that_is_slow_is_left_for_a_registry_that_is_faster() {
+    let scene = Scene::new(Faults::default(), |blob| {
+        let slow = FakeLayer::until(blob, 500_000).and_then(Then::Trickles);
+        FakeSwarm::opening(Opening::Layer(slow))
+    })
+    .await;
+    let began = tokio::time::Instant::now();
+    assert_same(&scene.get("").await.body, &scene.blob);
+    // At 64 KiB a second it would have been 40 seconds.
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_eq!(scene.registry.seen().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_swarm_that_is_slow_is_better_than_a_registry_that_breaks_off() {
+    let faults = Faults {
+        breaks_after: Some(0),
+        ..Faults::default()
+    };
+    let scene = Scene::new(faults, |blob| {
+        let slow = FakeLayer::until(blob, 2_000_000).and_then(Then::Trickles);
+        FakeSwarm::opening(Opening::Layer(slow))
+    })
+    .await;
+    assert_same(&scene.get("").await.body, &scene.blob);
+}
+
+#[tokio::test]
+async fn a_response_whose_bytes_are_wrong_already_ends_at_once() {
+    let scene = Scene::new(Faults::default(), |blob| {
+        let wrong = FakeLayer::until(blob, 1_000_000).and_then(Then::Fails(Mark::LayerWrong));
+        FakeSwarm::opening(Opening::Layer(wrong))
+    })
+    .await;
+    let response = scene.get("").await;
+    assert!(response.body.len() <= 1_000_000 && scene.blob.starts_with(&response.body));
+    assert!(scene.registry.seen().is_empty(), "nothing more is fetched");
 }
 
 #[tokio::test]

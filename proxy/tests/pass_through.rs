@@ -94,6 +94,65 @@ async fn hop_by_hop_fields_are_not_forwarded() {
 }
 
 #[tokio::test]
+async fn odd_fields_of_an_answer_are_unfolded_or_left_out() {
+    for (odd, passed) in [
+        (
+            "Content-Security-Policy: default-src 'self';\r\n  img-src *;\r\n\tscript-src 'none'",
+            Some("Content-Security-Policy"),
+        ),
+        ("X-Odd : a", Some("X-Odd")),
+        ("X-Odd: a\u{1}b", None),
+    ] {
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nX-Before: 1\r\n{odd}\r\nX-After: 2\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
+        );
+        let origin = Origin::saying(answer).await;
+        let proxy = plain_proxy().await;
+        let response = get(proxy.addr, &format!("http://{}/v2/", origin.addr), "").await;
+        assert_eq!((response.status(), response.text()), (200, "ok"), "{odd:?}");
+        assert_eq!(response.field("x-before"), Some("1"));
+        assert_eq!(response.field("x-after"), Some("2"));
+        match passed {
+            Some(name) => assert!(response.field(name).is_some(), "{}", response.head),
+            None => assert_eq!(response.field("x-odd"), None),
+        }
+        let is_field = |line: &str| line.is_empty() || line.contains(": ");
+        let mut lines = response.head.split("\r\n").skip(1);
+        assert!(lines.all(is_field), "{}", response.head);
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_keeps_its_body_and_says_how_long_it_is() {
+    let body = "<Error><Code>InvalidRange</Code></Error>";
+    for (status, announced) in [(416, body.len()), (416, 2_000_000), (412, 2_000_000)] {
+        let answer = format!(
+            "HTTP/1.1 {status} X\r\nContent-Type: application/xml\r\nContent-Length: {announced}\r\nConnection: close\r\n\r\n{body}"
+        );
+        let origin = Origin::saying(answer).await;
+        let proxy = plain_proxy().await;
+        let url = format!("http://{}/bucket/object", origin.addr);
+        let response = get(proxy.addr, &url, "Range: bytes=5000-\r\n").await;
+        assert_eq!((response.status(), response.text()), (status, body));
+        assert_eq!(response.field("content-type"), Some("application/xml"));
+        let length = body.len().to_string();
+        assert_eq!(response.field("content-length"), Some(length.as_str()));
+    }
+}
+
+#[tokio::test]
+async fn a_default_port_that_a_client_writes_reaches_the_server() {
+    // Stores sign the name with its port.
+    let proxy = plain_proxy().await;
+    let origin = Origin::saying(OK).await;
+    let port = origin.addr.port();
+    let url = format!("http://LocalHost:{port}/signed?sig=a%2Fb");
+    assert_eq!(get(proxy.addr, &url, "").await.text(), "ok");
+    let expected = format!("LocalHost:{port}");
+    assert_eq!(field(&origin.seen()[0], "host"), Some(expected.as_str()));
+}
+
+#[tokio::test]
 async fn redirects_and_their_fields_are_returned_untouched() {
     let origin = Origin::saying(
         "HTTP/1.1 307 Temporary Redirect\r\nLocation: https://s3.test/x?sig=a%2Fb\r\nX-One: 1\r\nX-One: 2\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",

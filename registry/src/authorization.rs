@@ -74,6 +74,7 @@ impl Authorizer {
     fn new(source: Source, tokens: TokenVerifier, kept_for: Duration) -> Self {
         let granted = Cache::builder()
             .max_capacity(MAX_KEPT)
+            .support_invalidation_closures()
             .expire_after(Lifetime)
             .build();
         Self {
@@ -131,13 +132,29 @@ impl Authorizer {
         length: u64,
     ) -> Result<(), Arc<SourceError>> {
         let permission = self.check(url, headers).await?;
-        if permission.total == Some(length) {
+        let is_it = match permission.total {
+            Some(total) => total == length,
+            // Sent in chunks: the digest in the URL says which content it is.
+            None => permission.is_content,
+        };
+        if is_it {
             Ok(())
         } else {
             Err(Arc::new(SourceError::Nonsense(
                 "another length than the blob has",
             )))
         }
+    }
+
+    /// The registry has said that the blob at `url` is gone, or was told to delete it: no yes of
+    /// before counts.
+    pub async fn forget(&self, url: &Url) {
+        self.present.invalidate(url.as_str()).await;
+        let gone = url.to_string();
+        // Only a cache that was not built for it refuses.
+        let _ = self
+            .granted
+            .invalidate_entries_if(move |(url, _), _| *url == gone);
     }
 
     /// Of use only where a registry's tokens can be verified here.
@@ -167,10 +184,11 @@ impl Authorizer {
     }
 }
 
-/// Every header counts: any of them may be a credential.
+/// Every header counts, as any of them may be a credential, but for the name of the caller's program.
 fn key(url: &Url, headers: &[(String, String)]) -> Key {
     let mut sorted: Vec<(String, &str)> = headers
         .iter()
+        .filter(|(name, _)| !name.eq_ignore_ascii_case("user-agent"))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.as_str()))
         .collect();
     sorted.sort_unstable();
@@ -252,5 +270,7 @@ mod tests {
         let with = |value: &str| key(&url, &[("Authorization".to_owned(), value.to_owned())]);
         assert_ne!(with("Basic a"), with("Basic b"));
         assert_ne!(with("Basic a"), key(&url, &[]));
+        let agent = |name: &str| key(&url, &[("User-Agent".to_owned(), name.to_owned())]);
+        assert_eq!(agent("docker/29"), agent("containerd/2"));
     }
 }

@@ -1,6 +1,7 @@
 //! Registries: who they are, how they are reached, and who may have what from them.
 //!
-//! [`names::host`] names a registry, [`tls`] says how it is trusted, [`source`] fetches from it,
+//! [`names::host`] names a registry, [`tls`] says how it is trusted, [`egress`] which proxy leads to
+//! it, [`source`] fetches from it,
 //! [`authorization`] asks it whether a caller may have a blob, [`token`] reads what its token service
 //! signed, [`challenge`] what it asks for, and [`login`] holds logins of our own.
 
@@ -8,6 +9,7 @@
 
 pub mod authorization;
 pub mod challenge;
+pub mod egress;
 pub mod link_local;
 pub mod login;
 pub mod names;

@@ -6,10 +6,15 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_name;
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore,
+    SignatureScheme,
+};
 
 use crate::names::host::{PerRegistry, RegistryHost};
 
@@ -122,9 +127,15 @@ impl RegistryTls {
                 .with_custom_certificate_verifier(Arc::new(verifier))
         } else {
             match platform_verifier(roots.to_vec(), provider) {
-                Ok(verifier) => config
-                    .dangerous()
-                    .with_custom_certificate_verifier(Arc::new(verifier)),
+                Ok(verifier) => {
+                    let verifier = OrGiven {
+                        verifier,
+                        given: roots.to_vec(),
+                    };
+                    config
+                        .dangerous()
+                        .with_custom_certificate_verifier(Arc::new(verifier))
+                }
                 // A host without any root may still use registries without TLS.
                 Err(error) => {
                     tracing::warn!(%error, "no registry can be verified, all https registries will be refused");
@@ -172,6 +183,79 @@ fn read_certificates(file: &Path, what: &str) -> anyhow::Result<Vec<CertificateD
         file.display()
     );
     Ok(certificates)
+}
+
+/// Takes what the verifier takes, and a server's own certificate if the operator gave this very one.
+///
+/// `openssl req -x509`, as the handbooks of registries have it, marks a certificate as an authority's;
+/// RFC 5280 has no place for it at a server, and engines take it all the same.
+#[derive(Debug)]
+struct OrGiven {
+    verifier: rustls_platform_verifier::Verifier,
+    given: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for OrGiven {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified = self.verifier.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        );
+        let Err(error) = verified else {
+            return verified;
+        };
+        if !self.given.contains(end_entity) || !lacks_only_an_issuer(&error) {
+            return Err(error);
+        }
+        let certificate = ParsedCertificate::try_from(end_entity)?;
+        verify_server_name(&certificate, server_name)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls12_signature(message, cert, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls13_signature(message, cert, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
+}
+
+/// Whether the certificate itself is in order and only its place in a chain is not: webpki looks at
+/// the dates before it looks for who issued it.
+fn lacks_only_an_issuer(error: &rustls::Error) -> bool {
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => true,
+        rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(cause))) => {
+            let cause = cause.downcast_ref::<webpki::Error>();
+            matches!(cause, Some(webpki::Error::CaUsedAsEndEntity))
+        }
+        _ => false,
+    }
 }
 
 /// Takes every certificate, and still checks that the server holds its key.

@@ -128,7 +128,7 @@ impl TokenVerifier {
         let registry = RegistryHost::of_url(url);
         self.certificates
             .iter()
-            .any(|(known, _)| Some(known) == registry.as_ref())
+            .any(|(known, _)| registry.as_ref().is_some_and(|asked| known.means(asked)))
     }
 
     /// Whether these headers carry a token that lets its bearer pull from the repository of
@@ -142,13 +142,16 @@ impl TokenVerifier {
             .iter()
             .filter(|(name, _)| name.eq_ignore_ascii_case("authorization"));
         // A caller that sends anything else besides is for the registry to judge.
-        let (Some((_, token)), 1) = (tokens.next(), headers.len()) else {
+        let others = headers
+            .iter()
+            .filter(|(name, _)| !name.eq_ignore_ascii_case("user-agent"));
+        let (Some((_, token)), 1) = (tokens.next(), others.count()) else {
             return false;
         };
         let own = self
             .certificates
             .iter()
-            .filter(|(known, _)| known == blob.registry().host());
+            .filter(|(known, _)| known.means(blob.registry().host()));
         let verified = || {
             let (scheme, token) = token.split_once(' ')?;
             let is_bearer = scheme.eq_ignore_ascii_case("bearer");

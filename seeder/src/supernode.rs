@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use flotilla_client::{Engine, EngineConfig, control, secret_file};
 use flotilla_cluster::TicketSigner;
+use flotilla_registry::egress::Egress;
 use flotilla_registry::login::{LoginConfig, RegistryLogins};
 use flotilla_registry::origin_of;
 use flotilla_registry::source::{Source, SourceConfig};
@@ -61,6 +62,8 @@ pub struct SupernodeConfig {
     pub token_certificates: Vec<TokenCertificate>,
     /// How sources are verified.
     pub registry_tls: RegistryTls,
+    /// Which HTTP proxies lead to registries.
+    pub egress: Egress,
     /// Repositories whose layers are public.
     pub open_repositories: Vec<OpenRepository>,
     /// Registries that it turns to in its own name, and how it logs in there.
@@ -80,6 +83,7 @@ impl SupernodeConfig {
             shared_registries: Vec::new(),
             token_certificates: Vec::new(),
             registry_tls: RegistryTls::default(),
+            egress: Egress::default(),
             open_repositories: Vec::new(),
             logins: LoginConfig::default(),
         }
@@ -131,6 +135,7 @@ impl Supernode {
         engine.store().share_origins(shared);
         let source = Source::new(&SourceConfig {
             tls: config.registry_tls.clone(),
+            egress: config.egress.clone(),
             rate: config.registry_rate,
         })?;
         let logins = RegistryLogins::new(&config.logins, source.clone())?;

@@ -66,6 +66,7 @@ impl Cluster {
 
     async fn ask(&self, credentials: &str, offered: Option<u64>) -> OpenResponse {
         let request = OpenRequest {
+            length: None,
             url: self.url.clone(),
             headers: vec![("Authorization".to_owned(), credentials.to_owned())],
             digest: Some(DigestHasher::sha256_of(&self.blob)),

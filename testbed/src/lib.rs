@@ -16,6 +16,7 @@ mod origin;
 mod processes;
 mod registries;
 mod scratch;
+pub mod simulation;
 mod sweep;
 mod table;
 mod testbed;

@@ -9,12 +9,13 @@ const MIN_PIECE_LENGTH: u32 = 16 * 1024;
 const MAX_PIECE_LENGTH: u32 = 64 * 1024 * 1024;
 /// Most pieces of one swarm: a bitfield of 128 KiB, a piece map of 20 MiB.
 const MAX_PIECES: u32 = 1 << 20;
-/// Pieces aimed at: few enough to keep hashes and haves cheap, enough that the log2(N) pieces
-/// which the makespan pays weigh little.
-const PIECES_AIMED_AT: u64 = 512;
-/// Piece lengths chosen for a length lie between these, as long as the piece count permits: a hop
-/// costs a few milliseconds, so not tiny; the makespan pays pieces, so not big.
-const CHOSEN_PIECE_LENGTH: Range<u64> = 256 * 1024..4 * 1024 * 1024;
+/// Pieces aimed at. Each piece leaves its first holder once for each peer before the swarm is done with it:
+/// with few pieces that weighs, with many their hashes and haves do. Simulated with 100 nodes and 1 GiB:
+/// 1,024 pieces 1.15 of the bound, 4,096 pieces 1.06.
+const PIECES_AIMED_AT: u64 = 4096;
+/// Piece lengths chosen for a length lie between these, as long as the piece count permits. Simulated with
+/// 20 nodes and 32 MiB: pieces of 32 KiB 1.17 of the bound, of 64 KiB 1.12, of 256 KiB 1.31.
+const CHOSEN_PIECE_LENGTH: Range<u64> = 64 * 1024..4 * 1024 * 1024;
 
 /// A length and piece length that this program does not swarm.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -111,7 +112,7 @@ impl Geometry {
         }
     }
 
-    /// Chooses the piece length: the power of two at or above length / 512, from 256 KiB to 4 MiB,
+    /// Chooses the piece length: the power of two at or above length / 4096, from 64 KiB to 4 MiB,
     /// larger when there would be too many pieces.
     ///
     /// # Errors
@@ -253,11 +254,11 @@ mod tests {
     #[test]
     fn the_chosen_piece_length_follows_the_length() {
         let chosen = |length: u64| Geometry::for_length(length).unwrap().piece_length();
-        assert_eq!(chosen(1), 256 * 1024);
-        assert_eq!(chosen(128 << 20), 256 * 1024);
-        assert_eq!(chosen((128 << 20) + 1), 512 * 1024);
-        assert_eq!(chosen(300_000_000), 1 << 20);
-        assert_eq!(chosen(2 << 30), 4 << 20);
+        assert_eq!(chosen(1), 64 * 1024);
+        assert_eq!(chosen(256 << 20), 64 * 1024);
+        assert_eq!(chosen((256 << 20) + 1), 128 * 1024);
+        assert_eq!(chosen(1 << 30), 256 * 1024);
+        assert_eq!(chosen(10 << 30), 4 << 20);
         assert_eq!(chosen(1 << 40), 4 << 20);
         assert_eq!(chosen((1 << 42) + 1), 8 << 20);
         assert_eq!(chosen(1 << 46), 64 << 20);

@@ -7,6 +7,7 @@ use flotilla_torrents::{Block, Digest, PieceIndex};
 
 use crate::peers::connection::{HandshakeError, PeerConnection};
 use crate::peers::web_seed::WebSeed;
+use crate::store::DamagedPiece;
 use crate::swarm::PeerKey;
 
 /// What happens to a swarm.
@@ -21,8 +22,10 @@ pub(crate) enum Input {
     },
     DialFailed(SocketAddr, HandshakeError),
     PieceChecked(PieceIndex, PieceCheck),
+    /// It was found damaged on the disk; whether it can be written there again.
+    PieceLost(PieceIndex, bool),
     /// The whole is what it should be; of a layer, its SHA-256.
-    Verified(Result<Option<Digest>, String>),
+    Verified(Result<Option<Digest>, Unverified>),
     Published(PieceIndex),
     HashesKnown(u32),
     Sealed(Digest),
@@ -30,6 +33,24 @@ pub(crate) enum Input {
     Peers(Vec<SocketAddr>),
     WebSeed(Box<WebSeed>),
     Reader(u64, Option<PieceIndex>),
+}
+
+/// Why the whole is not what it should be.
+#[derive(Debug)]
+pub(crate) enum Unverified {
+    /// The disk does not give back what it was given.
+    Damaged(PieceIndex, bool),
+    /// The content is wrong, or cannot be read.
+    Wrong(String),
+}
+
+impl From<std::io::Error> for Unverified {
+    fn from(error: std::io::Error) -> Self {
+        match DamagedPiece::of(&error) {
+            Some(damaged) => Self::Damaged(damaged.piece, damaged.is_repairable),
+            None => Self::Wrong(error.to_string()),
+        }
+    }
 }
 
 /// What came of comparing a piece with its hash.

@@ -8,14 +8,16 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use flotilla_torrents::PieceIndex;
 use futures_util::Stream;
 use futures_util::stream::{self, BoxStream};
 use tokio::sync::watch;
 
+use crate::blocking::blocking_read;
 use crate::engine::piece_reader::PieceReader;
 use crate::engine::running_swarm::{SwarmState, SwarmStatus};
 use crate::engine::swarm_handle::SwarmHandle;
-use crate::store::Lease;
+use crate::store::{DamagedPiece, Lease};
 
 /// Bytes read at a time of what is not in memory.
 const PART: u64 = 256 * 1024;
@@ -35,6 +37,14 @@ pub enum ReadError {
     /// The content cannot be delivered by the swarm.
     #[error("the swarm is void: {0}")]
     Void(String),
+    /// Bytes that were read are wrong, as the source gave them: what would follow is of no use.
+    #[error("the source gave wrong bytes in piece {piece}, which was read already: {reason}")]
+    Wrong {
+        /// The first piece that is wrong.
+        piece: PieceIndex,
+        /// What the whole turned out to be.
+        reason: String,
+    },
     /// The disk failed.
     #[error("reading the layer: {0}")]
     Disk(#[from] std::io::Error),
@@ -71,6 +81,7 @@ impl LayerReader {
             pieces: swarm.pieces(),
             swarm,
             ready: VecDeque::new(),
+            start: range.start,
             position: range.start,
             end,
         };
@@ -120,6 +131,7 @@ struct Cursor {
     number: u64,
     /// Bytes before `position` that were not handed out yet.
     ready: VecDeque<Bytes>,
+    start: u64,
     position: u64,
     end: u64,
     _lease: Lease,
@@ -130,49 +142,98 @@ impl Cursor {
         if let Some(part) = self.ready.pop_front() {
             return Ok(Some(part));
         }
-        if self.position >= self.end {
-            return Ok(None);
-        }
-        let geometry = self.swarm.geometry();
-        let Some(piece) = geometry.piece_at(self.position) else {
-            return Ok(None);
-        };
-        let layer = Arc::clone(self.swarm.layer());
-        if !layer.has(piece) {
-            self.swarm.reader_at(self.number, Some(piece));
-            let starving = tokio::time::Instant::now() + STARVATION_TIMEOUT;
-            loop {
-                let status = self.status.borrow_and_update().clone();
-                if let SwarmState::Void(reason) = status.state {
-                    return Err(ReadError::Void(reason));
-                }
-                if layer.has(piece) {
-                    break;
-                }
-                if let Some(reason) = self.swarm.stalled() {
-                    return Err(ReadError::Stalled(reason));
-                }
-                if tokio::time::Instant::now() > starving {
-                    return Err(ReadError::Stalled("the next piece does not come"));
-                }
-                let _ = tokio::time::timeout(POLL_INTERVAL, self.status.changed()).await;
+        while self.position < self.end {
+            self.check_what_was_read()?;
+            let Some(piece) = self.swarm.geometry().piece_at(self.position) else {
+                return Ok(None);
+            };
+            self.wait_for(piece).await?;
+            if let Some(bytes) = self.hot(piece) {
+                return Ok(Some(bytes));
+            }
+            if let Some(bytes) = self.read(piece).await? {
+                self.position += bytes.len() as u64;
+                return Ok(Some(bytes));
             }
         }
-        let range = geometry.piece_range(piece);
-        if let Some(data) = self.pieces.hot_piece(piece) {
-            let at = |offset: u64| usize::try_from(offset - range.start).unwrap_or(usize::MAX);
-            let end = range.end.min(self.end);
-            self.ready.extend(data.slice(at(self.position)..at(end)));
-            self.position = end;
-            return Ok(self.ready.pop_front());
+        Ok(None)
+    }
+
+    /// Whether the swarm has turned out to be wrong before what comes next.
+    fn check_what_was_read(&self) -> Result<(), ReadError> {
+        let Some(piece) = self.swarm.first_wrong() else {
+            return Ok(());
+        };
+        let has_read =
+            self.position > self.swarm.geometry().piece_offset(piece) && self.position > self.start;
+        match self.swarm.status().state {
+            SwarmState::Void(reason) if has_read => Err(ReadError::Wrong { piece, reason }),
+            _ => Ok(()),
         }
-        let part = range.end.min(self.end).min(self.position + PART) - self.position;
-        let offset = self.position;
+    }
+
+    async fn wait_for(&mut self, piece: PieceIndex) -> Result<(), ReadError> {
+        let layer = Arc::clone(self.swarm.layer());
+        let wrong = self.swarm.first_wrong();
+        if wrong.is_none_or(|wrong| piece < wrong) && layer.has(piece) {
+            return Ok(());
+        }
+        self.swarm.reader_at(self.number, Some(piece));
+        let starving = tokio::time::Instant::now() + STARVATION_TIMEOUT;
+        loop {
+            let status = self.status.borrow_and_update().clone();
+            if let SwarmState::Void(reason) = status.state {
+                return Err(ReadError::Void(reason));
+            }
+            if layer.has(piece) {
+                return Ok(());
+            }
+            if let Some(reason) = self.swarm.stalled() {
+                return Err(ReadError::Stalled(reason));
+            }
+            if tokio::time::Instant::now() > starving {
+                return Err(ReadError::Stalled("the next piece does not come"));
+            }
+            let _ = tokio::time::timeout(POLL_INTERVAL, self.status.changed()).await;
+        }
+    }
+
+    /// The next bytes of a piece that is in memory. The rest of it is ready then.
+    fn hot(&mut self, piece: PieceIndex) -> Option<Bytes> {
+        let data = self.pieces.hot_piece(piece)?;
+        let range = self.swarm.geometry().piece_range(piece);
+        let at = |offset: u64| usize::try_from(offset - range.start).unwrap_or(usize::MAX);
+        let end = range.end.min(self.end);
+        self.ready.extend(data.slice(at(self.position)..at(end)));
+        self.position = end;
+        self.ready.pop_front()
+    }
+
+    /// The next bytes of `piece`; none when the disk has lost it, and peers are asked for it.
+    async fn read(&self, piece: PieceIndex) -> Result<Option<Bytes>, ReadError> {
+        let end = self.swarm.geometry().piece_range(piece).end.min(self.end);
+        let part = end.min(self.position + PART) - self.position;
+        let (layer, offset) = (Arc::clone(self.swarm.layer()), self.position);
         let length = usize::try_from(part).unwrap_or(usize::MAX);
-        let read = tokio::task::spawn_blocking(move || layer.read(offset, length));
-        let bytes = read.await.map_err(std::io::Error::other)??;
-        self.position += part;
-        Ok(Some(bytes))
+        let error = match blocking_read(move || layer.read(offset, length)).await {
+            Ok(bytes) => return Ok(Some(bytes)),
+            Err(error) => error,
+        };
+        let Some(DamagedPiece {
+            piece: lost,
+            is_repairable,
+            ..
+        }) = DamagedPiece::of(&error)
+        else {
+            // Another reader may have found the damage in between.
+            return if self.swarm.layer().has(piece) {
+                Err(error.into())
+            } else {
+                Ok(None)
+            };
+        };
+        self.swarm.lost(*lost, *is_repairable).await;
+        Ok(None)
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod accept;
 mod counters;
+mod disk_room;
 mod host;
 pub(crate) mod hot_pieces;
 pub(crate) mod input;
@@ -21,7 +22,7 @@ mod whole_hash;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use flotilla_cluster::rate_limit::RateLimiter;
@@ -34,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::counters::SwarmCounters;
+use self::disk_room::DiskRoom;
 use self::host::{Host, Limits};
 use self::piece_storage::PieceStorage;
 use self::running_swarm::RunningSwarm;
@@ -91,6 +93,7 @@ impl Engine {
         shutdown: CancellationToken,
     ) -> Result<Self, EngineError> {
         let store = Store::open(&config.data_dir, config.cache_quota)?;
+        let swarms = Arc::default();
         let host = Arc::new(Host {
             peer_id: PeerId::from_random(rand::random()),
             listen: listener.local_addr()?,
@@ -101,6 +104,7 @@ impl Engine {
             bans: Bans::default(),
             store,
             hot: Arc::default(),
+            swarms: Arc::clone(&swarms),
             keys: RwLock::new(Vec::new()),
             supernodes: RwLock::default(),
         });
@@ -108,7 +112,7 @@ impl Engine {
             host: Arc::clone(&host),
             counters: Arc::default(),
             small_queue: SmallQueue::default(),
-            swarms: Arc::default(),
+            swarms,
             tasks: TaskTracker::new(),
             shutdown: shutdown.clone(),
         }));
@@ -264,9 +268,7 @@ impl Engine {
 
     /// Leaves the swarms of layers that were evicted, also for what could not be kept after all.
     fn leave_evicted(&self) {
-        for layer in self.0.host.store.take_evicted() {
-            self.leave(&layer.swarm());
-        }
+        self.0.host.leave_evicted();
     }
 
     /// Leaves a swarm; its layer stays on the disk.
@@ -372,6 +374,7 @@ impl EngineShared {
             input,
             Arc::clone(&self.counters),
             Arc::clone(&self.host.hot),
+            Arc::downgrade(&self.host) as Weak<dyn DiskRoom>,
         );
         let stop = self.shutdown.child_token();
         let host = Arc::clone(&self.host);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use flotilla_torrents::{Block, InfoHash, PieceIndex};
 
+use crate::blocking::blocking_read;
 use crate::engine::hot_pieces::HotPieces;
 use crate::engine::piece_storage::PieceStorage;
 use crate::piece_data::PieceData;
@@ -63,8 +64,7 @@ impl PieceReader {
         let most = usize::try_from(if is_next { much } else { block.length });
         let most = most.map_err(io::Error::other)?;
         let storage = self.storage.clone();
-        let read = tokio::task::spawn_blocking(move || storage.read(offset, most));
-        ahead.bytes = read.await??;
+        ahead.bytes = blocking_read(move || storage.read(offset, most)).await?;
         ahead.offset = offset;
         ahead
             .take(offset, length)

@@ -2,17 +2,18 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use flotilla_cluster::SignedTicket;
 use flotilla_cluster::trace::PieceTraces;
-use flotilla_torrents::{Digest, Geometry, InfoHash, PeerId, PieceMap};
+use flotilla_torrents::{Digest, Geometry, InfoHash, PeerId, PieceIndex, PieceMap};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, watch};
 
 use crate::engine::counters::SwarmCounters;
+use crate::engine::disk_room::DiskRoom;
 use crate::engine::hot_pieces::HotPieces;
 use crate::engine::input::Input;
 use crate::engine::piece_reader::PieceReader;
@@ -74,9 +75,15 @@ pub(crate) struct Shared {
     pub(crate) hot: Arc<HotPieces>,
     pub(crate) ticket: RwLock<Option<SignedTicket>>,
     pub(crate) input: mpsc::Sender<Input>,
+    /// The swarm's host, which has the swarms.
+    pub(super) room: Weak<dyn DiskRoom>,
     started: Instant,
     /// Milliseconds after `started`.
     last_progress: AtomicU64,
+    /// Of a void swarm: the first piece that was published wrong, when that is known.
+    pub(super) first_wrong: OnceLock<PieceIndex>,
+    /// Of a void swarm: only this host cannot bring it.
+    pub(super) is_elsewhere: AtomicBool,
     pub(super) supernode_alive: AtomicBool,
     pub(super) ingesting: AtomicBool,
     pub(super) next_reader: AtomicU64,
@@ -96,8 +103,9 @@ impl RunningSwarm {
         torrent: Option<Arc<OpenTorrent>>,
         map: PieceMap,
         input: mpsc::Sender<Input>,
-        host: Arc<SwarmCounters>,
+        counters: Arc<SwarmCounters>,
         hot: Arc<HotPieces>,
+        room: Weak<dyn DiskRoom>,
     ) -> Self {
         let status = SwarmStatus {
             known: map.known(),
@@ -115,12 +123,15 @@ impl RunningSwarm {
             torrent,
             map: Mutex::new(map),
             status: watch::Sender::new(status),
-            counters: SwarmCounters::within(host),
+            counters: SwarmCounters::within(counters),
             hot,
             ticket: RwLock::new(None),
             input,
+            room,
             started: Instant::now(),
             last_progress: AtomicU64::new(0),
+            first_wrong: OnceLock::new(),
+            is_elsewhere: AtomicBool::new(false),
             supernode_alive: AtomicBool::new(true),
             ingesting: AtomicBool::new(false),
             next_reader: AtomicU64::new(0),
@@ -176,6 +187,29 @@ impl RunningSwarm {
         self.send(Input::Abort(reason)).await;
     }
 
+    /// The content is wrong from piece `first_wrong` on: who has read beyond its beginning has wrong
+    /// bytes, and who has not may have all before it.
+    pub async fn abort_from(&self, first_wrong: PieceIndex, reason: String) {
+        let _ = self.0.first_wrong.set(first_wrong);
+        self.abort(reason).await;
+    }
+
+    /// This host cannot bring the content, another one may.
+    pub async fn abort_here(&self, reason: String) {
+        self.0.is_elsewhere.store(true, Ordering::Relaxed);
+        self.abort(reason).await;
+    }
+
+    /// Whether another host may bring what this one has given up.
+    pub fn is_elsewhere(&self) -> bool {
+        self.0.is_elsewhere.load(Ordering::Relaxed)
+    }
+
+    /// The first piece that was published wrong, of a void swarm of which that is known.
+    pub fn first_wrong(&self) -> Option<PieceIndex> {
+        self.0.first_wrong.get().copied()
+    }
+
     /// Peers to connect to.
     pub async fn add_peers(&self, peers: Vec<SocketAddr>) {
         self.send(Input::Peers(peers)).await;
@@ -204,6 +238,11 @@ impl RunningSwarm {
             swarm: self.0.swarm,
             hot: Arc::clone(&self.0.hot),
         }
+    }
+
+    /// Returns once the swarm does not run here any more.
+    pub async fn closed(&self) {
+        self.0.input.closed().await;
     }
 
     pub(crate) fn progressed(&self) {

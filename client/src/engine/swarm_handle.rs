@@ -9,15 +9,18 @@ use flotilla_cluster::SignedTicket;
 use flotilla_cluster::trace::Waiting;
 use flotilla_torrents::{ContentId, Digest, PeerId, PieceHash, PieceIndex, PieceMap};
 
+use crate::engine::disk_room::write_with_room;
 use crate::engine::input::Input;
 use crate::engine::piece_storage::PieceStorage;
 use crate::engine::running_swarm::RunningSwarm;
 use crate::piece_data::PieceData;
 use crate::store::StoredLayer;
 
-/// No supernode and no progress for this long: the missing pieces will not come.
+/// No supernode, no peer and no progress for this long: the missing pieces will not come.
 const ABANDON_TIMEOUT: Duration = Duration::from_secs(1);
-/// The supernode lives, yet nothing moves although pieces are published: go elsewhere.
+/// There is a supernode or a peer, yet nothing moves although pieces are published: go elsewhere. A full
+/// link delays a supernode's answers behind its own pieces, so that it seems to be gone: as long as peers
+/// are connected, that is no reason to hurry.
 const STALL_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest reason that is kept, in characters.
 const MAX_REASON: usize = 255;
@@ -204,12 +207,22 @@ impl SwarmHandle {
             return Some("the swarm has ended");
         }
         if !self.is_supernode_alive() {
-            return (idle > ABANDON_TIMEOUT).then_some("no supernode, and no peer brings pieces");
+            let patience = if status.peers > 0 {
+                STALL_TIMEOUT
+            } else {
+                ABANDON_TIMEOUT
+            };
+            return (idle > patience).then_some("no supernode, and no peer brings pieces");
         }
         if status.held >= status.known {
             return (idle > SOURCE_TIMEOUT).then_some("the supernode waits for the source");
         }
         (idle > STALL_TIMEOUT).then_some("no peer brings pieces")
+    }
+
+    /// A piece was found damaged on the disk: it has to come again.
+    pub(crate) async fn lost(&self, piece: PieceIndex, is_repairable: bool) {
+        self.send(Input::PieceLost(piece, is_repairable)).await;
     }
 
     /// Bytes held from the beginning on without a gap.
@@ -277,11 +290,17 @@ impl OriginSwarm {
         let layer = Arc::clone(self.0.layer());
         let size = data.len() as u64;
         let (swarm, hot) = (shared.swarm, Arc::clone(&shared.hot));
+        let room = shared.room.upgrade();
         let hash = tokio::task::spawn_blocking(move || {
             let hash = data.hash();
             // Before it is held: from then on it is asked for.
             hot.insert(swarm, piece, data.clone());
-            layer.write_piece(piece, hash, &data).map(|()| hash)
+            let write = || layer.write_piece(piece, hash, &data);
+            let written = match room {
+                Some(room) => write_with_room(room.as_ref(), data.len(), write),
+                None => write(),
+            };
+            written.map(|()| hash)
         })
         .await??;
         shared
@@ -297,6 +316,16 @@ impl OriginSwarm {
     /// The whole matches its digest. `sha256` is the SHA-256 of all bytes.
     pub async fn seal(&self, sha256: Digest) {
         self.0.send(Input::Sealed(sha256)).await;
+    }
+
+    /// This host cannot bring the content, another one may; nothing is kept.
+    pub async fn abort_here(&self, reason: String) {
+        self.0.abort_here(reason).await;
+    }
+
+    /// The content is wrong from piece `first_wrong` on; nothing is kept.
+    pub async fn abort_from(&self, first_wrong: PieceIndex, reason: String) {
+        self.0.abort_from(first_wrong, reason).await;
     }
 
     /// The content is not what its digest says, or cannot be had: nothing is kept.

@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
+use flotilla_cluster::supernode_client::Supernode;
 use flotilla_cluster::trace::Waiting;
 
 use crate::engine::layer_reader::LayerReader;
@@ -10,11 +12,16 @@ use crate::engine::running_swarm::SwarmState;
 use crate::engine::swarm_handle::SwarmHandle;
 use crate::store::small_content::SmallContent;
 
+/// A supernode that is left by its readers is not asked for this long.
+const LEAVE_TIME: Duration = Duration::from_secs(60);
+
 /// A layer that arrives, or has arrived. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Layer {
     pub(super) content: Content,
     pub(super) validator: Option<String>,
+    /// Who brings it, and of which source; none of what is on this node.
+    pub(super) supernode: Option<(Supernode, String)>,
     /// Reports each piece to the trace of the request that the layer is for.
     pub(super) _waiting: Option<Arc<Waiting>>,
 }
@@ -32,6 +39,7 @@ impl Layer {
         Self {
             content,
             validator: None,
+            supernode: None,
             _waiting: None,
         }
     }
@@ -40,6 +48,13 @@ impl Layer {
     /// supernode tells.
     pub fn validator(&self) -> Option<&str> {
         self.validator.as_deref()
+    }
+
+    /// Layers of the same source are not asked of this one's supernode for a minute.
+    pub fn leave_supernode(&self, reason: &str) {
+        if let Some((supernode, source)) = &self.supernode {
+            supernode.avoid_for_source(source, LEAVE_TIME, reason.to_owned());
+        }
     }
 
     /// Its length in bytes.

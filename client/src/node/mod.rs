@@ -1,5 +1,6 @@
 //! A node of the cluster: an engine, the supernodes it asks, and the layers it has.
 
+mod asking;
 mod error;
 mod layer;
 mod orders;
@@ -11,12 +12,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use flotilla_cluster::content_url;
 use flotilla_cluster::messages::node_report::{HostReport, NodeReport, SupernodeSeen, SwarmPart};
 use flotilla_cluster::messages::orders::OpenOrdered;
-use flotilla_cluster::messages::swarms::{
-    Delivery, InlineContent, OpenRequest, OpenResponse, SwarmDescriptor,
-};
+use flotilla_cluster::messages::swarms::{Delivery, InlineContent, OpenResponse, SwarmDescriptor};
 use flotilla_cluster::redacted;
 use flotilla_cluster::supernode_client::{Supernode, SupernodeError, Supernodes};
 use flotilla_torrents::{ContentId, Digest, Geometry};
@@ -28,7 +26,7 @@ use url::Url;
 pub use self::error::{OpenError, StartError};
 use self::layer::Content;
 pub use self::layer::Layer;
-pub use self::requester::ContentRequest;
+pub use self::requester::{ContentRequest, LayerFacts};
 use self::requester::{PrefetchOrder, Requester};
 use crate::engine::swarm_handle::SwarmHandle;
 use crate::engine::{Engine, EngineConfig};
@@ -133,19 +131,19 @@ impl Node {
     /// # Errors
     /// The swarm does not deliver; the caller goes to the source. Cancel safe.
     pub async fn open(&self, request: ContentRequest) -> Result<Layer, OpenError> {
-        self.open_for(request, &[]).await
+        self.open_for(request, &LayerFacts::default()).await
     }
 
-    /// Opens a layer that belongs to these images, as people name them; supernodes show them.
+    /// Opens a layer of which this is known.
     ///
     /// # Errors
     /// As [`open`](Self::open). Cancel safe.
     pub async fn open_for(
         &self,
         request: ContentRequest,
-        images: &[String],
+        known: &LayerFacts,
     ) -> Result<Layer, OpenError> {
-        let (supernode, answer) = self.0.ask(&request, None, images).await?;
+        let (supernode, answer) = self.0.ask(&request, None, known).await?;
         let (supernode, descriptor) = opened(supernode, answer)?;
         if let Some(wanted) = &request.digest {
             check_content(&descriptor, &ContentId::blob(wanted))?;
@@ -175,7 +173,10 @@ impl Node {
         };
         let local = local.ok_or_else(|| OpenError::Unswarmable("it is not here".to_owned()))?;
         let length = local.length();
-        let (supernode, answer) = self.0.ask(&request, Some(length), &[]).await?;
+        let (supernode, answer) = self
+            .0
+            .ask(&request, Some(length), &LayerFacts::default())
+            .await?;
         if let OpenResponse::Wanted { swarm, ticket } = &answer {
             let limit = &self.0.engine.limits().upload;
             supernode
@@ -272,45 +273,8 @@ impl NodeShared {
         &self,
         request: &ContentRequest,
     ) -> Result<(Supernode, SwarmDescriptor), OpenError> {
-        let (supernode, answer) = self.ask(request, None, &[]).await?;
+        let (supernode, answer) = self.ask(request, None, &LayerFacts::default()).await?;
         opened(supernode, answer)
-    }
-
-    /// The answer of the first healthy supernode. `offered`: bytes of the blob, if this node would
-    /// give it.
-    async fn ask(
-        &self,
-        request: &ContentRequest,
-        offered: Option<u64>,
-        images: &[String],
-    ) -> Result<(Supernode, OpenResponse), OpenError> {
-        let key = request.digest.as_ref().map_or_else(
-            || content_url(&request.url, &request.filter_query).to_string(),
-            ToString::to_string,
-        );
-        let message = OpenRequest {
-            url: request.url.to_string(),
-            headers: request.headers.clone(),
-            digest: request.digest.clone(),
-            filter_query: request.filter_query.clone(),
-            peer_id: self.engine.peer_id(),
-            node: self.node_name.clone(),
-            offered,
-            images: images.to_vec(),
-        };
-        let mut last = None;
-        for supernode in self.supernodes.for_key(&key) {
-            match supernode.open(&message).await {
-                Ok(answer) => return Ok((supernode.clone(), answer)),
-                Err(error) => {
-                    tracing::warn!(%error, "supernode failed, asking the next one");
-                    last = Some(error);
-                }
-            }
-        }
-        Err(last
-            .unwrap_or_else(|| self.supernodes.none_healthy())
-            .into())
     }
 
     /// Opens for an order, at the supernode that gave it.
@@ -435,6 +399,10 @@ fn opened(
         OpenResponse::Open(descriptor) => Ok((supernode, descriptor)),
         OpenResponse::Refused { status, reason } => Err(OpenError::Refused { status, reason }),
         OpenResponse::Unswarmable { reason } => Err(OpenError::Unswarmable(reason)),
+        OpenResponse::Elsewhere { reason, .. } => {
+            let supernode = supernode.url().clone();
+            Err(SupernodeError::Elsewhere { supernode, reason }.into())
+        }
         OpenResponse::Wanted { .. } => {
             let reason = "the supernode wants what was not offered";
             Err(OpenError::Unswarmable(reason.to_owned()))

@@ -33,3 +33,12 @@ pub(crate) struct PrefetchOrder {
     pub(crate) job: u64,
     pub(crate) content: ContentId,
 }
+
+/// What is known of a layer before it is opened.
+#[derive(Clone, Debug, Default)]
+pub struct LayerFacts {
+    /// The images that it belongs to, as people name them; supernodes show them.
+    pub images: Vec<String>,
+    /// Its length, as the manifest says that names it.
+    pub length: Option<u64>,
+}

@@ -71,10 +71,13 @@ impl NodeShared {
         let layer = Layer {
             content: Content::Swarm(handle.clone()),
             validator: descriptor.validator.clone(),
+            supernode: Some((supernode.clone(), origin.clone())),
             // Before the first piece can come.
             _waiting: handle.trace_pieces(trace::current()),
         };
         if let Some(requester) = self.begin_following(&handle, requester) {
+            // What was missing before the session began is not late yet.
+            handle.progressed();
             let node = Arc::clone(self);
             let session = run_session(node, handle, supernode, descriptor, requester);
             tokio::spawn(session);
@@ -155,9 +158,24 @@ impl Session {
                     // Nothing more will be published; announces continue.
                     std::future::pending::<()>().await;
                 }
-                SwarmEvent::Void { reason } => {
-                    self.swarm.abort(reason).await;
+                SwarmEvent::Void {
+                    reason,
+                    first_wrong,
+                } => {
+                    let geometry = self.swarm.geometry();
+                    match first_wrong.and_then(|index| geometry.piece(index)) {
+                        Some(first) => self.swarm.abort_from(first, reason).await,
+                        None => self.swarm.abort(reason).await,
+                    }
+                    self.swarm.closed().await;
                     return Ok(());
+                }
+                SwarmEvent::Elsewhere { reason, seconds } => {
+                    let time = Duration::from_secs(seconds.into());
+                    let source = self.swarm.layer().origin();
+                    supernode.avoid_for_source(source, time, reason.clone());
+                    let supernode = supernode.url().clone();
+                    return Err(SupernodeError::Elsewhere { supernode, reason });
                 }
                 SwarmEvent::Heartbeat {} => {}
             }
@@ -173,8 +191,9 @@ impl Session {
         let mut status = self.swarm.watch();
         let mut reported_complete = false;
         let origin = supernode.peer_address(descriptor.peer_port).await;
-        while !self.swarm.is_closed() {
+        while !self.is_over() {
             let complete = self.swarm.status().complete;
+            reported_complete &= complete;
             if complete && !reported_complete {
                 reported_complete = true;
                 event = event.or(Some(AnnounceEvent::Completed));
@@ -201,17 +220,19 @@ impl Session {
                     INTERVAL
                 }
             };
-            // Completion is news; everything else can wait for its turn.
+            // News are that it is complete, or no longer so, or over; everything else can wait for its turn.
             let news = async {
-                if status
-                    .wait_for(|status| status.complete && !reported_complete)
-                    .await
-                    .is_err()
-                {
-                    std::future::pending::<()>().await;
-                }
+                let news = status.wait_for(|status| {
+                    status.complete != complete || matches!(status.state, SwarmState::Void(_))
+                });
+                let _ = news.await;
             };
-            let _ = tokio::time::timeout(interval, news).await;
+            let closed = self.swarm.closed();
+            tokio::select! {
+                () = news => {}
+                () = closed => return,
+                () = tokio::time::sleep(interval) => {}
+            }
         }
     }
 

@@ -23,6 +23,7 @@ use crate::engine::input::Input;
 use crate::engine::piece_reader::{PieceReader, ReadAhead};
 use crate::peers::connection::NOT_SENT_LOW_WATER;
 use crate::piece_data::PieceData;
+use crate::store::DamagedPiece;
 use crate::swarm::PeerKey;
 
 /// BEP 3: keep-alives are generally sent once every two minutes.
@@ -167,7 +168,12 @@ pub(crate) async fn write_messages(
                         Some(data) => data,
                         None => {
                             outbound.flush().await?;
-                            pieces.read(block, &mut ahead).await?.into()
+                            let read = pieces.read(block, &mut ahead).await;
+                            if let Some(damaged) = read.as_ref().err().and_then(DamagedPiece::of) {
+                                let (piece, is_repairable) = (damaged.piece, damaged.is_repairable);
+                                let _ = swarm.send(Input::PieceLost(piece, is_repairable)).await;
+                            }
+                            read?.into()
                         }
                     };
                     if limit.rate().is_some() {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use flotilla_torrents::ContentId;
 
+use super::checked_pieces::CheckedPieces;
 use super::packs::Packs;
 use super::{StoreError, StoredLayer};
 
@@ -48,22 +49,41 @@ impl Inventory {
             return Err(StoreError::Full { quota, wanted });
         }
         while self.bytes().saturating_add(needed) > quota {
-            let idle = self.layers.values().filter(|layer| !stays(layer));
-            let oldest = idle.min_by_key(|layer| layer.last_used()).cloned();
-            match (oldest, self.packs.oldest()) {
-                (Some(layer), Some((used, pack))) if used < layer.last_used() => {
-                    self.packs.evict(pack)?;
-                }
-                (Some(layer), _) => {
-                    tracing::info!(content = %layer.content(), "layer evicted");
-                    self.layers.remove(layer.content())?;
-                    self.evicted.push(layer);
-                }
-                (None, Some((_, pack))) => self.packs.evict(pack)?,
-                (None, None) => return Err(StoreError::Full { quota, wanted }),
+            if !self.evict_oldest()? {
+                return Err(StoreError::Full { quota, wanted });
             }
         }
         Ok(())
+    }
+
+    /// As [`make_room`](Self::make_room), for a disk that is full although the quota is not: evicts until
+    /// `wanted` bytes have left, or nothing more can. Returns the bytes that have left.
+    pub(super) fn evict_bytes(&mut self, wanted: u64) -> Result<u64, StoreError> {
+        let before = self.bytes();
+        while before.saturating_sub(self.bytes()) < wanted && self.evict_oldest()? {}
+        Ok(before.saturating_sub(self.bytes()))
+    }
+
+    /// Evicts what was not used for the longest time. False: nothing can leave.
+    fn evict_oldest(&mut self) -> Result<bool, StoreError> {
+        let idle = self
+            .layers
+            .values()
+            .filter(|layer| !layer.is_leased() && !layer.is_pinned());
+        let oldest = idle.min_by_key(|layer| layer.last_used()).cloned();
+        match (oldest, self.packs.oldest()) {
+            (Some(layer), Some((used, pack))) if used < layer.last_used() => {
+                self.packs.evict(pack)?;
+            }
+            (Some(layer), _) => {
+                tracing::info!(content = %layer.content(), "layer evicted");
+                self.layers.remove(layer.content())?;
+                self.evicted.push(layer);
+            }
+            (None, Some((_, pack))) => self.packs.evict(pack)?,
+            (None, None) => return Ok(false),
+        }
+        Ok(true)
     }
 }
 
@@ -73,6 +93,7 @@ pub(super) struct Layers {
     by_content: HashMap<ContentId, Arc<StoredLayer>>,
     bytes: u64,
     root: PathBuf,
+    checked_pieces: Arc<CheckedPieces>,
     /// Directories of layers that have left. Freeing gigabytes takes time: the holder of the lock gives it
     /// back first.
     removed_dirs: Vec<PathBuf>,
@@ -86,6 +107,7 @@ impl Layers {
             by_content: HashMap::new(),
             bytes: 0,
             root,
+            checked_pieces: Arc::default(),
             removed_dirs: Vec::new(),
             removals: 0,
         }
@@ -116,6 +138,7 @@ impl Layers {
     }
 
     pub(super) fn insert(&mut self, layer: Arc<StoredLayer>) {
+        layer.share_checked(&self.checked_pieces);
         self.bytes += layer.geometry().length();
         if let Some(replaced) = self.by_content.insert(layer.content().clone(), layer) {
             self.bytes -= replaced.geometry().length();

@@ -6,6 +6,7 @@
 //! layers, and nothing that outlives the process.
 
 mod audit;
+mod checked_pieces;
 mod error;
 mod hashes;
 mod inventory;
@@ -38,7 +39,7 @@ pub(crate) use self::journal::Journal;
 use self::packs::Packs;
 use self::recorder::Recorder;
 pub(crate) use self::small_blobs::SmallEntry;
-pub use self::stored_layer::{Lease, StoredLayer};
+pub use self::stored_layer::{DamagedPiece, Lease, StoredLayer};
 
 /// The spool may take one in this many parts of the quota: what may become a layer must not push out
 /// most of those that are.
@@ -262,6 +263,22 @@ impl Store {
             self.recorder.record(Arc::clone(layer));
         }
         Ok(())
+    }
+
+    /// The disk is full although the quota is not: evicts what was not used for the longest time, until
+    /// `bytes` have left. Returns whether anything has.
+    pub(crate) fn free_disk(&self, bytes: u64) -> bool {
+        let freed = self.change(|inventory| inventory.evict_bytes(bytes));
+        match freed {
+            Ok(freed) => {
+                tracing::warn!(freed, "disk is full, unused layers evicted");
+                freed > 0
+            }
+            Err(error) => {
+                tracing::error!(%error, "disk is full, and no layer could be evicted");
+                false
+            }
+        }
     }
 
     /// Layers that left to make room since this was asked last, also for what could not be kept after

@@ -12,14 +12,24 @@ pub struct SwarmConfig {
     pub block_length: u32,
     /// Pieces in front of a reader that are picked in order, before rarest first takes over.
     pub window_pieces: u32,
-    /// Peers served at the same moment; the others wait in the queue.
-    pub upload_slots: usize,
-    /// Blocks handed to one peer's connection and not yet written to its socket.
-    pub blocks_in_socket: usize,
+    /// Bytes handed to connections and not yet written: what leaves within this time, ...
+    pub socket_time: Duration,
+    /// ... at least these, ...
+    pub min_in_sockets: u64,
+    /// ... and at most these.
+    pub max_in_sockets: u64,
     /// Bytes of pieces being assembled in memory, over all peers.
     pub in_flight_cap: u64,
-    /// How much a peer may have outstanding, in time at the rate it delivers.
+    /// How much a peer may have outstanding: what it delivers in a round trip and this time, ...
     pub pipeline_time: Duration,
+    /// ... at least these bytes, ...
+    pub min_pipeline: u64,
+    /// ... and these before it has delivered anything.
+    pub first_pipeline: u64,
+    /// How much all peers together may have outstanding: what they deliver in this time, ...
+    pub backlog_time: Duration,
+    /// ... at least these bytes.
+    pub min_backlog: u64,
     /// A peer that owes blocks and sends nothing for this long is dropped.
     pub snub_timeout: Duration,
     /// Requests of one peer that wait in our queue; more than these are a misbehaviour.
@@ -38,16 +48,28 @@ pub(super) const REQUEST_TIME: Duration = Duration::from_millis(10);
 pub const STRANGER_BLOCK: u32 = 16 * 1024;
 /// Simulated: 8 to 32 pieces cost 2 % of the makespan when the origin super-seeds.
 const WINDOW_PIECES: u32 = 16;
-/// Few, so that a piece leaves whole before the next one starts; enough to fill the uplink
-/// although a connection that was idle starts slowly again (RFC 5681 section 4.1). Measured
-/// with 20 nodes on 50 Mbit/s: 3 slots 1.51 of the bound, 6 slots 1.37, 12 slots 1.88.
-const UPLOAD_SLOTS: usize = 6;
-/// Two blocks: one being written, one ready.
-const BLOCKS_IN_SOCKET: usize = 2;
+/// Few, so that a piece leaves whole before the next one begins, and that what is chosen next can still
+/// be what has become rare.
+const SOCKET_TIME: Duration = Duration::from_millis(50);
+/// One piece being written, one ready: enough to fill an uplink although a connection that was idle
+/// starts slowly again (RFC 5681 section 4.1).
+const MIN_IN_SOCKETS: u64 = 128 * 1024;
+/// Bounds the memory of the blocks that are read and not yet written.
+const MAX_IN_SOCKETS: u64 = 8 * 1024 * 1024;
+/// What comes later than this can be asked of a peer that is free by then, and several peers that send
+/// at once do not fill the downlink's queues.
+const BACKLOG_TIME: Duration = Duration::from_millis(1000);
+/// Before there is a rate to go by.
+const MIN_BACKLOG: u64 = 1024 * 1024;
 /// Bounds the memory of one download.
 const IN_FLIGHT_CAP: u64 = 64 * 1024 * 1024;
-/// Round trip and service jitter that a pipeline has to cover.
+/// Service jitter that a pipeline has to cover beyond the round trip. It also lets the pipeline grow from
+/// one round trip to the next until the peer delivers no faster.
 const PIPELINE_TIME: Duration = Duration::from_millis(150);
+/// A block under way and the next one.
+const MIN_PIPELINE: u64 = 128 * 1024;
+/// What a peer is asked for at once when nothing is known of it.
+const FIRST_PIPELINE: u64 = 512 * 1024;
 /// Long enough for a queue of other peers at a slow uploader, short enough to free the pipeline.
 const SNUB_TIMEOUT: Duration = Duration::from_secs(20);
 /// As BEP 10's `reqq`: what we announce and enforce.
@@ -58,10 +80,15 @@ impl Default for SwarmConfig {
         Self {
             block_length: OWN_BLOCK,
             window_pieces: WINDOW_PIECES,
-            upload_slots: UPLOAD_SLOTS,
-            blocks_in_socket: BLOCKS_IN_SOCKET,
+            socket_time: SOCKET_TIME,
+            min_in_sockets: MIN_IN_SOCKETS,
+            max_in_sockets: MAX_IN_SOCKETS,
             in_flight_cap: IN_FLIGHT_CAP,
             pipeline_time: PIPELINE_TIME,
+            min_pipeline: MIN_PIPELINE,
+            first_pipeline: FIRST_PIPELINE,
+            backlog_time: BACKLOG_TIME,
+            min_backlog: MIN_BACKLOG,
             snub_timeout: SNUB_TIMEOUT,
             request_queue: REQUEST_QUEUE,
         }

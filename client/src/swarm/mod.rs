@@ -7,6 +7,8 @@ mod config;
 mod output;
 mod peer;
 mod piece_picker;
+mod rarity;
+mod rates;
 mod requests;
 mod serving;
 mod super_seeding;
@@ -22,9 +24,10 @@ use rand::rngs::SmallRng;
 
 pub use self::config::{OWN_BLOCK, REQUEST_QUEUE, STRANGER_BLOCK, SwarmConfig};
 pub use self::output::{BlockOutcome, DisconnectReason, Event, Transmit};
-use self::peer::{BlockLatency, Peer};
+use self::peer::Peer;
 pub use self::peer::{PeerKey, PeerTraits};
 use self::piece_picker::{Arrival, PiecePicker};
+use self::rates::{BlockLatency, Throughput};
 use self::super_seeding::SuperSeeder;
 use self::upload_queue::UploadQueue;
 
@@ -51,6 +54,9 @@ pub struct Swarm {
     uploads: UploadQueue,
     super_seeder: Option<SuperSeeder>,
     latency: BlockLatency,
+    /// From all peers together.
+    received: Throughput,
+    outstanding_bytes: u64,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
     next_tick: Instant,
@@ -72,15 +78,17 @@ impl Swarm {
         now: Instant,
     ) -> Self {
         let super_seeder = (role == Role::Origin)
-            .then(|| SuperSeeder::new(held.iter_set(), geometry.piece_length()));
+            .then(|| SuperSeeder::new(held.iter_set(), geometry.piece_length(), now));
         Self {
             picker: PiecePicker::new(geometry, held, config.window_pieces),
-            uploads: UploadQueue::new(config.upload_slots, config.blocks_in_socket),
+            uploads: UploadQueue::new(now),
             config,
             geometry,
             peers: BTreeMap::new(),
             super_seeder,
             latency: BlockLatency::new(),
+            received: Throughput::new(now),
+            outstanding_bytes: 0,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
             next_tick: now + TICK_INTERVAL,
@@ -108,6 +116,11 @@ impl Swarm {
     /// Connected peers.
     pub fn peer_count(&self) -> usize {
         self.peers.len()
+    }
+
+    /// Whether the connection of `key` is one of its peers.
+    pub fn is_connected(&self, key: PeerKey) -> bool {
+        self.peers.contains_key(&key)
     }
 
     /// Whether a peer is being sent something.
@@ -176,10 +189,13 @@ impl Swarm {
         let Some(peer) = self.peers.remove(&key) else {
             return;
         };
-        self.uploads.remove(key);
+        self.uploads.remove(key, &peer);
         for piece in peer.has.iter_set() {
             self.picker.remove_copy(piece);
         }
+        self.outstanding_bytes = self
+            .outstanding_bytes
+            .saturating_sub(peer.outstanding_bytes);
         for outstanding in &peer.outstanding {
             self.picker.unrequest(key, outstanding.block);
         }
@@ -202,6 +218,9 @@ impl Swarm {
                 // BEP 6: with the fast extension each request is still answered or rejected.
                 if !peer.traits.fast {
                     let forgotten = std::mem::take(&mut peer.outstanding);
+                    self.outstanding_bytes = self
+                        .outstanding_bytes
+                        .saturating_sub(peer.outstanding_bytes);
                     peer.outstanding_bytes = 0;
                     for outstanding in forgotten {
                         self.picker.unrequest(key, outstanding.block);
@@ -256,7 +275,16 @@ impl Swarm {
                 if let Some(block) = self.geometry.block(*index, *begin, *length)
                     && peer.settle(now, block).is_some()
                 {
+                    self.outstanding_bytes = self
+                        .outstanding_bytes
+                        .saturating_sub(u64::from(block.length));
+                    // It has lost the piece; only a peer that chokes rejects what it has.
+                    if !peer.choking_us && peer.has.has(block.piece) {
+                        peer.has.clear(block.piece);
+                        self.picker.remove_copy(block.piece);
+                    }
                     self.picker.unrequest(key, block);
+                    self.request_from_all(now);
                 }
             }
             // Interest changes nothing, since no peer is choked; the others are hints.
@@ -270,12 +298,18 @@ impl Swarm {
             return BlockOutcome::Discard;
         };
         peer.last_heard = now;
+        peer.last_block = now;
         peer.received.record(now, u64::from(block.length));
+        self.received.record(now, u64::from(block.length));
         let Some(waited) = peer.settle(now, block) else {
             // Cancelled while it was on its way, or never asked for: harmless either way.
             return BlockOutcome::Discard;
         };
+        self.outstanding_bytes = self
+            .outstanding_bytes
+            .saturating_sub(u64::from(block.length));
         self.latency.record(waited);
+        peer.round_trip.record(now, waited);
         let arrival = self.picker.arrived(key, block);
         if arrival == Arrival::Useless {
             self.request_from(now, key);
@@ -291,19 +325,10 @@ impl Swarm {
 
     /// The piece is verified and can be read from the store.
     pub fn handle_piece_stored(&mut self, now: Instant, piece: PieceIndex) {
-        if !self.picker.hold(piece) {
+        let Some(senders) = self.picker.hold(piece) else {
             return;
-        }
-        let to_all = self.super_seeder.is_none();
-        let announce: Vec<PeerKey> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.traits.authorized && (to_all || peer.traits.stranger))
-            .map(|(key, _)| *key)
-            .collect();
-        for key in announce {
-            self.send(key, Message::Have(piece.get()));
-        }
+        };
+        self.announce(now, piece, &senders);
         if let Some(seeder) = &mut self.super_seeder {
             seeder.add(piece);
             self.offer(now);
@@ -326,13 +351,19 @@ impl Swarm {
         self.request_from_all(now);
     }
 
+    /// A piece that was held is gone: it is asked for again. A source's piece too, of the peers that
+    /// have it.
+    pub fn handle_piece_lost(&mut self, now: Instant, piece: PieceIndex) {
+        if self.picker.lose(piece) {
+            self.request_from_all(now);
+        }
+    }
+
     /// The connection of `key` has written `block`.
     pub fn handle_block_sent(&mut self, now: Instant, key: PeerKey, block: Block) {
         if let Some(peer) = self.peers.get_mut(&key) {
-            peer.in_socket = peer.in_socket.saturating_sub(1);
-            peer.sent.record(now, u64::from(block.length));
+            self.uploads.sent(now, peer, u64::from(block.length));
         }
-        self.uploads.progressed(now, key);
         self.offer(now);
     }
 
@@ -355,6 +386,8 @@ impl Swarm {
             self.events
                 .push_back(Event::Disconnect(key, DisconnectReason::Snubbed));
         }
+        self.announce_deferred(now);
+        self.rescue_late_blocks(now);
         self.request_from_all(now);
     }
 
@@ -362,8 +395,9 @@ impl Swarm {
     /// None while nothing is wanted of the peers, and nothing waits to be given to them.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let lacks = |peer: &Peer| peer.traits.authorized && !peer.has.is_full();
-        let gives =
-            self.uploads.is_busy() || self.super_seeder.is_some() && self.peers.values().any(lacks);
+        let gives = self.uploads.is_active()
+            || self.super_seeder.is_some() && self.peers.values().any(lacks)
+            || self.peers.values().any(|peer| !peer.unannounced.is_empty());
         let takes = !self.picker.is_complete() && !self.peers.is_empty();
         (takes || gives).then_some(self.next_tick)
     }
@@ -373,7 +407,9 @@ impl Swarm {
         if let Some(transmit) = self.transmits.pop_front() {
             return Some(transmit);
         }
-        let (key, block) = self.uploads.next(now, &mut self.peers)?;
+        let (key, block) = self
+            .uploads
+            .next(now, &self.config, &mut self.peers, &mut self.rng)?;
         Some(Transmit::Block(key, block))
     }
 
@@ -400,6 +436,9 @@ impl Swarm {
             if peer.has.set(piece) {
                 self.picker.add_copy(piece);
                 interesting |= self.picker.needs(piece);
+                if self.picker.is_open(piece) {
+                    peer.exhausted = None;
+                }
             }
             peer.offers.retain(|offer| offer.piece != piece);
         }
@@ -427,7 +466,5 @@ impl Swarm {
     }
 }
 
-#[cfg(test)]
-mod scenario_tests;
 #[cfg(test)]
 mod stranger_tests;

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use flotilla_torrents::{Bitfield, Block, PieceIndex};
 
+use super::rates::{RoundTrip, Throughput};
+
 /// Names one connection; minted by the driver, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerKey(pub u64);
@@ -49,6 +51,9 @@ pub(super) struct Outstanding {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Offer {
     pub(super) piece: PieceIndex,
+    /// The peer has asked for it.
+    pub(super) asked: bool,
+    /// When it was made, or asked for.
     pub(super) since: Instant,
 }
 
@@ -61,13 +66,25 @@ pub(super) struct Peer {
     pub(super) outstanding: Vec<Outstanding>,
     pub(super) outstanding_bytes: u64,
     pub(super) received: Throughput,
-    pub(super) sent: Throughput,
+    /// Of our requests.
+    pub(super) round_trip: RoundTrip,
     pub(super) last_heard: Instant,
+    /// When it last sent a block, or was asked for one with nothing else outstanding.
+    pub(super) last_block: Instant,
+    /// The number of the picker's [openings](super::piece_picker::PiecePicker::openings) at which it had
+    /// nothing to ask this peer for.
+    pub(super) exhausted: Option<u64>,
     /// Its requests that wait for an upload slot.
     pub(super) uploads: VecDeque<Block>,
-    /// Blocks given to its connection and not yet written.
-    pub(super) in_socket: usize,
+    /// Bytes of blocks given to its connection and not yet written.
+    pub(super) in_socket: u64,
+    /// Pieces of ours that it has too, and was not shown yet.
+    pub(super) unannounced: Vec<PieceIndex>,
+    /// When such pieces were last shown to it.
+    pub(super) announced: Instant,
     pub(super) offers: Vec<Offer>,
+    /// Offers in a row that were taken back, unused.
+    pub(super) ignored_offers: u32,
 }
 
 impl Peer {
@@ -80,11 +97,16 @@ impl Peer {
             outstanding: Vec::new(),
             outstanding_bytes: 0,
             received: Throughput::new(now),
-            sent: Throughput::new(now),
+            round_trip: RoundTrip::new(now),
             last_heard: now,
+            last_block: now,
+            exhausted: None,
             uploads: VecDeque::new(),
             in_socket: 0,
+            unannounced: Vec::new(),
+            announced: now,
             offers: Vec::new(),
+            ignored_offers: 0,
         }
     }
 
@@ -96,82 +118,5 @@ impl Peer {
             .outstanding_bytes
             .saturating_sub(u64::from(block.length));
         Some(now.saturating_duration_since(settled.since))
-    }
-}
-
-/// Bytes per second, an exponential average over about a second of activity.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Throughput {
-    rate: f64,
-    bytes: u64,
-    since: Instant,
-}
-
-/// Shorter windows follow the burst of one piece instead of the link.
-const THROUGHPUT_WINDOW: Duration = Duration::from_millis(250);
-
-impl Throughput {
-    pub(super) fn new(now: Instant) -> Self {
-        Self {
-            rate: 0.0,
-            bytes: 0,
-            since: now,
-        }
-    }
-
-    pub(super) fn record(&mut self, now: Instant, bytes: u64) {
-        self.bytes = self.bytes.saturating_add(bytes);
-        let elapsed = now.saturating_duration_since(self.since);
-        if elapsed < THROUGHPUT_WINDOW {
-            return;
-        }
-        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-        let measured = self.bytes as f64 / elapsed.as_secs_f64();
-        self.rate = if self.rate == 0.0 {
-            measured
-        } else {
-            0.6 * self.rate + 0.4 * measured
-        };
-        self.bytes = 0;
-        self.since = now;
-    }
-
-    /// Bytes that fit into `span` at the present rate.
-    pub(super) fn bytes_in(&self, span: Duration) -> u64 {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a float-to-integer cast saturates, and the rate is never negative"
-        )]
-        let bytes = (self.rate * span.as_secs_f64()) as u64;
-        bytes
-    }
-}
-
-/// How long a request waits for its block, over the whole swarm: mean and mean deviation,
-/// as TCP estimates its round trip (RFC 6298 section 2).
-#[derive(Clone, Copy, Debug)]
-pub(super) struct BlockLatency {
-    mean: Duration,
-    deviation: Duration,
-}
-
-impl BlockLatency {
-    pub(super) fn new() -> Self {
-        Self {
-            mean: Duration::from_millis(500),
-            deviation: Duration::from_millis(250),
-        }
-    }
-
-    pub(super) fn record(&mut self, sample: Duration) {
-        let difference = self.mean.abs_diff(sample);
-        self.deviation = (self.deviation * 7 + difference) / 8;
-        self.mean = (self.mean * 15 + sample) / 16;
-    }
-
-    /// A block that waited longer is late: about the 95th percentile of what was seen.
-    pub(super) fn late_after(&self) -> Duration {
-        (self.mean + self.deviation * 3).max(Duration::from_millis(50))
     }
 }

@@ -6,12 +6,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_torrents::{Bitfield, Block, Geometry, PieceIndex};
-use rand::{Rng, RngExt as _};
+use rand::Rng;
 
 use super::peer::PeerKey;
+use super::rarity::RarityIndex;
 
 /// Every block is a run of these: the request size that all clients serve (BEP 3).
 const UNIT: u32 = 16 * 1024;
+
+/// Late peers for which a block is asked of one more.
+const MAX_DUPLICATES: u8 = 8;
 
 /// Exactly one of these is true of a piece.
 #[derive(Debug)]
@@ -59,15 +63,18 @@ pub(super) enum Arrival {
 pub(super) struct PiecePicker {
     geometry: Geometry,
     states: Vec<PieceState>,
-    copies: Vec<u32>,
+    /// The known pieces that are wanted.
+    rarity: RarityIndex,
     /// Pieces below this index have a published hash and can be verified.
     known: u32,
     held: Bitfield,
     /// Pieces that are needed and not held.
     missing: u32,
-    /// Those of [`PieceState::Fetching`], few among up to a million.
-    under_way: BTreeSet<PieceIndex>,
-    /// The number of those and of the ones being checked.
+    /// Those of [`PieceState::Fetching`] with blocks that no peer was asked for.
+    unfinished: BTreeSet<PieceIndex>,
+    /// How often something became free to ask for that was not before.
+    openings: u64,
+    /// Pieces being fetched or checked.
     fetching: u32,
     readers: BTreeMap<u64, PieceIndex>,
     window: u32,
@@ -85,15 +92,15 @@ impl PiecePicker {
                 }
             })
             .collect::<Vec<_>>();
-        let copies = vec![0; states.len()];
         Self {
             geometry,
+            rarity: RarityIndex::new(states.len()),
             states,
-            copies,
             known: 0,
             missing: geometry.piece_count().saturating_sub(held.count()),
             held,
-            under_way: BTreeSet::new(),
+            unfinished: BTreeSet::new(),
+            openings: 0,
             fetching: 0,
             readers: BTreeMap::new(),
             window,
@@ -115,35 +122,63 @@ impl PiecePicker {
         !matches!(state, None | Some(PieceState::Held | PieceState::Unneeded))
     }
 
+    /// Whether all that is missing was asked for: the end game.
+    pub(super) fn is_all_asked_for(&self) -> bool {
+        self.missing == self.fetching && self.unfinished.is_empty()
+    }
+
+    /// Whether a peer that holds the piece may be asked for some of it.
+    pub(super) fn is_open(&self, piece: PieceIndex) -> bool {
+        self.is_wanted(piece) || self.unfinished.contains(&piece)
+    }
+
     /// Only these pieces are needed, of those that no peer was asked for.
     pub(super) fn need_only(&mut self, wanted: &Bitfield) {
         for (piece, state) in self.geometry.pieces().zip(&mut self.states) {
             if matches!(state, PieceState::Wanted) && !wanted.has(piece) {
                 *state = PieceState::Unneeded;
+                self.rarity.remove(piece);
                 self.missing = self.missing.saturating_sub(1);
             }
         }
     }
 
+    /// The first `known` pieces can be verified.
     pub(super) fn set_known(&mut self, known: u32) {
-        self.known = self.known.max(known.min(self.geometry.piece_count()));
+        let before = self.known;
+        self.known = before.max(known.min(self.geometry.piece_count()));
+        for piece in self.geometry.pieces_in(before..self.known) {
+            self.open(piece);
+        }
     }
 
     pub(super) fn add_copy(&mut self, piece: PieceIndex) {
-        if let Some(copies) = self.copies.get_mut(at(piece)) {
-            *copies = copies.saturating_add(1);
-        }
+        self.rarity.change_copies(piece, 1);
     }
 
     pub(super) fn remove_copy(&mut self, piece: PieceIndex) {
-        if let Some(copies) = self.copies.get_mut(at(piece)) {
-            *copies = copies.saturating_sub(1);
-        }
+        self.rarity.change_copies(piece, -1);
     }
 
     /// Peers known to hold `piece`.
     pub(super) fn copies(&self, piece: PieceIndex) -> u32 {
-        self.copies.get(at(piece)).copied().unwrap_or(0)
+        self.rarity.copies(piece)
+    }
+
+    /// Grows whenever something that a peer holds may be asked for that might not before: until then a
+    /// peer for which nothing was picked need not be looked at again.
+    pub(super) fn openings(&self) -> u64 {
+        self.openings
+    }
+
+    /// A piece that is wanted and known may be asked for.
+    fn open(&mut self, piece: PieceIndex) {
+        if self.is_wanted(piece) {
+            self.rarity.insert(piece);
+            if self.rarity.copies(piece) > 0 {
+                self.openings += 1;
+            }
+        }
     }
 
     /// Bytes of memory that pieces under way may take.
@@ -200,6 +235,9 @@ impl PiecePicker {
             .ok()?
             .checked_mul(UNIT)?
             .min(size.checked_sub(offset)?);
+        if !fetch.units.contains(&Unit::Missing) {
+            self.unfinished.remove(&piece);
+        }
         Some(Block {
             piece,
             offset,
@@ -207,19 +245,27 @@ impl PiecePicker {
         })
     }
 
-    /// Marks `block`, which another peer is late with, as asked for once more.
-    /// False when it is no longer worth it.
-    pub(super) fn duplicate(&mut self, block: Block) -> bool {
+    /// Marks `block`, with which `late` peers are late, as asked for once more. False when a part of
+    /// it has arrived, or when a peer that is not late was asked for it too.
+    pub(super) fn duplicate(&mut self, block: Block, late: u8) -> bool {
         let Some(PieceState::Fetching(fetch)) = self.states.get_mut(at(block.piece)) else {
             return false;
         };
-        let wanted = units_of(block, fetch).all(|unit| *unit == Unit::Requested(1));
-        if wanted {
+        let asked = units_of(block, fetch).map(|unit| match unit {
+            Unit::Requested(times) => Some(*times),
+            Unit::Missing | Unit::Received => None,
+        });
+        let Some(asked) = asked.collect::<Option<Vec<u8>>>() else {
+            return false;
+        };
+        let asked = asked.into_iter().max().unwrap_or(u8::MAX);
+        let worth = asked <= late.min(MAX_DUPLICATES);
+        if worth {
             for unit in units_of(block, fetch) {
-                *unit = Unit::Requested(2);
+                *unit = Unit::Requested(asked.saturating_add(1));
             }
         }
-        wanted
+        worth
     }
 
     /// A request will not be answered (rejected, cancelled, its peer is gone).
@@ -229,7 +275,7 @@ impl PiecePicker {
         };
         for unit in units_of(block, fetch) {
             *unit = match *unit {
-                Unit::Requested(2..) => Unit::Requested(1),
+                Unit::Requested(asked @ 2..) => Unit::Requested(asked - 1),
                 Unit::Requested(_) => Unit::Missing,
                 other => other,
             };
@@ -239,6 +285,9 @@ impl PiecePicker {
         }
         if fetch.units.iter().all(|unit| *unit == Unit::Missing) {
             self.restart(block.piece);
+        } else if fetch.units.contains(&Unit::Missing) {
+            self.unfinished.insert(block.piece);
+            self.openings += 1;
         }
     }
 
@@ -261,28 +310,50 @@ impl PiecePicker {
             return Arrival::Kept;
         }
         let contributors = std::mem::take(&mut fetch.contributors);
-        self.under_way.remove(&block.piece);
+        self.unfinished.remove(&block.piece);
         if let Some(state) = self.states.get_mut(at(block.piece)) {
             *state = PieceState::Checking { contributors };
         }
         Arrival::Completed
     }
 
-    /// The piece was verified and stored; false when it was held before.
-    pub(super) fn hold(&mut self, piece: PieceIndex) -> bool {
+    /// The piece was verified and stored. Returns the peers that sent it; none when it was held before.
+    pub(super) fn hold(&mut self, piece: PieceIndex) -> Option<Vec<PeerKey>> {
         if !self.held.set(piece) {
+            return None;
+        }
+        self.rarity.remove(piece);
+        self.unfinished.remove(&piece);
+        let state = self.states.get_mut(at(piece))?;
+        let before = std::mem::replace(state, PieceState::Held);
+        if matches!(
+            before,
+            PieceState::Fetching(_) | PieceState::Checking { .. }
+        ) {
+            self.fetching = self.fetching.saturating_sub(1);
+        }
+        if !matches!(before, PieceState::Unneeded) {
+            self.missing = self.missing.saturating_sub(1);
+        }
+        Some(match before {
+            PieceState::Checking { contributors } => contributors,
+            _ => Vec::new(),
+        })
+    }
+
+    /// The piece is held no more, and needed; false when it was not held.
+    pub(super) fn lose(&mut self, piece: PieceIndex) -> bool {
+        if !self.held.has(piece) {
             return false;
         }
+        self.held.clear(piece);
         if let Some(state) = self.states.get_mut(at(piece)) {
-            if matches!(state, PieceState::Fetching(_) | PieceState::Checking { .. }) {
-                self.fetching = self.fetching.saturating_sub(1);
-            }
-            if !matches!(state, PieceState::Unneeded) {
-                self.missing = self.missing.saturating_sub(1);
-            }
-            *state = PieceState::Held;
+            *state = PieceState::Wanted;
         }
-        self.under_way.remove(&piece);
+        self.missing = self.missing.saturating_add(1);
+        // Its hash was published, or it would not have been held.
+        self.set_known(piece.get().saturating_add(1));
+        self.open(piece);
         true
     }
 
@@ -297,11 +368,12 @@ impl PiecePicker {
     }
 
     fn restart(&mut self, piece: PieceIndex) {
-        self.under_way.remove(&piece);
+        self.unfinished.remove(&piece);
         if let Some(state) = self.states.get_mut(at(piece)) {
             *state = PieceState::Wanted;
             self.fetching = self.fetching.saturating_sub(1);
         }
+        self.open(piece);
     }
 
     fn start(&mut self, piece: PieceIndex) {
@@ -313,23 +385,23 @@ impl PiecePicker {
                 contributors: Vec::new(),
             });
             self.fetching += 1;
-            self.under_way.insert(piece);
+            self.rarity.remove(piece);
+            self.unfinished.insert(piece);
         }
     }
 
-    /// The first piece under way whose missing blocks may be asked for.
+    /// The first unfinished piece whose missing blocks may be asked for.
     fn continuing(&self, suits: impl Fn(PieceIndex, &Fetch) -> bool) -> Option<PieceIndex> {
-        let mut under_way = self.under_way.iter().copied();
-        under_way.find(|piece| match self.states.get(at(*piece)) {
-            Some(PieceState::Fetching(fetch)) => {
-                suits(*piece, fetch) && fetch.units.contains(&Unit::Missing)
-            }
+        let mut unfinished = self.unfinished.iter().copied();
+        unfinished.find(|piece| match self.states.get(at(*piece)) {
+            Some(PieceState::Fetching(fetch)) => suits(*piece, fetch),
             _ => false,
         })
     }
 
     fn fresh(&self, has: &Bitfield, rng: &mut impl Rng) -> Option<PieceIndex> {
-        self.next_in_window(has).or_else(|| self.rarest(has, rng))
+        self.next_in_window(has)
+            .or_else(|| self.rarity.rarest(|piece| has.has(piece), rng))
     }
 
     fn is_wanted(&self, piece: PieceIndex) -> bool {
@@ -343,32 +415,6 @@ impl PiecePicker {
                 .pieces_in(window)
                 .find(|piece| has.has(*piece) && self.is_wanted(*piece))
         })
-    }
-
-    fn rarest(&self, has: &Bitfield, rng: &mut impl Rng) -> Option<PieceIndex> {
-        let mut best: Option<(u32, PieceIndex)> = None;
-        let mut equals = 0_u32;
-        for piece in self.geometry.pieces_in(0..self.known) {
-            if !self.is_wanted(piece) || !has.has(piece) {
-                continue;
-            }
-            let copies = self.copies(piece);
-            match best {
-                Some((fewest, _)) if copies > fewest => {}
-                // Reservoir of one: every piece of the same rarity is equally likely.
-                Some((fewest, _)) if copies == fewest => {
-                    equals += 1;
-                    if rng.random_range(0..equals) == 0 {
-                        best = Some((copies, piece));
-                    }
-                }
-                _ => {
-                    equals = 1;
-                    best = Some((copies, piece));
-                }
-            }
-        }
-        best.map(|(_, piece)| piece)
     }
 }
 

@@ -1,12 +1,17 @@
 //! What a swarm gives to its peers: blocks that they request, pieces that an origin offers.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use flotilla_torrents::PieceIndex;
 use flotilla_torrents::peer_wire::Message;
 
 use super::Swarm;
 use super::output::Transmit;
-use super::peer::PeerKey;
+use super::peer::{Peer, PeerKey};
+use super::super_seeding::Uplink;
+
+/// A piece is shown to a peer that has it after this at the latest.
+const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Swarm {
     pub(super) fn handle_request(
@@ -47,19 +52,71 @@ impl Swarm {
             peer.uploads.push_back(block);
             self.uploads.enqueue(key);
         }
-        self.uploads.progressed(now, key);
+        if let Some(seeder) = &mut self.super_seeder {
+            seeder.asked(now, peer, block.piece);
+        }
+    }
+
+    /// Shows a new piece to the peers that lack it and to its senders at once, to the others when there is something else to
+    /// say to them: a packet for each piece and peer would take percents of a slow link.
+    pub(super) fn announce(&mut self, now: Instant, piece: PieceIndex, senders: &[PeerKey]) {
+        let is_origin = self.super_seeder.is_some();
+        let mut shown = Vec::new();
+        for (key, peer) in &mut self.peers {
+            if !peer.traits.authorized || (is_origin && !peer.traits.stranger) {
+                continue;
+            }
+            if peer.has.has(piece) && !peer.traits.stranger && !senders.contains(key) {
+                peer.unannounced.push(piece);
+            } else {
+                shown.push(*key);
+            }
+        }
+        for key in shown {
+            self.send(key, Message::Have(piece.get()));
+        }
+        if self.picker.is_complete() {
+            self.announce_deferred(now);
+        }
+    }
+
+    /// Shows the pieces that were held back.
+    pub(super) fn announce_deferred(&mut self, now: Instant) {
+        let is_complete = self.picker.is_complete();
+        let due = |peer: &Peer| {
+            is_complete || now.saturating_duration_since(peer.announced) >= ANNOUNCE_INTERVAL
+        };
+        let mut late = Vec::new();
+        for (key, peer) in self
+            .peers
+            .iter_mut()
+            .filter(|(_, peer)| !peer.unannounced.is_empty())
+        {
+            if due(peer) {
+                peer.announced = now;
+                late.extend(peer.unannounced.drain(..).map(|piece| (*key, piece)));
+            }
+        }
+        for (key, piece) in late {
+            self.send(key, Message::Have(piece.get()));
+        }
     }
 
     pub(super) fn offer(&mut self, now: Instant) {
         let Some(seeder) = &mut self.super_seeder else {
             return;
         };
-        while let Some((key, piece)) = seeder.next_offer(
-            now,
-            self.uploads.is_idle(&self.peers),
-            &mut self.peers,
-            &self.picker,
-        ) {
+        loop {
+            let in_sockets = self.uploads.queued(now);
+            let requested = self.peers.values().flat_map(|peer| &peer.uploads);
+            let requested = requested.map(|block| u64::from(block.length)).sum::<u64>();
+            let uplink = Uplink {
+                is_idle: self.uploads.is_idle(&self.peers),
+                queued: requested.saturating_add(in_sockets),
+                sent_in_span: self.uploads.bytes_in(Uplink::SPAN),
+            };
+            let next = seeder.next_offer(now, uplink, &mut self.peers, &self.picker);
+            let Some((key, piece)) = next else { return };
             self.transmits
                 .push_back(Transmit::Message(key, Message::Have(piece.get())));
         }

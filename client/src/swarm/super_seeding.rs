@@ -12,18 +12,37 @@ use flotilla_torrents::PieceIndex;
 
 use super::peer::{Offer, Peer, PeerKey};
 use super::piece_picker::PiecePicker;
+use super::rates::RoundTrip;
 
-/// Pieces shown to a peer ahead of what it has received: one under way, two to follow.
-const MIN_OFFERS: usize = 3;
-/// Bounds what one fast peer can hold back from the others.
-const MAX_OFFERS: usize = 64;
-/// Time at the peer's rate that the offers have to cover.
-const OFFER_TIME: Duration = Duration::from_millis(250);
-/// An offer that was not even asked for within this time goes to another peer.
+/// Bytes shown ahead of what the uplink has sent, at least this and two pieces.
+const MIN_OFFERED: u64 = 128 * 1024;
+/// Time of the uplink that the offers have to cover beyond a round trip.
+const OFFER_TIME: Duration = Duration::from_millis(150);
+/// An offer that was not even asked for within this time and a round trip goes to another peer.
 const OFFER_EXPIRY: Duration = Duration::from_secs(2);
+/// A piece that was sent and not announced within this time goes to another peer.
+const DELIVERY_EXPIRY: Duration = Duration::from_secs(20);
+/// An offer that was not asked for within this time and a round trip leaves its room to another one.
+const OFFER_PATIENCE: Duration = Duration::from_millis(300);
 
 /// No piece came for this long although the uplink was free: the source pauses.
 const SOURCE_PAUSE: Duration = Duration::from_millis(250);
+
+/// What the uplink has to do and can do.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Uplink {
+    /// Nothing waits for it.
+    pub(super) is_idle: bool,
+    /// Bytes requested or in a socket.
+    pub(super) queued: u64,
+    /// Bytes that it sends within [`Uplink::SPAN`].
+    pub(super) sent_in_span: u64,
+}
+
+impl Uplink {
+    /// One second.
+    pub(super) const SPAN: Duration = Duration::from_secs(1);
+}
 
 /// Which peer was shown which piece.
 #[derive(Debug)]
@@ -35,15 +54,22 @@ pub(super) struct SuperSeeder {
     last: Option<PeerKey>,
     /// Since when the uplink has had nothing to do.
     idle_since: Option<Instant>,
+    /// From an offer to the request for it.
+    round_trip: RoundTrip,
 }
 
 impl SuperSeeder {
-    pub(super) fn new(held: impl Iterator<Item = PieceIndex>, piece_length: u32) -> Self {
+    pub(super) fn new(
+        held: impl Iterator<Item = PieceIndex>,
+        piece_length: u32,
+        now: Instant,
+    ) -> Self {
         Self {
             unsent: held.collect(),
             piece_length,
             last: None,
             idle_since: None,
+            round_trip: RoundTrip::new(now),
         }
     }
 
@@ -61,6 +87,18 @@ impl SuperSeeder {
         }
     }
 
+    /// `peer` asks for `piece`.
+    pub(super) fn asked(&mut self, now: Instant, peer: &mut Peer, piece: PieceIndex) {
+        peer.ignored_offers = 0;
+        let offers = peer.offers.iter_mut().filter(|offer| offer.piece == piece);
+        for offer in offers.filter(|offer| !offer.asked) {
+            self.round_trip
+                .record(now, now.saturating_duration_since(offer.since));
+            offer.asked = true;
+            offer.since = now;
+        }
+    }
+
     /// Takes back the offers that their peers do not ask for.
     pub(super) fn expire(
         &mut self,
@@ -68,34 +106,48 @@ impl SuperSeeder {
         peers: &mut BTreeMap<PeerKey, Peer>,
         picker: &PiecePicker,
     ) {
-        for peer in peers.values_mut() {
-            let uploads = &peer.uploads;
+        let unasked = OFFER_EXPIRY + self.usual_wait();
+        for peer in peers.values_mut().filter(|peer| !peer.offers.is_empty()) {
+            let (uploads, in_socket) = (&peer.uploads, peer.in_socket > 0);
             let (kept, expired): (Vec<_>, Vec<_>) = peer.offers.iter().partition(|offer| {
-                now.saturating_duration_since(offer.since) < OFFER_EXPIRY
-                    || uploads.iter().any(|block| block.piece == offer.piece)
+                let waited = now.saturating_duration_since(offer.since);
+                match offer.asked {
+                    false => waited < unasked,
+                    true => {
+                        waited < DELIVERY_EXPIRY
+                            || in_socket
+                            || uploads.iter().any(|block| block.piece == offer.piece)
+                    }
+                }
             });
             peer.offers = kept;
+            peer.ignored_offers = peer
+                .ignored_offers
+                .saturating_add(u32::from(!expired.is_empty()));
             self.take_back(&expired, picker);
         }
     }
 
-    /// The next piece to show, and the peer that sees it. `idle`: the uplink has nothing else to do.
+    /// The next piece to show, and the peer that sees it.
     /// While the layer still arrives, a second copy would delay the first copy of the piece
     /// that comes next, so it waits for a pause of the source.
     pub(super) fn next_offer(
         &mut self,
         now: Instant,
-        idle: bool,
+        uplink: Uplink,
         peers: &mut BTreeMap<PeerKey, Peer>,
         picker: &PiecePicker,
     ) -> Option<(PeerKey, PieceIndex)> {
         let since = *self.idle_since.get_or_insert(now);
-        if !idle {
+        if !uplink.is_idle {
             self.idle_since = None;
+        }
+        if !self.has_room(now, uplink, peers) {
+            return None;
         }
         let paused = picker.is_complete() || now.saturating_duration_since(since) > SOURCE_PAUSE;
         let offer = self.first_copy(peers).or_else(|| {
-            if idle && paused {
+            if uplink.is_idle && paused {
                 self.further_copy(peers, picker)
             } else {
                 None
@@ -106,8 +158,32 @@ impl SuperSeeder {
         peer.offers.push(Offer {
             piece: offer.1,
             since: now,
+            asked: false,
         });
         Some(offer)
+    }
+
+    /// The offers follow what the uplink sends within a round trip and a little more: what is shown
+    /// earlier waits for no use, and could have gone to a peer that is free by then.
+    fn has_room(&self, now: Instant, uplink: Uplink, peers: &BTreeMap<PeerKey, Peer>) -> bool {
+        let patience = OFFER_PATIENCE + self.usual_wait();
+        let offers = peers.values().flat_map(|peer| &peer.offers);
+        let unasked = offers
+            .filter(|offer| !offer.asked && now.saturating_duration_since(offer.since) < patience);
+        let piece = u64::from(self.piece_length);
+        let unasked = u64::try_from(unasked.count())
+            .unwrap_or(u64::MAX)
+            .saturating_mul(piece);
+        let span = self.usual_wait() + OFFER_TIME;
+        let covers = u128::from(uplink.sent_in_span) * span.as_millis() / Uplink::SPAN.as_millis();
+        let room = u64::try_from(covers)
+            .unwrap_or(u64::MAX)
+            .max(MIN_OFFERED.saturating_add(2 * piece));
+        uplink.queued.saturating_add(unasked) < room
+    }
+
+    fn usual_wait(&self) -> Duration {
+        self.round_trip.shortest().unwrap_or_default()
     }
 
     fn first_copy(&mut self, peers: &BTreeMap<PeerKey, Peer>) -> Option<(PeerKey, PieceIndex)> {
@@ -117,7 +193,7 @@ impl SuperSeeder {
                 self.unsent.pop_front();
                 continue;
             }
-            let key = self.freest(peers, |peer| self.has_room(peer) && lacks(peer, piece))?;
+            let key = self.freest(peers, |peer| lacks(peer, piece))?;
             self.unsent.pop_front();
             return Some((key, piece));
         }
@@ -158,18 +234,13 @@ impl SuperSeeder {
             .filter(|(_, peer)| peer.traits.authorized && !peer.traits.stranger && suits(peer))
             .min_by_key(|(key, peer)| {
                 (
+                    peer.ignored_offers,
                     peer.offers.len(),
                     self.last.is_some_and(|last| **key <= last),
                     **key,
                 )
             })
             .map(|(key, _)| *key)
-    }
-
-    fn has_room(&self, peer: &Peer) -> bool {
-        let covered = peer.sent.bytes_in(OFFER_TIME) / u64::from(self.piece_length.max(1));
-        let room = MIN_OFFERS.saturating_add(usize::try_from(covered).unwrap_or(usize::MAX));
-        peer.offers.len() < room.min(MAX_OFFERS)
     }
 }
 

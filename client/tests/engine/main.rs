@@ -6,6 +6,7 @@
     clippy::cast_possible_truncation
 )]
 
+mod damage;
 mod hosts;
 
 use std::fs::{self, OpenOptions};

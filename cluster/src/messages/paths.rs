@@ -1,7 +1,5 @@
 //! The paths of the cluster API, as the supernode routes them. What is in braces is a parameter.
 
-use std::fmt::Display;
-
 /// `GET`: who the supernode is.
 pub const HELLO: &str = "/v1/hello";
 /// `GET`: whether the supernode runs.
@@ -32,7 +30,8 @@ pub const ORDERED_SWARMS: &str = "/v1/orders/{job}/swarms";
 pub const ORDER_OUTCOMES: &str = "/v1/orders/{job}/outcomes";
 
 /// `path` with its one parameter filled in.
-pub(crate) fn with(path: &str, parameter: impl Display) -> String {
+#[cfg(feature = "client")]
+pub(crate) fn with(path: &str, parameter: impl std::fmt::Display) -> String {
     match path.split_once('{') {
         Some((front, rest)) => {
             let rest = rest.split_once('}').map_or("", |(_, rest)| rest);

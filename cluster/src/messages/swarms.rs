@@ -51,6 +51,10 @@ pub struct OpenRequest {
     /// shown to operators; none when it was asked for by digest only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<String>,
+    /// How many bytes the blob has, as the manifest says that names it: for sources that do not say so
+    /// themselves. The digest decides whether it is right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub length: Option<u64>,
 }
 
 // The headers hold credentials.
@@ -86,6 +90,13 @@ pub enum OpenResponse {
         swarm: InfoHash,
         /// Admits the caller.
         ticket: SignedTicket,
+    },
+    /// This supernode cannot bring it now, another one may: it does not reach the source, or cannot write.
+    Elsewhere {
+        /// Why.
+        reason: String,
+        /// Seconds for which it need not be asked for content of this source.
+        seconds: u32,
     },
     /// No swarm can bring this, for example because its length is unknown: go to the source.
     Unswarmable {
@@ -189,6 +200,17 @@ pub enum SwarmEvent {
     Void {
         /// Why.
         reason: String,
+        /// The first piece that is not as it was published, when the content is wrong from there on.
+        /// What comes before it is right.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        first_wrong: Option<u32>,
+    },
+    /// This supernode cannot bring the rest, another one may.
+    Elsewhere {
+        /// Why.
+        reason: String,
+        /// Seconds for which it need not be asked for content of this source.
+        seconds: u32,
     },
     /// The supernode is alive.
     Heartbeat {},
@@ -295,8 +317,16 @@ mod tests {
             (
                 SwarmEvent::Void {
                     reason: "gone".to_owned(),
+                    first_wrong: None,
                 },
                 r#"{"void":{"reason":"gone"}}"#.to_owned(),
+            ),
+            (
+                SwarmEvent::Void {
+                    reason: "other bytes".to_owned(),
+                    first_wrong: Some(7),
+                },
+                r#"{"void":{"reason":"other bytes","first_wrong":7}}"#.to_owned(),
             ),
             (SwarmEvent::Heartbeat {}, r#"{"heartbeat":{}}"#.to_owned()),
         ];
@@ -361,6 +391,7 @@ mod tests {
             node: "node-1".to_owned(),
             offered: None,
             images: Vec::new(),
+            length: None,
         };
         assert!(!format!("{request:?}").contains("secret"));
         let json = serde_json::to_string(&request).unwrap();
@@ -379,6 +410,7 @@ mod tests {
             node: "node-1".to_owned(),
             offered: None,
             images: Vec::new(),
+            length: None,
         };
         let json = serde_json::to_string(&request).unwrap();
         assert!(

@@ -30,6 +30,14 @@ pub enum SupernodeError {
         /// The answer, in brief.
         what: String,
     },
+    /// It cannot bring the content now.
+    #[error("supernode {supernode} cannot bring it: {reason}")]
+    Elsewhere {
+        /// Its URL.
+        supernode: Url,
+        /// What it said.
+        reason: String,
+    },
     /// None of them can be asked now; what they failed with last.
     #[error("{0}")]
     NoneHealthy(String),
@@ -41,6 +49,7 @@ impl SupernodeError {
         match self {
             Self::Unreachable { .. } | Self::NoneHealthy(_) => "unreachable",
             Self::NotAMember { .. } => "not_a_member",
+            Self::Elsewhere { .. } => "elsewhere",
             Self::Unexpected { .. } => "unexpected_answer",
         }
     }

@@ -4,6 +4,7 @@ mod error;
 mod preheats;
 mod supernodes;
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -34,8 +35,11 @@ pub use self::supernodes::Supernodes;
 
 /// A supernode in the same cluster answers a connection attempt in a millisecond.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-/// Opening waits for the source's answer; past this the caller is better off there itself.
+/// For answers that take a supernode's work.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(25);
+/// Opening waits for the source's answer, a little longer than the supernode does. One that falls silent
+/// is known much earlier.
+const SOURCE_TIMEOUT: Duration = Duration::from_secs(5 * 60 + 10);
 /// While it waits for the source, the supernode sends white space twice a second.
 const OPEN_IDLE_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Without a byte taken of what it is given; at the end it hashes the whole.
@@ -43,6 +47,10 @@ const GIVE_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 /// A supernode that failed is not asked again before this.
 const AVOID_TIME: Duration = Duration::from_secs(3);
+/// Sources with which one supernode may be left alone at the same time.
+const MAX_FAILING_SOURCES: usize = 1024;
+/// For so long at most, whatever it says.
+const MAX_AVOID_TIME: Duration = Duration::from_secs(300);
 /// The largest answer that is read: an announce reply with 200 peers has 2 KiB, a line of
 /// the event stream with all hashes of the largest layer 40 MiB.
 const MAX_REPLY_BYTES: usize = 256 * 1024;
@@ -60,12 +68,21 @@ struct Inner {
     authorization: Option<String>,
     http: reqwest::Client,
     failed: Mutex<Option<Failure>>,
+    /// Sources that it could not bring anything of, and until when it is left alone with them.
+    failing_sources: Mutex<HashMap<String, FailingSource>>,
     greeted: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Failure {
     since: Instant,
+    reason: String,
+}
+
+#[derive(Debug)]
+struct FailingSource {
+    since: Instant,
+    until: Instant,
     reason: String,
 }
 
@@ -77,6 +94,7 @@ impl Supernode {
             authorization,
             http,
             failed: Mutex::new(None),
+            failing_sources: Mutex::default(),
             greeted: AtomicBool::new(false),
         }))
     }
@@ -102,6 +120,39 @@ impl Supernode {
         self.0.greeted.load(Ordering::Relaxed)
     }
 
+    /// Leaves it alone with content of `source` for this long: it cannot bring any.
+    pub fn avoid_for_source(&self, source: &str, time: Duration, reason: String) {
+        let now = Instant::now();
+        let mut failing = self.0.failing_sources.lock();
+        failing.retain(|_, failing| failing.until > now);
+        if failing.len() < MAX_FAILING_SOURCES {
+            let until = now + time.min(MAX_AVOID_TIME);
+            tracing::warn!(supernode = %self.0.url, source, reason, ?time, "supernode left alone with a source");
+            let since = now;
+            failing.insert(
+                source.to_owned(),
+                FailingSource {
+                    since,
+                    until,
+                    reason,
+                },
+            );
+        }
+    }
+
+    /// Since when, and why, it is left alone with content of `source`.
+    pub fn avoided_for_source(&self, source: &str) -> Option<(Duration, String)> {
+        let now = Instant::now();
+        let failing = self.0.failing_sources.lock();
+        let failing = failing.get(source).filter(|failing| failing.until > now)?;
+        Some((now - failing.since, failing.reason.clone()))
+    }
+
+    /// It brings content of `source` again.
+    pub fn note_source_well(&self, source: &str) {
+        self.0.failing_sources.lock().remove(source);
+    }
+
     /// Asks for a swarm; waits for the source's answer.
     pub async fn open(&self, request: &OpenRequest) -> Result<OpenResponse, SupernodeError> {
         let url = self.endpoint(paths::SWARMS);
@@ -119,7 +170,7 @@ impl Supernode {
         );
         let mut post = self
             .member(self.0.http.post(url))
-            .timeout(OPEN_TIMEOUT)
+            .timeout(SOURCE_TIMEOUT)
             .json(request);
         if let Some(parent) = trace::traceparent_of(&span) {
             post = post.header(TraceParent::HEADER, parent.to_string());

@@ -45,7 +45,7 @@ const SHOW_DETAILS: &str = concat!(
 
 The output is a configuration file; the comment behind a value is its origin: a flag, a variable of \
 the environment, a line of a file, or the default. Give the flags and set the variables that the \
-role runs with. Secrets are not printed, only where they are.
+role runs with. The place of a secret is printed, not the secret.
 
 Exit codes:
   0  printed
@@ -67,7 +67,7 @@ pub(crate) struct ShowArgs {
 
 #[derive(Debug, Subcommand)]
 enum ShowRole {
-    /// What `flotilla supernode` with these flags runs with
+    /// Configuration of `flotilla supernode` with these flags
     Supernode {
         /// Print every option with its documentation and default instead
         #[arg(long)]
@@ -75,7 +75,7 @@ enum ShowRole {
         #[command(flatten)]
         args: Box<SupernodeArgs>,
     },
-    /// What `flotilla proxy` with these flags runs with
+    /// Configuration of `flotilla proxy` with these flags
     Proxy {
         /// Print every option with its documentation and default instead
         #[arg(long)]

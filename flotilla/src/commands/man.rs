@@ -7,7 +7,7 @@ use clap::Args;
 
 #[derive(Debug, Args)]
 pub(crate) struct ManArgs {
-    /// Directory for the pages; it is made if need be
+    /// Directory for the pages; created if it is missing
     #[arg(value_name = "DIR")]
     directory: PathBuf,
 }

@@ -39,12 +39,12 @@ The supernodes use their own logins, from the file of their --registry-auth. A r
 that file, or in their --preheat-registry. Name all supernodes of the cluster, as the proxies do: each \
 fetches its own layers.
 
-A URL that is not a manifest's names a file, as in flotilla get URL. List its server at the supernodes \
+Every other URL is a file's, as for flotilla get. List its server at the supernodes \
 like a registry (--preheat-registry http://files.example:8080). The server has to answer without a \
 login, and with the length and an ETag or Last-Modified.
 
 Exit codes:
-  0  handed over, or with --wait: every layer and file is where it should be
+  0  the supernodes have accepted it; with --wait: every layer and file is there
   1  failed; stderr says what happened and what to do
   2  the command line is wrong"
 );

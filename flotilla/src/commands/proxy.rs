@@ -73,6 +73,7 @@ pub(super) async fn run(args: ProxyArgs, shutdown: CancellationToken) -> anyhow:
     let proxy_config = ProxyConfig {
         registry: settings.registry,
         mirror_hosts: settings.mirror_hosts,
+        egress: registries.egress(Some(settings.listen)),
         token_certificates: registries.token_certificates.clone(),
         registry_tls: registries.into(),
         seed_pushed: settings.seed_pushed,

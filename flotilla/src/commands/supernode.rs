@@ -53,6 +53,7 @@ pub(super) async fn run(args: SupernodeArgs, shutdown: CancellationToken) -> any
         upload_rate: settings.upload_rate.0,
         registry_rate: settings.registry_rate.0,
         shared_registries: settings.shared_registries,
+        egress: registries.egress(None),
         token_certificates: registries.token_certificates.clone(),
         registry_tls: registries.into(),
         open_repositories: settings.open_repositories,

@@ -42,7 +42,7 @@ pub(crate) struct CommonOptions {
         help_heading = "Traces"
     )]
     pub(crate) otlp_endpoint: Option<OtlpEndpoint>,
-    /// Part of the traces that is recorded
+    /// Share of the traces to record
     ///
     /// It counts for traces that begin here. A request with a traceparent header brings its own
     /// decision.

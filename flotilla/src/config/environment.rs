@@ -1,7 +1,7 @@
 //! The variables of the environment that flotilla reads.
 
 /// A name and what it holds.
-pub(crate) const VARIABLES: [(&str, &str); 9] = [
+pub(crate) const VARIABLES: [(&str, &str); 10] = [
     (
         "FLOTILLA_JOIN_TOKEN",
         "The cluster's secret. It wins over `join_token_file` of the configuration file; `--join-token-file` wins over it.",
@@ -29,6 +29,10 @@ pub(crate) const VARIABLES: [(&str, &str); 9] = [
     (
         "OTEL_RESOURCE_ATTRIBUTES",
         "Further attributes of the traces' resource.",
+    ),
+    (
+        "HTTP_PROXY, HTTPS_PROXY, NO_PROXY",
+        "The way of supernode and proxy to registries, where `--registry-proxy` is not given; in lower case as well. `NO_PROXY` counts beside it too.",
     ),
     (
         "http_proxy, https_proxy, all_proxy, no_proxy",

@@ -105,7 +105,7 @@ pub(crate) struct ProxyOptions {
     /// Layers that are pushed through the proxy seed before any node pulls them.
     #[arg(long, help_heading = "Cluster")]
     pub(crate) seed_pushed: bool,
-    /// Registry for mirror requests that name none [default: none]
+    /// Default registry for mirror requests [default: none]
     ///
     /// Example: https://registry.example
     #[arg(long, value_name = "URL", help_heading = "Registries")]

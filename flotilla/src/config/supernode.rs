@@ -87,7 +87,7 @@ pub(crate) struct SupernodeOptions {
     /// Limit on what is read from registries
     #[arg(long, value_name = "RATE", default_value_t, help_heading = "Limits")]
     pub(crate) registry_rate: Rate,
-    /// Registry whose layers join one swarm with the other listed ones; repeatable
+    /// Registry that shares swarms with the others; repeatable
     ///
     /// A layer that several of these registries have is one swarm, and on the disk once. Each
     /// caller is still authorized at the registry of its own request. A registry below a path of

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::Authority;
-use http::{Request, StatusCode};
+use http::{Request, StatusCode, Uri};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::front::idle::Activity;
-use crate::front::link_local::{LinkLocal, is_link_local};
+use crate::front::link_local::{LinkLocal, check_literal, is_link_local};
+use crate::front::upstream::connector::Connector;
 use crate::marks::{Mark, set_mark};
 use crate::oci_error::Refusal;
 use crate::stats::ProxyStats;
@@ -60,8 +61,8 @@ impl From<DialError> for Refusal {
 ///
 /// # Errors
 /// The answer to give: refused, out of reach, or silent.
-pub(crate) async fn dial(target: &Authority) -> Result<TcpStream, Refusal> {
-    let dialled = tokio::time::timeout(DIAL_TIMEOUT, connect(target)).await;
+pub(crate) async fn dial(target: &Authority, by: &Connector) -> Result<TcpStream, Refusal> {
+    let dialled = tokio::time::timeout(DIAL_TIMEOUT, connect(target, by)).await;
     let dialled = dialled.unwrap_or_else(|_| Err(DialError::TimedOut(target.to_string())));
     dialled.map_err(Refusal::from)
 }
@@ -89,7 +90,15 @@ pub(crate) async fn tunnel(
     }
 }
 
-async fn connect(target: &Authority) -> Result<TcpStream, DialError> {
+async fn connect(target: &Authority, by: &Connector) -> Result<TcpStream, DialError> {
+    if let Ok(uri) = Uri::try_from(format!("https://{target}/"))
+        && let Some(way) = by.way_to(&uri)
+    {
+        check_literal(target.host()).map_err(DialError::LinkLocal)?;
+        let tunnel = by.tunnel(way, uri).await;
+        let failed = |error| DialError::Unreachable(target.to_string(), io::Error::other(error));
+        return tunnel.map_err(failed);
+    }
     let unreachable = |error| DialError::Unreachable(target.to_string(), error);
     let host = target.host().trim_start_matches('[').trim_end_matches(']');
     let port = target.port_u16().unwrap_or(443);

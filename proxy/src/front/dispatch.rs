@@ -4,14 +4,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use flotilla_cluster::trace;
+use flotilla_registry::BlobUrl;
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
+use futures_util::future::{self, BoxFuture, Either};
 use http::uri::Authority;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
+use url::Url;
 
 use crate::body::{self, ProxyBody};
 use crate::front::connect;
@@ -20,11 +22,13 @@ use crate::front::forward::forward;
 use crate::front::header_rules;
 use crate::front::target::{Entrance, Target};
 use crate::layers::request::BlobRequest;
-use crate::layers::response::Layers;
+use crate::layers::response::{Layers, OPEN_TIMEOUT};
 use crate::layers::source::NotDelivered;
 use crate::manifests::tee::{ManifestRequest, ManifestTee};
 use crate::marks::{Mark, set_mark};
 use crate::mirror::hosts::MirrorHosts;
+use crate::mirror::locations;
+use crate::mirror::naming::Mirrored;
 use crate::mirror::paths::{self, MirrorTokens};
 use crate::oci_error::Refusal;
 use crate::pushes::uploads::Uploads;
@@ -85,14 +89,26 @@ impl Dispatch {
         match Target::of(&request, entrance, &self.mirrors) {
             Err(refusal) => self.refuse(&refusal, client),
             Ok(Target::Tunnel(authority)) => self.tunnel(request, authority, client, permit).await,
-            Ok(Target::Upstream(target)) => self.fetch(request, target, client).await,
-            Ok(Target::PathMirror { host, target }) => {
-                let mut response = self.fetch(request, target.clone(), client).await;
-                paths::name_host_in_paths(response.headers_mut(), &host, &target);
+            Ok(Target::Upstream(target)) => Box::pin(self.fetch(request, target, client)).await,
+            Ok(Target::Mirror(mirrored)) => self.mirror(request, mirrored, client).await,
+        }
+    }
+
+    async fn mirror(
+        &self,
+        request: Request<Incoming>,
+        mirrored: Mirrored,
+        client: SocketAddr,
+    ) -> Response<ProxyBody> {
+        match mirrored {
+            Mirrored::Registry { target, named } => {
+                let fetching = Box::pin(self.fetch(request, target.clone(), client));
+                let mut response = fetching.await;
+                locations::lead_back(response.headers_mut(), &named, &target);
                 response
             }
-            Ok(Target::Ping) => paths::ping(request.headers(), &self.layers.stats),
-            Ok(Target::Token) => {
+            Mirrored::Ping => paths::ping(request.headers(), &self.layers.stats),
+            Mirrored::Token => {
                 let tokens = MirrorTokens {
                     mirrors: &self.mirrors,
                     upstream: &self.layers.upstream,
@@ -120,7 +136,7 @@ impl Dispatch {
         let tunnel = if intercepts {
             Arc::clone(self).intercept(request, server, client, permit.clone())
         } else {
-            match connect::dial(&server).await {
+            match connect::dial(&server, self.layers.upstream.connector()).await {
                 Err(refusal) => return span.in_scope(|| refusal.answer(&self.layers.stats)),
                 Ok(server) => {
                     let stats = Arc::clone(&self.layers.stats);
@@ -185,17 +201,45 @@ impl Dispatch {
             digest = %blob.digest
         );
         trace::current().record("flotilla.digest", tracing::field::display(&blob.digest));
-        let answering = async {
-            match self.layers.answer(&blob, &target, request.headers()).await {
-                Ok(response) => response,
-                Err(NotDelivered { mark, reason }) => {
-                    set_mark!(self.layers.stats, mark, reason);
-                    spans::registry_reason(&trace::current(), &reason);
-                    self.pass(request, target).await
-                }
+        let answering = self.answer_layer(request, target, &blob);
+        answering.instrument(span).await
+    }
+
+    /// From the swarm, or from the registry if that answers first once the swarm has been given its time.
+    async fn answer_layer(
+        &self,
+        request: Request<Incoming>,
+        target: Uri,
+        blob: &BlobRequest,
+    ) -> Response<ProxyBody> {
+        let (headers, to) = (request.headers().clone(), target.clone());
+        let mut opening = Box::pin(self.layers.answer(blob, &to, &headers));
+        let opened = tokio::time::timeout(OPEN_TIMEOUT, opening.as_mut()).await;
+        let not_delivered = match opened {
+            Ok(Ok(response)) => return response,
+            Ok(Err(not_delivered)) => not_delivered,
+            Err(_) => {
+                let reason = format!("no answer within {OPEN_TIMEOUT:?}");
+                let late = NotDelivered::new(Mark::OpenTimedOut, &reason);
+                let passing = Box::pin(self.pass_undelivered(&late, request, target));
+                return match future::select(opening, passing).await {
+                    Either::Left((Ok(response), _)) | Either::Right((response, _)) => response,
+                    Either::Left((Err(_), passing)) => passing.await,
+                };
             }
         };
-        answering.instrument(span).await
+        self.pass_undelivered(&not_delivered, request, target).await
+    }
+
+    async fn pass_undelivered(
+        &self,
+        NotDelivered { mark, reason }: &NotDelivered,
+        request: Request<Incoming>,
+        target: Uri,
+    ) -> Response<ProxyBody> {
+        set_mark!(self.layers.stats, *mark, reason);
+        spans::registry_reason(&trace::current(), reason);
+        self.pass(request, target).await
     }
 
     async fn pass(&self, request: Request<Incoming>, target: Uri) -> Response<ProxyBody> {
@@ -203,7 +247,14 @@ impl Dispatch {
         tracing::debug!(method = %request.method(), "request passes through");
         spans::answered_by("registry");
         let span = spans::to_registry(request.method(), &target);
+        let (method, asked) = (request.method().clone(), target.clone());
         let response = self.pass_on(request, target).await;
+        if is_gone(&method, response.status())
+            && let Ok(url) = Url::parse(&asked.to_string())
+            && BlobUrl::of(&url).is_some()
+        {
+            self.layers.callers.forget(&url).await;
+        }
         trace::answered(&span, Ok(response.status().as_u16()));
         response
     }
@@ -227,5 +278,15 @@ impl Dispatch {
             tokio::spawn(seeding.in_current_span());
         }
         response
+    }
+}
+
+/// Whether an answer about a blob says that its registry does not have it any longer.
+fn is_gone(method: &Method, status: StatusCode) -> bool {
+    let is_missing = matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
+    match *method {
+        Method::DELETE => status.is_success() || is_missing,
+        Method::GET | Method::HEAD => is_missing,
+        _ => false,
     }
 }

@@ -3,17 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
-use hyper::body::{Body as _, Incoming};
+use bytes::BytesMut;
+use futures_util::{StreamExt as _, stream};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http_body_util::{BodyExt as _, BodyStream, StreamBody};
+use hyper::body::{Body as _, Frame, Incoming};
 
-use crate::body::{ProxyBody, streamed};
+use crate::authority::host_header;
+use crate::body::{ProxyBody, boxed, full, streamed};
 use crate::front::continue_gate;
 use crate::front::header_rules;
 use crate::front::idle::Activity;
-use crate::front::target::host_header;
 use crate::front::upstream::{Upstream, UpstreamError};
-use crate::marks::Mark;
+use crate::marks::{Mark, set_mark};
 use crate::oci_error::Refusal;
 use crate::pushes::tee::Tee;
 use crate::stats::ProxyStats;
@@ -23,6 +26,10 @@ use crate::stats::ProxyStats;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// Between two bytes of the answer. Stores pause for seconds; engines give up earlier.
 pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+/// Between two bytes of a refusal, which is small.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// A refusal that is longer is passed as it comes.
+const MAX_REFUSAL_BYTES: usize = 4096;
 
 /// Sends `request` to `target`; its body also to `tee`. Its own extensions carry the case of the
 /// header names.
@@ -53,31 +60,50 @@ pub(crate) async fn forward(
     let sent = activity.limit(HEAD_TIMEOUT, upstream.send(request)).await;
     let host = host.unwrap_or_default();
     match sent.unwrap_or(Err(UpstreamError::TimedOut { host })) {
-        Ok(response) if response.status() == StatusCode::RANGE_NOT_SATISFIABLE && !is_head => {
-            unsatisfiable(response.headers(), stats)
+        Ok(response) if is_often_short(response.status()) && !is_head => {
+            corrected(response, stats).await
         }
         Ok(response) => returned(response, &activity, stats),
         Err(error) => Refusal::from(error).answer(stats),
     }
 }
 
-/// The registry's refusal of a range with a body of our own: docker-registry announces as many
-/// bytes as the blob has, sends an error of a few, and closes.
-fn unsatisfiable(received: &HeaderMap, stats: &ProxyStats) -> Response<ProxyBody> {
-    let refusal = Refusal::new(
-        Mark::RangeAnswerReplaced,
-        StatusCode::RANGE_NOT_SATISFIABLE,
-        "RANGE_INVALID",
-        "the range is outside of the content",
-    );
-    let mut response = refusal.answer(stats);
-    let headers = response.headers_mut();
-    for (name, value) in &header_rules::end_to_end(received) {
-        if ![CONTENT_LENGTH, CONTENT_TYPE, CONTENT_ENCODING].contains(name) {
-            headers.append(name.clone(), value.clone());
+/// Docker-registry announces as many bytes as the blob has, sends an error of a few or none, and closes.
+fn is_often_short(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::PRECONDITION_FAILED
+    )
+}
+
+/// A refusal with the body that came, and its length if it is another than was announced.
+async fn corrected(response: Response<Incoming>, stats: &Arc<ProxyStats>) -> Response<ProxyBody> {
+    let (mut parts, mut body) = response.into_parts();
+    parts.headers = header_rules::end_to_end(&parts.headers);
+    parts.version = Version::HTTP_11;
+    let mut came = BytesMut::new();
+    let is_short = loop {
+        if came.len() > MAX_REFUSAL_BYTES {
+            break false;
         }
+        match tokio::time::timeout(REFUSAL_TIMEOUT, body.frame()).await {
+            Ok(Some(Ok(frame))) => came.extend(frame.into_data()),
+            Ok(None) => break false,
+            Ok(Some(Err(_))) | Err(_) => break true,
+        }
+    };
+    let came = came.freeze();
+    if is_short {
+        let status = parts.status.as_u16();
+        set_mark!(stats, Mark::RangeAnswerReplaced, status);
+        parts
+            .headers
+            .insert(CONTENT_LENGTH, HeaderValue::from(came.len()));
+        return Response::from_parts(parts, full(came));
     }
-    response
+    let rest = BodyStream::new(streamed(body));
+    let first = stream::once(async { Ok(Frame::data(came)) });
+    Response::from_parts(parts, boxed(StreamBody::new(first.chain(rest))))
 }
 
 fn returned(

@@ -40,6 +40,8 @@ impl Service<Name> for GuardedResolver {
 
     fn call(&mut self, name: Name) -> Self::Future {
         let host = name.to_string();
+        // Some resolvers compare names of /etc/hosts letter by letter.
+        let name = name.as_str().to_ascii_lowercase().parse().unwrap_or(name);
         let resolving = self.0.call(name);
         async move { permitted(&host, resolving.await?).map(Vec::into_iter) }.boxed()
     }

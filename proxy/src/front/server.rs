@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use flotilla_registry::egress::Egress;
 use flotilla_registry::names::host_pattern::HostPattern;
 use flotilla_registry::tls::RegistryTls;
 use flotilla_registry::token::TokenCertificate;
@@ -54,6 +55,8 @@ pub struct ProxyConfig {
     pub mirror_hosts: Vec<HostPattern>,
     /// How registries are verified.
     pub registry_tls: RegistryTls,
+    /// Which HTTP proxies lead to registries.
+    pub egress: Egress,
     /// Token services whose tokens the proxy verifies itself.
     pub token_certificates: Vec<TokenCertificate>,
     /// Whether layers seed as soon as they were pushed through the proxy.
@@ -84,8 +87,12 @@ impl Proxy {
     /// cannot be read; each names the value.
     pub fn new(config: &ProxyConfig, source: impl LayerSource) -> anyhow::Result<Self> {
         let stats = Arc::new(ProxyStats::default());
-        let upstream = Upstream::new(&config.registry_tls, Arc::clone(&stats))?;
-        let callers = CallerCheck::new(&config.registry_tls, &config.token_certificates)?;
+        let upstream = Upstream::new(&config.registry_tls, &config.egress, Arc::clone(&stats))?;
+        let callers = CallerCheck::new(
+            &config.registry_tls,
+            &config.egress,
+            &config.token_certificates,
+        )?;
         let names = ImageNames::default();
         let layers = Arc::new(Layers {
             source: Arc::new(source),

@@ -1,6 +1,7 @@
 //! Authorizes every caller at the registry, also for a layer that is already here.
 
 use flotilla_registry::authorization::Authorizer;
+use flotilla_registry::egress::Egress;
 use flotilla_registry::source::{Source, SourceConfig, SourceError};
 use flotilla_registry::tls::RegistryTls;
 use flotilla_registry::token::{TokenCertificate, TokenVerifier};
@@ -14,13 +15,23 @@ use crate::marks::Mark;
 pub(crate) struct CallerCheck(Authorizer);
 
 impl CallerCheck {
-    pub(crate) fn new(tls: &RegistryTls, tokens: &[TokenCertificate]) -> anyhow::Result<Self> {
+    pub(crate) fn new(
+        tls: &RegistryTls,
+        egress: &Egress,
+        tokens: &[TokenCertificate],
+    ) -> anyhow::Result<Self> {
         let config = SourceConfig {
             tls: tls.clone(),
+            egress: egress.clone(),
             rate: None,
         };
         let tokens = TokenVerifier::new(tokens)?;
         Ok(Self(Authorizer::for_blobs(Source::new(&config)?, tokens)))
+    }
+
+    /// The blob at `url` is gone from its registry.
+    pub(crate) async fn forget(&self, url: &Url) {
+        self.0.forget(url).await;
     }
 
     /// # Errors

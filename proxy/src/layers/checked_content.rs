@@ -31,7 +31,11 @@ impl CheckedContent {
     /// # Errors
     /// A certificate file cannot be read.
     pub fn new(config: &ProxyConfig, node: Node, stats: Arc<ProxyStats>) -> anyhow::Result<Self> {
-        let callers = CallerCheck::new(&config.registry_tls, &config.token_certificates)?;
+        let callers = CallerCheck::new(
+            &config.registry_tls,
+            &config.egress,
+            &config.token_certificates,
+        )?;
         Ok(Self {
             node,
             callers,

@@ -14,16 +14,18 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use url::Url;
 
+use crate::authority::{host_header, is_same_origin};
 use crate::body;
-use crate::front::target::host_header;
+use crate::front::forward::BODY_TIMEOUT;
 use crate::front::upstream::{Upstream, UpstreamError};
 use crate::marks::Mark;
 use crate::spans;
 
 /// A registry with a store behind it redirects once, a proxy before it once more.
 const MAX_REDIRECTS: usize = 5;
-/// Silence after which a registry's answer, or its body, is given up and asked for again.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// Silence after which a registry's answer, or its body, is given up and asked for again. Gateways hold
+/// a layer until they have scanned it; engines wait as long.
+const READ_TIMEOUT: Duration = BODY_TIMEOUT;
 pub(crate) const AGENT: HeaderValue =
     HeaderValue::from_static(concat!("flotilla/", env!("CARGO_PKG_VERSION")));
 
@@ -34,6 +36,8 @@ pub(crate) struct RegistryBlob {
     url: Uri,
     /// Marked sensitive, so that no debug output shows it.
     authorization: Option<HeaderValue>,
+    /// Of the engine that is answered: there are firewalls that let only engines through.
+    agent: HeaderValue,
     length: u64,
 }
 
@@ -68,14 +72,19 @@ impl FallbackError {
     }
 }
 
+impl FallbackError {
+    /// Whether asking again in the same name gives the same answer.
+    pub(crate) fn is_refusal(&self) -> bool {
+        let Self::Status(status) = self else {
+            return false;
+        };
+        status.is_client_error() && !matches!(status.as_u16(), 408 | 425 | 429)
+    }
+}
+
 impl RegistryBlob {
-    pub(crate) fn new(
-        upstream: Upstream,
-        url: Uri,
-        authorization: Option<&HeaderValue>,
-        length: u64,
-    ) -> Self {
-        let authorization = authorization.cloned().map(|mut value| {
+    pub(crate) fn new(upstream: Upstream, url: Uri, asked: &HeaderMap, length: u64) -> Self {
+        let authorization = asked.get(AUTHORIZATION).cloned().map(|mut value| {
             value.set_sensitive(true);
             value
         });
@@ -83,6 +92,7 @@ impl RegistryBlob {
             upstream,
             url,
             authorization,
+            agent: asked.get(USER_AGENT).cloned().unwrap_or(AGENT),
             length,
         }
     }
@@ -135,7 +145,7 @@ impl RegistryBlob {
         *request.uri_mut() = url.clone();
         let headers = request.headers_mut();
         headers.insert(HOST, host_header(url));
-        headers.insert(USER_AGENT, AGENT);
+        headers.insert(USER_AGENT, self.agent.clone());
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(RANGE, range.clone());
         if let Some(authorization) = authorization {
@@ -240,10 +250,6 @@ fn location(from: &Uri, headers: &HeaderMap) -> Option<Uri> {
     matches!(next.scheme_str(), Some("http" | "https")).then_some(next)
 }
 
-fn is_same_origin(one: &Uri, other: &Uri) -> bool {
-    one.scheme() == other.scheme() && host_header(one) == host_header(other)
-}
-
 /// The first byte of `bytes a-b/length`: RFC 9110 section 14.4.
 fn content_range_start(range: &str, length: u64) -> Option<u64> {
     let (range, total) = range.strip_prefix("bytes ")?.split_once('/')?;
@@ -288,15 +294,6 @@ mod tests {
             Some("http://cdn.test/c")
         );
         assert_eq!(redirect("http://reg.test/", "ftp://x/y"), None);
-    }
-
-    #[test]
-    fn credentials_stay_within_the_origin() {
-        let same = |a: &str, b: &str| is_same_origin(&a.parse().unwrap(), &b.parse().unwrap());
-        assert!(same("http://a.test/x", "http://a.test:80/y"));
-        assert!(!same("http://a.test/", "https://a.test/"));
-        assert!(!same("http://a.test/", "http://a.test:81/"));
-        assert!(!same("http://a.test/", "http://b.test/"));
     }
 
     #[test]

@@ -11,3 +11,4 @@ pub(crate) mod range;
 pub(crate) mod request;
 pub(crate) mod response;
 pub(crate) mod source;
+mod swarm_pace;

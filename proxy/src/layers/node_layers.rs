@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use flotilla_client::{ContentRequest, Layer, Node, OpenError, ReadError, Spool};
+use flotilla_client::{ContentRequest, Layer, LayerFacts, Node, OpenError, ReadError, Spool};
 use flotilla_cluster::supernode_client::SupernodeError;
 use flotilla_registry::origin_of;
 use flotilla_torrents::Digest;
@@ -26,8 +26,11 @@ impl LayerSource for Node {
         request: LayerRequest,
     ) -> BoxFuture<'_, Result<Box<dyn SwarmLayer>, NotDelivered>> {
         async move {
-            let images = request.images.clone();
-            let opened = Node::open_for(self, content_request(request), &images).await;
+            let known = LayerFacts {
+                images: request.images.clone(),
+                length: request.length,
+            };
+            let opened = Node::open_for(self, content_request(request), &known).await;
             opened.map(boxed).map_err(|error| not_delivered(&error))
         }
         .boxed()
@@ -72,6 +75,10 @@ impl SwarmLayer for Layer {
         }
     }
 
+    fn note_slow(&self) {
+        self.leave_supernode("it is slow");
+    }
+
     fn note_registry_reason(&self, reason: &str) {
         if let Some(swarm) = self.swarm() {
             swarm.note_registry_reason(reason);
@@ -96,6 +103,7 @@ fn not_delivered(error: &OpenError) -> NotDelivered {
         OpenError::Supernode(SupernodeError::Unexpected { .. })
         | OpenError::Geometry(_)
         | OpenError::OtherContent { .. } => Mark::SupernodeAnswerWrong,
+        OpenError::Supernode(SupernodeError::Elsewhere { .. }) => Mark::SupernodesCannot,
         OpenError::Supernode(_) => Mark::SupernodeUnreachable,
         _ => Mark::NodeCannotStore,
     };
@@ -105,6 +113,7 @@ fn not_delivered(error: &OpenError) -> NotDelivered {
 fn read_failure(error: &ReadError) -> ReadFailure {
     let mark = match error {
         ReadError::Void(_) => Mark::SwarmVoid,
+        ReadError::Wrong { .. } => Mark::LayerWrong,
         ReadError::Disk(_) => Mark::CacheUnreadable,
         _ => Mark::SwarmStalled,
     };

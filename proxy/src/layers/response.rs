@@ -9,6 +9,7 @@ use flotilla_torrents::Digest;
 use futures_util::future::{self, Either};
 use http::header::{
     ACCEPT_RANGES, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+    USER_AGENT,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Uri};
 use http_body_util::StreamBody;
@@ -31,8 +32,9 @@ use crate::pushes::uploads::Pushed;
 use crate::spans;
 use crate::stats::ProxyStats;
 
-/// For a supernode that waits for the registry. Engines wait 30 seconds for a response head.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// For a supernode that waits for the registry; after it the registry is asked as well, and whichever
+/// answers first does. Engines wait 30 seconds for a response head.
+pub(crate) const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The longest range of a lazy reader (estargz, zstd:chunked, SOCI): programs wait for just these
 /// bytes, which may be the layer's last ones. A reader of more reads all of it: it waits for the
@@ -81,11 +83,12 @@ impl Layers {
             }
             None => {
                 let repository = repository_at(target, &blob.prefix, &blob.repository);
-                let layer = self.open(LayerRequest {
+                let layer = self.source.open(LayerRequest {
                     url,
                     headers: credentials,
                     digest: blob.digest.clone(),
                     images: self.names.of(&repository, &blob.digest),
+                    length: self.names.length_of(&blob.digest),
                 });
                 let layer = layer.await?;
                 spans::answered_by("swarm");
@@ -99,9 +102,7 @@ impl Layers {
             // It begins past the end.
             Some(None) => return Ok(unsatisfiable(length, &self.stats)),
         };
-        let authorization = headers.get(AUTHORIZATION);
-        let registry =
-            RegistryBlob::new(self.upstream.clone(), target.clone(), authorization, length);
+        let registry = RegistryBlob::new(self.upstream.clone(), target.clone(), headers, length);
         let is_lazy = blob.range.is_some_and(|range| range.has_end())
             && range.end - range.start <= MAX_LAZY_LENGTH;
         let ahead = if is_lazy {
@@ -137,6 +138,7 @@ impl Layers {
             headers,
             digest: pushed.digest,
             images: Vec::new(),
+            length: None,
         };
         let digest = request.digest.clone();
         let NotDelivered { mark, reason } = match self.keep(pushed.kept, request.clone()).await {
@@ -164,7 +166,7 @@ impl Layers {
         self.source.keep(spool, request).await
     }
 
-    /// Asks the cluster, and waits no longer than an engine does.
+    /// Asks the cluster for what no engine waits for.
     async fn open(&self, request: LayerRequest) -> Result<Box<dyn SwarmLayer>, NotDelivered> {
         let opening = tokio::time::timeout(OPEN_TIMEOUT, self.source.open(request));
         match opening.await {
@@ -203,16 +205,22 @@ async fn bytes_ahead(
     }
 }
 
-/// The caller's credentials. With two of them the registry shall say which one counts.
+/// The caller's credentials, and what program it is: there are firewalls that let only engines through.
+/// With two credentials the registry shall say which one counts.
 fn credentials(headers: &HeaderMap) -> Result<Vec<(String, String)>, NotDelivered> {
     let unclear = |reason| NotDelivered::new(Mark::CredentialsUnclear, reason);
     let mut values = headers.get_all(AUTHORIZATION).iter();
-    match (values.next().map(HeaderValue::to_str), values.next()) {
-        (None, _) => Ok(Vec::new()),
-        (Some(Ok(value)), None) => Ok(vec![("Authorization".to_owned(), value.to_owned())]),
-        (Some(Err(_)), None) => Err(unclear("the Authorization is not text")),
-        (Some(_), Some(_)) => Err(unclear("more than one Authorization")),
-    }
+    let authorization = match (values.next().map(HeaderValue::to_str), values.next()) {
+        (None, _) => None,
+        (Some(Ok(value)), None) => Some(("Authorization".to_owned(), value.to_owned())),
+        (Some(Err(_)), None) => return Err(unclear("the Authorization is not text")),
+        (Some(_), Some(_)) => return Err(unclear("more than one Authorization")),
+    };
+    let agent = headers
+        .get(USER_AGENT)
+        .and_then(|agent| agent.to_str().ok());
+    let agent = agent.map(|agent| ("User-Agent".to_owned(), agent.to_owned()));
+    Ok(authorization.into_iter().chain(agent).collect())
 }
 
 /// The headers that registries send with a blob.

@@ -60,6 +60,9 @@ pub trait SwarmLayer: Send + Sync {
         let _ = bytes;
     }
 
+    /// The registry is clearly faster: other layers should not come this way for a while.
+    fn note_slow(&self) {}
+
     /// Why the registry has to deliver.
     fn note_registry_reason(&self, reason: &str) {
         let _ = reason;
@@ -77,6 +80,8 @@ pub struct LayerRequest {
     pub digest: Digest,
     /// The images that it is known to belong to, as people name them: for the statistics page.
     pub images: Vec<String>,
+    /// Its length, if a manifest has passed that names it.
+    pub length: Option<u64>,
 }
 
 /// The swarm does not deliver. The request passes to the registry.

@@ -1,24 +1,41 @@
 //! Which images layers belong to, as people name them: `registry/repository:tag`.
 //!
-//! For the statistics page; nothing depends on it. What a tag leads to is learnt from the manifests that
+//! For the statistics page; nothing depends on it. Beside it the lengths of blobs, for registries that do
+//! not say them with the blob. What a tag leads to is learnt from the manifests that
 //! pass by, see [`tee`](crate::manifests::tee).
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use flotilla_torrents::Digest;
+use moka::sync::Cache;
 use parking_lot::{Mutex, MutexGuard};
 
 /// Images that are remembered, the latest.
 const MAX_IMAGES: usize = 256;
 /// Manifests and layers of one image, for all its platforms.
 const MAX_CONTENTS: usize = 512;
+/// Lengths that are remembered.
+const MAX_LENGTHS: u64 = 50_000;
 /// Names of one layer.
 const MAX_NAMES: usize = 8;
 
 /// What is known so far. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct ImageNames(Arc<Mutex<VecDeque<Image>>>);
+pub(crate) struct ImageNames {
+    images: Arc<Mutex<VecDeque<Image>>>,
+    lengths: Lengths,
+}
+
+/// How many bytes blobs have, the latest that manifests have named.
+#[derive(Clone, Debug)]
+struct Lengths(Cache<Digest, u64>);
+
+impl Default for Lengths {
+    fn default() -> Self {
+        Self(Cache::new(MAX_LENGTHS))
+    }
+}
 
 #[derive(Debug)]
 struct Image {
@@ -36,6 +53,18 @@ impl Image {
 }
 
 impl ImageNames {
+    /// A manifest says how many bytes these blobs have.
+    pub(crate) fn note_lengths(&self, lengths: impl IntoIterator<Item = (Digest, u64)>) {
+        for (digest, length) in lengths {
+            self.lengths.0.insert(digest, length);
+        }
+    }
+
+    /// How many bytes a blob has, as the last manifest said that named it.
+    pub(crate) fn length_of(&self, digest: &Digest) -> Option<u64> {
+        self.lengths.0.get(digest)
+    }
+
     /// The tag has been asked for, and leads to `manifest` as far as the registry said so. What it
     /// led to before is forgotten when that is another manifest.
     pub(crate) fn note_tag(&self, repository: &str, tag: &str, manifest: Option<&Digest>) {
@@ -89,7 +118,7 @@ impl ImageNames {
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Image>> {
-        self.0.lock()
+        self.images.lock()
     }
 }
 

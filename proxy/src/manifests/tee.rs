@@ -12,8 +12,8 @@ use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::authority::plain_host;
 use crate::body::{Passing, ProxyBody, inspected};
-use crate::front::target::host_header;
 use crate::manifests::image_names::ImageNames;
 use crate::marks::{Mark, set_mark};
 use crate::stats::ProxyStats;
@@ -62,9 +62,8 @@ impl ManifestRequest {
 
 /// A repository with its registry, as people name them.
 pub(crate) fn repository_at(target: &Uri, prefix: &PathPrefix, repository: &Repository) -> String {
-    let host = host_header(target);
-    let host = host.to_str().unwrap_or_default();
-    let host = docker_hub::name_of(host);
+    let host = plain_host(target);
+    let host = docker_hub::name_of(&host);
     format!("{host}{prefix}/{repository}")
 }
 
@@ -77,7 +76,7 @@ impl ManifestTee {
         }
     }
 
-    /// The answer to `asked`, which is read as it passes if it leads from a tag to layers.
+    /// The answer to `asked`, which is read as it passes.
     pub(crate) fn listen(
         &self,
         asked: ManifestRequest,
@@ -87,16 +86,15 @@ impl ManifestTee {
         if response.status() != StatusCode::OK {
             return response;
         }
-        let leads_on = match &asked.reference {
+        match &asked.reference {
             Reference::Tag(tag) => {
                 let manifest = text(headers, DOCKER_CONTENT_DIGEST).and_then(|d| d.parse().ok());
                 self.names
                     .note_tag(&asked.repository, tag.as_str(), manifest.as_ref());
-                true
             }
-            Reference::Digest(manifest) => !self.names.of(&asked.repository, manifest).is_empty(),
-        };
-        if !leads_on || !asked.has_body {
+            Reference::Digest(_) => {}
+        }
+        if !asked.has_body {
             return response;
         }
         let repository = asked.repository.as_str();
@@ -206,6 +204,12 @@ impl Copied {
         let Some(contents) = contents_of(&self.bytes) else {
             return self.is_unreadable("not the JSON of a manifest");
         };
+        let lengths = contents.iter().filter_map(|(digest, length)| {
+            let length = length.filter(|length| *length > 0)?;
+            Some((digest.clone(), length))
+        });
+        self.names.note_lengths(lengths);
+        let contents: Vec<Digest> = contents.into_iter().map(|(digest, _)| digest).collect();
         let repository = &self.asked.repository;
         match &self.asked.reference {
             Reference::Tag(tag) => {
@@ -217,8 +221,9 @@ impl Copied {
     }
 }
 
-/// The manifests that an index names, or the layers of a manifest. None for anything else.
-fn contents_of(document: &[u8]) -> Option<Vec<Digest>> {
+/// The manifests that an index names, or the layers of a manifest, and their lengths. None for anything
+/// else.
+fn contents_of(document: &[u8]) -> Option<Vec<(Digest, Option<u64>)>> {
     #[derive(Deserialize)]
     struct Document {
         #[serde(default)]
@@ -230,11 +235,12 @@ fn contents_of(document: &[u8]) -> Option<Vec<Digest>> {
     #[derive(Deserialize)]
     struct Descriptor {
         digest: String,
+        size: Option<u64>,
     }
     let document: Document = serde_json::from_slice(document).ok()?;
     let named = document.manifests.into_iter().chain(document.config);
     let named = named.chain(document.layers);
-    let digests = named.filter_map(|named| named.digest.parse().ok());
+    let digests = named.filter_map(|named| Some((named.digest.parse().ok()?, named.size)));
     Some(digests.collect())
 }
 
@@ -299,7 +305,12 @@ mod tests {
     fn what_is_no_manifest_holds_nothing() {
         let digest = DigestHasher::sha256_of(b"a");
         let layers = format!(r#"{{"layers":[{{"digest":"{digest}"}},{{"digest":"x"}}]}}"#);
-        assert_eq!(contents_of(layers.as_bytes()), Some(vec![digest]));
+        assert_eq!(
+            contents_of(layers.as_bytes()),
+            Some(vec![(digest.clone(), None)])
+        );
+        let sized = format!(r#"{{"layers":[{{"digest":"{digest}","size":7}}]}}"#);
+        assert_eq!(contents_of(sized.as_bytes()), Some(vec![(digest, Some(7))]));
         for text in ["", "null", "[7]", r#"{"layers":7}"#, "<html>"] {
             assert_eq!(contents_of(text.as_bytes()), None, "{text}");
         }

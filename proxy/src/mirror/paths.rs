@@ -17,21 +17,22 @@ use data_encoding::{BASE64, BASE64URL_NOPAD};
 use flotilla_registry::challenge::{Challenge, token_url};
 use flotilla_registry::names::api_path;
 use http::header::{
-    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, LINK, LOCATION, USER_AGENT, WWW_AUTHENTICATE,
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT, WWW_AUTHENTICATE,
 };
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use url::form_urlencoded;
 
+use crate::authority::{host_header, is_host_and_port};
 use crate::body::{self, ProxyBody, streamed};
 use crate::front::forward::BODY_TIMEOUT;
 use crate::front::header_rules;
 use crate::front::idle::Activity;
-use crate::front::target::{TOKEN_PATH, host_header, host_of_component, is_host, is_host_and_port};
 use crate::front::upstream::{Upstream, UpstreamError};
 use crate::layers::fallback::AGENT;
 use crate::marks::{Mark, set_mark};
 use crate::mirror::hosts::{MirrorHosts, Registry};
+use crate::mirror::naming::{TOKEN_PATH, host_of_component, is_host, not_mirrored};
 use crate::oci_error::Refusal;
 use crate::stats::ProxyStats;
 
@@ -287,47 +288,10 @@ pub(crate) fn unwrap_credentials(headers: &mut HeaderMap, target: &Uri) -> Resul
     Ok(())
 }
 
-/// Gives the paths that a registry names in its answer (`Location`, `Link`) the host back.
-pub(crate) fn name_host_in_paths(headers: &mut HeaderMap, host: &str, target: &Uri) {
-    let Some(registry) = target.authority() else {
-        return;
-    };
-    let origin = format!("{}://{registry}", target.scheme_str().unwrap_or("https"));
-    let localised = |reference: &str| {
-        let path = reference.strip_prefix(&origin).unwrap_or(reference);
-        api_path::put_first_component(host, path)
-    };
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let location = text(&LOCATION).and_then(localised);
-    let link = text(&LINK).and_then(|link| {
-        // RFC 8288 section 3: `<reference>; rel="next"`
-        let (reference, parameters) = link.strip_prefix('<')?.split_once('>')?;
-        Some(format!("<{}>{parameters}", localised(reference)?))
-    });
-    for (name, text) in [(LOCATION, location), (LINK, link)] {
-        if let Some(value) = text.and_then(|text| HeaderValue::try_from(text).ok()) {
-            headers.insert(name, value);
-        }
-    }
-}
-
 fn bad_scope(message: &str) -> Refusal {
     Refusal::new(
         Mark::TokenScopeRefused,
         StatusCode::BAD_REQUEST,
-        "UNSUPPORTED",
-        message,
-    )
-}
-
-/// Its credentials must not go to the default registry instead.
-fn not_mirrored(host: &str) -> Refusal {
-    let message = format!(
-        "this flotilla proxy is not a mirror of {host}: start it with --mirror-host {host} (mirror_hosts in its configuration)"
-    );
-    Refusal::new(
-        Mark::HostNotMirrored,
-        StatusCode::MISDIRECTED_REQUEST,
         "UNSUPPORTED",
         message,
     )
@@ -423,23 +387,5 @@ mod tests {
     fn other_tokens_pass() {
         let jwt = unwrapped("eyJ.e30.sig", "http://reg.test:5000/v2/");
         assert_eq!(jwt, Ok(Some("Bearer eyJ.e30.sig".to_owned())));
-    }
-
-    #[test]
-    fn the_host_goes_back_into_the_registry_s_paths() {
-        let target = "https://reg.test/v2/a/tags/list".parse().unwrap();
-        for (given, expected) in [
-            ("/v2/a/x?_state=%3D", "/v2/reg.test/a/x?_state=%3D"),
-            ("https://reg.test/v2/a/x", "/v2/reg.test/a/x"),
-            ("https://s3.test/v2/a?sig=1", "https://s3.test/v2/a?sig=1"),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(LOCATION, HeaderValue::from_str(given).unwrap());
-            let link = format!("<{given}>; rel=\"next\"");
-            headers.insert(LINK, HeaderValue::from_str(&link).unwrap());
-            name_host_in_paths(&mut headers, "reg.test", &target);
-            assert_eq!(headers[LOCATION], expected);
-            assert_eq!(headers[LINK], format!("<{expected}>; rel=\"next\""));
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! A swarm in memory, which fails on command.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use flotilla_torrents::Digest;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt};
+use tokio::sync::Notify;
 
 const PART: usize = 64 * 1024;
 
@@ -19,6 +21,18 @@ pub enum Opening {
     Fails,
     /// Never ends.
     Hangs,
+    /// Once that is notified.
+    Later(Arc<Notify>, FakeLayer),
+}
+
+/// Whether a layer that stalls continues.
+#[derive(Clone, Default)]
+pub struct Recovery(Arc<AtomicBool>);
+
+impl Recovery {
+    pub fn recover(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 /// The swarm; what it was asked for stays readable from a clone.
@@ -72,6 +86,11 @@ impl LayerSource for FakeSwarm {
         match self.opening.clone() {
             Opening::Layer(layer) => async { Ok(Box::new(layer) as Box<dyn SwarmLayer>) }.boxed(),
             Opening::Hangs => std::future::pending().boxed(),
+            Opening::Later(open, layer) => async move {
+                open.notified().await;
+                Ok(Box::new(layer) as Box<dyn SwarmLayer>)
+            }
+            .boxed(),
             Opening::Fails => {
                 async { Err(NotDelivered::new(Mark::LayerUnswarmable, "no swarm here")) }.boxed()
             }
@@ -87,6 +106,7 @@ pub struct FakeLayer {
     length: u64,
     then: Then,
     is_published: bool,
+    recovery: Recovery,
 }
 
 /// What follows the bytes that the swarm has, where more are asked for.
@@ -95,6 +115,8 @@ pub enum Then {
     Fails(Mark),
     Ends,
     Hangs,
+    /// Everything, 64 KiB a second.
+    Trickles,
 }
 
 impl FakeLayer {
@@ -105,6 +127,7 @@ impl FakeLayer {
             length: bytes.len() as u64,
             then: Then::Fails(Mark::SwarmStalled),
             is_published: true,
+            recovery: Recovery::default(),
         }
     }
 
@@ -117,6 +140,14 @@ impl FakeLayer {
     pub fn unpublished(self) -> Self {
         Self {
             is_published: false,
+            ..self
+        }
+    }
+
+    /// Has the rest as well, once it recovers.
+    pub fn recovering(self, recovery: &Recovery) -> Self {
+        Self {
+            recovery: recovery.clone(),
             ..self
         }
     }
@@ -148,17 +179,31 @@ impl SwarmLayer for FakeLayer {
             usize::try_from(range.start).unwrap(),
             usize::try_from(range.end).unwrap(),
         );
-        let available = self.bytes.slice(first.min(self.has)..end.min(self.has));
-        let stalls = end > self.has;
+        let has = if self.recovery.0.load(Ordering::SeqCst) {
+            self.bytes.len()
+        } else {
+            self.has
+        };
+        let available = self.bytes.slice(first.min(has)..end.min(has));
+        let stalls = end > has;
         let parts: Vec<_> = available
             .chunks(PART)
             .map(|part| Ok(Bytes::copy_from_slice(part)))
             .collect();
+        let rest = self.bytes.slice(first.max(self.has).min(end)..end);
         let parts = stream::iter(parts);
         match self.then {
             _ if !stalls => parts.boxed(),
             Then::Ends => parts.boxed(),
             Then::Hangs => parts.chain(stream::pending()).boxed(),
+            Then::Trickles => {
+                let rest: Vec<_> = rest.chunks(PART).map(Bytes::copy_from_slice).collect();
+                let rest = stream::iter(rest).then(|part| async move {
+                    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                    Ok(part)
+                });
+                parts.chain(rest).boxed()
+            }
             Then::Fails(mark) => {
                 let failure = Err(ReadFailure::new(mark, "the swarm does not deliver"));
                 parts.chain(stream::once(async { failure })).boxed()

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -15,7 +16,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use crate::fakes::origin::Origin;
+use crate::fakes::origin::{Origin, field};
 use crate::fakes::registry::{ALLOWED, Faults, blob_url, start};
 use crate::fakes::swarm::{FakeLayer, FakeSwarm, Opening, Then};
 use crate::fakes::{RunningProxy, patterned, proxy};
@@ -168,6 +169,37 @@ pub(crate) async fn open_timed_out() {
 pub(crate) async fn swarm_fails(mark: Mark, then: Then) {
     let swarm = swarm(FakeLayer::until(&blob(), FRONT).and_then(then));
     layer_marks(mark, swarm, Faults::default(), ALLOWED).await;
+}
+
+/// The swarm trickles; the registry sends `parts` of 20 KiB a second.
+pub(crate) async fn swarm_slow(mark: Mark, parts: u32) {
+    let long = patterned(2_000_000);
+    let layer = FakeLayer::until(&long, 1000).and_then(Then::Trickles);
+    let registry = Origin::start(move |head, mut stream| async move {
+        let range = field(&head, "range").unwrap();
+        let first = range
+            .trim_start_matches("bytes=")
+            .split('-')
+            .next()
+            .unwrap();
+        let length = 2_000_000 - first.parse::<usize>().unwrap();
+        let head = format!(
+            "HTTP/1.1 206 Partial Content\r\nContent-Length: {length}\r\nContent-Range: bytes {first}-1999999/2000000\r\n\r\n"
+        );
+        let _ = stream.write_all(head.as_bytes()).await;
+        for sent in 0..100 {
+            if sent % parts == parts - 1 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            if stream.write_all(&[0; 20_000]).await.is_err() {
+                return;
+            }
+        }
+    });
+    let registry = registry.await;
+    let proxy = proxy(ProxyConfig::default(), swarm(layer)).await;
+    get(&proxy, &blob_url(registry.addr, &digest()), ALLOWED).await;
+    until_marked(&proxy.stats, mark).await;
 }
 
 pub(crate) async fn lazy_range(mark: Mark, ignores_range: bool) {

@@ -35,11 +35,17 @@ async fn scenario(mark: Mark) {
         Mark::SupernodeUnreachable => layers::supernode_unreachable().await,
         Mark::SupernodeRefusesNode => layers::supernode_answers(mark, 401, "no").await,
         Mark::SupernodeAnswerWrong => layers::supernode_answers(mark, 200, "nonsense").await,
+        Mark::SupernodesCannot => {
+            let elsewhere = r#"{"outcome":"elsewhere","reason":"disk full","seconds":9}"#;
+            layers::supernode_answers(mark, 200, elsewhere).await;
+        }
         Mark::NodeCannotStore => layers::node_cannot_store().await,
         Mark::OpenTimedOut => layers::open_timed_out().await,
-        Mark::SwarmStalled | Mark::SwarmVoid | Mark::CacheUnreadable => {
+        Mark::SwarmStalled | Mark::SwarmVoid | Mark::CacheUnreadable | Mark::LayerWrong => {
             layers::swarm_fails(mark, fakes::swarm::Then::Fails(mark)).await;
         }
+        Mark::SwarmSlow => layers::swarm_slow(mark, u32::MAX).await,
+        Mark::RegistrySlower => layers::swarm_slow(mark, 1).await,
         Mark::SwarmSilent => layers::swarm_fails(mark, fakes::swarm::Then::Hangs).await,
         Mark::SwarmShort => layers::swarm_fails(mark, fakes::swarm::Then::Ends).await,
         Mark::LazyRange => layers::lazy_range(mark, false).await,
@@ -105,6 +111,8 @@ fn takes_long(mark: Mark) -> bool {
         mark,
         Mark::OpenTimedOut
             | Mark::SwarmSilent
+            | Mark::SwarmSlow
+            | Mark::RegistrySlower
             | Mark::RegistryUnreachable
             | Mark::LayerLost
             | Mark::ServerTimedOut

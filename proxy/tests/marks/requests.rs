@@ -174,7 +174,7 @@ pub(crate) async fn expectation_ignored() {
 
 pub(crate) async fn range_answer_replaced() {
     let answer =
-        "HTTP/1.1 416 Range Not Satisfiable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        "HTTP/1.1 416 Range Not Satisfiable\r\nContent-Length: 9\r\nConnection: close\r\n\r\nno";
     let origin = Origin::saying(answer).await;
     let url = format!("http://{}/v2/a/manifests/1", origin.addr);
     get_marks(Mark::RangeAnswerReplaced, &url, "Range: bytes=9-\r\n").await;

@@ -107,10 +107,9 @@ impl Logins {
         registry: &RegistryOrigin,
         repository: &str,
     ) -> Result<Option<Credentials>, HelperError> {
-        let fitting = self
-            .known
-            .iter()
-            .filter(|login| login.registry.host() == registry.host() && login.covers(repository));
+        let fitting = self.known.iter().filter(|login| {
+            login.registry.host().means(registry.host()) && login.covers(repository)
+        });
         let best = fitting.max_by_key(|login| {
             let rank = match login.from {
                 From::Helper(_) => 2,

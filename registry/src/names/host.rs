@@ -8,6 +8,8 @@ use url::{Host, Url};
 
 /// What `HOST` without a port means: registries speak HTTPS.
 const DEFAULT_PORT: u16 = default_port(false);
+/// What it means for a registry without TLS.
+const HTTP_PORT: u16 = default_port(true);
 
 /// The port that need not be written: RFC 9110 section 4.2.
 pub const fn default_port(is_plain: bool) -> u16 {
@@ -53,6 +55,13 @@ impl RegistryHost {
     /// Its port.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Whether this entry of a list means `asked`: the same host and port, and for an entry without a
+    /// port also the port of HTTP, where the registry is asked there.
+    pub fn means(&self, asked: &Self) -> bool {
+        let is_plain = self.port == DEFAULT_PORT && asked.port == HTTP_PORT;
+        self.host == asked.host && (self.port == asked.port || is_plain)
     }
 
     /// Its address, if it is listed by address.
@@ -143,6 +152,21 @@ mod tests {
             assert_eq!(registry.to_string(), meant);
             assert_eq!(registry, meant.parse().unwrap());
         }
+    }
+
+    #[test]
+    fn an_entry_without_a_port_means_the_port_of_the_scheme_that_is_used() {
+        let means = |listed: &str, asked: &str| {
+            let asked = Url::parse(asked).unwrap();
+            let listed: RegistryHost = listed.parse().unwrap();
+            listed.means(&RegistryHost::of_url(&asked).unwrap())
+        };
+        assert!(means("harbor.test", "http://harbor.test/v2/"));
+        assert!(means("harbor.test", "https://harbor.test/v2/"));
+        assert!(means("harbor.test:80", "http://harbor.test/v2/"));
+        assert!(!means("harbor.test:80", "https://harbor.test/v2/"));
+        assert!(!means("harbor.test", "http://harbor.test:5000/v2/"));
+        assert!(!means("harbor.test", "http://other.test/v2/"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use http::uri::{Authority, Scheme};
 
-use crate::names::host::RegistryHost;
+use crate::names::host::{RegistryHost, default_port};
 
 /// One entry of the list: `registry.example.com[:port]` or `*.example.com`, optionally with
 /// `http://` before it for a registry without TLS.
@@ -56,11 +56,15 @@ impl HostPattern {
         (!self.host.starts_with('.')).then_some(self.host.as_str())
     }
 
-    /// Whether it stands for the registry of this name, which [`in_one_form`] wrote.
+    /// Whether it stands for the registry of this name, which [`in_one_form`] wrote. The scheme's own port
+    /// may be written or left out on either side.
     pub fn matches(&self, name: &str) -> bool {
+        let port = format!(":{}", default_port(self.scheme != Scheme::HTTPS));
+        let bare = |name: &str| name.strip_suffix(&port).unwrap_or(name).to_owned();
+        let (name, host) = (bare(name), bare(&self.host));
         match self.only() {
-            Some(host) => name == host,
-            None => name.ends_with(&self.host),
+            Some(_) => name == host,
+            None => name.ends_with(&host),
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::api::state::Api;
 use crate::public::torrents as public_torrents;
 use crate::reply::{JsonBody, refusal};
 use crate::swarms::offers::TakeError;
-use crate::swarms::sealed_torrent;
+use crate::swarms::{WITHOUT_DISK, sealed_torrent};
 
 /// An open request carries credentials of up to 16 KiB each.
 const MAX_REQUEST_BYTES: usize = 64 * 1024;
@@ -114,6 +114,7 @@ fn note_answer(answer: &OpenResponse) {
         OpenResponse::Open(_) => "swarm",
         OpenResponse::Wanted { .. } => "wanted",
         OpenResponse::Refused { .. } => "refused",
+        OpenResponse::Elsewhere { .. } => "elsewhere",
         OpenResponse::Unswarmable { .. } => "unswarmable",
     };
     trace::current().record("flotilla.opened", opened);
@@ -141,7 +142,16 @@ fn event_stream(handle: SwarmHandle) -> impl Stream<Item = SwarmEvent> + Send {
         loop {
             let now = status.borrow_and_update().clone();
             if let SwarmState::Void(reason) = now.state {
-                return Some((SwarmEvent::Void { reason }, None));
+                if handle.is_elsewhere() {
+                    let seconds = WITHOUT_DISK;
+                    return Some((SwarmEvent::Elsewhere { reason, seconds }, None));
+                }
+                let first_wrong = handle.first_wrong().map(|piece| piece.get());
+                let void = SwarmEvent::Void {
+                    reason,
+                    first_wrong,
+                };
+                return Some((void, None));
             }
             if now.known > sent {
                 let hashes = handle.hashes_from(sent);
@@ -161,9 +171,16 @@ fn event_stream(handle: SwarmHandle) -> impl Stream<Item = SwarmEvent> + Send {
             if handle.is_closed() {
                 return None;
             }
-            match tokio::time::timeout_at(beat, status.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return None,
+            let changed = async {
+                tokio::select! {
+                    changed = status.changed() => changed.is_ok(),
+                    () = handle.closed() => false,
+                }
+            };
+            match tokio::time::timeout_at(beat, changed).await {
+                Ok(true) => {}
+                Ok(false) if matches!(handle.status().state, SwarmState::Void(_)) => {}
+                Ok(false) => return None,
                 Err(_) => return Some((SwarmEvent::Heartbeat {}, Some((handle, status, sent)))),
             }
         }

@@ -88,6 +88,7 @@ impl From<OpenError> for FetchError {
         match error {
             OpenError::Source(error) => Self::Source(error),
             OpenError::Unswarmable(reason) => Self::Unswarmable(reason),
+            OpenError::Elsewhere(elsewhere) => Self::Unswarmable(elsewhere.reason),
         }
     }
 }
@@ -170,6 +171,7 @@ impl Fetcher {
         filter_query: &[String],
     ) -> Result<OpenContent, FetchError> {
         let request = OpenRequest {
+            length: None,
             url: wanted.url.to_string(),
             headers,
             digest: wanted.digest.clone(),

@@ -73,6 +73,7 @@ impl Preheater {
         filter_query: Vec<String>,
     ) -> OpenResponse {
         let mut request = OpenRequest {
+            length: None,
             url,
             headers: Vec::new(),
             digest: ordered.content.digest(),

@@ -53,7 +53,7 @@ pub enum OpenRepositoryError {
 impl OpenRepository {
     pub(crate) fn has(&self, repository: &PublicRepository) -> bool {
         let own = &self.repository;
-        repository.registry == own.registry
+        own.registry.means(&repository.registry)
             && if self.all_below {
                 repository.name.is_below(&own.name)
             } else {

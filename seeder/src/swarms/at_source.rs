@@ -1,9 +1,10 @@
 //! What the source is asked for the first caller, and what its answer leads to.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::BytesMut;
-use flotilla_client::{SmallContent, SwarmHandle};
+use flotilla_client::{EngineError, SmallContent, StoreError, SwarmHandle};
 use flotilla_cluster::child_span;
 use flotilla_cluster::messages::swarms::{InlineContent, OpenRequest};
 use flotilla_cluster::{content_url, trace};
@@ -15,7 +16,13 @@ use tracing::field::Empty;
 use url::Url;
 
 use super::{OWN_TICKET_LIFETIME, OpenContent, OpenError, OpenSwarm, SwarmOpener};
+use crate::swarms::failing_sources::{Elsewhere, OWN_DISK};
 use crate::swarms::ingest::Ingest;
+
+/// Seconds for which nodes leave alone a supernode whose layers in use take its whole quota.
+const WITHOUT_ROOM: u32 = 5;
+/// And one whose disk refuses: an operator has to act.
+pub(crate) const WITHOUT_DISK: u32 = 30;
 
 impl SwarmOpener {
     pub(super) async fn open_at_source(
@@ -47,7 +54,7 @@ impl SwarmOpener {
                 let next = geometry.piece(known.handle.status().known);
                 let offset = next.map_or(0, |piece| geometry.piece_offset(piece));
                 let body = self.source.open(url, &request.headers, offset).await?;
-                if body.total == Some(geometry.length()) {
+                if body.total.or(request.length) == Some(geometry.length()) {
                     let known = self.start(known.handle, url, request, body).await;
                     return Ok(OpenContent::Swarm(known));
                 }
@@ -56,8 +63,10 @@ impl SwarmOpener {
                 ));
             }
         }
+        let writable = self.failing_sources.check(OWN_DISK, Instant::now());
+        writable.map_err(OpenError::Elsewhere)?;
         let body = self.source.open(url, &request.headers, 0).await?;
-        let total = body.total.ok_or_else(|| {
+        let total = body.total.or(request.length).ok_or_else(|| {
             OpenError::Unswarmable("the source does not tell the length".to_owned())
         })?;
         let geometry = Geometry::for_length(total)
@@ -89,7 +98,7 @@ impl SwarmOpener {
                     .source
                     .open(url, &request.headers, geometry.piece_offset(next))
                     .await?;
-                if rest.validator != validator || rest.total != Some(total) {
+                if rest.validator != validator || rest.total.or(request.length) != Some(total) {
                     return Err(OpenError::Unswarmable(
                         "the content at the source has just changed".to_owned(),
                     ));
@@ -128,6 +137,7 @@ impl SwarmOpener {
         let small = small.ok_or(SourceError::Nonsense("the bytes do not match the digest"))?;
         let permission = Permission {
             total: Some(geometry.length()),
+            is_content: true,
             validator: body.validator,
         };
         self.blobs.grant(url, &request.headers, permission).await;
@@ -146,7 +156,18 @@ impl SwarmOpener {
             .engine
             .create_origin(content, geometry, origin, Some(own))
             .await;
-        let handle = handle.map_err(|error| OpenError::Unswarmable(error.to_string()))?;
+        let handle = handle.map_err(|error| {
+            let not_stored = not_stored(&error);
+            if let OpenError::Elsewhere(Elsewhere { reason, seconds }) = &not_stored
+                && *seconds == WITHOUT_DISK
+            {
+                self.failing_sources.note_own_disk(reason.clone());
+            }
+            not_stored
+        })?;
+        self.failing_sources.note_answer(OWN_DISK);
+        // Those that had to make room.
+        self.forget_ended();
         Ok(OpenSwarm {
             handle,
             validator: String::new(),
@@ -163,7 +184,8 @@ impl SwarmOpener {
         body: SourceBody,
     ) -> OpenSwarm {
         let permission = Permission {
-            total: body.total,
+            total: body.total.or(request.length),
+            is_content: true,
             validator: body.validator.clone(),
         };
         let authorizer = if request.digest.is_some() {
@@ -201,4 +223,17 @@ impl SwarmOpener {
             ingest: Some(ingest),
         }
     }
+}
+
+/// Another supernode may have the room, or the disk, that this one lacks.
+fn not_stored(error: &EngineError) -> OpenError {
+    let seconds = match error {
+        EngineError::Store(StoreError::Full { .. }) => WITHOUT_ROOM,
+        EngineError::Store(StoreError::Io { .. }) => WITHOUT_DISK,
+        _ => return OpenError::Unswarmable(error.to_string()),
+    };
+    OpenError::Elsewhere(Elsewhere {
+        reason: error.to_string(),
+        seconds,
+    })
 }

@@ -41,7 +41,7 @@ pub(crate) struct Ingest {
     /// Those that the source let in, the last one first: tokens expire. Each with the URL he
     /// asked for, which may name another repository.
     callers: Mutex<VecDeque<Caller>>,
-    origin: OriginSwarm,
+    pub(super) origin: OriginSwarm,
     /// Of the first answer: content without a digest has to stay the same.
     validator: String,
     /// For when the source refuses all callers.
@@ -152,7 +152,14 @@ impl Ingest {
                 let span = trace::current();
                 span.record("flotilla.ingest.sealed", false);
                 span.record("otel.status_code", "ERROR");
-                self.origin.abort(error.to_string()).await;
+                let reason = error.to_string();
+                match error {
+                    IngestError::Digest { expected, .. } => {
+                        self.read_again(&expected, reason).await;
+                    }
+                    IngestError::Disk(_) => self.origin.abort_here(reason).await,
+                    _ => self.origin.abort(reason).await,
+                }
             }
         }
     }
@@ -208,10 +215,14 @@ impl Ingest {
     /// Asks as the last caller; as those before him while the source says that it may not be, and
     /// then in the supernode's own name: the callers were let in, but tokens expire.
     async fn open_rest(&self) -> Result<SourceBody, SourceError> {
+        self.open_from(self.position()).await
+    }
+
+    pub(super) async fn open_from(&self, position: u64) -> Result<SourceBody, SourceError> {
         let callers = self.callers.lock().clone();
         let mut refused = SourceError::Url("no caller has asked for it");
         for Caller { url, headers } in &callers {
-            match self.source.open(url, headers, self.position()).await {
+            match self.source.open(url, headers, position).await {
                 Err(error @ SourceError::Refused { .. }) if !is_passing(&error) => refused = error,
                 other => return other,
             }
@@ -219,7 +230,7 @@ impl Ingest {
         // The same blob may be in several repositories.
         let urls: BTreeSet<&Url> = callers.iter().map(|caller| &caller.url).collect();
         for url in urls {
-            match self.open_rest_as_ourselves(url).await {
+            match self.open_as_ourselves(url, position).await {
                 None => {}
                 Some(Err(error @ SourceError::Refused { .. })) if !is_passing(&error) => {
                     tracing::info!(%error, "continuing with the supernode's own login");
@@ -231,7 +242,11 @@ impl Ingest {
     }
 
     /// None without a login for this registry. One that has been kept may have expired as well.
-    async fn open_rest_as_ourselves(&self, url: &Url) -> Option<Result<SourceBody, SourceError>> {
+    async fn open_as_ourselves(
+        &self,
+        url: &Url,
+        position: u64,
+    ) -> Option<Result<SourceBody, SourceError>> {
         let mut refused = None;
         for _ in 0..2 {
             let headers = match self.logins.headers(url).await {
@@ -241,7 +256,7 @@ impl Ingest {
                     return refused;
                 }
             };
-            match self.source.open(url, &headers, self.position()).await {
+            match self.source.open(url, &headers, position).await {
                 Err(SourceError::Refused { status: 401 }) => {
                     refused = Some(Err(SourceError::Refused { status: 401 }));
                     self.logins.forget(url).await;

@@ -3,15 +3,17 @@
 
 mod at_hand;
 mod at_source;
+mod failing_sources;
 pub(crate) mod ingest;
 mod ingest_error;
 pub(crate) mod offers;
 mod piece_source;
 mod sealed_torrent;
+mod second_reading;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use flotilla_client::{Engine, SmallContent, SwarmHandle, SwarmState};
@@ -32,8 +34,10 @@ use moka::future::Cache;
 use parking_lot::Mutex;
 use url::Url;
 
+pub(crate) use self::at_source::WITHOUT_DISK;
 pub(crate) use self::sealed_torrent::sealed_torrent;
 use crate::public::layers::PublicLayers;
+use crate::swarms::failing_sources::{Elsewhere, FailingSources};
 use crate::swarms::ingest::Ingest;
 use crate::swarms::offers::{OfferedBlob, Offers, TakeError};
 
@@ -60,6 +64,7 @@ pub(crate) struct SwarmOpener {
     blobs: Authorizer,
     urls: Authorizer,
     offers: Offers,
+    failing_sources: FailingSources,
     /// Small blobs that were asked for lately; all of them are on the disk as well.
     small: Cache<String, SmallContent>,
     /// By digest or URL; the lock is held while the source is asked, so that it is asked once.
@@ -100,6 +105,7 @@ impl SwarmOpener {
             signer,
             peer_port,
             offers: Offers::new(),
+            failing_sources: FailingSources::default(),
             small: Cache::builder()
                 .max_capacity(MAX_SMALL)
                 .weigher(|key: &String, small: &SmallContent| {
@@ -115,7 +121,7 @@ impl SwarmOpener {
         let opened = match url_of(request) {
             Ok(url) => match self.consider_offer(&url, request).await {
                 Ok(Some(wanted)) => return wanted,
-                Ok(None) => self.swarm_for(&url, request).await,
+                Ok(None) => self.swarm_of_reached(&url, request).await,
                 Err(error) => Err(error),
             },
             Err(error) => Err(error),
@@ -159,6 +165,9 @@ impl SwarmOpener {
                 reason: error.to_string(),
             },
             Err(OpenError::Unswarmable(reason)) => OpenResponse::Unswarmable { reason },
+            Err(OpenError::Elsewhere(Elsewhere { reason, seconds })) => {
+                OpenResponse::Elsewhere { reason, seconds }
+            }
         }
     }
 
@@ -226,6 +235,27 @@ impl SwarmOpener {
         let known = self.run(layer.origin(), layer.content(), layer.geometry());
         let handle = known.await.ok()?.handle;
         handle.status().complete.then_some(handle)
+    }
+
+    /// As [`swarm_for`](Self::swarm_for), unless the source is known not to be reached.
+    async fn swarm_of_reached(
+        &self,
+        url: &Url,
+        request: &OpenRequest,
+    ) -> Result<OpenContent, OpenError> {
+        let source = origin_of(url);
+        let began = Instant::now();
+        let checked = self.failing_sources.check(&source, began);
+        checked.map_err(OpenError::Elsewhere)?;
+        let opened = self.swarm_for(url, request).await;
+        let Err(OpenError::Source(error @ SourceError::Unreachable(_))) = &opened else {
+            self.failing_sources.note_answer(&source);
+            return opened;
+        };
+        let (now, reason) = (Instant::now(), error.to_string());
+        let failing = &self.failing_sources;
+        let elsewhere = failing.note_unreachable(&source, now, began.elapsed(), reason);
+        Err(OpenError::Elsewhere(elsewhere))
     }
 
     async fn swarm_for(&self, url: &Url, request: &OpenRequest) -> Result<OpenContent, OpenError> {
@@ -354,6 +384,18 @@ impl SwarmOpener {
         })
     }
 
+    /// Lets go of swarms that have ended, whose layers' files would stay open. Those that are being opened
+    /// are locked.
+    fn forget_ended(&self) {
+        self.known.lock().retain(|_, slot| {
+            // A caller that waits for the slot opens it anew.
+            Arc::strong_count(slot) > 1
+                || slot.try_lock().map_or(true, |known| {
+                    known.as_ref().is_none_or(|known| is_usable(&known.handle))
+                })
+        });
+    }
+
     fn lock_known(
         &self,
     ) -> parking_lot::MutexGuard<'_, HashMap<String, Arc<tokio::sync::Mutex<Option<OpenSwarm>>>>>
@@ -390,6 +432,8 @@ async fn short_content(handle: &SwarmHandle) -> Option<InlineContent> {
 pub(crate) enum OpenError {
     Source(SourceError),
     Unswarmable(String),
+    /// Another supernode may bring it.
+    Elsewhere(Elsewhere),
 }
 
 impl From<Arc<SourceError>> for OpenError {

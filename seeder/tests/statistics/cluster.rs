@@ -7,7 +7,7 @@ use axum::Router;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse as _;
 use bytes::Bytes;
-use flotilla_client::{ContentRequest, Node, NodeConfig};
+use flotilla_client::{ContentRequest, LayerFacts, Node, NodeConfig};
 use flotilla_seeder::SupernodeConfig;
 use flotilla_torrents::{Digest, DigestHasher};
 use serde_json::Value;
@@ -119,7 +119,11 @@ impl Cluster {
             digest: Some(self.digest.clone()),
             filter_query: Vec::new(),
         };
-        let layer = node.open_for(request, images).await.unwrap();
+        let known = LayerFacts {
+            images: images.to_vec(),
+            ..LayerFacts::default()
+        };
+        let layer = node.open_for(request, &known).await.unwrap();
         let completed = tokio::time::timeout(DEADLINE, layer.completed()).await;
         completed.expect("the layer in time").unwrap();
     }

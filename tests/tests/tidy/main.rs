@@ -11,6 +11,7 @@ mod modules;
 mod rings;
 mod sizes;
 mod source_text;
+mod timeouts;
 mod tokens;
 mod tree;
 mod words;
@@ -65,6 +66,11 @@ fn each_source_file_is_part_of_a_program() {
 #[test]
 fn each_document_is_found_from_the_readme() {
     assert_none(&documents::lost(&TREE));
+}
+
+#[test]
+fn the_timeouts_are_as_they_are_written_and_in_order() {
+    assert_none(&timeouts::timeouts(&TREE));
 }
 
 #[test]

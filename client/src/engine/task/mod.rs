@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::engine::host::Host;
-use crate::engine::input::{Input, PieceCheck};
+use crate::engine::input::Input;
 use crate::engine::piece_buffer::PieceBuffer;
 use crate::engine::piece_storage::PieceStorage;
 use crate::engine::running_swarm::{RunningSwarm, SwarmState, SwarmStatus};
@@ -254,6 +254,7 @@ impl SwarmTask {
                 self.dial_later(now, remote, REDIAL_INTERVAL);
             }
             Input::PieceChecked(piece, check) => self.piece_checked(now, piece, check),
+            Input::PieceLost(piece, is_repairable) => self.piece_lost(now, piece, is_repairable),
             Input::Published(piece) => {
                 self.swarm.handle_piece_stored(now, piece);
                 let known = piece.get() + 1;
@@ -303,92 +304,6 @@ impl SwarmTask {
                 let counters = self.handle.counters();
                 counters.count(|counters| &counters.wasted, u64::from(length));
             }
-        }
-    }
-
-    fn piece_checked(&mut self, now: Instant, piece: PieceIndex, check: PieceCheck) {
-        let size = u64::from(self.handle.geometry().piece_size(piece));
-        match check {
-            PieceCheck::Stored => {
-                let counters = self.handle.counters();
-                counters.count(|counters| &counters.downloaded, size);
-                self.handle.progressed();
-                self.swarm.handle_piece_stored(now, piece);
-                let held = self.swarm.held().count();
-                self.update(|status| status.held = held);
-                self.finish_when_whole();
-            }
-            PieceCheck::Corrupt => {
-                tracing::debug!(%piece, "piece corrupt");
-                let counters = self.handle.counters();
-                counters.count(|counters| &counters.wasted, size);
-                self.swarm.handle_piece_corrupt(now, piece);
-            }
-            PieceCheck::Disk(error) => {
-                tracing::error!(%error, "piece not stored");
-                self.abort(format!("the pieces cannot be stored: {error}"));
-            }
-        }
-    }
-
-    /// Once all wanted pieces are here and the supernode has sealed the map, the whole is compared
-    /// with its digest on this host too. A torrent's pieces are all there is to compare.
-    fn finish_when_whole(&mut self) {
-        let whole = self.swarm.is_complete() && !self.verifying;
-        if !whole || self.handle.status().complete {
-            return;
-        }
-        let layer = match &self.storage {
-            PieceStorage::Layer(layer) => Arc::clone(layer),
-            files @ PieceStorage::Files(_) => {
-                let files = files.clone();
-                return self.verify(move || files.sync().map(|()| None).map_err(|e| e.to_string()));
-            }
-        };
-        let Some(sealed) = self.sealed.clone() else {
-            return;
-        };
-        if self.role == Role::Origin {
-            if layer.sealed().is_none() {
-                self.host.store.seal(&layer, sealed);
-            }
-            return self.update(|status| status.complete = true);
-        }
-        let Some(whole_hash) = self.whole_hash.clone() else {
-            return;
-        };
-        self.verify(move || {
-            let expected = layer.content().digest().unwrap_or_else(|| sealed.clone());
-            let found = whole_hash.finish().map_err(|e| e.to_string())?;
-            if found != expected {
-                return Err(format!("the bytes are {found}, not {expected}"));
-            }
-            Ok(Some(sealed))
-        });
-    }
-
-    /// Runs the last check away from the reactor.
-    fn verify(&mut self, check: impl FnOnce() -> Result<Option<Digest>, String> + Send + 'static) {
-        self.verifying = true;
-        let input = self.handle.0.input.clone();
-        self.tasks.spawn(async move {
-            let outcome = tokio::task::spawn_blocking(check).await;
-            let outcome = outcome.unwrap_or_else(|e| Err(e.to_string()));
-            let _ = input.send(Input::Verified(outcome)).await;
-        });
-    }
-
-    fn verified(&mut self, outcome: Result<Option<Digest>, String>) {
-        self.verifying = false;
-        match outcome {
-            Ok(sha256) => {
-                if let (PieceStorage::Layer(layer), Some(sha256)) = (&self.storage, sha256) {
-                    self.host.store.seal(layer, sha256);
-                }
-                self.update(|status| status.complete = true);
-                tracing::info!(content = %self.name(), "swarm complete");
-            }
-            Err(reason) => self.abort(reason),
         }
     }
 

@@ -15,6 +15,7 @@
 //! then `unsynced_journal` or `record_is_durable`; `inner` is last, and nothing touches the disk while it is
 //! held, because reactor threads ask for it. The store's lock on its inventory is taken before any of them.
 
+mod checked_reads;
 mod opening;
 mod recording;
 
@@ -24,12 +25,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
 use flotilla_cluster::redacted;
 use flotilla_torrents::{Bitfield, ContentId, Digest, Geometry, InfoHash, PieceHash, PieceIndex};
 use parking_lot::{Mutex, MutexGuard};
 use url::Url;
 
+pub use self::checked_reads::DamagedPiece;
+use super::checked_pieces::CheckedPieces;
 use super::journal::Journal;
 use super::layer_record::{self, now_millis};
 use crate::piece_data::PieceData;
@@ -52,6 +54,13 @@ pub struct StoredLayer {
     geometry: Geometry,
     /// Open for reading only once it is sealed: other names of it may be in others' hands.
     data: File,
+    is_writable: bool,
+    /// The data file of a sealed layer once more, to write pieces that were found damaged.
+    repaired: OnceLock<File>,
+    /// Of this layer among all of this process.
+    number: u64,
+    /// Set by the store that it is in.
+    checked_pieces: OnceLock<Arc<CheckedPieces>>,
     inner: Mutex<Inner>,
     /// Locked while the disk flushes it: callers that ask for pieces do not wait for that.
     journal: Mutex<Journal>,
@@ -136,6 +145,11 @@ impl StoredLayer {
         self.dir.join(DATA)
     }
 
+    /// From now on pieces that were read lately are in memory.
+    pub(super) fn share_checked(&self, pieces: &Arc<CheckedPieces>) {
+        self.checked_pieces.get_or_init(|| Arc::clone(pieces));
+    }
+
     pub(super) fn dir(&self) -> &Path {
         &self.dir
     }
@@ -172,7 +186,8 @@ impl StoredLayer {
         hash: PieceHash,
         data: &PieceData,
     ) -> io::Result<()> {
-        positioned::write_all(&self.data, data, self.geometry.piece_offset(piece))?;
+        let file = self.repaired.get().unwrap_or(&self.data);
+        positioned::write_all(file, data, self.geometry.piece_offset(piece))?;
         self.lock().hold(piece, hash);
         if let Some(journal) = self.unsynced_journal().as_mut() {
             journal.note(&[(piece, hash)])?;
@@ -190,7 +205,7 @@ impl StoredLayer {
         }
         let size = usize::try_from(self.geometry.piece_length()).unwrap_or(usize::MAX);
         for (piece, data) in self.geometry.pieces().zip(bytes.chunks(size)) {
-            let data = PieceData::from(Bytes::copy_from_slice(data));
+            let data = PieceData::from(bytes::Bytes::copy_from_slice(data));
             self.write_piece(piece, data.hash(), &data)?;
         }
         self.seal(sha256);
@@ -206,27 +221,6 @@ impl StoredLayer {
         }
     }
 
-    /// Reads `length` bytes at `offset`; the caller knows that the pieces are held.
-    ///
-    /// # Errors
-    /// The data file could not be read, or another process has written it since it was sealed.
-    pub fn read(&self, offset: u64, length: usize) -> io::Result<Bytes> {
-        let bytes = self.read_unchecked(offset, length)?;
-        // In this order: a write that these bytes show has changed the time before.
-        if self.is_untouched() {
-            Ok(bytes)
-        } else {
-            Err(io::Error::other("changed by another process"))
-        }
-    }
-
-    /// Whether the bytes of a sealed layer are as they were then, by the time of their last
-    /// change. Asks the system, not the disk.
-    pub fn is_untouched(&self) -> bool {
-        let written = self.sealed_mtime.load(Ordering::Relaxed);
-        written == 0 || layer_record::mtime_nanos(&self.data).is_ok_and(|now| now == written)
-    }
-
     /// Every byte was compared again: the time of their last change, before that, counts.
     pub(super) fn set_sealed_mtime(&self, written: u64) {
         if self.sealed_mtime.swap(written, Ordering::Relaxed) != written
@@ -238,10 +232,6 @@ impl StoredLayer {
 
     pub(super) fn mtime(&self) -> io::Result<u64> {
         layer_record::mtime_nanos(&self.data)
-    }
-
-    pub(super) fn read_unchecked(&self, offset: u64, length: usize) -> io::Result<Bytes> {
-        positioned::read_exact(&self.data, offset, length)
     }
 
     /// The whole was compared with its digest: `sha256` is the hash of all bytes. It survives
@@ -325,12 +315,18 @@ pub struct Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.layer.in_use.fetch_sub(1, Ordering::Relaxed);
+        if self.layer.in_use.fetch_sub(1, Ordering::Relaxed) == 1
+            && let Some(checked) = self.layer.checked_pieces.get()
+        {
+            checked.forget_layer(self.layer.number);
+        }
         if self.is_use {
             self.layer.last_used.store(now_millis(), Ordering::Relaxed);
         }
     }
 }
+
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
 
 fn at(piece: PieceIndex) -> usize {
     usize::try_from(piece.get()).unwrap_or(usize::MAX)

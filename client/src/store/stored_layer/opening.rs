@@ -5,13 +5,13 @@ use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use flotilla_torrents::{Bitfield, ContentId, Geometry, PieceHash, PieceIndex};
 use parking_lot::Mutex;
 use tempfile::NamedTempFile;
 
-use super::{DATA, FEW_PIECES, Inner, JOURNAL, StoredLayer, UNSYNCED, at};
+use super::{DATA, FEW_PIECES, Inner, JOURNAL, NEXT_NUMBER, StoredLayer, UNSYNCED, at};
 use crate::store::StoreError;
 use crate::store::journal::Journal;
 use crate::store::layer_record::{self, LayerRecord, now_millis};
@@ -80,6 +80,7 @@ impl StoredLayer {
         let sealed = record.sealed.filter(|_| held.is_full());
         let is_empty = held.count() == 0;
         let data = open_data(&path, geometry.length(), sealed.is_some(), is_empty)?;
+        let is_writable = sealed.is_none();
         let sealed_mtime = match (&sealed, record.written) {
             (None, _) => 0,
             (Some(_), Some(written)) => written,
@@ -112,6 +113,10 @@ impl StoredLayer {
             origin: record.origin,
             geometry,
             data,
+            is_writable,
+            repaired: OnceLock::new(),
+            number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
+            checked_pieces: OnceLock::new(),
             inner: Mutex::new(Inner {
                 held,
                 hashes,

@@ -77,7 +77,7 @@ enum CacheCommand {
         #[command(flatten)]
         common: CacheCommon,
     },
-    /// Pin layers: they are neither evicted nor removed, also after a restart
+    /// Pin layers: nothing evicts or removes them, even after a restart
     Pin {
         /// Layers to pin
         #[arg(required = true, value_name = "LAYER")]

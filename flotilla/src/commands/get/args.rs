@@ -78,12 +78,12 @@ pub(crate) struct GetArgs {
     /// paths that are not below the URL, are not followed.
     #[arg(short, long, help_heading = "What")]
     pub(crate) recursive: bool,
-    /// Only matching files, with -r or a torrent; repeatable
+    /// Download only matching files, with -r or a torrent; repeatable
     ///
     /// The pattern is compared with the name, and with the path below the URL or in the torrent.
     #[arg(long, value_name = "GLOB", help_heading = "What")]
     pub(crate) include: Vec<String>,
-    /// No matching files or directories, with -r or a torrent; repeatable
+    /// Skip matching files and directories, with -r or a torrent; repeatable
     ///
     /// The pattern is compared with the name, and with the path below the URL or in the torrent.
     #[arg(long, value_name = "GLOB", help_heading = "What")]
@@ -95,7 +95,7 @@ pub(crate) struct GetArgs {
     pub(crate) max_depth: Option<usize>,
     /// Only these bytes: 0-499, 500- or -500
     ///
-    /// The file then holds nothing else.
+    /// FILE then holds these bytes and no others.
     #[arg(
         long,
         value_name = "A-B",
@@ -129,7 +129,7 @@ pub(crate) struct GetArgs {
         help_heading = "Where to"
     )]
     pub(crate) output: Option<PathBuf>,
-    /// Name the file as in the URL, which is the default
+    /// Name the file as in the URL; this is the default
     #[arg(short = 'O', long, help_heading = "Where to")]
     pub(crate) remote_name: bool,
     /// Directory to write into [default: the current one]
@@ -154,8 +154,8 @@ pub(crate) struct GetArgs {
     pub(crate) join_token_file: Option<PathBuf>,
     /// Socket of this node's proxy [default: DATA-DIR/control.sock]
     ///
-    /// The proxy downloads, its cache keeps the content, and FILE shares the bytes. By default it is
-    /// asked when it runs and no other option asks for what it does not do.
+    /// The proxy downloads, its cache keeps the content, and FILE shares the bytes. Without this option
+    /// a running proxy is used, unless it cannot do what the other options say.
     #[arg(
         long,
         value_name = "SOCKET",

@@ -54,7 +54,7 @@ Keys:
 pub(crate) struct TopArgs {
     /// Supernodes, separated by commas [default: the configuration's]
     ///
-    /// One at a time is shown.
+    /// The screen shows one of them; press n for the next.
     #[arg(long, value_name = "URL", value_delimiter = ',')]
     pub(crate) supernode: Vec<String>,
     /// File with the statistics token [default: none]

@@ -67,7 +67,7 @@ pub(crate) struct CreateArgs {
     private: bool,
     /// Power of two, 16KiB to 64MiB [default: by size]
     ///
-    /// By default the content has about 512 pieces of 256KiB to 4MiB. Pieces are larger only where
+    /// By default the content has at most 4,096 pieces, of 64KiB to 4MiB. Pieces are larger only where
     /// there would be more than 2^20 of them.
     #[arg(long, value_name = "SIZE")]
     piece_length: Option<ByteCount>,

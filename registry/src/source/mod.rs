@@ -1,35 +1,51 @@
 //! Registries and other HTTP servers, as the supernode reads them.
 
-use std::net::IpAddr;
+mod error;
+mod headers;
+mod http_clients;
+mod reach;
+
+use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use flotilla_cluster::child_span;
 use flotilla_cluster::rate_limit::RateLimiter;
 use flotilla_cluster::trace;
+use futures_util::future::{self, Either};
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use http::StatusCode;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Uri, uri};
+use parking_lot::Mutex;
 use tracing::field::Empty;
-use url::{Host, Url};
+use url::Url;
 
-use crate::link_local as source_address;
+pub use self::error::SourceError;
+use self::headers::{content_range, header_map, is_of_content, validator, without_callers_headers};
+use self::http_clients::{HttpClients, IDLE_TIMEOUT, READ_TIMEOUT, check_url, unreachable};
+use self::reach::Reach;
+use crate::egress::Egress;
 use crate::names::host::{PerRegistry, RegistryHost};
 use crate::names::route::{Route, shown_path};
 use crate::pace::Waited;
 use crate::tls::RegistryTls;
 
-/// A source that does not accept a connection by then is unreachable.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A source that sends nothing for so long has broken the connection.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
-/// A source whose answer has not begun by then is stuck; callers of the same content wait.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// A source whose answer has not begun by then is stuck. Pull-through caches answer when they have the
+/// layer themselves; engines wait as long as this for them.
+const HEAD_TIMEOUT: Duration = READ_TIMEOUT;
 /// Manifests and tokens are small: one that is not here by then does not come.
-const WHOLE_TIMEOUT: Duration = Duration::from_secs(60);
+const WHOLE_TIMEOUT: Duration = READ_TIMEOUT;
+/// After so much silence on a kept connection the same is asked on a new one as well.
+const KEPT_TIMEOUT: Duration = Duration::from_millis(500);
+/// Registries whose last answer is remembered.
+const MAX_ASKED: usize = 1000;
+/// What a request is for that brings the content itself.
+const CONTENT: &str = "content";
 /// Object stores answer after one redirect; more than these are a loop.
 const MAX_REDIRECTS: usize = 5;
 
@@ -38,6 +54,8 @@ const MAX_REDIRECTS: usize = 5;
 pub struct SourceConfig {
     /// How sources are verified.
     pub tls: RegistryTls,
+    /// Which HTTP proxies lead to them.
+    pub egress: Egress,
     /// Limit on bytes per second read from all sources together.
     pub rate: Option<u64>,
 }
@@ -49,27 +67,6 @@ pub struct SourceCounters {
     pub requests: AtomicU64,
     /// Bytes of bodies read.
     pub bytes: AtomicU64,
-}
-
-/// Why a source does not deliver, by who is to blame.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SourceError {
-    /// It refuses this caller, or does not have it.
-    #[error("the source answered {status}")]
-    Refused {
-        /// Its HTTP status.
-        status: u16,
-    },
-    /// It cannot be reached, or the connection broke.
-    #[error("the source cannot be reached: {0}")]
-    Unreachable(String),
-    /// The URL is not one that a supernode fetches.
-    #[error("not a URL to fetch: {0}")]
-    Url(&'static str),
-    /// It answered against the rules of HTTP.
-    #[error("the source's answer is malformed: {0}")]
-    Nonsense(&'static str),
 }
 
 /// An answer with a body.
@@ -89,6 +86,9 @@ pub struct SourceBody {
 pub struct Permission {
     /// Bytes of the whole content, when the source tells.
     pub total: Option<u64>,
+    /// Whether it is content that was answered with: a part as asked for, or a media type that no page
+    /// for people has. Of use where there is no total.
+    pub is_content: bool,
     /// As in [`SourceBody::validator`].
     pub validator: String,
 }
@@ -96,7 +96,11 @@ pub struct Permission {
 /// Reads from sources. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Source {
-    http: PerRegistry<reqwest::Client>,
+    http: Arc<PerRegistry<HttpClients>>,
+    egress: Egress,
+    reach: Reach,
+    /// When each registry answered a question last: until a moment after it a connection is kept.
+    asked: Arc<Mutex<HashMap<RegistryHost, Instant>>>,
     limit: RateLimiter,
     counters: Arc<SourceCounters>,
 }
@@ -106,7 +110,14 @@ impl Source {
     /// A certificate file cannot be read.
     pub fn new(config: &SourceConfig) -> anyhow::Result<Self> {
         Ok(Self {
-            http: config.tls.per_registry(client)?,
+            http: Arc::new(
+                config
+                    .tls
+                    .per_registry(|tls| HttpClients::new(tls, &config.egress))?,
+            ),
+            egress: config.egress.clone(),
+            reach: Reach::default(),
+            asked: Arc::default(),
             limit: RateLimiter::new(config.rate),
             counters: Arc::default(),
         })
@@ -135,7 +146,7 @@ impl Source {
                 range.map_err(|_| SourceError::Nonsense("offset"))?,
             );
         }
-        let reply = self.follow(url, headers, "content").await?;
+        let reply = self.follow(url, headers, CONTENT).await?;
         let skip = match reply.status() {
             StatusCode::OK => offset,
             StatusCode::PARTIAL_CONTENT => {
@@ -205,6 +216,8 @@ impl Source {
         };
         Ok(Permission {
             total,
+            is_content: reply.status() == StatusCode::PARTIAL_CONTENT
+                || is_of_content(reply.headers()),
             validator: validator(reply.headers()),
         })
     }
@@ -251,7 +264,8 @@ impl Source {
         most: usize,
     ) -> Result<(StatusCode, Bytes), SourceError> {
         let posting = async {
-            let request = self.client(url)?.post(url.clone());
+            let (_, clients) = self.clients(url).await?;
+            let request = clients.fresh.post(url.clone());
             let request = request
                 .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
                 .body(form);
@@ -303,6 +317,10 @@ impl Source {
             if next.origin() != url.origin() {
                 headers = without_callers_headers(&headers);
             }
+            headers.remove(header::HOST);
+            if let Some(host) = location.and_then(written_host) {
+                headers.insert(header::HOST, host);
+            }
             url = next;
         }
         Err(SourceError::Nonsense("a loop of redirects"))
@@ -314,7 +332,6 @@ impl Source {
         headers: HeaderMap,
         purpose: &'static str,
     ) -> Result<reqwest::Response, SourceError> {
-        let request = self.client(url)?.get(url.clone()).headers(headers);
         let span = child_span!(
             "GET",
             otel.name = format!("GET {}", Route::of(url.path())),
@@ -328,19 +345,80 @@ impl Source {
             "error.type" = Empty,
             flotilla.purpose = purpose,
         );
-        let sent = async { request.send().await.map_err(|e| unreachable(&e)) };
-        let sent = within(HEAD_TIMEOUT, sent).await;
+        let sent = within(HEAD_TIMEOUT, Box::pin(self.answered(url, headers, purpose))).await;
         let status = sent.as_ref().map(|reply| reply.status().as_u16());
         trace::answered(&span, status.map_err(|_| "unreachable"));
         sent
     }
 
+    /// Sends on a connection that is not forgotten.
+    async fn answered(
+        &self,
+        url: &Url,
+        headers: HeaderMap,
+        purpose: &str,
+    ) -> Result<reqwest::Response, SourceError> {
+        let (registry, clients) = self.clients(url).await?;
+        let ask = |client: &reqwest::Client| {
+            let request = client.get(url.clone()).headers(headers.clone());
+            async { request.send().await }
+        };
+        // Engines begin a connection for each blob, too.
+        let sent = if purpose == CONTENT {
+            ask(&clients.fresh).await
+        } else if self.may_be_kept(&registry) {
+            let kept = pin!(ask(&clients.kept));
+            let late = pin!(async {
+                tokio::time::sleep(KEPT_TIMEOUT).await;
+                ask(&clients.fresh).await
+            });
+            match future::select(kept, late).await {
+                Either::Left((Ok(reply), _)) | Either::Right((Ok(reply), _)) => Ok(reply),
+                // Closed by the server just now, or refused where the other still waits.
+                Either::Left((Err(_), late)) => late.await,
+                Either::Right((Err(_), kept)) => kept.await,
+            }
+        } else {
+            ask(&clients.kept).await
+        };
+        match &sent {
+            Ok(_) => self.note_asked(registry),
+            Err(error) if error.is_connect() && error.is_timeout() => {
+                self.reach.note_silence(&registry).await;
+            }
+            Err(_) => {}
+        }
+        sent.map_err(|error| unreachable(&error))
+    }
+
+    /// Whether a connection of an earlier question may be used again.
+    fn may_be_kept(&self, registry: &RegistryHost) -> bool {
+        let asked = self.asked.lock();
+        let last = asked.get(registry);
+        last.is_some_and(|last| last.elapsed() < IDLE_TIMEOUT.saturating_add(KEPT_TIMEOUT))
+    }
+
+    fn note_asked(&self, registry: RegistryHost) {
+        let mut asked = self.asked.lock();
+        if asked.len() > MAX_ASKED {
+            asked.retain(|_, last| last.elapsed() < IDLE_TIMEOUT);
+        }
+        asked.insert(registry, Instant::now());
+    }
+
     /// Counts a request to `url`, and gives what sends it.
-    fn client(&self, url: &Url) -> Result<&reqwest::Client, SourceError> {
+    async fn clients(&self, url: &Url) -> Result<(RegistryHost, &HttpClients), SourceError> {
         check_url(url)?;
         self.counters.requests.fetch_add(1, Ordering::Relaxed);
         let registry = RegistryHost::of_url(url).ok_or(SourceError::Url("no host"))?;
-        Ok(self.http.of(&registry))
+        let target: Option<Uri> = url.as_str().parse().ok();
+        let is_straight = target.is_none_or(|target| self.egress.way_to(&target).is_none());
+        if is_straight && !self.reach.answers(&registry).await {
+            let reason = format!("{registry} does not accept connections from here");
+            return Err(SourceError::Unreachable(reason));
+        }
+        let clients = self.http.of(&registry);
+        Ok((registry, clients))
     }
 
     fn counted(
@@ -372,129 +450,20 @@ impl Source {
     }
 }
 
+/// The host as a location has it: stores sign it, also with a port that need not be written.
+fn written_host(location: &str) -> Option<HeaderValue> {
+    let (_, rest) = location.split_once("://")?;
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let authority: uri::Authority = rest.get(..end)?.parse().ok()?;
+    let (host, port) = (authority.host(), authority.port_u16());
+    let written = port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+    HeaderValue::try_from(written).ok()
+}
+
 async fn within<T>(
     limit: Duration,
     work: impl Future<Output = Result<T, SourceError>>,
 ) -> Result<T, SourceError> {
     let late = |_| SourceError::Unreachable("no answer".to_owned());
     tokio::time::timeout(limit, work).await.map_err(late)?
-}
-
-fn client(tls: rustls::ClientConfig) -> anyhow::Result<reqwest::Client> {
-    let builder = reqwest::Client::builder()
-        .tls_backend_preconfigured(tls)
-        .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(READ_TIMEOUT)
-        .redirect(reqwest::redirect::Policy::none())
-        .http1_only()
-        .no_proxy()
-        .dns_resolver(Arc::new(source_address::Resolver))
-        .user_agent(concat!("flotilla/", env!("CARGO_PKG_VERSION")));
-    Ok(builder.build()?)
-}
-
-/// A cluster member names the URL. What clouds tell this host alone, at link-local addresses,
-/// is not for him; names are looked at when they are [resolved](source_address::Resolver).
-fn check_url(url: &Url) -> Result<(), SourceError> {
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(SourceError::Url("neither http nor https"));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(SourceError::Url("credentials belong into a header"));
-    }
-    let literal = match url.host() {
-        Some(Host::Ipv4(ip)) => Some(IpAddr::V4(ip)),
-        Some(Host::Ipv6(ip)) => Some(IpAddr::V6(ip)),
-        Some(Host::Domain(_)) => None,
-        None => return Err(SourceError::Url("no host")),
-    };
-    if literal.is_some_and(source_address::is_link_local) {
-        return Err(SourceError::Url("link-local address"));
-    }
-    Ok(())
-}
-
-fn header_map(headers: &[(String, String)]) -> HeaderMap {
-    let mut map = HeaderMap::new();
-    for (name, value) in headers {
-        let name = HeaderName::from_bytes(name.as_bytes());
-        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value))
-            && !is_ours(&name)
-        {
-            map.append(name, value);
-        }
-    }
-    map.insert(
-        header::ACCEPT_ENCODING,
-        HeaderValue::from_static("identity"),
-    );
-    map
-}
-
-/// Headers that this request sets or leaves out by itself: the body has to be the content's own
-/// bytes, all of them, and the connection is shared (RFC 9110 section 7.6.1).
-fn is_ours(name: &HeaderName) -> bool {
-    const OURS: [HeaderName; 17] = [
-        header::RANGE,
-        header::IF_RANGE,
-        header::IF_MATCH,
-        header::IF_NONE_MATCH,
-        header::IF_MODIFIED_SINCE,
-        header::IF_UNMODIFIED_SINCE,
-        header::ACCEPT_ENCODING,
-        header::HOST,
-        header::CONTENT_LENGTH,
-        header::TRANSFER_ENCODING,
-        header::TE,
-        header::TRAILER,
-        header::EXPECT,
-        header::CONNECTION,
-        header::UPGRADE,
-        header::PROXY_AUTHORIZATION,
-        HeaderName::from_static("keep-alive"),
-    ];
-    OURS.contains(name)
-}
-
-fn without_callers_headers(headers: &HeaderMap) -> HeaderMap {
-    let own = [header::RANGE, header::ACCEPT_ENCODING, header::ACCEPT];
-    let mut kept = HeaderMap::new();
-    for name in own {
-        for value in headers.get_all(&name) {
-            kept.append(name.clone(), value.clone());
-        }
-    }
-    kept
-}
-
-/// First byte and total of `Content-Range: bytes first-last/total` (RFC 9110 section 14.4).
-fn content_range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
-    let value = headers.get(header::CONTENT_RANGE)?.to_str().ok()?;
-    let (range, total) = value.strip_prefix("bytes ")?.split_once('/')?;
-    let (first, _) = range.split_once('-')?;
-    let total = if total == "*" {
-        None
-    } else {
-        Some(total.parse().ok()?)
-    };
-    Some((first.parse().ok()?, total))
-}
-
-fn validator(headers: &HeaderMap) -> String {
-    let value = headers
-        .get(header::ETAG)
-        .or_else(|| headers.get(header::LAST_MODIFIED));
-    value
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default()
-        .to_owned()
-}
-
-/// The innermost cause; the outer ones repeat the URL, which may hold a signature.
-fn unreachable(error: &reqwest::Error) -> SourceError {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    SourceError::Unreachable(cause.to_string())
 }
