@@ -46,7 +46,7 @@ const ALLOWED: &[Allowed] = &[
         ],
     ),
     // Runs flotilla as others do: by its command line.
-    allow("testbed", &["torrents", "cluster"]),
+    allow("testbed", &["torrents", "cluster", "client"]),
     allow("tests", &["torrents", "testbed"]),
 ];
 
