@@ -38,7 +38,7 @@ pub use self::counters::SwarmCounters;
 use self::disk_room::DiskRoom;
 use self::host::{Host, Limits};
 use self::piece_storage::PieceStorage;
-use self::running_swarm::RunningSwarm;
+use self::running_swarm::{RunningSwarm, SharedParts};
 use self::small_queue::SmallQueue;
 use self::swarm_handle::SwarmHandle;
 use self::swarms::{Opened, Running, Swarms};
@@ -372,9 +372,11 @@ impl EngineShared {
             torrent.clone(),
             map,
             input,
-            Arc::clone(&self.counters),
-            Arc::clone(&self.host.hot),
-            Arc::downgrade(&self.host) as Weak<dyn DiskRoom>,
+            SharedParts {
+                counters: Arc::clone(&self.counters),
+                hot: Arc::clone(&self.host.hot),
+                room: Arc::downgrade(&self.host) as Weak<dyn DiskRoom>,
+            },
         );
         let stop = self.shutdown.child_token();
         let host = Arc::clone(&self.host);

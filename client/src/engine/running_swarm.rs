@@ -96,6 +96,13 @@ pub(crate) struct Shared {
 #[derive(Clone, Debug)]
 pub struct RunningSwarm(pub(crate) Arc<Shared>);
 
+/// What the swarms of a host have in common.
+pub(crate) struct SharedParts {
+    pub(crate) counters: Arc<SwarmCounters>,
+    pub(crate) hot: Arc<HotPieces>,
+    pub(crate) room: Weak<dyn DiskRoom>,
+}
+
 impl RunningSwarm {
     pub(crate) fn new(
         swarm: InfoHash,
@@ -103,9 +110,7 @@ impl RunningSwarm {
         torrent: Option<Arc<OpenTorrent>>,
         map: PieceMap,
         input: mpsc::Sender<Input>,
-        counters: Arc<SwarmCounters>,
-        hot: Arc<HotPieces>,
-        room: Weak<dyn DiskRoom>,
+        host: SharedParts,
     ) -> Self {
         let status = SwarmStatus {
             known: map.known(),
@@ -123,11 +128,11 @@ impl RunningSwarm {
             torrent,
             map: Mutex::new(map),
             status: watch::Sender::new(status),
-            counters: SwarmCounters::within(counters),
-            hot,
+            counters: SwarmCounters::within(host.counters),
+            hot: host.hot,
             ticket: RwLock::new(None),
             input,
-            room,
+            room: host.room,
             started: Instant::now(),
             last_progress: AtomicU64::new(0),
             first_wrong: OnceLock::new(),
