@@ -166,7 +166,7 @@ fn a_damaged_byte_is_found_and_the_layer_removed() {
         let (out, err) = scratch.fails("verify", 1);
         assert!(out.contains(contents[1].as_str()), "{out}");
         assert!(
-            err.contains(contents[0].as_str()) && err.contains("pieces 2"),
+            err.contains(contents[0].as_str()) && err.contains("pieces 10"),
             "{err}"
         );
         assert_eq!(scratch.names(), [contents[1].as_str()]);

@@ -43,6 +43,11 @@ impl Throughput {
         self.since = now;
     }
 
+    /// Whether anything was measured.
+    pub(super) fn is_known(&self) -> bool {
+        self.rate > 0.0
+    }
+
     /// Bytes that fit into `span` at the average rate.
     pub(super) fn bytes_in(&self, span: Duration) -> u64 {
         bytes_at(self.rate, span)

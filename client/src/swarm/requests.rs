@@ -184,6 +184,8 @@ fn pipeline(config: &SwarmConfig, peer: &Peer) -> u64 {
     let most = u64::from(peer.traits.request_queue).saturating_mul(block);
     let bytes = match peer.round_trip.shortest() {
         None => config.first_pipeline,
+        // Until a rate is known too.
+        Some(_) if !peer.received.is_known() => config.first_pipeline,
         Some(round_trip) => peer
             .received
             .peak_bytes_in(round_trip + config.pipeline_time),
@@ -237,7 +239,7 @@ mod tests {
         swarm.handle_message(now, PEER, &Message::Unchoke);
         let mut longest = 0;
         let mut stored: Option<PieceIndex> = None;
-        for _ in 0..100 {
+        for _ in 0..1000 {
             for transmit in drain(&mut swarm, now) {
                 let Transmit::Message(
                     _,

@@ -9,11 +9,7 @@
 mod damage;
 mod hosts;
 
-use std::fs::{self, OpenOptions};
-use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use flotilla_client::{OpenToStrangersError, SwarmHandle, SwarmState};
@@ -43,10 +39,11 @@ async fn a_node_reads_the_first_piece_before_the_origin_has_the_second() {
     let origin = origin(&supernode, &signer, &layer).await;
     let handle = join(&node, &signer, &layer, &[&supernode]).await;
     publish(&origin, &layer, 0..1, &[&handle]).await;
-    let first = tokio::time::timeout(DEADLINE, read_all(&handle, 0..256 * 1024))
+    let piece = layer.geometry.piece_length();
+    let first = tokio::time::timeout(DEADLINE, read_all(&handle, 0..u64::from(piece)))
         .await
         .unwrap();
-    assert_eq!(first, layer.bytes.slice(..256 * 1024));
+    assert_eq!(first, layer.bytes.slice(..piece as usize));
     assert_eq!(origin.published(), 1);
 }
 
@@ -158,7 +155,7 @@ async fn a_partial_layer_survives_a_restart() {
     let downloaded = handle.counters().downloaded.load(Ordering::Relaxed);
     assert_eq!(
         downloaded,
-        layer.bytes.len() as u64 - u64::from(half) * 256 * 1024
+        layer.bytes.len() as u64 - u64::from(half) * u64::from(layer.geometry.piece_length())
     );
 }
 
@@ -179,58 +176,6 @@ async fn a_swarm_is_not_opened_in_the_name_of_other_content() {
         refused,
         Err(OpenToStrangersError::OtherContent(_))
     ));
-}
-
-/// The layer's file below the data directory of a host.
-fn data_file(dir: &Path) -> PathBuf {
-    let layers = fs::read_dir(dir.join("layers")).unwrap();
-    let dirs: Vec<_> = layers.map(|layer| layer.unwrap().path()).collect();
-    assert_eq!(dirs.len(), 1, "{dirs:?}");
-    dirs[0].join("data")
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_piece_that_the_disk_has_damaged_is_found_and_its_sender_shunned() {
-    let (signer, _) = TicketSigner::generate().unwrap();
-    let layer = Layer::new(4 << 20);
-    let all = 0..layer.geometry.piece_count();
-    let (damaged, sound) = (Host::start(&signer).await, Host::start(&signer).await);
-    let origin_of_damaged = origin(&damaged, &signer, &layer).await;
-    publish(&origin_of_damaged, &layer, all.clone(), &[]).await;
-    let hashes = origin_of_damaged.handle().hashes_from(0);
-    drop(origin_of_damaged);
-    let dir = damaged.stop().await;
-    let file = OpenOptions::new().write(true).open(data_file(dir.path()));
-    // One bit of the last piece.
-    let at = layer.bytes.len() - 1;
-    file.unwrap()
-        .write_all_at(&[layer.bytes[at] ^ 1], at as u64)
-        .unwrap();
-    let damaged = Host::restart(&signer, dir, None).await;
-    let _still_origin = origin(&damaged, &signer, &layer).await;
-
-    let node = Host::start(&signer).await;
-    let handle = join(&node, &signer, &layer, &[&damaged]).await;
-    handle.publish_hashes(0, hashes).await.unwrap();
-    handle.sealed(layer.sha256.clone()).await;
-    let found = async {
-        while node.engine.shunned() == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(DEADLINE, found)
-        .await
-        .expect("found in time");
-    let wasted = handle.counters().wasted.load(Ordering::Relaxed);
-    assert!(wasted >= u64::from(layer.geometry.piece_length()));
-    assert!(!handle.status().complete);
-
-    let good = origin(&sound, &signer, &layer).await;
-    publish(&good, &layer, all, &[]).await;
-    handle.add_peers(vec![sound.engine.listen_addr()]).await;
-    completed(&handle).await;
-    let whole = read_all(&handle, 0..layer.bytes.len() as u64).await;
-    assert!(whole == layer.bytes);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -45,7 +45,7 @@ pub(crate) struct RegistryOptions {
         help_heading = "Registries"
     )]
     pub(crate) client_certificates: Vec<ClientCertificate>,
-    /// HTTP proxy between this machine and registries [default: that of the environment]
+    /// HTTP proxy to registries [default: the environment's]
     ///
     /// For sites whose registries are reached through a corporate proxy. Registries and their stores,
     /// what passes through, and tunnels take it; traffic of the cluster never does, nor does this

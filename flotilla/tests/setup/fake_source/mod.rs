@@ -176,7 +176,11 @@ fn answer(
 ) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     let mut lines = stream.by_ref().lines();
-    let first = lines.next().unwrap_or_else(|| Ok(String::new()))?;
+    // A connection that closes without a request was opened beside another one.
+    let Some(first) = lines.next() else {
+        return Ok(());
+    };
+    let first = first?;
     let mut asked = Asked {
         target: first.split(' ').nth(1).unwrap_or_default().to_owned(),
         ..Asked::default()
