@@ -193,12 +193,7 @@ impl Swarm {
         for piece in peer.has.iter_set() {
             self.picker.remove_copy(piece);
         }
-        self.outstanding_bytes = self
-            .outstanding_bytes
-            .saturating_sub(peer.outstanding_bytes);
-        for outstanding in &peer.outstanding {
-            self.picker.unrequest(key, outstanding.block);
-        }
+        self.forget_requests(key, &peer.outstanding);
         if let Some(seeder) = &mut self.super_seeder {
             seeder.take_back(&peer.offers, &self.picker);
         }
@@ -218,13 +213,8 @@ impl Swarm {
                 // BEP 6: with the fast extension each request is still answered or rejected.
                 if !peer.traits.fast {
                     let forgotten = std::mem::take(&mut peer.outstanding);
-                    self.outstanding_bytes = self
-                        .outstanding_bytes
-                        .saturating_sub(peer.outstanding_bytes);
                     peer.outstanding_bytes = 0;
-                    for outstanding in forgotten {
-                        self.picker.unrequest(key, outstanding.block);
-                    }
+                    self.forget_requests(key, &forgotten);
                     self.request_from_all(now);
                 }
             }
@@ -256,15 +246,10 @@ impl Swarm {
                 let block = self.geometry.block(*index, *begin, *length);
                 let queued = block.and_then(|block| peer.uploads.iter().position(|b| *b == block));
                 // BEP 6: a cancelled request is still answered, by the block or by this.
-                if queued.and_then(|at| peer.uploads.remove(at)).is_some() && peer.traits.fast {
-                    self.send(
-                        key,
-                        Message::Reject {
-                            index: *index,
-                            begin: *begin,
-                            length: *length,
-                        },
-                    );
+                if let Some(block) = queued.and_then(|at| peer.uploads.remove(at))
+                    && peer.traits.fast
+                {
+                    self.send(key, Message::reject(block));
                 }
             }
             Message::Reject {
@@ -273,18 +258,9 @@ impl Swarm {
                 length,
             } => {
                 if let Some(block) = self.geometry.block(*index, *begin, *length)
-                    && peer.settle(now, block).is_some()
+                    && self.settle(now, key, block).is_some()
                 {
-                    self.outstanding_bytes = self
-                        .outstanding_bytes
-                        .saturating_sub(u64::from(block.length));
-                    // It has lost the piece; only a peer that chokes rejects what it has.
-                    if !peer.choking_us && peer.has.has(block.piece) {
-                        peer.has.clear(block.piece);
-                        self.picker.remove_copy(block.piece);
-                    }
-                    self.picker.unrequest(key, block);
-                    self.request_from_all(now);
+                    self.rejected(now, key, block);
                 }
             }
             // Interest changes nothing, since no peer is choked; the others are hints.
@@ -301,15 +277,14 @@ impl Swarm {
         peer.last_block = now;
         peer.received.record(now, u64::from(block.length));
         self.received.record(now, u64::from(block.length));
-        let Some(waited) = peer.settle(now, block) else {
+        let Some(waited) = self.settle(now, key, block) else {
             // Cancelled while it was on its way, or never asked for: harmless either way.
             return BlockOutcome::Discard;
         };
-        self.outstanding_bytes = self
-            .outstanding_bytes
-            .saturating_sub(u64::from(block.length));
         self.latency.record(waited);
-        peer.round_trip.record(now, waited);
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.round_trip.record(now, waited);
+        }
         let arrival = self.picker.arrived(key, block);
         if arrival == Arrival::Useless {
             self.request_from(now, key);

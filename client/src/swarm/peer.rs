@@ -110,6 +110,11 @@ impl Peer {
         }
     }
 
+    /// Whether it was asked for `block`.
+    pub(super) fn owes(&self, block: Block) -> bool {
+        self.outstanding.iter().any(|o| o.block == block)
+    }
+
     /// Takes `block` off the outstanding requests; its waiting time when it was there.
     pub(super) fn settle(&mut self, now: Instant, block: Block) -> Option<Duration> {
         let at = self.outstanding.iter().position(|o| o.block == block)?;

@@ -72,19 +72,7 @@ impl Swarm {
         peer.outstanding.push(Outstanding { block, since: now });
         peer.outstanding_bytes += u64::from(block.length);
         self.outstanding_bytes += u64::from(block.length);
-        let Block {
-            piece,
-            offset,
-            length,
-        } = block;
-        self.send(
-            key,
-            Message::Request {
-                index: piece.get(),
-                begin: offset,
-                length,
-            },
-        );
+        self.send(key, Message::request(block));
     }
 
     /// Asks peers that have nothing else to give for blocks that others are late with: the end game, and
@@ -132,36 +120,56 @@ impl Swarm {
                     && peer.has.has(block.piece)
                     && block.length <= peer.traits.block_length
                     && peer.outstanding_bytes < pipeline(&self.config, peer)
-                    && asked(peer).is_none()
+                    && !peer.owes(block)
             })
             .min_by_key(|(_, peer)| peer.outstanding_bytes)
             .map(|(key, _)| *key)
     }
 
     pub(super) fn cancel_duplicates(&mut self, now: Instant, winner: PeerKey, block: Block) {
-        let mut cancelled = Vec::new();
-        for (key, peer) in &mut self.peers {
-            if *key != winner && peer.settle(now, block).is_some() {
-                cancelled.push(*key);
-                self.outstanding_bytes = self
-                    .outstanding_bytes
-                    .saturating_sub(u64::from(block.length));
+        let losers: Vec<PeerKey> = self
+            .peers
+            .iter()
+            .filter(|(key, peer)| **key != winner && peer.owes(block))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in losers {
+            if self.settle(now, key, block).is_some() {
+                self.send(key, Message::cancel(block));
             }
         }
-        for key in cancelled {
-            let Block {
-                piece,
-                offset,
-                length,
-            } = block;
-            self.send(
-                key,
-                Message::Cancel {
-                    index: piece.get(),
-                    begin: offset,
-                    length,
-                },
-            );
+    }
+
+    /// Takes `block` off the outstanding requests of `key`; its waiting time when it was there.
+    pub(super) fn settle(&mut self, now: Instant, key: PeerKey, block: Block) -> Option<Duration> {
+        let waited = self.peers.get_mut(&key)?.settle(now, block)?;
+        self.outstanding_bytes = self
+            .outstanding_bytes
+            .saturating_sub(u64::from(block.length));
+        Some(waited)
+    }
+
+    /// `key` will not send `block`.
+    pub(super) fn rejected(&mut self, now: Instant, key: PeerKey, block: Block) {
+        // It has lost the piece; only a peer that chokes rejects what it has.
+        if let Some(peer) = self.peers.get_mut(&key)
+            && !peer.choking_us
+            && peer.has.has(block.piece)
+        {
+            peer.has.clear(block.piece);
+            self.picker.remove_copy(block.piece);
+        }
+        self.picker.unrequest(key, block);
+        self.request_from_all(now);
+    }
+
+    /// None of these requests, which `key` had, will be answered.
+    pub(super) fn forget_requests(&mut self, key: PeerKey, forgotten: &[Outstanding]) {
+        for Outstanding { block, .. } in forgotten {
+            self.outstanding_bytes = self
+                .outstanding_bytes
+                .saturating_sub(u64::from(block.length));
+            self.picker.unrequest(key, *block);
         }
     }
 }
@@ -183,12 +191,10 @@ fn pipeline(config: &SwarmConfig, peer: &Peer) -> u64 {
     let block = u64::from(request_length(config, peer));
     let most = u64::from(peer.traits.request_queue).saturating_mul(block);
     let bytes = match peer.round_trip.shortest() {
-        None => config.first_pipeline,
-        // Until a rate is known too.
-        Some(_) if !peer.received.is_known() => config.first_pipeline,
-        Some(round_trip) => peer
+        Some(round_trip) if peer.received.is_known() => peer
             .received
             .peak_bytes_in(round_trip + config.pipeline_time),
+        _ => config.first_pipeline,
     };
     bytes
         .max(config.min_pipeline)

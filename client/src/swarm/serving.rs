@@ -8,7 +8,6 @@ use flotilla_torrents::peer_wire::Message;
 use super::Swarm;
 use super::output::Transmit;
 use super::peer::{Peer, PeerKey};
-use super::super_seeding::Uplink;
 
 /// A piece is shown to a peer that has it after this at the latest.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(1);
@@ -39,14 +38,7 @@ impl Swarm {
             if !peer.traits.fast {
                 return;
             }
-            return self.send(
-                key,
-                Message::Reject {
-                    index,
-                    begin,
-                    length,
-                },
-            );
+            return self.send(key, Message::reject(block));
         }
         if !peer.uploads.contains(&block) {
             peer.uploads.push_back(block);
@@ -57,8 +49,8 @@ impl Swarm {
         }
     }
 
-    /// Shows a new piece to the peers that lack it and to its senders at once, to the others when there is something else to
-    /// say to them: a packet for each piece and peer would take percents of a slow link.
+    /// Shows a new piece to the peers that lack it and to its senders at once, to the others together with
+    /// the next ones: a packet for each piece and peer would take percents of a slow link.
     pub(super) fn announce(&mut self, now: Instant, piece: PieceIndex, senders: &[PeerKey]) {
         let is_origin = self.super_seeder.is_some();
         let mut shown = Vec::new();
@@ -87,15 +79,10 @@ impl Swarm {
             is_complete || now.saturating_duration_since(peer.announced) >= ANNOUNCE_INTERVAL
         };
         let mut late = Vec::new();
-        for (key, peer) in self
-            .peers
-            .iter_mut()
-            .filter(|(_, peer)| !peer.unannounced.is_empty())
-        {
-            if due(peer) {
-                peer.announced = now;
-                late.extend(peer.unannounced.drain(..).map(|piece| (*key, piece)));
-            }
+        let peers = self.peers.iter_mut();
+        for (key, peer) in peers.filter(|(_, peer)| !peer.unannounced.is_empty() && due(peer)) {
+            peer.announced = now;
+            late.extend(peer.unannounced.drain(..).map(|piece| (*key, piece)));
         }
         for (key, piece) in late {
             self.send(key, Message::Have(piece.get()));
@@ -106,17 +93,9 @@ impl Swarm {
         let Some(seeder) = &mut self.super_seeder else {
             return;
         };
-        loop {
-            let in_sockets = self.uploads.queued(now);
-            let requested = self.peers.values().flat_map(|peer| &peer.uploads);
-            let requested = requested.map(|block| u64::from(block.length)).sum::<u64>();
-            let uplink = Uplink {
-                is_idle: self.uploads.is_idle(&self.peers),
-                queued: requested.saturating_add(in_sockets),
-                sent_in_span: self.uploads.bytes_in(Uplink::SPAN),
-            };
-            let next = seeder.next_offer(now, uplink, &mut self.peers, &self.picker);
-            let Some((key, piece)) = next else { return };
+        while let Some((key, piece)) =
+            seeder.next_offer(now, &self.uploads, &mut self.peers, &self.picker)
+        {
             self.transmits
                 .push_back(Transmit::Message(key, Message::Have(piece.get())));
         }

@@ -13,6 +13,7 @@ use flotilla_torrents::PieceIndex;
 use super::peer::{Offer, Peer, PeerKey};
 use super::piece_picker::PiecePicker;
 use super::rates::RoundTrip;
+use super::upload_queue::UploadQueue;
 
 /// Bytes shown ahead of what the uplink has sent, at least this and two pieces.
 const MIN_OFFERED: u64 = 128 * 1024;
@@ -27,22 +28,6 @@ const OFFER_PATIENCE: Duration = Duration::from_millis(300);
 
 /// No piece came for this long although the uplink was free: the source pauses.
 const SOURCE_PAUSE: Duration = Duration::from_millis(250);
-
-/// What the uplink has to do and can do.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Uplink {
-    /// Nothing waits for it.
-    pub(super) is_idle: bool,
-    /// Bytes requested or in a socket.
-    pub(super) queued: u64,
-    /// Bytes that it sends within [`Uplink::SPAN`].
-    pub(super) sent_in_span: u64,
-}
-
-impl Uplink {
-    /// One second.
-    pub(super) const SPAN: Duration = Duration::from_secs(1);
-}
 
 /// Which peer was shown which piece.
 #[derive(Debug)]
@@ -111,14 +96,12 @@ impl SuperSeeder {
             let (uploads, in_socket) = (&peer.uploads, peer.in_socket > 0);
             let (kept, expired): (Vec<_>, Vec<_>) = peer.offers.iter().partition(|offer| {
                 let waited = now.saturating_duration_since(offer.since);
-                match offer.asked {
-                    false => waited < unasked,
-                    true => {
-                        waited < DELIVERY_EXPIRY
-                            || in_socket
-                            || uploads.iter().any(|block| block.piece == offer.piece)
-                    }
+                if !offer.asked {
+                    return waited < unasked;
                 }
+                waited < DELIVERY_EXPIRY
+                    || in_socket
+                    || uploads.iter().any(|block| block.piece == offer.piece)
             });
             peer.offers = kept;
             peer.ignored_offers = peer
@@ -134,20 +117,21 @@ impl SuperSeeder {
     pub(super) fn next_offer(
         &mut self,
         now: Instant,
-        uplink: Uplink,
+        uploads: &UploadQueue,
         peers: &mut BTreeMap<PeerKey, Peer>,
         picker: &PiecePicker,
     ) -> Option<(PeerKey, PieceIndex)> {
         let since = *self.idle_since.get_or_insert(now);
-        if !uplink.is_idle {
+        let is_idle = uploads.is_idle(peers);
+        if !is_idle {
             self.idle_since = None;
         }
-        if !self.has_room(now, uplink, peers) {
+        if !self.has_room(now, uploads, peers) {
             return None;
         }
         let paused = picker.is_complete() || now.saturating_duration_since(since) > SOURCE_PAUSE;
         let offer = self.first_copy(peers).or_else(|| {
-            if uplink.is_idle && paused {
+            if is_idle && paused {
                 self.further_copy(peers, picker)
             } else {
                 None
@@ -165,21 +149,25 @@ impl SuperSeeder {
 
     /// The offers follow what the uplink sends within a round trip and a little more: what is shown
     /// earlier waits for no use, and could have gone to a peer that is free by then.
-    fn has_room(&self, now: Instant, uplink: Uplink, peers: &BTreeMap<PeerKey, Peer>) -> bool {
+    fn has_room(
+        &self,
+        now: Instant,
+        uploads: &UploadQueue,
+        peers: &BTreeMap<PeerKey, Peer>,
+    ) -> bool {
         let patience = OFFER_PATIENCE + self.usual_wait();
         let offers = peers.values().flat_map(|peer| &peer.offers);
         let unasked = offers
             .filter(|offer| !offer.asked && now.saturating_duration_since(offer.since) < patience);
         let piece = u64::from(self.piece_length);
-        let unasked = u64::try_from(unasked.count())
-            .unwrap_or(u64::MAX)
-            .saturating_mul(piece);
-        let span = self.usual_wait() + OFFER_TIME;
-        let covers = u128::from(uplink.sent_in_span) * span.as_millis() / Uplink::SPAN.as_millis();
-        let room = u64::try_from(covers)
-            .unwrap_or(u64::MAX)
+        let unasked = unasked.fold(0, |bytes: u64, _| bytes.saturating_add(piece));
+        let requested = peers.values().flat_map(|peer| &peer.uploads);
+        let requested = requested.map(|block| u64::from(block.length)).sum::<u64>();
+        let room = uploads
+            .bytes_in(self.usual_wait() + OFFER_TIME)
             .max(MIN_OFFERED.saturating_add(2 * piece));
-        uplink.queued.saturating_add(unasked) < room
+        let ahead = uploads.queued(now).saturating_add(requested);
+        ahead.saturating_add(unasked) < room
     }
 
     fn usual_wait(&self) -> Duration {

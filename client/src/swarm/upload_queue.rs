@@ -53,8 +53,7 @@ impl UploadQueue {
         self.in_sockets = self.in_sockets.saturating_sub(peer.in_socket);
     }
 
-    /// No peer of ours waits for a turn, and little waits in the sockets: the uplink has room. Strangers
-    /// do not count: as long as one of them loads, the nodes would be shown nothing.
+    /// No peer of ours waits for a turn, or has it: the uplink has room. Strangers do not count: as long as one of them loads, the nodes would be shown nothing.
     pub(super) fn is_idle(&self, peers: &BTreeMap<PeerKey, Peer>) -> bool {
         let own = |key: &PeerKey| peers.get(key).is_none_or(|peer| !peer.traits.stranger);
         !self.waiting.iter().any(own) && self.turn.is_none_or(|(key, _)| !own(&key))
@@ -86,13 +85,17 @@ impl UploadQueue {
     /// receivers whose links are full hold them up.
     fn may_hand(&self, now: Instant, config: &SwarmConfig) -> bool {
         let in_sockets = self.in_sockets;
-        let usual = self
-            .uplink
-            .bytes_in(config.socket_time)
-            .max(config.min_in_sockets);
+        let usual = self.usual_in_sockets(config);
         in_sockets < usual.min(config.max_in_sockets)
             || (in_sockets < usual.saturating_mul(HELD_UP).min(config.max_in_sockets)
                 && self.uplink.queue(now) < usual)
+    }
+
+    /// Bytes in sockets that keep the uplink busy.
+    fn usual_in_sockets(&self, config: &SwarmConfig) -> u64 {
+        self.uplink
+            .bytes_in(config.socket_time)
+            .max(config.min_in_sockets)
     }
 
     /// The next block to hand to a connection.
@@ -132,7 +135,7 @@ impl UploadQueue {
         }
     }
 
-    /// Gives the turn to the peer of ours that waits longest, or else to the stranger.
+    /// Gives the turn to one of our peers that wait, whichever, or else to the stranger that waits longest.
     fn start_turn(
         &mut self,
         config: &SwarmConfig,
@@ -140,10 +143,7 @@ impl UploadQueue {
         rng: &mut SmallRng,
     ) -> Option<(PeerKey, PieceIndex)> {
         let own = |key: &PeerKey| peers.get(key).is_some_and(|peer| !peer.traits.stranger);
-        let most = self
-            .uplink
-            .bytes_in(config.socket_time)
-            .max(config.min_in_sockets);
+        let most = self.usual_in_sockets(config);
         loop {
             let may = |key: &PeerKey| peers.get(key).is_none_or(|peer| peer.in_socket < most);
             let waiting = || self.waiting.iter().enumerate().filter(|(_, key)| may(key));

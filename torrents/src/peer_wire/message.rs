@@ -2,6 +2,8 @@
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
+use crate::geometry::Block;
+
 /// A message: `<u32 length><u8 id><payload>` (BEP 3). Indices and ranges are as the peer sent them:
 /// [`crate::Geometry`] checks them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +103,36 @@ pub(super) mod id {
 }
 
 impl Message {
+    /// Asks for `block`.
+    pub fn request(block: Block) -> Self {
+        let (index, begin, length) = numbers(block);
+        Self::Request {
+            index,
+            begin,
+            length,
+        }
+    }
+
+    /// Takes the request for `block` back.
+    pub fn cancel(block: Block) -> Self {
+        let (index, begin, length) = numbers(block);
+        Self::Cancel {
+            index,
+            begin,
+            length,
+        }
+    }
+
+    /// Says that the request for `block` will not be served.
+    pub fn reject(block: Block) -> Self {
+        let (index, begin, length) = numbers(block);
+        Self::Reject {
+            index,
+            begin,
+            length,
+        }
+    }
+
     /// Appends the bytes on the wire. Payloads are the caller's own, far below the 4 GiB that a
     /// frame can hold.
     pub fn encode(&self, out: &mut BytesMut) {
@@ -165,6 +197,10 @@ pub fn encode_piece_header(index: u32, begin: u32, data_length: u32) -> [u8; 13]
     out.put_u32(index);
     out.put_u32(begin);
     header
+}
+
+fn numbers(block: Block) -> (u32, u32, u32) {
+    (block.piece.get(), block.offset, block.length)
 }
 
 fn head(out: &mut BytesMut, id: u8, payload: usize) {
