@@ -42,7 +42,7 @@ impl MirrorHosts {
     /// The registry that `ns` names, if requests may go there.
     pub(crate) fn named(&self, ns: &Authority) -> Option<Registry> {
         let mut name = in_one_form(ns);
-        if docker_hub::api_host(&name) == docker_hub::API_HOST && name != docker_hub::API_HOST {
+        if name == docker_hub::INDEX_HOST {
             docker_hub::NAME.clone_into(&mut name);
         }
         if let Some(default) = &self.default
