@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::authorization::authorization_of;
 use super::error::TriggerError;
-use super::reply::{no_such_job, time_of};
+use super::reply::{job_answer, time_of};
 use super::state::Triggers;
 use crate::preheat::image_url::image_at;
 use crate::preheat::jobs::{JobOutcome, JobRecord, JobState};
@@ -101,20 +101,14 @@ pub(super) async fn show(
     State(triggers): State<Arc<Triggers>>,
     Path(id): Path<String>,
 ) -> Response {
-    match triggers.job(&id) {
-        Some(record) => Json(to_job(&record)).into_response(),
-        None => no_such_job(),
-    }
+    job_answer(triggers.job(&id).as_ref(), to_job)
 }
 
 pub(super) async fn cancel(
     State(triggers): State<Arc<Triggers>>,
     Path(id): Path<String>,
 ) -> Response {
-    match triggers.cancel_job(&id).await {
-        Some(record) => Json(to_job(&record)).into_response(),
-        None => no_such_job(),
-    }
+    job_answer(triggers.cancel_job(&id).await.as_ref(), to_job)
 }
 
 async fn submit(triggers: &Triggers, request: CreateJob) -> Result<JobRecord, TriggerError> {

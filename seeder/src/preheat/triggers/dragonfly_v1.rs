@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::authorization::authorization_of;
 use super::error::TriggerError;
-use super::reply::{no_such_job, time_of};
+use super::reply::{job_answer, time_of};
 use super::state::Triggers;
 use crate::preheat::image_url::image_at;
 use crate::preheat::jobs::{JobRecord, JobState};
@@ -67,20 +67,14 @@ pub(super) async fn show(
     State(triggers): State<Arc<Triggers>>,
     Path(id): Path<String>,
 ) -> Response {
-    match triggers.job(&id) {
-        Some(record) => Json(progress_of(&record)).into_response(),
-        None => no_such_job(),
-    }
+    job_answer(triggers.job(&id).as_ref(), progress_of)
 }
 
 pub(super) async fn cancel(
     State(triggers): State<Arc<Triggers>>,
     Path(id): Path<String>,
 ) -> Response {
-    match triggers.cancel_job(&id).await {
-        Some(record) => Json(progress_of(&record)).into_response(),
-        None => no_such_job(),
-    }
+    job_answer(triggers.cancel_job(&id).await.as_ref(), progress_of)
 }
 
 async fn submit(triggers: &Triggers, request: CreatePreheat) -> Result<JobRecord, TriggerError> {

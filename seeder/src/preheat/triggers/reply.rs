@@ -2,13 +2,23 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use axum::Json;
 use axum::http::StatusCode;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
+use serde::Serialize;
 
+use crate::preheat::jobs::JobRecord;
 use crate::reply::refusal;
 
-pub(super) fn no_such_job() -> Response {
-    refusal(StatusCode::NOT_FOUND, "no such preheat job")
+/// A job in the form of one interface, if there is one.
+pub(super) fn job_answer<T: Serialize>(
+    record: Option<&JobRecord>,
+    form: impl FnOnce(&JobRecord) -> T,
+) -> Response {
+    match record {
+        Some(record) => Json(form(record)).into_response(),
+        None => refusal(StatusCode::NOT_FOUND, "no such preheat job"),
+    }
 }
 
 /// RFC 3339, as Go reads times.
